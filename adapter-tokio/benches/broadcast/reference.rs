@@ -1,0 +1,873 @@
+//! The comparison: the broadcast rule of the Internet Computer's P2P layer, written over plain `quinn`.
+//!
+//! - Every update to a peer is one bidirectional stream: the peer reads the message to its end and answers one byte.
+//!   One task per update and peer; how many artifacts are open at a time is the publisher's business.
+//! - An artifact below [`PUSH_BYTES_MAX`] travels in the update. From there on the update carries only its id (SHA-256),
+//!   and each receiver fetches the bytes from the sender by a bidirectional stream of its own and checks them.
+//! - Updates are written into slots. A receiver holds an artifact while the slot that announced it does; deletions are
+//!   *not* sent, so it learns of one only when the slot is used again.
+//! - Aborting happens at the sender alone: updates still under way are reset, and fetches are answered with nothing.
+//!
+//! Where the original does more per update, this does not, so that what is measured is the rule: no HTTP framing, no
+//! protobuf, no timer per artifact, no event loop between stream and table, no retries (nobody leaves), and payloads
+//! are written without a copy.
+//!
+//! A lost connection or a malformed message ends the run: see [`Subnet::deliveries`].
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    io,
+    net::{Ipv4Addr, UdpSocket},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quinn::{
+    AsyncUdpSocket, ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout,
+    MtuDiscoveryConfig, RecvStream, Runtime, SendStream, ServerConfig, TokioRuntime,
+    TransportConfig, UdpPoller, VarInt, congestion::CubicConfig, udp,
+};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, SignatureScheme,
+    client::{
+        AlwaysResolvesClientRawPublicKeys,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer,
+        UnixTime,
+    },
+    server::{
+        AlwaysResolvesServerRawPublicKeys,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    sign::CertifiedKey,
+};
+use sha2::{Digest, Sha256};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    task::{AbortHandle, JoinSet},
+};
+
+/// SHA-256 of an artifact's bytes.
+pub(crate) type Id = [u8; 32];
+
+/// An artifact of this many bytes or more is announced, a smaller one pushed.
+pub(crate) const PUSH_BYTES_MAX: usize = 1024;
+/// The longest response a fetch accepts.
+const ARTIFACT_BYTES_MAX: usize = 64 << 20;
+
+/// So many that the publisher's limit is the one that binds: 1,000 updates and as many fetches fit, although quinn
+/// returns stream credit only in lots of an eighth.
+const STREAMS_MAX: u32 = 4_096;
+const STREAM_WINDOW: u32 = 16 << 20;
+const RECEIVE_WINDOW: u32 = 200_000_000;
+const SEND_WINDOW: u64 = 100_000_000;
+const INITIAL_WINDOW_MIN: u64 = 14_720;
+/// As large as the system's own limit lets it be.
+const SOCKET_BUFFER_BYTES: usize = 25_000_000;
+/// What fits in one UDP send, segmented by the kernel or not.
+const UDP_SEND_BYTES_MAX: usize = 65_507;
+
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const IDLE_MAX: Duration = Duration::from_secs(60);
+const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+
+/// Error code of a stream that the sender gave up.
+const CANCELLED: VarInt = VarInt::from_u32(6);
+
+const TAG_PUSH: u8 = 0;
+const TAG_ADVERT: u8 = 1;
+const TAG_FETCH: u8 = 2;
+/// Tag, slot, version.
+const UPDATE_HEAD_BYTES: usize = 1 + 8 + 8;
+const REQUEST_BYTES_MAX: usize = UPDATE_HEAD_BYTES + PUSH_BYTES_MAX;
+
+const ANSWER: Bytes = Bytes::from_static(&[1]);
+
+/// An artifact has reached a node, complete and checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery {
+    /// The receiver.
+    pub(crate) node: u16,
+    /// The artifact.
+    pub(crate) id: Id,
+    /// When the receiver had it.
+    pub(crate) at: Instant,
+}
+
+/// `n` nodes in this process, a connection between any two of them, over 127.0.0.1.
+pub(crate) struct Subnet {
+    nodes: Vec<Arc<Node>>,
+    endpoints: Vec<Endpoint>,
+    log: Arc<DeliveryLog>,
+    runtime: Handle,
+}
+
+impl Subnet {
+    /// Starts `nodes` nodes and returns once all are connected. `mtu` is the largest UDP payload in bytes, 1,200 to
+    /// 65,507; connections use it from the start and never probe beyond.
+    pub(crate) async fn start(nodes: usize, mtu: u16) -> Self {
+        let keys: Vec<Arc<CertifiedKey>> = (0..nodes).map(node_key).collect();
+        let transport = transport_config(mtu);
+        let endpoints: Vec<Endpoint> =
+            keys.iter().map(|key| endpoint(key, &keys, &transport, mtu)).collect();
+        let log = Arc::new(DeliveryLog::default());
+        let nodes = connect_all(&endpoints, &keys, &transport)
+            .await
+            .into_iter()
+            .enumerate()
+            .map(|(index, peers)| Arc::new(Node::new(index as u16, peers, log.clone())))
+            .collect::<Vec<_>>();
+        for node in &nodes {
+            for (peer, connection) in node.peers.iter().enumerate() {
+                tokio::spawn(serve_peer(node.clone(), peer, connection.clone()));
+            }
+        }
+        Self { nodes, endpoints, log, runtime: Handle::current() }
+    }
+
+    /// Broadcasts `bytes` from `node` to all others. Never blocks; publishing again what is published does nothing.
+    pub(crate) fn publish(&self, node: usize, bytes: Bytes) -> Id {
+        self.nodes[node].publish(bytes, &self.runtime)
+    }
+
+    /// Ends the broadcast of `id` by `node`.
+    pub(crate) fn abort(&self, node: usize, id: &Id) {
+        self.nodes[node].abort(id);
+    }
+
+    /// Waits until something was delivered anywhere, then moves all of it to the end of `into`.
+    ///
+    /// # Panics
+    ///
+    /// When a connection was lost or a peer sent nonsense: such a run measures nothing.
+    pub(crate) async fn deliveries(&self, into: &mut Vec<Delivery>) {
+        self.log.drain(into).await;
+    }
+
+    /// UDP payload bytes sent so far by all nodes.
+    pub(crate) fn udp_bytes(&self) -> u64 {
+        self.nodes
+            .iter()
+            .flat_map(|node| &node.peers)
+            .map(|connection| connection.stats().udp_tx.bytes)
+            .sum()
+    }
+
+    /// Closes all connections and waits, for a bounded time, until their peers know.
+    pub(crate) async fn shutdown(self) {
+        self.log.closing.store(true, Ordering::Relaxed);
+        for endpoint in &self.endpoints {
+            endpoint.close(VarInt::from_u32(0), b"");
+        }
+        let idle = async {
+            for endpoint in &self.endpoints {
+                endpoint.wait_idle().await;
+            }
+        };
+        let _ = tokio::time::timeout(SHUTDOWN_MAX, idle).await;
+    }
+}
+
+/// What all nodes have received and nobody has asked for yet.
+#[derive(Default)]
+struct DeliveryLog {
+    pending: Mutex<Vec<Delivery>>,
+    changed: Notify,
+    closing: AtomicBool,
+    failure: OnceLock<String>,
+}
+
+impl DeliveryLog {
+    fn push(&self, node: u16, id: Id) {
+        let delivery = Delivery { node, id, at: Instant::now() };
+        let mut pending = self.pending.lock().expect("no holder panics");
+        pending.push(delivery);
+        let first = pending.len() == 1;
+        drop(pending);
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    fn fail(&self, node: u16, peer: usize, why: &str) {
+        if !self.closing.load(Ordering::Relaxed) {
+            let _ = self.failure.set(format!("node {node}, its peer number {peer}: {why}"));
+            self.changed.notify_one();
+        }
+    }
+
+    async fn drain(&self, into: &mut Vec<Delivery>) {
+        loop {
+            if let Some(failure) = self.failure.get() {
+                panic!("the run is void: {failure}");
+            }
+            {
+                let mut pending = self.pending.lock().expect("no holder panics");
+                if !pending.is_empty() {
+                    into.append(&mut pending);
+                    return;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+struct Node {
+    index: u16,
+    /// The connections to all other nodes; a peer is an index into this.
+    peers: Vec<Connection>,
+    outbox: Mutex<Outbox>,
+    inbox: Mutex<Inbox>,
+    log: Arc<DeliveryLog>,
+}
+
+/// What this node publishes.
+#[derive(Default)]
+struct Outbox {
+    published: HashMap<Id, Published>,
+    slots_free: Vec<u64>,
+    slots: u64,
+    version: u64,
+}
+
+struct Published {
+    slot: u64,
+    version: u64,
+    bytes: Bytes,
+    updates: Vec<AbortHandle>,
+}
+
+impl Node {
+    fn new(index: u16, peers: Vec<Connection>, log: Arc<DeliveryLog>) -> Self {
+        Self { index, peers, outbox: Mutex::default(), inbox: Mutex::default(), log }
+    }
+
+    fn publish(self: &Arc<Self>, bytes: Bytes, runtime: &Handle) -> Id {
+        let id: Id = Sha256::digest(&bytes).into();
+        let inserted = self.outbox.lock().expect("no holder panics").insert(id, bytes.clone());
+        if let Some((slot, version)) = inserted {
+            let message = encode_update(slot, version, &id, &bytes);
+            runtime.spawn(self.clone().spawn_updates(id, version, message));
+        }
+        id
+    }
+
+    /// A task of its own, since spawning from a worker is much cheaper than from outside the runtime.
+    async fn spawn_updates(self: Arc<Self>, id: Id, version: u64, message: Bytes) {
+        let mut outbox = self.outbox.lock().expect("no holder panics");
+        let published =
+            outbox.published.get_mut(&id).filter(|published| published.version == version);
+        // Otherwise it was aborted before this ran.
+        if let Some(published) = published {
+            let spawn = |peer: &Connection| {
+                tokio::spawn(send_update(peer.clone(), message.clone())).abort_handle()
+            };
+            published.updates = self.peers.iter().map(spawn).collect();
+        }
+    }
+
+    fn abort(&self, id: &Id) {
+        let removed = self.outbox.lock().expect("no holder panics").remove(id);
+        for update in removed.into_iter().flat_map(|published| published.updates) {
+            update.abort();
+        }
+    }
+
+    fn bytes_of(&self, id: &Id) -> Bytes {
+        let outbox = self.outbox.lock().expect("no holder panics");
+        outbox.published.get(id).map_or_else(Bytes::new, |published| published.bytes.clone())
+    }
+
+    fn deliver(&self, id: &Id) {
+        if self.inbox.lock().expect("no holder panics").complete(id) {
+            self.log.push(self.index, *id);
+        }
+    }
+}
+
+impl Outbox {
+    /// The slot and version for a new artifact; `None` when it is published already.
+    fn insert(&mut self, id: Id, bytes: Bytes) -> Option<(u64, u64)> {
+        let Entry::Vacant(entry) = self.published.entry(id) else {
+            return None;
+        };
+        let slot = self.slots_free.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots - 1
+        });
+        self.version += 1;
+        let version = self.version;
+        entry.insert(Published { slot, version, bytes, updates: Vec::new() });
+        Some((slot, version))
+    }
+
+    fn remove(&mut self, id: &Id) -> Option<Published> {
+        let published = self.published.remove(id)?;
+        self.slots_free.push(published.slot);
+        Some(published)
+    }
+}
+
+/// What the peers' slots say, and which artifacts therefore matter.
+#[derive(Default)]
+struct Inbox {
+    slots: HashMap<(usize, u64), SlotContent>,
+    artifacts: HashMap<Id, Wanted>,
+}
+
+struct SlotContent {
+    version: u64,
+    id: Id,
+}
+
+#[derive(Default)]
+struct Wanted {
+    /// Slots that hold it; never 0.
+    holders: u32,
+    delivered: bool,
+}
+
+impl Inbox {
+    /// Takes the newer content of a slot. True if this is the first that is heard of the artifact.
+    fn handle_update(&mut self, peer: usize, slot: u64, version: u64, id: Id) -> bool {
+        let replaced = match self.slots.entry((peer, slot)) {
+            Entry::Occupied(entry) if entry.get().version >= version => return false,
+            Entry::Occupied(mut entry) => Some(entry.insert(SlotContent { version, id })),
+            Entry::Vacant(entry) => {
+                entry.insert(SlotContent { version, id });
+                None
+            }
+        };
+        let wanted = self.artifacts.entry(id).or_default();
+        wanted.holders += 1;
+        let first = wanted.holders == 1;
+        if let Some(replaced) = replaced {
+            self.release(replaced.id);
+        }
+        first
+    }
+
+    fn release(&mut self, id: Id) {
+        if let Entry::Occupied(mut entry) = self.artifacts.entry(id) {
+            entry.get_mut().holders -= 1;
+            if entry.get().holders == 0 {
+                entry.remove();
+            }
+        }
+    }
+
+    /// The bytes are here. True if they are to be delivered: still held by someone, and for the first time.
+    fn complete(&mut self, id: &Id) -> bool {
+        self.artifacts
+            .get_mut(id)
+            .is_some_and(|wanted| !std::mem::replace(&mut wanted.delivered, true))
+    }
+}
+
+/// What a peer asks for by opening a stream.
+enum Request {
+    Push { slot: u64, version: u64, bytes: Bytes },
+    Advert { slot: u64, version: u64, id: Id },
+    Fetch { id: Id },
+}
+
+fn encode_update(slot: u64, version: u64, id: &Id, bytes: &Bytes) -> Bytes {
+    let (tag, payload): (u8, &[u8]) =
+        if bytes.len() < PUSH_BYTES_MAX { (TAG_PUSH, bytes) } else { (TAG_ADVERT, id) };
+    let mut message = BytesMut::with_capacity(UPDATE_HEAD_BYTES + payload.len());
+    message.put_u8(tag);
+    message.put_u64(slot);
+    message.put_u64(version);
+    message.put_slice(payload);
+    message.freeze()
+}
+
+fn encode_fetch(id: &Id) -> Bytes {
+    let mut message = BytesMut::with_capacity(1 + id.len());
+    message.put_u8(TAG_FETCH);
+    message.put_slice(id);
+    message.freeze()
+}
+
+fn decode_request(message: &Bytes) -> Option<Request> {
+    let (&tag, body) = message.split_first()?;
+    if tag == TAG_FETCH {
+        return Some(Request::Fetch { id: body.try_into().ok()? });
+    }
+    let (slot, rest) = body.split_first_chunk()?;
+    let (version, payload) = rest.split_first_chunk()?;
+    let (slot, version) = (u64::from_be_bytes(*slot), u64::from_be_bytes(*version));
+    match tag {
+        TAG_PUSH => Some(Request::Push { slot, version, bytes: message.slice_ref(payload) }),
+        TAG_ADVERT => Some(Request::Advert { slot, version, id: payload.try_into().ok()? }),
+        _ => None,
+    }
+}
+
+/// A stream was reset, or its connection is gone. The first is an abort, the second is noticed by [`serve_peer`].
+struct Lost;
+
+impl<E: std::error::Error> From<E> for Lost {
+    fn from(_: E) -> Self {
+        Self
+    }
+}
+
+/// Resets the stream unless told that it served its purpose; quinn alone would end it as if the message were complete.
+struct ResetOnDrop {
+    stream: SendStream,
+    done: bool,
+}
+
+impl Drop for ResetOnDrop {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = self.stream.reset(CANCELLED);
+        }
+    }
+}
+
+/// One update to one peer, until it is answered.
+async fn send_update(peer: Connection, message: Bytes) -> Result<(), Lost> {
+    let (stream, mut answer) = peer.open_bi().await?;
+    let mut guard = ResetOnDrop { stream, done: false };
+    guard.stream.write_chunk(message).await?;
+    guard.stream.finish()?;
+    // A byte more than expected, so that the first read can see it; the last one sees the end, which frees the stream.
+    let mut byte = [0; 2];
+    while answer.read(&mut byte).await?.is_some() {}
+    guard.done = true;
+    Ok(())
+}
+
+/// Asks `peer` for an artifact. Empty if the peer does not have it.
+async fn fetch(peer: &Connection, id: &Id) -> Result<Vec<u8>, Lost> {
+    let (mut request, mut response) = peer.open_bi().await?;
+    request.write_chunk(encode_fetch(id)).await?;
+    request.finish()?;
+    Ok(response.read_to_end(ARTIFACT_BYTES_MAX).await?)
+}
+
+/// Reads a short message to its end; without a copy when it arrived in one piece, as nearly all do.
+async fn read_request(stream: &mut RecvStream) -> Result<Option<Bytes>, Lost> {
+    let mut message = Bytes::new();
+    while let Some(chunk) = stream.read_chunk(REQUEST_BYTES_MAX, true).await? {
+        if message.is_empty() {
+            message = chunk.bytes;
+            continue;
+        }
+        if message.len() + chunk.bytes.len() > REQUEST_BYTES_MAX {
+            return Ok(None);
+        }
+        message = [message, chunk.bytes].concat().into();
+    }
+    Ok(Some(message))
+}
+
+/// Takes all streams that a peer opens; a task each.
+async fn serve_peer(node: Arc<Node>, peer: usize, connection: Connection) {
+    loop {
+        match connection.accept_bi().await {
+            Ok((answer, request)) => {
+                tokio::spawn(serve_stream(node.clone(), peer, answer, request));
+            }
+            Err(lost) => return node.log.fail(node.index, peer, &lost.to_string()),
+        }
+    }
+}
+
+async fn serve_stream(
+    node: Arc<Node>,
+    peer: usize,
+    mut answer: SendStream,
+    mut stream: RecvStream,
+) -> Result<(), Lost> {
+    let request = read_request(&mut stream).await?.as_ref().and_then(decode_request);
+    match request {
+        Some(Request::Push { slot, version, bytes }) => {
+            let id: Id = Sha256::digest(&bytes).into();
+            if node.inbox.lock().expect("no holder panics").handle_update(peer, slot, version, id) {
+                node.deliver(&id);
+            }
+            answer.write_chunk(ANSWER).await?;
+            answer.finish()?;
+        }
+        Some(Request::Advert { slot, version, id }) => {
+            let new =
+                node.inbox.lock().expect("no holder panics").handle_update(peer, slot, version, id);
+            answer.write_chunk(ANSWER).await?;
+            answer.finish()?;
+            if new {
+                // The fetch can take long: the update is over.
+                drop((answer, stream));
+                // Boxed: a task that serves a push shall not be as large as one that fetches.
+                Box::pin(fetch_and_deliver(&node, peer, &id)).await?;
+            }
+        }
+        Some(Request::Fetch { id }) => {
+            answer.write_chunk(node.bytes_of(&id)).await?;
+            answer.finish()?;
+        }
+        None => node.log.fail(node.index, peer, "malformed request"),
+    }
+    Ok(())
+}
+
+async fn fetch_and_deliver(node: &Node, peer: usize, id: &Id) -> Result<(), Lost> {
+    let bytes = fetch(&node.peers[peer], id).await?;
+    if bytes.is_empty() {
+        // Aborted meanwhile. Asking again until the slot is used again, as the original does, would change nothing.
+        return Ok(());
+    }
+    if Id::from(Sha256::digest(&bytes)) == *id {
+        node.deliver(id);
+    } else {
+        node.log.fail(node.index, peer, "bytes that do not match their id");
+    }
+    Ok(())
+}
+
+/// Every pair once, dialled by the lower index. Row `i` has the connections of node `i` to all others, in their order.
+async fn connect_all(
+    endpoints: &[Endpoint],
+    keys: &[Arc<CertifiedKey>],
+    transport: &Arc<TransportConfig>,
+) -> Vec<Vec<Connection>> {
+    let mut ends = JoinSet::new();
+    for (callee, endpoint) in endpoints.iter().cloned().enumerate() {
+        let keys = keys.to_vec();
+        ends.spawn(async move {
+            let mut accepted = Vec::new();
+            for _ in 0..callee {
+                let connection =
+                    endpoint.accept().await.expect("open").await.expect("handshake on loopback");
+                accepted.push((callee, peer_index(&connection, &keys), connection));
+            }
+            accepted
+        });
+    }
+    for (caller, endpoint) in endpoints.iter().cloned().enumerate() {
+        let config = client_config(&keys[caller], keys, transport);
+        let callees: Vec<_> =
+            endpoints.iter().map(|endpoint| endpoint.local_addr().expect("bound")).collect();
+        let keys = keys.to_vec();
+        ends.spawn(async move {
+            let mut dialled = Vec::new();
+            for (callee, address) in callees.into_iter().enumerate().skip(caller + 1) {
+                let connecting =
+                    endpoint.connect_with(config.clone(), address, "node").expect("valid address");
+                let connection = connecting.await.expect("handshake on loopback");
+                assert_eq!(peer_index(&connection, &keys), callee);
+                dialled.push((caller, callee, connection));
+            }
+            dialled
+        });
+    }
+    let mut ends: Vec<_> = ends.join_all().await.into_iter().flatten().collect();
+    ends.sort_by_key(|&(node, peer, _)| (node, peer));
+    let mut table = vec![Vec::new(); endpoints.len()];
+    for (node, _, connection) in ends {
+        table[node].push(connection);
+    }
+    table
+}
+
+fn peer_index(connection: &Connection, keys: &[Arc<CertifiedKey>]) -> usize {
+    let identity = connection.peer_identity().expect("mutually authenticated");
+    let identity =
+        identity.downcast::<Vec<CertificateDer<'static>>>().expect("of the rustls session");
+    keys.iter().position(|key| key.cert == *identity).expect("a member")
+}
+
+fn transport_config(mtu: u16) -> Arc<TransportConfig> {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(mtu);
+    // RFC 9002, section 7.2, for any datagram size: below one datagram quinn would never send the first.
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_MIN.max(2 * u64::from(mtu)));
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(STREAMS_MAX.into())
+        .max_concurrent_uni_streams(0_u32.into())
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(RECEIVE_WINDOW.into())
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::try_from(IDLE_MAX).expect("short enough")))
+        .congestion_controller_factory(Arc::new(congestion))
+        .initial_mtu(mtu)
+        .mtu_discovery_config(Some(discovery))
+        .enable_segmentation_offload(true);
+    Arc::new(config)
+}
+
+fn endpoint(
+    key: &Arc<CertifiedKey>,
+    members: &[Arc<CertifiedKey>],
+    transport: &Arc<TransportConfig>,
+    mtu: u16,
+) -> Endpoint {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
+    let options = udp::UdpSocketState::new((&socket).into()).expect("a UDP socket");
+    options
+        .set_recv_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES)
+        .expect("clamped by the system");
+    options
+        .set_send_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES)
+        .expect("clamped by the system");
+    let socket = SegmentLimit {
+        inner: TokioRuntime.wrap_udp_socket(socket).expect("inside a runtime"),
+        segments_max: (UDP_SEND_BYTES_MAX / usize::from(mtu)).max(1),
+    };
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(mtu).expect("mtu of 1,200 or more");
+    let server = server_config(key, members, transport);
+    Endpoint::new_with_abstract_socket(
+        config,
+        Some(server),
+        Arc::new(socket),
+        Arc::new(TokioRuntime),
+    )
+    .expect("inside a runtime")
+}
+
+/// Keeps a batch of segments below the longest UDP send. quinn always allows itself ten, and a longer batch would be
+/// lost without a trace: that is what large MTUs would measure.
+#[derive(Debug)]
+struct SegmentLimit {
+    inner: Arc<dyn AsyncUdpSocket>,
+    segments_max: usize,
+}
+
+impl AsyncUdpSocket for SegmentLimit {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.inner.clone().create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &udp::Transmit<'_>) -> io::Result<()> {
+        self.inner.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [io::IoSliceMut<'_>],
+        meta: &mut [udp::RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.inner.poll_recv(context, buffers, meta)
+    }
+
+    fn local_addr(&self) -> io::Result<std::net::SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments().min(self.segments_max)
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+/// AES-128-GCM and X25519 only.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
+        kx_groups: vec![aws_lc_rs::kx_group::X25519],
+        ..aws_lc_rs::default_provider()
+    })
+}
+
+/// The Ed25519 key of a node, made from its index: good for a bench on loopback and for nothing else.
+fn node_key(index: usize) -> Arc<CertifiedKey> {
+    /// PKCS #8 version 1 with an Ed25519 private key of 32 bytes to follow (RFC 8410, section 7).
+    const PKCS8_PREFIX: [u8; 16] =
+        [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    let seed: Id = Sha256::digest(index.to_be_bytes()).into();
+    let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from([&PKCS8_PREFIX[..], &seed].concat()));
+    let key = aws_lc_rs::sign::any_eddsa_type(match &der {
+        PrivateKeyDer::Pkcs8(pkcs8) => pkcs8,
+        _ => unreachable!("made one line above"),
+    })
+    .expect("a valid key");
+    let public =
+        rustls::sign::SigningKey::public_key(&*key).expect("an Ed25519 key knows its public half");
+    Arc::new(CertifiedKey::new(vec![CertificateDer::from(public.as_ref().to_vec())], key))
+}
+
+fn server_config(
+    key: &Arc<CertifiedKey>,
+    members: &[Arc<CertifiedKey>],
+    transport: &Arc<TransportConfig>,
+) -> ServerConfig {
+    let provider = provider();
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the provider has a TLS 1.3 suite")
+        .with_client_cert_verifier(Arc::new(Members::new(members, provider)))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key.clone())));
+    tls.send_tls13_tickets = 0;
+    tls.alpn_protocols = vec![b"reference".to_vec()];
+    let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("has AES-128-GCM");
+    let mut config = ServerConfig::with_crypto(Arc::new(tls));
+    config.transport_config(transport.clone()).migration(false);
+    config
+}
+
+fn client_config(
+    key: &Arc<CertifiedKey>,
+    members: &[Arc<CertifiedKey>],
+    transport: &Arc<TransportConfig>,
+) -> ClientConfig {
+    let provider = provider();
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the provider has a TLS 1.3 suite")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Members::new(members, provider)))
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key.clone())));
+    tls.resumption = rustls::client::Resumption::disabled();
+    tls.enable_sni = false;
+    tls.alpn_protocols = vec![b"reference".to_vec()];
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("has AES-128-GCM");
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(transport.clone());
+    config
+}
+
+/// Accepts the members' raw public keys (RFC 7250) and nothing else; [`peer_index`] tells which member it was.
+#[derive(Debug)]
+struct Members {
+    keys: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Members {
+    fn new(members: &[Arc<CertifiedKey>], provider: Arc<CryptoProvider>) -> Self {
+        Self { keys: members.iter().flat_map(|key| key.cert.iter().cloned()).collect(), provider }
+    }
+
+    fn check(&self, key: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        if self.keys.contains(key) {
+            Ok(())
+        } else {
+            Err(rustls::CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn check_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let key = SubjectPublicKeyInfoDer::from(key.as_ref());
+        verify_tls13_signature_with_raw_key(
+            message,
+            &key,
+            signed,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+}
+
+fn tls12_refused() -> rustls::Error {
+    rustls::Error::General("TLS 1.3 only".into())
+}
+
+impl ServerCertVerifier for Members {
+    fn verify_server_cert(
+        &self,
+        key: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.check(key).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(tls12_refused())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.check_signature(message, key, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
+impl ClientCertVerifier for Members {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        key: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.check(key).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(tls12_refused())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.check_signature(message, key, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,142 @@
+//! The artifacts that this node knows of: advertised by some member, or gone but not yet reported
+//! as expired. One arena for all channels, so that lists may run through all of them.
+
+use alloc::vec::Vec;
+use foldhash::quality::FixedState;
+
+use super::IdMap;
+use super::peer_set::PeerSet;
+use super::tables::Link;
+use super::{Filter, Priority};
+use crate::arena::{Arena, Chain, Links};
+use crate::artifact::{Advert, Artifact};
+use crate::id::{ArtifactId, PeerIndex, Slot};
+use crate::time::Time;
+
+/// Where a known artifact stands on its way to the application.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// The filter wants to be asked again.
+    Later,
+    /// The filter has no use for it.
+    Dropped,
+    /// To be fetched: in the queue of this holder.
+    Waiting(PeerIndex),
+    /// To be fetched, but no holder is there to ask. With a time, all have failed and are asked
+    /// again then; without, a holder has to come first.
+    Parked(Option<Time>),
+    /// The request with this place among the peer's is under way.
+    Fetching(PeerIndex, u16),
+    /// The bytes are here and wait for the application.
+    Ready,
+    /// The application has the bytes.
+    Done,
+}
+
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) id: ArtifactId,
+    pub(super) advert: Advert,
+    /// The channel's place in the configuration.
+    pub(super) channel: u16,
+    pub(super) state: State,
+    pub(super) priority: Priority,
+    /// The order in which artifacts came to be wanted.
+    pub(super) wanted: u64,
+    /// First of the table entries that hold it, see [`tables`](super::tables).
+    pub(super) entries: Link,
+    /// Holders that refused or failed since the last retry.
+    pub(super) tried: PeerSet,
+    /// The bytes, while [`State::Ready`].
+    pub(super) artifact: Option<Artifact>,
+    /// Who sent the bytes.
+    pub(super) from: PeerIndex,
+    /// The part that has been fetched so far.
+    pub(super) assembly: Option<u32>,
+    /// This node's own slot with it.
+    pub(super) own_slot: Option<Slot>,
+    /// The application has taken its delivery.
+    pub(super) delivered: bool,
+    /// Who withdrew it since, not yet reported.
+    pub(super) withdrawn: PeerSet,
+    /// In the channel's list of events.
+    pub(super) has_event: bool,
+    fetch_links: Links,
+    event_links: Links,
+}
+
+/// The list that an artifact is in while it waits to be fetched.
+#[derive(Debug)]
+pub(super) struct FetchChain;
+
+impl Chain<Known> for FetchChain {
+    fn links(known: &mut Known) -> &mut Links {
+        &mut known.fetch_links
+    }
+}
+
+/// The list of a channel's artifacts with something to report.
+#[derive(Debug)]
+pub(super) struct EventChain;
+
+impl Chain<Known> for EventChain {
+    fn links(known: &mut Known) -> &mut Links {
+        &mut known.event_links
+    }
+}
+
+pub(super) struct Catalogue {
+    pub(super) knowns: Arena<Known>,
+    by_id: Vec<IdMap<u32>>,
+}
+
+impl Catalogue {
+    pub(super) fn new(channels: usize, hasher: &FixedState) -> Self {
+        let by_id = (0..channels).map(|_| IdMap::with_hasher(hasher.clone())).collect();
+        Self { knowns: Arena::new(), by_id }
+    }
+
+    pub(super) fn find(&self, channel: u16, id: &ArtifactId) -> Option<u32> {
+        self.by_id[channel as usize].get(id).copied()
+    }
+
+    pub(super) fn insert(&mut self, channel: u16, id: ArtifactId, advert: Advert) -> u32 {
+        let known = self.knowns.insert(Known {
+            id,
+            advert,
+            channel,
+            state: State::Later,
+            priority: Priority::Normal,
+            wanted: 0,
+            entries: Link::NONE,
+            tried: PeerSet::default(),
+            artifact: None,
+            from: PeerIndex(0),
+            assembly: None,
+            own_slot: None,
+            delivered: false,
+            withdrawn: PeerSet::default(),
+            has_event: false,
+            fetch_links: Links::UNLINKED,
+            event_links: Links::UNLINKED,
+        });
+        let was_free = self.by_id[channel as usize].insert(id, known).is_none();
+        assert!(was_free, "an artifact is known once");
+        known
+    }
+
+    pub(super) fn remove(&mut self, known: u32) -> Known {
+        let known = self.knowns.remove(known);
+        self.by_id[known.channel as usize].remove(&known.id);
+        known
+    }
+}
+
+/// The default filter: everything is wanted.
+pub(super) struct FetchAll;
+
+impl Filter for FetchAll {
+    fn decide(&mut self, _: &super::Candidate<'_>) -> super::Decision {
+        super::Decision::Fetch(Priority::Normal)
+    }
+}

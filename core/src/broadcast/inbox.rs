@@ -1,0 +1,560 @@
+//! The receiving side: what peers advertise, what the filter says of it, and what the application
+//! is told.
+//!
+//! Events are not queued: an artifact with something to report is in its channel's list once, and
+//! what there is to report is read off the tables when the application takes it. So an application
+//! that stops taking events costs nothing but the tables, and what has become untrue meanwhile is
+//! never reported. Invariants 5, 6, 7.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+
+use super::catalogue::{Catalogue, EventChain, FetchAll, Known, State};
+use super::fetch::{Fetch, Progress};
+use super::tables::{Age, Applied, Tables};
+use super::{Candidate, Decision, Event, Filter, PeerTable, RequestId};
+use crate::arena::List;
+use crate::artifact::{Advert, Artifact};
+use crate::config::{ChannelConfig, Config};
+use crate::error::Fault;
+use crate::id::{ArtifactId, NodeId, PeerIndex, Slot};
+use crate::time::Time;
+use crate::wire::{Chunk, LiveSlots};
+
+struct Channel {
+    config: ChannelConfig,
+    filter: Box<dyn Filter>,
+    events: List<EventChain>,
+    /// Bytes waiting for the application, or room taken for bytes that are being fetched.
+    held_bytes: u64,
+}
+
+impl Channel {
+    fn has_room(&self, bytes: u64) -> bool {
+        self.held_bytes + bytes <= self.config.inbox_bytes_max
+    }
+}
+
+pub(super) struct Inbox {
+    pub(super) catalogue: Catalogue,
+    pub(super) tables: Tables,
+    pub(super) fetch: Fetch,
+    channels: Vec<Channel>,
+    /// Artifacts that have lost an entry and are still to be looked at. Empty between inputs.
+    unlinked: Vec<u32>,
+}
+
+/// An artifact that has left the catalogue, as far as the sending side must know.
+pub(super) struct Left {
+    pub(super) own_slot: Option<Slot>,
+}
+
+/// What a slot of a peer is said to hold.
+pub(super) struct Content<'a> {
+    pub(super) id: ArtifactId,
+    pub(super) advert: &'a Advert,
+    pub(super) hops: u8,
+    /// The bytes, if they came along.
+    pub(super) pushed: Option<&'a [u8]>,
+    pub(super) streamed: bool,
+}
+
+/// What became of a slot's content.
+pub(super) struct Placed {
+    pub(super) known: u32,
+    /// The bytes are complete by this input.
+    pub(super) is_complete: bool,
+    /// The request under which streamed chunks are taken.
+    pub(super) request: Option<RequestId>,
+}
+
+impl Inbox {
+    pub(super) fn new(config: &Config, hasher: &FixedState) -> Self {
+        let channel = |config: &ChannelConfig| Channel {
+            config: config.clone(),
+            filter: Box::new(FetchAll),
+            events: List::default(),
+            held_bytes: 0,
+        };
+        Self {
+            catalogue: Catalogue::new(config.channels.len(), hasher),
+            tables: Tables::new(config.channels.len()),
+            fetch: Fetch::new(config),
+            channels: config.channels.iter().map(channel).collect(),
+            unlinked: Vec::new(),
+        }
+    }
+
+    pub(super) fn set_filter(&mut self, channel: u16, filter: Box<dyn Filter>) {
+        self.channels[channel as usize].filter = filter;
+    }
+
+    pub(super) fn peer_up(&mut self, now: Time, peer: PeerIndex) {
+        self.fetch.peer_up(peer);
+        for channel in 0..self.channels.len() as u16 {
+            let place = (peer, channel);
+            self.tables.begin_epoch(&mut self.catalogue, place, &mut self.unlinked);
+            let mut parked = core::mem::take(&mut self.unlinked);
+            let from_here = parked.len();
+            parked.extend(self.tables.advertised(peer, channel));
+            for known in parked.drain(from_here..) {
+                self.catalogue.knowns[known].tried.remove(peer);
+                self.want_if_parked(now, known);
+            }
+            self.unlinked = parked;
+        }
+    }
+
+    pub(super) fn peer_down(&mut self, now: Time, peer: PeerIndex) {
+        let mut orphans = core::mem::take(&mut self.unlinked);
+        self.fetch.peer_down(&mut self.catalogue, peer, &mut orphans);
+        for known in orphans.drain(..) {
+            self.want(now, known);
+        }
+        self.unlinked = orphans;
+    }
+
+    /// Forgets all that a peer advertised. Its artifacts are to be looked at with
+    /// [`Inbox::next_unlinked`]; nobody is told that it withdrew them.
+    pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
+        for channel in 0..self.channels.len() as u16 {
+            for age in [Age::Current, Age::Stale] {
+                self.tables.sweep(&mut self.catalogue, (peer, channel), age, &mut self.unlinked);
+            }
+        }
+        self.tables.remove_peer(peer);
+        self.fetch.remove_peer(peer);
+        let knowns: Vec<u32> = self.catalogue.knowns.indices().collect();
+        for known in knowns {
+            let item = &mut self.catalogue.knowns[known];
+            item.withdrawn.remove(peer);
+            item.tried.remove(peer);
+        }
+    }
+
+    /// A slot of a peer now holds `content`.
+    pub(super) fn place(
+        &mut self,
+        now: Time,
+        peers: &PeerTable,
+        (peer, channel, slot): (PeerIndex, u16, Slot),
+        version: u64,
+        content: &Content<'_>,
+        own_slot: Option<Slot>,
+    ) -> Placed {
+        let found = self.catalogue.find(channel, &content.id);
+        let known = found
+            .unwrap_or_else(|| self.catalogue.insert(channel, content.id, content.advert.clone()));
+        let held = Some((known, content.hops));
+        match self.tables.apply(&mut self.catalogue, (peer, channel, slot), version, held) {
+            Applied::Changed { unlinked } => self.unlinked.extend(unlinked),
+            Applied::Same => {}
+            Applied::Stale => unreachable!("the caller has looked"),
+        }
+        let item = &mut self.catalogue.knowns[known];
+        item.tried.remove(peer);
+        item.withdrawn.remove(peer);
+        if found.is_none() {
+            item.own_slot = own_slot;
+            item.state = State::Done;
+            if own_slot.is_none() {
+                self.decide(peers, known, peer);
+            }
+        }
+        let mut placed = Placed { known, is_complete: false, request: None };
+        if let State::Parked(_) | State::Waiting(_) | State::Fetching(..) =
+            self.catalogue.knowns[known].state
+        {
+            match content.pushed {
+                Some(bytes) if self.take_pushed(known, peer, bytes) => placed.is_complete = true,
+                _ if content.streamed => placed.request = self.take_stream(now, known, peer),
+                _ => {}
+            }
+            self.want_if_parked(now, known);
+        }
+        placed
+    }
+
+    /// Asks the filter. What it wants is parked: the caller looks for the bytes.
+    fn decide(&mut self, peers: &PeerTable, known: u32, from: PeerIndex) {
+        let item = &mut self.catalogue.knowns[known];
+        let channel = &mut self.channels[item.channel as usize];
+        let decision = channel.filter.decide(&Candidate {
+            channel: channel.config.id,
+            id: &item.id,
+            advert: &item.advert,
+            from: peers.node(from),
+        });
+        match decision {
+            Decision::Fetch(priority) => {
+                let in_queue = matches!(item.state, State::Waiting(_) | State::Parked(Some(_)));
+                if in_queue && item.priority != priority {
+                    self.fetch.withdraw(&mut self.catalogue, known);
+                }
+                let item = &mut self.catalogue.knowns[known];
+                item.priority = priority;
+                if !matches!(item.state, State::Waiting(_) | State::Parked(_) | State::Fetching(..))
+                {
+                    item.state = State::Parked(None);
+                }
+            }
+            Decision::Later => self.stop_fetching(known, State::Later),
+            Decision::Drop => self.stop_fetching(known, State::Dropped),
+        }
+    }
+
+    /// Takes an artifact out of the fetching part; it is in `state` from then on.
+    fn stop_fetching(&mut self, known: u32, state: State) {
+        self.fetch.withdraw(&mut self.catalogue, known);
+        let freed = self.fetch.drop_assembly(&mut self.catalogue, known);
+        let item = &mut self.catalogue.knowns[known];
+        self.channels[item.channel as usize].held_bytes -= freed;
+        item.state = state;
+        item.wanted = 0;
+    }
+
+    fn want_if_parked(&mut self, now: Time, known: u32) {
+        if matches!(self.catalogue.knowns[known].state, State::Parked(_)) {
+            self.fetch.withdraw(&mut self.catalogue, known);
+            self.want(now, known);
+        }
+    }
+
+    fn want(&mut self, now: Time, known: u32) {
+        self.fetch.want(now, &mut self.catalogue, &self.tables, known);
+        self.settle(known);
+    }
+
+    /// What cannot be fetched now must not hold the channel's budget.
+    fn settle(&mut self, known: u32) {
+        let item = &self.catalogue.knowns[known];
+        if matches!(item.state, State::Parked(_)) {
+            let channel = item.channel as usize;
+            self.channels[channel].held_bytes -=
+                self.fetch.drop_assembly(&mut self.catalogue, known);
+        }
+    }
+
+    /// Takes pushed bytes, if there is room for them; else they will be fetched.
+    fn take_pushed(&mut self, known: u32, peer: PeerIndex, bytes: &[u8]) -> bool {
+        let item = &self.catalogue.knowns[known];
+        let room = if item.assembly.is_some() { 0 } else { bytes.len() as u64 };
+        let channel = item.channel as usize;
+        if !self.channels[channel].has_room(room) {
+            return false;
+        }
+        let artifact = Artifact::of_chunk(item.advert.clone(), Bytes::copy_from_slice(bytes));
+        self.stop_fetching(known, State::Ready);
+        self.channels[channel].held_bytes += bytes.len() as u64;
+        self.complete(known, peer, artifact);
+        true
+    }
+
+    /// Takes the chunks that come unasked from `peer`, if there is room for them.
+    fn take_stream(&mut self, now: Time, known: u32, peer: PeerIndex) -> Option<RequestId> {
+        let item = &self.catalogue.knowns[known];
+        let channel = item.channel as usize;
+        if item.assembly.is_some() || !self.channels[channel].has_room(item.advert.length) {
+            return None;
+        }
+        self.fetch.withdraw(&mut self.catalogue, known);
+        self.start(now, known, peer, true)
+    }
+
+    fn start(
+        &mut self,
+        now: Time,
+        known: u32,
+        peer: PeerIndex,
+        streamed: bool,
+    ) -> Option<RequestId> {
+        let (request, takes_room) =
+            self.fetch.start(now, &mut self.catalogue, known, peer, streamed)?;
+        if takes_room {
+            let item = &self.catalogue.knowns[known];
+            self.channels[item.channel as usize].held_bytes += item.advert.length;
+        }
+        Some(request)
+    }
+
+    fn complete(&mut self, known: u32, from: PeerIndex, artifact: Artifact) {
+        let item = &mut self.catalogue.knowns[known];
+        debug_assert_eq!(item.id, artifact.id(), "invariant 6");
+        item.state = State::Ready;
+        item.artifact = Some(artifact);
+        item.from = from;
+        self.report(known);
+    }
+
+    fn report(&mut self, known: u32) {
+        let item = &mut self.catalogue.knowns[known];
+        if !core::mem::replace(&mut item.has_event, true) {
+            let channel = item.channel as usize;
+            self.channels[channel].events.push_back(&mut self.catalogue.knowns, known);
+        }
+    }
+
+    /// This node has an artifact of its own accord: it is neither fetched nor delivered.
+    pub(super) fn own(&mut self, known: u32, slot: Slot) {
+        let state = self.catalogue.knowns[known].state;
+        if state == State::Ready {
+            let item = &mut self.catalogue.knowns[known];
+            let bytes = item.artifact.take().map_or(0, |artifact| artifact.bytes().len());
+            self.channels[item.channel as usize].held_bytes -= bytes as u64;
+        }
+        self.stop_fetching(known, State::Done);
+        self.catalogue.knowns[known].own_slot = Some(slot);
+    }
+
+    /// A slot of a peer is empty now.
+    pub(super) fn clear(&mut self, place: (PeerIndex, u16, Slot), version: u64) {
+        if let Applied::Changed { unlinked } =
+            self.tables.apply(&mut self.catalogue, place, version, None)
+        {
+            self.unlinked.extend(unlinked);
+        }
+    }
+
+    pub(super) fn take_snapshot(
+        &mut self,
+        peer: PeerIndex,
+        channel: u16,
+        live: LiveSlots<'_>,
+    ) -> Result<(), Fault> {
+        let slots_max = self.channels[channel as usize].config.slots_max;
+        if live.iter().any(|slot| slot.0 >= slots_max) {
+            return Err(Fault::SlotBeyondBound);
+        }
+        let is_first = self.tables.take_snapshot(peer, channel, live);
+        if is_first { Ok(()) } else { Err(Fault::SnapshotRepeated) }
+    }
+
+    /// Drops what is left of a peer's earlier epoch, if the present one has been heard of whole.
+    pub(super) fn drop_stale_if_confirmed(&mut self, peer: PeerIndex, channel: u16) {
+        if self.tables.has_stale(peer, channel) && self.tables.is_confirmed(peer, channel) {
+            let place = (peer, channel);
+            self.tables.sweep(&mut self.catalogue, place, Age::Stale, &mut self.unlinked);
+        }
+    }
+
+    pub(super) fn next_unlinked(&mut self) -> Option<u32> {
+        self.unlinked.pop()
+    }
+
+    /// Looks at an artifact that has lost an entry of `peer`. Gone for good if the answer says so.
+    pub(super) fn after_unlink(
+        &mut self,
+        now: Time,
+        known: u32,
+        peer: PeerIndex,
+        is_member: bool,
+    ) -> Option<Left> {
+        // One that left the catalogue by an earlier look at the same input.
+        self.catalogue.knowns.get(known)?;
+        if self.tables.holds(&self.catalogue, known, peer) {
+            return None;
+        }
+        let item = &mut self.catalogue.knowns[known];
+        item.tried.remove(peer);
+        let has_holders = item.entries != super::tables::Link::NONE;
+        if item.delivered && is_member {
+            item.withdrawn.insert(peer);
+        }
+        if item.delivered && (is_member || !has_holders) {
+            self.report(known);
+        }
+        let item = &self.catalogue.knowns[known];
+        if !has_holders && !item.delivered {
+            return Some(self.forget(known));
+        }
+        match item.state {
+            State::Waiting(at) | State::Fetching(at, _) if at == peer => {
+                self.fetch.withdraw(&mut self.catalogue, known);
+                self.want(now, known);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Removes an artifact that nobody advertises and the application knows nothing of.
+    fn forget(&mut self, known: u32) -> Left {
+        let item = &mut self.catalogue.knowns[known];
+        let channel = item.channel as usize;
+        if let Some(artifact) = item.artifact.take() {
+            self.channels[channel].held_bytes -= artifact.bytes().len() as u64;
+        }
+        let has_event = item.has_event;
+        self.stop_fetching(known, State::Done);
+        if has_event {
+            self.channels[channel].events.remove(&mut self.catalogue.knowns, known);
+        }
+        Left { own_slot: self.catalogue.remove(known).own_slot }
+    }
+
+    pub(super) fn handle_chunk(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        request: RequestId,
+        chunk: &Chunk<'_>,
+    ) -> Result<Progress, Fault> {
+        match self.fetch.handle_chunk(now, &mut self.catalogue, peer, request, chunk) {
+            Ok(Progress::Complete(known)) => {
+                let artifact = self.fetch.take_complete(&mut self.catalogue, known);
+                self.complete(known, peer, artifact);
+                Ok(Progress::Complete(known))
+            }
+            Ok(progress) => Ok(progress),
+            Err((fault, known)) => {
+                self.move_on(now, known, peer);
+                Err(fault)
+            }
+        }
+    }
+
+    fn move_on(&mut self, now: Time, known: u32, failed: PeerIndex) {
+        self.fetch.move_on(now, &mut self.catalogue, &self.tables, known, failed);
+        self.settle(known);
+    }
+
+    /// The answer to a request has ended early, or was refused.
+    pub(super) fn request_failed(&mut self, now: Time, peer: PeerIndex, request: RequestId) {
+        if let Some(known) = self.fetch.known_of(peer, request) {
+            self.move_on(now, known, peer);
+        }
+    }
+
+    /// Lets time pass, and begins the requests that are possible now.
+    pub(super) fn advance(&mut self, now: Time) {
+        while let Some((known, failed)) = self.fetch.next_overdue(now, &self.catalogue) {
+            match failed {
+                Some(peer) => self.move_on(now, known, peer),
+                None => {
+                    self.catalogue.knowns[known].tried = Default::default();
+                    self.want_if_parked(now, known);
+                }
+            }
+        }
+        while core::mem::take(&mut self.fetch.dispatch_due) {
+            let channels = &self.channels;
+            let has_room = |channel: u16, bytes| channels[channel as usize].has_room(bytes);
+            let Some((known, peer)) = self.fetch.next_start(&self.catalogue, has_room) else {
+                break;
+            };
+            self.fetch.withdraw(&mut self.catalogue, known);
+            self.start(now, known, peer, false).expect("a request is free");
+            self.fetch.dispatch_due = true;
+        }
+    }
+
+    /// Asks the filter again about everything that the application has not been given.
+    pub(super) fn reconsider(&mut self, now: Time, peers: &PeerTable, channel: u16) {
+        for known in 0..self.catalogue.knowns.end() {
+            let Some(item) = self.catalogue.knowns.get(known) else { continue };
+            let open = matches!(
+                item.state,
+                State::Later | State::Waiting(_) | State::Parked(_) | State::Fetching(..)
+            );
+            if item.channel != channel || !open {
+                continue;
+            }
+            let holder = self.tables.holders(&self.catalogue, known).next();
+            let Some((peer, _)) = holder else { continue };
+            self.decide(peers, known, peer);
+            self.want_if_parked(now, known);
+        }
+    }
+
+    pub(super) fn has_events(&self, channel: u16) -> bool {
+        self.channels[channel as usize].events.front().is_some()
+    }
+
+    /// Takes the next event; with it the slot of an artifact that has left the catalogue.
+    pub(super) fn poll_event(
+        &mut self,
+        peers: &PeerTable,
+        channel: u16,
+    ) -> Option<(Event, Option<Left>)> {
+        loop {
+            let known = self.channels[channel as usize].events.front()?;
+            let item = &mut self.catalogue.knowns[known];
+            let event = next_event(item, peers);
+            if !item.has_report() {
+                item.has_event = false;
+                self.channels[channel as usize].events.remove(&mut self.catalogue.knowns, known);
+            }
+            match event {
+                Some(Event::Expired { .. }) => return Some((event?, Some(self.forget(known)))),
+                Some(Event::Delivered { ref artifact, .. }) => {
+                    let bytes = artifact.bytes().len() as u64;
+                    self.channels[channel as usize].held_bytes -= bytes;
+                    self.fetch.dispatch_due = true;
+                    return Some((event?, None));
+                }
+                Some(event) => return Some((event, None)),
+                // What there was to report has become untrue.
+                None => {}
+            }
+        }
+    }
+
+    pub(super) fn assert_invariants(&self) {
+        self.tables.assert_invariants(&self.catalogue);
+        self.fetch.assert_invariants(&self.catalogue);
+        assert!(self.unlinked.is_empty());
+        for (at, channel) in self.channels.iter().enumerate() {
+            let mut held = 0;
+            for known in self.catalogue.knowns.indices() {
+                let item = &self.catalogue.knowns[known];
+                if item.channel as usize != at {
+                    continue;
+                }
+                assert_eq!(item.artifact.is_some(), item.state == State::Ready);
+                assert!(!item.is_orphan(), "invariant 5: known iff advertised");
+                assert!(item.state != State::Ready || item.has_event, "invariant 7");
+                held += item.artifact.as_ref().map_or(0, |artifact| artifact.bytes().len() as u64);
+                held += item.assembly.map_or(0, |_| item.advert.length);
+            }
+            assert_eq!(held, channel.held_bytes);
+            assert!(held <= channel.config.inbox_bytes_max, "invariant 8");
+        }
+    }
+}
+
+impl Known {
+    fn has_report(&self) -> bool {
+        let is_gone = self.entries == super::tables::Link::NONE;
+        self.artifact.is_some() || self.delivered && (!self.withdrawn.is_empty() || is_gone)
+    }
+
+    /// Neither advertised nor still to be reported as expired.
+    fn is_orphan(&self) -> bool {
+        self.entries == super::tables::Link::NONE && !(self.delivered && self.has_event)
+    }
+}
+
+/// Takes what there is to report of an artifact now.
+fn next_event(item: &mut Known, peers: &PeerTable) -> Option<Event> {
+    if let Some(artifact) = item.artifact.take() {
+        (item.state, item.delivered) = (State::Done, true);
+        return Some(Event::Delivered { artifact, from: peers.node(item.from) });
+    }
+    if !item.has_report() {
+        return None;
+    }
+    if let Some(peer) = item.withdrawn.first() {
+        item.withdrawn.remove(peer);
+        return Some(Event::Withdrawn { id: item.id, by: peers.node(peer) });
+    }
+    item.delivered = false;
+    Some(Event::Expired { id: item.id })
+}
+
+impl PeerTable {
+    pub(super) fn node(&self, peer: PeerIndex) -> NodeId {
+        self.nodes[peer.at()].expect("a member")
+    }
+}

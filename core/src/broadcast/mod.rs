@@ -1,0 +1,763 @@
+//! Abortable broadcast as a pure state machine: updates, requests, chunks, commands and time in;
+//! frames, events and the next deadline out. ("A New Broadcast Primitive for BFT Protocols",
+//! arXiv 2410.22080.)
+//!
+//! What calls there are on [`Broadcast`]:
+//! - *inputs* are `handle_*`, and [`Broadcast::peer_up`], [`Broadcast::peer_down`];
+//! - *commands* are verbs (`publish`, `abort`, `relay`, `reconsider`) and answer at once;
+//! - *outputs* are drained with [`Broadcast::poll`] after every input or command, until it gives
+//!   [`Output::Idle`]; what may be large is pulled when there is room for it, by peer with
+//!   [`Broadcast::poll_send`] and by channel with [`Broadcast::poll_event`].
+//!
+//! Inside, [`outbox`] is what this node advertises and [`send`] turns it into frames; [`tables`] is
+//! what the peers advertise, [`catalogue`] the artifacts in them, [`fetch`] gets their bytes, and
+//! [`inbox`] composes the three and tells the application. Knows nothing of QUIC, sockets, clocks.
+
+mod catalogue;
+mod fetch;
+mod inbox;
+mod outbox;
+mod peer_set;
+mod send;
+mod tables;
+
+pub use send::{OutStream, Send, SendBuffer};
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::fmt;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use crate::artifact::{Advert, Artifact, ArtifactError, CHUNK_BYTES};
+use crate::config::{ChannelConfig, Config, ConfigError, Relay};
+use crate::error::{Fault, PublishError, RelayError};
+use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
+use crate::time::Time;
+use crate::wire::{Chunk, Refusal, Request, Update};
+use fetch::Progress;
+use inbox::{Content, Inbox, Left};
+use outbox::{Full, Outbox};
+use send::Sender;
+
+/// Ids are chosen by adversaries, so the hash is seeded; maps are never iterated.
+type IdMap<V> = HashMap<ArtifactId, V, FixedState>;
+
+/// How urgently an artifact is to be fetched.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Priority {
+    /// When nothing else waits.
+    Low,
+    /// In the order in which artifacts were advertised.
+    #[default]
+    Normal,
+    /// Before everything else in the node.
+    High,
+}
+
+impl Priority {
+    pub(crate) const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
+}
+
+/// What is to be done about an artifact that became known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// Get the bytes and deliver them.
+    Fetch(Priority),
+    /// Remember it, and ask again at the next `reconsider`. Pushed bytes are dropped.
+    Later,
+    /// Never deliver it, as long as it is advertised.
+    Drop,
+}
+
+/// An artifact about which a filter decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The artifact.
+    pub id: &'a ArtifactId,
+    /// Its length, metadata and root.
+    pub advert: &'a Advert,
+    /// A member that advertises it.
+    pub from: NodeId,
+}
+
+/// Decides from an advert alone what becomes of an artifact. Called once when the artifact becomes
+/// known, and again at each `reconsider` until it is delivered or dropped.
+pub trait Filter: core::marker::Send {
+    /// Decides. Must not block: the node waits.
+    fn decide(&mut self, candidate: &Candidate<'_>) -> Decision;
+}
+
+impl<F: FnMut(&Candidate<'_>) -> Decision + core::marker::Send> Filter for F {
+    fn decide(&mut self, candidate: &Candidate<'_>) -> Decision {
+        self(candidate)
+    }
+}
+
+/// What the application is told about a channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// An artifact, once while any member advertises it.
+    Delivered {
+        /// The artifact. Its bytes match its id.
+        artifact: Artifact,
+        /// Who sent the bytes.
+        from: NodeId,
+    },
+    /// A member does not advertise a delivered artifact any more.
+    Withdrawn {
+        /// The artifact.
+        id: ArtifactId,
+        /// The member.
+        by: NodeId,
+    },
+    /// No member advertises a delivered artifact any more.
+    Expired {
+        /// The artifact.
+        id: ArtifactId,
+    },
+}
+
+/// Names a fetch request between two nodes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId(pub u64);
+
+/// What the machine wants done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Reset a stream to a peer: nothing in it is current any more.
+    Reset {
+        /// The peer.
+        peer: PeerIndex,
+        /// The stream.
+        stream: OutStream,
+    },
+    /// Stop the stream that answers this request, if there is one: it is not needed any more.
+    Stop {
+        /// The peer.
+        peer: PeerIndex,
+        /// The request.
+        request: RequestId,
+    },
+    /// Nothing more to do until the next input, or until `wake_at`.
+    Idle {
+        /// When to call [`Broadcast::poll`] again, [`Time::NEVER`] if only for inputs.
+        wake_at: Time,
+        /// What is due then.
+        why: Wake,
+    },
+}
+
+/// What a machine waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Wake {
+    /// The next input.
+    Input,
+    /// A holder that has to have sent a chunk, or may be asked again.
+    Fetch,
+    /// A timer of a connection, or the next dial.
+    Connection,
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Taken {
+    /// The update is dealt with.
+    Done,
+    /// Chunks follow in the update's stream: hand them in under this request.
+    Chunks(RequestId),
+    /// Chunks follow in the update's stream, but are not wanted (now): stop it.
+    Unwanted,
+}
+
+/// What became of a chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChunkTaken {
+    /// More are to come.
+    More,
+    /// The request is answered, or has been given up: stop the stream if it goes on.
+    Done,
+}
+
+/// The members that this node has tables for.
+#[derive(Debug, Default)]
+struct PeerTable {
+    nodes: Vec<Option<NodeId>>,
+    up: Vec<bool>,
+}
+
+/// The machine: all channels of one node, all peers.
+pub struct Broadcast {
+    channels: Vec<ChannelConfig>,
+    peers: PeerTable,
+    outboxes: Vec<Outbox>,
+    inbox: Inbox,
+    sender: Sender,
+    /// Bounded by the streams and requests there are: each can be ended once.
+    outputs: VecDeque<Output>,
+    now: Time,
+}
+
+impl fmt::Debug for Broadcast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broadcast").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl Broadcast {
+    /// A machine without peers. `seed` must be unpredictable for the peers: it keys hash tables.
+    ///
+    /// # Errors
+    /// If the configuration does not hold together.
+    pub fn new(config: &Config, seed: u64) -> Result<Self, ConfigError> {
+        config.check()?;
+        let hasher = FixedState::with_seed(seed);
+        let outbox = |config: &ChannelConfig| {
+            Outbox::new(config.clone(), IdMap::with_hasher(hasher.clone()))
+        };
+        Ok(Self {
+            channels: config.channels.clone(),
+            peers: PeerTable::default(),
+            outboxes: config.channels.iter().map(outbox).collect(),
+            inbox: Inbox::new(config, &hasher),
+            sender: Sender::new(config),
+            outputs: VecDeque::new(),
+            now: Time::ZERO,
+        })
+    }
+
+    /// Sets what decides about a channel's artifacts. Without a filter, all are fetched. False if
+    /// there is no such channel.
+    pub fn set_filter(&mut self, channel: ChannelId, filter: Box<dyn Filter>) -> bool {
+        let place = self.place_of(channel);
+        place.inspect(|place| self.inbox.set_filter(*place, filter)).is_some()
+    }
+
+    fn place_of(&self, channel: ChannelId) -> Option<u16> {
+        let place = self.channels.iter().position(|config| config.id == channel)?;
+        Some(place as u16)
+    }
+
+    /// Time never goes backwards here.
+    fn clamp(&mut self, now: Time) -> Time {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    // Members and connections.
+
+    /// Makes tables for a member. `peer` must be free.
+    ///
+    /// # Panics
+    /// If it is not: indices are the caller's to keep.
+    pub fn add_peer(&mut self, peer: PeerIndex, node: NodeId) {
+        if self.peers.nodes.len() <= peer.at() {
+            self.peers.nodes.resize(peer.at() + 1, None);
+            self.peers.up.resize(peer.at() + 1, false);
+        }
+        assert!(self.peers.nodes[peer.at()].replace(node).is_none(), "a peer is added once");
+        self.inbox.tables.add_peer(peer);
+        self.inbox.fetch.add_peer(peer);
+        self.sender.add_peer(peer, &self.channels);
+    }
+
+    /// Drops a former member's tables. What only it advertised expires.
+    pub fn remove_peer(&mut self, now: Time, peer: PeerIndex) {
+        if self.peers.up[peer.at()] {
+            self.peer_down(now, peer);
+        }
+        let now = self.clamp(now);
+        self.inbox.remove_peer(peer);
+        self.after_unlinks(now, peer, false);
+        self.sender.remove_peer(peer);
+        self.peers.nodes[peer.at()] = None;
+    }
+
+    /// A connection to a member is ready, and with it a new epoch begins. `channels` says which
+    /// channels the peer has with bounds that suit ours; the others are inert towards it.
+    pub fn peer_up(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        channels: impl Fn(&ChannelConfig) -> bool,
+    ) {
+        if core::mem::replace(&mut self.peers.up[peer.at()], true) {
+            self.peer_down(now, peer);
+            self.peers.up[peer.at()] = true;
+        }
+        let now = self.clamp(now);
+        self.sender.peer_up(peer);
+        for (outbox, config) in self.outboxes.iter_mut().zip(&self.channels) {
+            if channels(config) {
+                outbox.peer_up(peer);
+            }
+        }
+        self.inbox.peer_up(now, peer);
+        self.after_unlinks(now, peer, true);
+    }
+
+    /// The connection is gone. What the peer advertised stays, until it is back and says otherwise.
+    pub fn peer_down(&mut self, now: Time, peer: PeerIndex) {
+        let now = self.clamp(now);
+        if !core::mem::replace(&mut self.peers.up[peer.at()], false) {
+            return;
+        }
+        for outbox in &mut self.outboxes {
+            outbox.peer_down(peer);
+        }
+        self.sender.peer_down(peer, &mut self.outboxes);
+        self.inbox.peer_down(now, peer);
+        self.outputs.retain(|output| match output {
+            Output::Reset { peer: of, .. } | Output::Stop { peer: of, .. } => *of != peer,
+            Output::Idle { .. } => true,
+        });
+    }
+
+    // Commands.
+
+    /// Makes an artifact active: every member that is, or comes to be, connected will hear of it.
+    /// Publishing what is published already changes nothing.
+    ///
+    /// # Errors
+    /// If the channel has no room for it; nothing has changed then.
+    pub fn publish(&mut self, channel: ChannelId, artifact: Artifact) -> Result<(), PublishError> {
+        let place = self.place_of(channel).ok_or(PublishError::UnknownChannel)?;
+        if artifact.bytes().len() as u64 > self.channels[place as usize].artifact_bytes_max {
+            return Err(ArtifactError::TooLong.into());
+        }
+        let outbox = &mut self.outboxes[place as usize];
+        let id = artifact.id();
+        let full = |full| match full {
+            Full::Slots => PublishError::OutboxFull,
+            Full::Bytes => PublishError::ActiveBytesExceeded,
+        };
+        if let Some(slot) = outbox.slot_of(&id) {
+            if outbox.active(slot).is_some_and(|active| active.hops > 0) {
+                outbox.adopt(slot).map_err(full)?;
+                self.slot_changed(place, slot);
+            }
+            return Ok(());
+        }
+        let known = self.inbox.catalogue.find(place, &id);
+        let slot = outbox.insert(artifact, 0, known).map_err(full)?;
+        self.slot_changed(place, slot);
+        if let Some(known) = known {
+            self.inbox.own(known, slot);
+        }
+        Ok(())
+    }
+
+    /// Withdraws an artifact that was published or relayed. False if it was not active.
+    pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
+        let Some(place) = self.place_of(channel) else { return false };
+        let Some(slot) = self.outboxes[place as usize].slot_of(id) else { return false };
+        self.clear(place, slot);
+        true
+    }
+
+    /// Passes on a delivered artifact: advertises it to members that do not have it, as long as a
+    /// member nearer to the publisher advertises it.
+    ///
+    /// # Errors
+    /// If nobody near enough does, or there is no room; nothing has changed then.
+    pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
+        let place = self.place_of(channel).ok_or(RelayError::UnknownChannel)?;
+        let config = &self.channels[place as usize];
+        let known = self.inbox.catalogue.find(place, &artifact.id());
+        let known = known.ok_or(RelayError::NotAdvertised)?;
+        let hops = self.nearest(known).map_or(u8::MAX, |hops| hops.saturating_add(1));
+        if hops > config.relay_hops_max {
+            return Err(RelayError::NotAdvertised);
+        }
+        let outbox = &mut self.outboxes[place as usize];
+        if outbox.slot_of(&artifact.id()).is_some() {
+            return Ok(());
+        }
+        let slot = outbox
+            .insert(artifact.clone(), hops, Some(known))
+            .map_err(|_| RelayError::OutboxFull)?;
+        self.inbox.catalogue.knowns[known].own_slot = Some(slot);
+        self.slot_changed(place, slot);
+        Ok(())
+    }
+
+    /// Asks the channel's filter again about everything not yet delivered or dropped. What is no
+    /// longer wanted is cancelled. False if there is no such channel.
+    pub fn reconsider(&mut self, now: Time, channel: ChannelId) -> bool {
+        let now = self.clamp(now);
+        let place = self.place_of(channel);
+        place.inspect(|place| self.inbox.reconsider(now, &self.peers, *place)).is_some()
+    }
+
+    fn clear(&mut self, place: u16, slot: Slot) {
+        let active = self.outboxes[place as usize].clear(slot);
+        if let Some(known) = active.known {
+            self.inbox.catalogue.knowns[known].own_slot = None;
+        }
+        self.slot_changed(place, slot);
+        if active.serving > 0 {
+            self.sender.stop_serving(place, slot, &mut self.outputs);
+        }
+    }
+
+    /// What peers were sent of the slot is obsolete: streams with nothing else in them are reset.
+    fn slot_changed(&mut self, place: u16, slot: Slot) {
+        let outbox = &mut self.outboxes[place as usize];
+        for at in 0..outbox.peers_end() {
+            let peer = PeerIndex(at);
+            if let Some(stream) = outbox.take_stream(peer, slot)
+                && let Some(stream) = self.sender.update_obsolete(peer, stream)
+            {
+                self.outputs.push_back(Output::Reset { peer, stream });
+            }
+        }
+    }
+
+    // Inputs.
+
+    /// An update of a peer's table. `Ok` for a channel that this node does not have.
+    ///
+    /// # Errors
+    /// If the peer broke a rule; the update is not applied then.
+    pub fn handle_update(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        channel: ChannelId,
+        update: &Update<'_>,
+    ) -> Result<Taken, Fault> {
+        let now = self.clamp(now);
+        let Some(place) = self.place_of(channel) else { return Ok(Taken::Done) };
+        let config = &self.channels[place as usize];
+        let (artifact_max, push_max) = (config.artifact_bytes_max, config.push_bytes_max);
+        let (hops_max, slots_max) = (config.relay_hops_max, config.slots_max);
+        let is_news = |slot: &Slot, version: u64| {
+            let is_within = slot.0 < slots_max;
+            let is_news = || self.inbox.tables.is_news(peer, place, *slot, version);
+            if is_within { Ok(is_news()) } else { Err(Fault::SlotBeyondBound) }
+        };
+        let taken = match update {
+            Update::Snapshot { live, .. } => {
+                self.inbox.take_snapshot(peer, place, *live)?;
+                Taken::Done
+            }
+            Update::Clear { slot, version } => {
+                if is_news(slot, version.0)? {
+                    self.inbox.clear((peer, place, *slot), version.0);
+                }
+                Taken::Done
+            }
+            Update::Push { slot, version, metadata, bytes } => {
+                if bytes.len() > push_max as usize || bytes.len() as u64 > artifact_max {
+                    return Err(Fault::PushTooLong);
+                }
+                if is_news(slot, version.0)? {
+                    let advert = Advert::of_chunk(metadata.clone(), bytes);
+                    let id = advert.id();
+                    let pushed = Some(*bytes);
+                    let content = Content { id, advert: &advert, hops: 0, pushed, streamed: false };
+                    self.fill(now, (peer, place, *slot), version.0, &content);
+                }
+                Taken::Done
+            }
+            Update::Advert { slot, version, hops, streamed, advert } => {
+                if advert.length > artifact_max {
+                    return Err(Fault::ArtifactTooLong);
+                }
+                if *hops > hops_max {
+                    return Err(Fault::HopsBeyondBound);
+                }
+                if *streamed && *hops > 0 {
+                    return Err(Fault::StreamedRelay);
+                }
+                let unwanted = if *streamed { Taken::Unwanted } else { Taken::Done };
+                if is_news(slot, version.0)? {
+                    let (id, hops, streamed) = (advert.id(), *hops, *streamed);
+                    let content = Content { id, advert, hops, pushed: None, streamed };
+                    let request = self.fill(now, (peer, place, *slot), version.0, &content);
+                    request.map_or(unwanted, Taken::Chunks)
+                } else {
+                    unwanted
+                }
+            }
+        };
+        self.inbox.drop_stale_if_confirmed(peer, place);
+        self.after_unlinks(now, peer, true);
+        Ok(taken)
+    }
+
+    fn fill(
+        &mut self,
+        now: Time,
+        at: (PeerIndex, u16, Slot),
+        version: u64,
+        content: &Content<'_>,
+    ) -> Option<RequestId> {
+        let place = at.1 as usize;
+        let own_slot = self.outboxes[place].slot_of(&content.id);
+        let placed = self.inbox.place(now, &self.peers, at, version, content, own_slot);
+        if let Some(slot) = own_slot {
+            let active = self.outboxes[place].active_mut(slot).expect("by id");
+            active.known = Some(placed.known);
+            self.check_relay(placed.known);
+        }
+        if placed.is_complete {
+            self.relay_automatically(placed.known);
+        }
+        placed.request
+    }
+
+    fn relay_automatically(&mut self, known: u32) {
+        let item = &self.inbox.catalogue.knowns[known];
+        let config = &self.channels[item.channel as usize];
+        if config.relay == Relay::Automatic
+            && let Some(artifact) = item.artifact.clone()
+        {
+            // Without room, or too far from the publisher, the artifact is just not passed on.
+            let _ = self.relay(config.id, &artifact);
+        }
+    }
+
+    /// A relay stands only as long as a holder nearer to the publisher does: else two nodes could
+    /// keep an artifact alive that its publisher has aborted.
+    fn check_relay(&mut self, known: u32) {
+        let item = &self.inbox.catalogue.knowns[known];
+        let (place, Some(slot)) = (item.channel, item.own_slot) else { return };
+        let hops = self.outboxes[place as usize].active(slot).expect("own slot").hops;
+        let nearest = self.nearest(known);
+        if hops > 0 && nearest.is_none_or(|nearest| nearest >= hops) {
+            self.clear(place, slot);
+        }
+    }
+
+    /// The fewest hops from the publisher at which an artifact is advertised.
+    fn nearest(&self, known: u32) -> Option<u8> {
+        self.inbox.tables.holders(&self.inbox.catalogue, known).map(|(_, hops)| hops).min()
+    }
+
+    fn after_unlinks(&mut self, now: Time, peer: PeerIndex, is_member: bool) {
+        while let Some(known) = self.inbox.next_unlinked() {
+            if self.inbox.catalogue.knowns.get(known).is_none() {
+                continue;
+            }
+            let place = self.inbox.catalogue.knowns[known].channel;
+            self.check_relay(known);
+            if let Some(left) = self.inbox.after_unlink(now, known, peer, is_member) {
+                self.unknown(place, &left);
+            }
+        }
+    }
+
+    /// An artifact has left the catalogue; this node may still have it in a slot.
+    fn unknown(&mut self, place: u16, left: &Left) {
+        if let Some(slot) = left.own_slot {
+            let active = self.outboxes[place as usize].active_mut(slot).expect("own slot");
+            assert_eq!(active.hops, 0, "a relay ends before its last holder");
+            active.known = None;
+        }
+    }
+
+    /// A peer's request for chunks, cancellation, or refusal of a request of ours.
+    ///
+    /// # Errors
+    /// None at present: what makes no sense (any more) is refused or passed over, since messages
+    /// may overtake each other.
+    pub fn handle_request(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        request: &Request,
+    ) -> Result<(), Fault> {
+        let now = self.clamp(now);
+        match *request {
+            Request::Fetch { request, channel, id, first, count } => {
+                let held = self.place_of(channel).and_then(|place| {
+                    let slot = self.outboxes[place as usize].slot_of(&id)?;
+                    Some((place, slot, self.outboxes[place as usize].active_mut(slot)?))
+                });
+                let is_within =
+                    |chunks: u32| first.checked_add(count).is_some_and(|end| end <= chunks);
+                match held {
+                    Some((place, slot, active)) if is_within(active.artifact.advert().chunks()) => {
+                        self.sender.serve(
+                            peer,
+                            request,
+                            (place, slot),
+                            active,
+                            first..first + count,
+                        );
+                    }
+                    _ => self.sender.refuse(peer, request, Refusal::NotHeld),
+                }
+            }
+            Request::Cancel { request } => {
+                self.sender.cancel(peer, request, &mut self.outboxes, &mut self.outputs);
+            }
+            Request::Refuse { request, .. } => {
+                self.inbox.request_failed(now, peer, RequestId(request));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the answer to a request is still needed; if not, its stream is to be stopped.
+    pub fn is_awaited(&mut self, peer: PeerIndex, request: RequestId) -> bool {
+        self.inbox.fetch.is_under_way(peer, request)
+    }
+
+    /// A chunk, in the answer to a request or behind a streamed advert.
+    ///
+    /// # Errors
+    /// If the chunk is not the artifact's. The artifact is fetched from another holder then.
+    pub fn handle_chunk(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        request: RequestId,
+        chunk: &Chunk<'_>,
+    ) -> Result<ChunkTaken, Fault> {
+        let now = self.clamp(now);
+        Ok(match self.inbox.handle_chunk(now, peer, request, chunk)? {
+            Progress::More => ChunkTaken::More,
+            Progress::Unneeded => ChunkTaken::Done,
+            Progress::Complete(known) => {
+                self.relay_automatically(known);
+                ChunkTaken::Done
+            }
+        })
+    }
+
+    /// The stream with the answer to a request has ended or was reset. Without effect if the answer
+    /// was complete.
+    pub fn handle_answer_end(&mut self, now: Time, peer: PeerIndex, request: RequestId) {
+        let now = self.clamp(now);
+        self.inbox.request_failed(now, peer, request);
+    }
+
+    /// A stream was acknowledged as a whole.
+    pub fn handle_acked(&mut self, peer: PeerIndex, stream: OutStream) {
+        self.sender.ended(peer, stream, &mut self.outboxes);
+    }
+
+    /// The peer does not want the rest of a stream; the caller resets it.
+    pub fn handle_stopped(&mut self, peer: PeerIndex, stream: OutStream) {
+        self.sender.ended(peer, stream, &mut self.outboxes);
+    }
+
+    // Outputs.
+
+    /// What is to be done next. Call after every input and command, and at `wake_at`, until it is
+    /// [`Output::Idle`].
+    pub fn poll(&mut self, now: Time) -> Output {
+        let now = self.clamp(now);
+        self.inbox.advance(now);
+        for (peer, request) in self.inbox.fetch.stops.drain(..) {
+            self.outputs.push_back(Output::Stop { peer, request });
+        }
+        self.outputs.pop_front().unwrap_or_else(|| {
+            let wake_at = self.inbox.fetch.wake_at();
+            let why = if wake_at == Time::NEVER { Wake::Input } else { Wake::Fetch };
+            Output::Idle { wake_at, why }
+        })
+    }
+
+    /// Whether [`Broadcast::poll_send`] may have something for a peer.
+    pub fn has_backlog(&self, peer: PeerIndex) -> bool {
+        self.peers.up[peer.at()] && self.sender.has_backlog(peer, &self.outboxes, &self.inbox)
+    }
+
+    /// Encodes what is most urgent for a peer into `out`, up to about `room` bytes (the last frame
+    /// may exceed it by up to a chunk and its proof). `None`, and nothing in `out`, if there is
+    /// nothing to send or no room.
+    ///
+    /// Updates are bound here and not before: what was overwritten or aborted until now is not sent.
+    pub fn poll_send(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        room: usize,
+        out: &mut SendBuffer,
+    ) -> Option<Send> {
+        let now = self.clamp(now);
+        out.clear();
+        if room == 0 || !self.peers.up[peer.at()] {
+            return None;
+        }
+        self.sender.poll_send(now, peer, room, out, &mut self.outboxes, &mut self.inbox)
+    }
+
+    /// Whether [`Broadcast::poll_event`] may have an event of a channel.
+    pub fn has_events(&self, channel: ChannelId) -> bool {
+        self.place_of(channel).is_some_and(|place| self.inbox.has_events(place))
+    }
+
+    /// Takes the next event of a channel. Events of one artifact come in order; what has become
+    /// untrue before it was taken is left out.
+    pub fn poll_event(&mut self, channel: ChannelId) -> Option<Event> {
+        let place = self.place_of(channel)?;
+        let (event, left) = self.inbox.poll_event(&self.peers, place)?;
+        if let Some(left) = left {
+            self.unknown(place, &left);
+        }
+        Some(event)
+    }
+
+    // Getters.
+
+    /// Artifacts that this node advertises in a channel.
+    pub fn active_count(&self, channel: ChannelId) -> u32 {
+        self.place_of(channel).map_or(0, |place| self.outboxes[place as usize].active_count())
+    }
+
+    /// What this node has in a slot.
+    pub fn own_slot(&self, channel: ChannelId, slot: Slot) -> Option<ArtifactId> {
+        let place = self.place_of(channel)?;
+        Some(self.outboxes[place as usize].active(slot)?.artifact.id())
+    }
+
+    /// What a peer has in its slots, as heard in its present epoch, in the order of the slots.
+    pub fn peer_slots(
+        &self,
+        peer: PeerIndex,
+        channel: ChannelId,
+    ) -> impl Iterator<Item = (Slot, ArtifactId)> {
+        let slots = self.place_of(channel).map(|place| self.inbox.tables.slots(peer, place));
+        let knowns = &self.inbox.catalogue.knowns;
+        slots.into_iter().flatten().map(|(slot, known)| (slot, knowns[known].id))
+    }
+
+    /// Artifacts known in all channels: advertised by a member, or to be reported as expired.
+    pub fn known_count(&self) -> usize {
+        self.inbox.catalogue.knowns.len()
+    }
+
+    /// Whether a member advertises the artifact.
+    pub fn is_advertised(&self, channel: ChannelId, id: &ArtifactId) -> bool {
+        let known = self.place_of(channel).and_then(|place| self.inbox.catalogue.find(place, id));
+        known.is_some_and(|known| {
+            self.inbox.tables.holders(&self.inbox.catalogue, known).next().is_some()
+        })
+    }
+
+    /// Walks through all state and panics where it contradicts itself. For tests and fuzzing.
+    #[doc(hidden)]
+    pub fn assert_invariants(&self) {
+        self.outboxes.iter().for_each(Outbox::assert_invariants);
+        self.inbox.assert_invariants();
+        self.sender.assert_invariants(&self.outboxes);
+        for known in self.inbox.catalogue.knowns.indices() {
+            let item = &self.inbox.catalogue.knowns[known];
+            if let Some(slot) = item.own_slot {
+                let active = self.outboxes[item.channel as usize].active(slot).expect("own slot");
+                assert_eq!((active.known, active.artifact.id()), (Some(known), item.id));
+            }
+        }
+    }
+}
+
+const _: () = assert!(CHUNK_BYTES <= u32::MAX as usize);

@@ -1,0 +1,345 @@
+//! The sending side of one channel: the slot table, and what each peer still has to hear of it.
+//!
+//! Every change of a slot takes the channel's next version and is appended to a log. An entry of
+//! the log is *current* while its slot has that version, so a slot has one current entry, wherever
+//! it was changed last. A peer's dirty set is then one number, the version up to which it has been
+//! served: dirty are the slots whose current entry lies behind it, oldest change first. A slot that
+//! changes again moves to the end, and what was overwritten is never seen by anyone.
+//!
+//! The log is cut back to its current entries when it is twice as long as the table, so the memory
+//! is O(slots) whatever peers do. Knows nothing of bytes on the wire. Invariants 1, 2, 3.
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::IdMap;
+use crate::artifact::Artifact;
+use crate::config::ChannelConfig;
+use crate::id::{ArtifactId, PeerIndex, Slot, Version};
+
+/// What a slot holds.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) artifact: Artifact,
+    /// Distance from the publisher; 0: this node published it.
+    pub(super) hops: u8,
+    /// The artifact in the inbox's catalogue, while some member advertises it.
+    pub(super) known: Option<u32>,
+    /// Fetch requests being served from this slot.
+    pub(super) serving: u32,
+}
+
+#[derive(Debug, Default)]
+struct SlotState {
+    version: u64,
+    active: Option<Active>,
+}
+
+/// What a peer was last sent of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Told(u32);
+
+impl Told {
+    /// Nothing, or that it is empty: a clear need not be sent.
+    pub(super) const NOTHING: Self = Self(u32::MAX);
+    /// An artifact, in a stream that was acknowledged or given up.
+    pub(super) const SETTLED: Self = Self(u32::MAX - 1);
+
+    /// An artifact, in this unacknowledged stream.
+    pub(super) const fn within(stream: u32) -> Self {
+        Self(stream)
+    }
+
+    pub(super) fn stream(self) -> Option<u32> {
+        (self != Self::NOTHING && self != Self::SETTLED).then_some(self.0)
+    }
+}
+
+/// What one peer has heard of this channel in its present epoch.
+#[derive(Debug)]
+struct View {
+    /// All changes up to this version have been served or became obsolete.
+    cursor: u64,
+    /// Per slot, up to the highest that this peer was told of.
+    told: Vec<Told>,
+    snapshot_due: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Outbox {
+    config: ChannelConfig,
+    slots: Vec<SlotState>,
+    /// Bit set: the slot holds an artifact.
+    occupied: Vec<u64>,
+    by_id: IdMap<Slot>,
+    log: VecDeque<(u64, Slot)>,
+    version: u64,
+    active_bytes: u64,
+    published: u32,
+    relayed: u32,
+    views: Vec<Option<View>>,
+}
+
+/// Why an artifact finds no slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Full {
+    Slots,
+    Bytes,
+}
+
+impl Outbox {
+    pub(super) fn new(config: ChannelConfig, by_id: IdMap<Slot>) -> Self {
+        Self {
+            config,
+            slots: Vec::new(),
+            occupied: Vec::new(),
+            by_id,
+            log: VecDeque::new(),
+            version: 0,
+            active_bytes: 0,
+            published: 0,
+            relayed: 0,
+            views: Vec::new(),
+        }
+    }
+
+    pub(super) fn slot_of(&self, id: &ArtifactId) -> Option<Slot> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(super) fn active(&self, slot: Slot) -> Option<&Active> {
+        self.slots.get(slot.0 as usize)?.active.as_ref()
+    }
+
+    pub(super) fn active_mut(&mut self, slot: Slot) -> Option<&mut Active> {
+        self.slots.get_mut(slot.0 as usize)?.active.as_mut()
+    }
+
+    pub(super) fn active_count(&self) -> u32 {
+        self.published + self.relayed
+    }
+
+    pub(super) fn version(&self) -> Version {
+        Version(self.version)
+    }
+
+    /// Puts an artifact that is not active yet into the lowest free slot.
+    pub(super) fn insert(
+        &mut self,
+        artifact: Artifact,
+        hops: u8,
+        known: Option<u32>,
+    ) -> Result<Slot, Full> {
+        let (used, limit) = match hops {
+            0 => (&mut self.published, self.config.publish_slots_max()),
+            _ => (&mut self.relayed, self.config.relay_slots_max),
+        };
+        if *used == limit {
+            return Err(Full::Slots);
+        }
+        let bytes = artifact.bytes().len() as u64;
+        if self.active_bytes + bytes > self.config.active_bytes_max {
+            return Err(Full::Bytes);
+        }
+        *used += 1;
+        self.active_bytes += bytes;
+        let slot = self.lowest_free();
+        let was_free = self.by_id.insert(artifact.id(), slot).is_none();
+        assert!(was_free, "an artifact is active in one slot");
+        self.occupied[slot.0 as usize / 64] |= 1 << (slot.0 % 64);
+        self.slots[slot.0 as usize].active = Some(Active { artifact, hops, known, serving: 0 });
+        self.touch(slot);
+        Ok(slot)
+    }
+
+    /// Makes a relayed artifact this node's own.
+    pub(super) fn adopt(&mut self, slot: Slot) -> Result<(), Full> {
+        if self.published == self.config.publish_slots_max() {
+            return Err(Full::Slots);
+        }
+        let active = self.slots[slot.0 as usize].active.as_mut().expect("the slot is active");
+        assert!(active.hops > 0, "relayed so far");
+        active.hops = 0;
+        self.relayed -= 1;
+        self.published += 1;
+        self.touch(slot);
+        Ok(())
+    }
+
+    pub(super) fn clear(&mut self, slot: Slot) -> Active {
+        let active = self.slots[slot.0 as usize].active.take().expect("the slot is active");
+        self.occupied[slot.0 as usize / 64] &= !(1 << (slot.0 % 64));
+        self.by_id.remove(&active.artifact.id());
+        self.active_bytes -= active.artifact.bytes().len() as u64;
+        match active.hops {
+            0 => self.published -= 1,
+            _ => self.relayed -= 1,
+        }
+        self.touch(slot);
+        active
+    }
+
+    fn lowest_free(&mut self) -> Slot {
+        let slot = match self.occupied.iter().position(|word| *word != u64::MAX) {
+            Some(word) => word * 64 + self.occupied[word].trailing_ones() as usize,
+            None => self.occupied.len() * 64,
+        };
+        if slot / 64 == self.occupied.len() {
+            self.occupied.push(0);
+        }
+        if slot == self.slots.len() {
+            self.slots.push(SlotState::default());
+        }
+        assert!(slot < self.config.slots_max as usize, "publish and relay have their limits");
+        Slot(slot as u32)
+    }
+
+    fn touch(&mut self, slot: Slot) {
+        self.version += 1;
+        self.slots[slot.0 as usize].version = self.version;
+        if self.log.len() >= 2 * self.slots.len().max(32) {
+            let slots = &self.slots;
+            self.log.retain(|(version, slot)| slots[slot.0 as usize].version == *version);
+        }
+        self.log.push_back((self.version, slot));
+    }
+
+    /// A peer's new epoch begins: it has heard of nothing.
+    pub(super) fn peer_up(&mut self, peer: PeerIndex) {
+        if self.views.len() <= peer.at() {
+            self.views.resize_with(peer.at() + 1, || None);
+        }
+        let mut told = self.views[peer.at()].take().map_or_else(Vec::new, |view| view.told);
+        told.clear();
+        self.views[peer.at()] = Some(View { cursor: 0, told, snapshot_due: true });
+    }
+
+    pub(super) fn peer_down(&mut self, peer: PeerIndex) {
+        if let Some(view) = self.views.get_mut(peer.at()) {
+            *view = None;
+        }
+    }
+
+    fn view(&mut self, peer: PeerIndex) -> &mut View {
+        self.views[peer.at()].as_mut().expect("the peer is up")
+    }
+
+    /// Whether anything may have to be sent; a later look may still find nothing.
+    pub(super) fn is_behind(&self, peer: PeerIndex) -> bool {
+        let view = self.views.get(peer.at()).and_then(Option::as_ref);
+        view.is_some_and(|view| view.snapshot_due || view.cursor < self.version)
+    }
+
+    /// Where in the log a peer goes on. Valid until the next change.
+    pub(super) fn position(&self, peer: PeerIndex) -> usize {
+        let cursor = self.views[peer.at()].as_ref().expect("the peer is up").cursor;
+        self.log.partition_point(|(version, _)| *version <= cursor)
+    }
+
+    /// The first current change at or behind `position`, which moves to it; without one, the peer
+    /// is up to date.
+    pub(super) fn change_at(
+        &mut self,
+        peer: PeerIndex,
+        position: &mut usize,
+    ) -> Option<(Version, Slot)> {
+        while let Some((version, slot)) = self.log.get(*position).copied() {
+            if self.slots[slot.0 as usize].version == version {
+                return Some((Version(version), slot));
+            }
+            *position += 1;
+        }
+        self.view(peer).cursor = self.version;
+        None
+    }
+
+    /// What the peer was last sent of a slot.
+    pub(super) fn told(&self, peer: PeerIndex, slot: Slot) -> Told {
+        let view = self.views[peer.at()].as_ref().expect("the peer is up");
+        view.told.get(slot.0 as usize).copied().unwrap_or(Told::NOTHING)
+    }
+
+    /// The change of `version`, and all before it, was sent or need not be.
+    pub(super) fn set_told(&mut self, peer: PeerIndex, slot: Slot, version: Version, told: Told) {
+        let view = self.view(peer);
+        view.cursor = version.0;
+        view.tell(slot, told);
+    }
+
+    /// The stream that a peer's present knowledge of a slot came in, if unacknowledged; it is
+    /// forgotten, since the slot has changed.
+    pub(super) fn take_stream(&mut self, peer: PeerIndex, slot: Slot) -> Option<u32> {
+        let view = self.views.get_mut(peer.at())?.as_mut()?;
+        let told = view.told.get_mut(slot.0 as usize)?;
+        let stream = told.stream()?;
+        *told = Told::SETTLED;
+        Some(stream)
+    }
+
+    /// Whether the peer's snapshot is still to be sent; from now on it counts as sent.
+    pub(super) fn take_snapshot_due(&mut self, peer: PeerIndex) -> bool {
+        core::mem::take(&mut self.view(peer).snapshot_due)
+    }
+
+    /// Announces the live slots to a peer: from now on it is told when one is cleared. Slots for
+    /// which `skip` holds are left out. Appends the bit map to `bitmap`, without trailing zeros.
+    pub(super) fn snapshot(
+        &mut self,
+        peer: PeerIndex,
+        bitmap: &mut Vec<u8>,
+        skip: impl Fn(&Active) -> bool,
+    ) {
+        let start = bitmap.len();
+        for at in 0..self.slots.len() {
+            let Some(active) = &self.slots[at].active else { continue };
+            if skip(active) {
+                continue;
+            }
+            if bitmap.len() - start <= at / 8 {
+                bitmap.resize(start + at / 8 + 1, 0);
+            }
+            bitmap[start + at / 8] |= 1 << (at % 8);
+            let view = self.views[peer.at()].as_mut().expect("the peer is up");
+            view.tell(Slot(at as u32), Told::SETTLED);
+        }
+    }
+
+    /// One more than the highest index of a peer that was ever up.
+    pub(super) fn peers_end(&self) -> u16 {
+        self.views.len() as u16
+    }
+
+    pub(super) fn assert_invariants(&self) {
+        assert!(self.slots.len() <= self.config.slots_max as usize, "invariant 1");
+        assert!(self.active_bytes <= self.config.active_bytes_max, "invariant 1");
+        let active: Vec<&Active> =
+            self.slots.iter().filter_map(|slot| slot.active.as_ref()).collect();
+        assert_eq!(active.len(), self.by_id.len());
+        assert_eq!(active.len() as u32, self.active_count());
+        let bytes: usize = active.iter().map(|active| active.artifact.bytes().len()).sum();
+        assert_eq!(bytes as u64, self.active_bytes);
+        let mut current = vec![0; self.slots.len()];
+        for (version, slot) in &self.log {
+            current[slot.0 as usize] += u32::from(self.slots[slot.0 as usize].version == *version);
+        }
+        assert!(current.iter().all(|count| *count == 1), "invariant 2: each changed slot once");
+        for (at, slot) in self.slots.iter().enumerate() {
+            let bit = self.occupied[at / 64] >> (at % 64) & 1 == 1;
+            assert_eq!(bit, slot.active.is_some());
+        }
+    }
+}
+
+impl View {
+    fn tell(&mut self, slot: Slot, told: Told) {
+        let at = slot.0 as usize;
+        if self.told.len() <= at {
+            if told == Told::NOTHING {
+                return;
+            }
+            self.told.resize(at + 1, Told::NOTHING);
+        }
+        self.told[at] = told;
+    }
+}

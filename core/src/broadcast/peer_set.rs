@@ -1,0 +1,51 @@
+//! A set of peers as a fixed bit field.
+
+use crate::config::PEERS_LIMIT;
+use crate::id::PeerIndex;
+
+const WORDS: usize = PEERS_LIMIT as usize / 64;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct PeerSet([u64; WORDS]);
+
+impl PeerSet {
+    pub(super) fn insert(&mut self, peer: PeerIndex) {
+        self.0[peer.at() / 64] |= 1 << (peer.0 % 64);
+    }
+
+    pub(super) fn remove(&mut self, peer: PeerIndex) {
+        self.0[peer.at() / 64] &= !(1 << (peer.0 % 64));
+    }
+
+    pub(super) fn contains(&self, peer: PeerIndex) -> bool {
+        self.0[peer.at() / 64] >> (peer.0 % 64) & 1 == 1
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    pub(super) fn first(&self) -> Option<PeerIndex> {
+        let word = self.0.iter().position(|word| *word != 0)?;
+        Some(PeerIndex(word as u16 * 64 + self.0[word].trailing_zeros() as u16))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_come_lowest_first() {
+        let mut set = PeerSet::default();
+        for at in [511, 3, 64] {
+            set.insert(PeerIndex(at));
+        }
+        set.remove(PeerIndex(3));
+        assert!(!set.contains(PeerIndex(3)) && set.contains(PeerIndex(511)));
+        assert_eq!(set.first(), Some(PeerIndex(64)));
+        set.remove(PeerIndex(64));
+        set.remove(PeerIndex(511));
+        assert!(set.is_empty() && set.first().is_none());
+    }
+}

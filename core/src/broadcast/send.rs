@@ -1,0 +1,578 @@
+//! Encoding: what goes to a peer next, bound to the slots' content at this moment.
+//!
+//! One stream holds requests, a batch of updates of one channel, or the answer to one request.
+//! Streams with updates are remembered until they are acknowledged: when everything in one has
+//! become obsolete, it is reset. Answers end with the slot that they are served from. Invariants 3,
+//! 8, 11.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::ops::Range;
+
+use super::Output;
+use super::fetch::Unsent;
+use super::inbox::Inbox;
+use super::outbox::{Active, Outbox, Told};
+use crate::config::{ChannelConfig, Class, Config};
+use crate::id::{ChannelId, PeerIndex, Slot};
+use crate::sched::Schedule;
+use crate::time::Time;
+use crate::wire::{self, FRAME_OVERHEAD_MAX, Refusal, Request, StreamHead};
+
+/// Payloads up to this many bytes are copied next to their headers: cheaper than a reference of
+/// their own through all layers. Longer ones are never copied.
+const INLINE_BYTES_MAX: usize = 1024;
+
+/// A stream that this machine fills, among those of its peer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct OutStream(u32);
+
+impl OutStream {
+    const fn new(at: usize, generation: u16) -> Self {
+        Self((generation as u32) << 16 | at as u32)
+    }
+
+    /// Its place: small, dense, and reused once the stream is acknowledged, reset or stopped.
+    pub const fn place(self) -> usize {
+        (self.0 & 0xffff) as usize
+    }
+
+    const fn generation(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
+/// What to do with the bytes of a [`Broadcast::poll_send`](super::Broadcast::poll_send).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Send {
+    /// The stream, if its fate is of interest: report when it is acknowledged or stopped.
+    pub stream: Option<OutStream>,
+    /// Open a unidirectional stream for them; else they continue `stream`.
+    pub open: bool,
+    /// The stream ends behind them.
+    pub finish: bool,
+    /// How urgent they are.
+    pub class: Class,
+}
+
+/// Encoded frames: small things in one buffer, large payloads by reference.
+#[derive(Debug, Default)]
+pub struct SendBuffer {
+    inline: Vec<u8>,
+    /// Payloads, each with the end of what goes before it in `inline`.
+    shared: Vec<(usize, Bytes)>,
+    shared_bytes: usize,
+}
+
+impl SendBuffer {
+    /// An empty buffer.
+    pub const fn new() -> Self {
+        Self { inline: Vec::new(), shared: Vec::new(), shared_bytes: 0 }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.inline.clear();
+        self.shared.clear();
+        self.shared_bytes = 0;
+    }
+
+    /// Bytes in the buffer.
+    pub fn len(&self) -> usize {
+        self.inline.len() + self.shared_bytes
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn payload(&mut self, bytes: &Bytes) {
+        if bytes.len() <= INLINE_BYTES_MAX {
+            self.inline.extend_from_slice(bytes);
+        } else {
+            self.share(bytes.clone());
+        }
+    }
+
+    fn share(&mut self, bytes: Bytes) {
+        self.shared_bytes += bytes.len();
+        self.shared.push((self.inline.len(), bytes));
+    }
+
+    /// The bytes in order, in pieces. One allocation; payloads are not copied.
+    pub fn take_pieces(&mut self, pieces: &mut Vec<Bytes>) {
+        let inline = Bytes::copy_from_slice(&self.inline);
+        let mut start = 0;
+        for (end, payload) in self.shared.drain(..) {
+            if start < end {
+                pieces.push(inline.slice(start..end));
+            }
+            pieces.push(payload);
+            start = end;
+        }
+        if start < inline.len() {
+            pieces.push(inline.slice(start..));
+        }
+        self.clear();
+    }
+
+    /// Hands the bytes in order, in pieces, to `take`; nothing is allocated.
+    pub fn for_each_piece(&self, mut take: impl FnMut(&[u8])) {
+        let mut start = 0;
+        for (end, payload) in &self.shared {
+            take(&self.inline[start..*end]);
+            take(payload);
+            start = *end;
+        }
+        take(&self.inline[start..]);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Use {
+    Free,
+    /// Updates, so many of them current.
+    Updates(u32),
+    Answer,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct StreamState {
+    generation: u16,
+    used: Use,
+}
+
+/// Chunks to be sent from a slot: the answer to a request, or what follows a streamed advert.
+#[derive(Debug)]
+struct Job {
+    channel: u16,
+    slot: Slot,
+    /// The request that it answers.
+    request: Option<u64>,
+    stream: Option<OutStream>,
+    /// Chunks still to be sent. When there are none, the job lasts until its stream has arrived.
+    chunks: Range<u32>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    streams: Vec<StreamState>,
+    jobs: Vec<Job>,
+    refusals: Vec<(u64, Refusal)>,
+    /// Flow `2 c` is the updates of channel `c`, flow `2 c + 1` the chunks.
+    schedule: Schedule,
+}
+
+#[derive(Debug)]
+pub(super) struct Sender {
+    channels: Vec<ChannelConfig>,
+    batch_bytes_max: usize,
+    serves_max: usize,
+    streamed_max: usize,
+    peers: Vec<Option<Peer>>,
+}
+
+impl Sender {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            channels: config.channels.clone(),
+            batch_bytes_max: config.batch_bytes_max as usize,
+            serves_max: config.serves_per_peer_max.into(),
+            streamed_max: config.fetches_per_peer_max.into(),
+            peers: Vec::new(),
+        }
+    }
+
+    pub(super) fn add_peer(&mut self, peer: PeerIndex, channels: &[ChannelConfig]) {
+        if self.peers.len() <= peer.at() {
+            self.peers.resize_with(peer.at() + 1, || None);
+        }
+        let classes = channels.iter().flat_map(|config| [config.class; 2]);
+        self.peers[peer.at()] = Some(Peer {
+            streams: Vec::new(),
+            jobs: Vec::new(),
+            refusals: Vec::new(),
+            schedule: Schedule::new(classes),
+        });
+    }
+
+    pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
+        self.peers[peer.at()] = None;
+    }
+
+    fn peer(&mut self, peer: PeerIndex) -> &mut Peer {
+        self.peers[peer.at()].as_mut().expect("a member")
+    }
+
+    pub(super) fn peer_up(&mut self, peer: PeerIndex) {
+        let peer = self.peer(peer);
+        assert!(peer.jobs.is_empty() && peer.refusals.is_empty(), "peer_down comes first");
+    }
+
+    pub(super) fn peer_down(&mut self, peer: PeerIndex, outboxes: &mut [Outbox]) {
+        let peer = self.peer(peer);
+        peer.streams.iter_mut().for_each(StreamState::release);
+        peer.refusals.clear();
+        peer.jobs.drain(..).for_each(|job| job.end(outboxes));
+    }
+
+    /// One update in a stream is obsolete. The stream, if nothing else in it is current.
+    pub(super) fn update_obsolete(&mut self, peer: PeerIndex, stream: u32) -> Option<OutStream> {
+        let stream = OutStream(stream);
+        let peer = self.peer(peer);
+        let state = peer.stream(stream)?;
+        let Use::Updates(current) = &mut state.used else { unreachable!("told of in updates") };
+        *current -= 1;
+        if *current > 0 {
+            return None;
+        }
+        state.release();
+        Some(stream)
+    }
+
+    /// A stream has come to its end: it is acknowledged, or not wanted.
+    pub(super) fn ended(&mut self, peer: PeerIndex, stream: OutStream, outboxes: &mut [Outbox]) {
+        let peer = self.peer(peer);
+        if let Some(state) = peer.stream(stream) {
+            state.release();
+            if let Some(at) = peer.jobs.iter().position(|job| job.stream == Some(stream)) {
+                peer.jobs.remove(at).end(outboxes);
+            }
+        }
+    }
+
+    /// Takes on a request for chunks of what is in a slot.
+    pub(super) fn serve(
+        &mut self,
+        peer: PeerIndex,
+        request: u64,
+        (channel, slot): (u16, Slot),
+        active: &mut Active,
+        chunks: Range<u32>,
+    ) {
+        let serves_max = self.serves_max;
+        let jobs = &mut self.peer(peer).jobs;
+        if jobs.len() >= serves_max || jobs.iter().any(|job| job.request == Some(request)) {
+            return self.refuse(peer, request, Refusal::Busy);
+        }
+        jobs.push(Job { channel, slot, request: Some(request), stream: None, chunks });
+        active.serving += 1;
+    }
+
+    /// Refuses a request. A peer with more refusals to be sent than requests allowed gets none.
+    pub(super) fn refuse(&mut self, peer: PeerIndex, request: u64, refusal: Refusal) {
+        let refusals_max = self.serves_max;
+        let refusals = &mut self.peer(peer).refusals;
+        if refusals.len() < refusals_max {
+            refusals.push((request, refusal));
+        }
+    }
+
+    /// The peer does not need the answer to a request any more.
+    pub(super) fn cancel(
+        &mut self,
+        peer: PeerIndex,
+        request: u64,
+        outboxes: &mut [Outbox],
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let jobs = &mut self.peer(peer).jobs;
+        let Some(at) = jobs.iter().position(|job| job.request == Some(request)) else { return };
+        let job = jobs.remove(at);
+        self.reset(peer, job.stream, outputs);
+        job.end(outboxes);
+    }
+
+    fn reset(
+        &mut self,
+        peer: PeerIndex,
+        stream: Option<OutStream>,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        if let Some(stream) = stream
+            && let Some(state) = self.peer(peer).stream(stream)
+        {
+            state.release();
+            outputs.push_back(Output::Reset { peer, stream });
+        }
+    }
+
+    /// The slot has been cleared: nothing is sent from it any more.
+    pub(super) fn stop_serving(
+        &mut self,
+        channel: u16,
+        slot: Slot,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        for at in 0..self.peers.len() {
+            let index = PeerIndex(at as u16);
+            while let Some(peer) = &mut self.peers[at]
+                && let Some(job) =
+                    peer.jobs.iter().position(|job| (job.channel, job.slot) == (channel, slot))
+            {
+                let job = peer.jobs.remove(job);
+                match (job.stream, job.request) {
+                    (None, Some(request)) => self.refuse(index, request, Refusal::NotHeld),
+                    (stream, _) => self.reset(index, stream, outputs),
+                }
+            }
+        }
+    }
+
+    pub(super) fn has_backlog(&self, peer: PeerIndex, outboxes: &[Outbox], inbox: &Inbox) -> bool {
+        let state = self.peers[peer.at()].as_ref().expect("a member");
+        !state.refusals.is_empty()
+            || inbox.fetch.has_unsent(peer)
+            || state.jobs.iter().any(|job| !job.chunks.is_empty())
+            || outboxes.iter().any(|outbox| outbox.is_behind(peer))
+    }
+
+    pub(super) fn poll_send(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        room: usize,
+        out: &mut SendBuffer,
+        outboxes: &mut [Outbox],
+        inbox: &mut Inbox,
+    ) -> Option<Send> {
+        if let Some(send) = self.send_requests(now, peer, room, out, inbox) {
+            return Some(send);
+        }
+        loop {
+            let state = self.peers[peer.at()].as_mut().expect("a member");
+            let jobs = &state.jobs;
+            let flow = state.schedule.next(|flow| match flow % 2 {
+                0 => outboxes[flow / 2].is_behind(peer),
+                _ => jobs
+                    .iter()
+                    .any(|job| job.channel as usize == flow / 2 && !job.chunks.is_empty()),
+            })?;
+            let channel = (flow / 2) as u16;
+            let outbox = &mut outboxes[channel as usize];
+            let send = match flow % 2 {
+                0 => self.send_updates(peer, channel, room, out, outbox, inbox),
+                _ => Some(self.send_chunks(peer, channel, room, out, outbox)),
+            };
+            self.peer(peer).schedule.charge(flow, out.len(), send.is_none());
+            if send.is_some() {
+                return send;
+            }
+        }
+    }
+
+    fn send_requests(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        room: usize,
+        out: &mut SendBuffer,
+        inbox: &mut Inbox,
+    ) -> Option<Send> {
+        let refusals = &mut self.peers[peer.at()].as_mut().expect("a member").refusals;
+        let limit = room.min(self.batch_bytes_max);
+        while out.is_empty() || out.len() + Request::ENCODED_MAX <= limit {
+            let request = if let Some((request, refusal)) = refusals.pop() {
+                Request::Refuse { request, refusal }
+            } else {
+                match inbox.fetch.take_unsent(now, peer) {
+                    Some(Unsent::Fetch { request, known, first, count }) => {
+                        let known = &inbox.catalogue.knowns[known];
+                        let channel = self.channels[known.channel as usize].id;
+                        Request::Fetch { request: request.0, channel, id: known.id, first, count }
+                    }
+                    Some(Unsent::Cancel { request }) => Request::Cancel { request: request.0 },
+                    None => break,
+                }
+            };
+            if out.is_empty() {
+                StreamHead::Requests.encode(&mut out.inline);
+            }
+            request.encode(&mut out.inline);
+        }
+        let send = Send { stream: None, open: true, finish: true, class: Class::Urgent };
+        (!out.is_empty()).then_some(send)
+    }
+
+    fn send_updates(
+        &mut self,
+        index: PeerIndex,
+        place: u16,
+        room: usize,
+        out: &mut SendBuffer,
+        outbox: &mut Outbox,
+        inbox: &Inbox,
+    ) -> Option<Send> {
+        let config = &self.channels[place as usize];
+        let (streamed_max, limit) = (self.streamed_max, room.min(self.batch_bytes_max));
+        let (id, class) = (config.id, config.class);
+        let peer = self.peers[index.at()].as_mut().expect("a member");
+        let streamed_now = peer.jobs.iter().filter(|job| job.request.is_none()).count();
+        let holds = |active: &Active| {
+            let holds = |known| inbox.tables.holds(&inbox.catalogue, known, index);
+            active.known.is_some_and(holds)
+        };
+        let stream = peer.open_stream(Use::Updates(0));
+        let mut current = 0;
+        let mut finish = true;
+        if outbox.take_snapshot_due(index) {
+            begin(out, id);
+            put_snapshot(out, index, outbox, |active| active.hops > 0 && holds(active));
+            // Needed whatever becomes of the updates: never obsolete.
+            current += 1;
+        }
+        let mut position = outbox.position(index);
+        while let Some((version, slot)) = outbox.change_at(index, &mut position) {
+            let was_told = outbox.told(index, slot) != Told::NOTHING;
+            let active = outbox.active(slot);
+            let told = match active {
+                // A relay does not repeat what the peer advertises itself.
+                Some(active) if active.hops > 0 && holds(active) => None,
+                told => told,
+            };
+            let Some(active) = told else {
+                if was_told {
+                    if !out.is_empty() && out.len() + FRAME_OVERHEAD_MAX > limit {
+                        break;
+                    }
+                    begin(out, id);
+                    wire::put_clear(&mut out.inline, slot, version);
+                    current += 1;
+                }
+                outbox.set_told(index, slot, version, Told::NOTHING);
+                continue;
+            };
+            let (artifact, bytes) = (&active.artifact, active.artifact.bytes().len());
+            let may_push = active.hops == 0 && !holds(active);
+            let is_pushed = may_push && bytes <= config.push_bytes_max as usize;
+            let streamed =
+                may_push && !is_pushed && config.latency_sensitive && streamed_now < streamed_max;
+            let length = artifact.metadata().len() + if is_pushed { bytes } else { 32 };
+            let is_over = out.len() + length + FRAME_OVERHEAD_MAX > limit;
+            if !out.is_empty() && (is_over || streamed) {
+                break;
+            }
+            begin(out, id);
+            if is_pushed {
+                wire::put_push_start(&mut out.inline, slot, version, artifact.metadata(), bytes);
+                out.payload(artifact.bytes());
+            } else {
+                let (hops, advert) = (active.hops, artifact.advert());
+                wire::put_advert(&mut out.inline, slot, version, hops, streamed, advert);
+            }
+            let chunks = artifact.advert().chunks();
+            outbox.set_told(index, slot, version, Told::within(stream.0));
+            current += 1;
+            if streamed {
+                outbox.active_mut(slot).expect("told of").serving += 1;
+                let stream = Some(stream);
+                let chunks = 0..chunks;
+                peer.jobs.push(Job { channel: place, slot, request: None, stream, chunks });
+                finish = false;
+                break;
+            }
+        }
+        let state = peer.stream(stream).expect("just opened");
+        state.used = Use::Updates(current);
+        if out.is_empty() {
+            state.release();
+            return None;
+        }
+        Some(Send { stream: Some(stream), open: true, finish, class })
+    }
+
+    fn send_chunks(
+        &mut self,
+        index: PeerIndex,
+        channel: u16,
+        room: usize,
+        out: &mut SendBuffer,
+        outbox: &Outbox,
+    ) -> Send {
+        let class = self.channels[channel as usize].class;
+        let peer = self.peer(index);
+        let has_chunks = |job: &Job| job.channel == channel && !job.chunks.is_empty();
+        let at = peer.jobs.iter().position(has_chunks).expect("the flow has a backlog");
+        let open = peer.jobs[at].stream.is_none();
+        let opened = open.then(|| peer.open_stream(Use::Answer));
+        let job = &mut peer.jobs[at];
+        if open {
+            StreamHead::Chunks(job.request.expect("an answer")).encode(&mut out.inline);
+            job.stream = opened;
+        }
+        let active = outbox.active(job.slot).expect("jobs end with their slot");
+        while let Some(chunk) = job.chunks.next() {
+            let (bytes, proof) = active.artifact.chunk(chunk);
+            wire::put_chunk_start(&mut out.inline, chunk, &proof, bytes.len());
+            out.share(bytes);
+            if out.len() >= room {
+                break;
+            }
+        }
+        Send { stream: job.stream, open, finish: job.chunks.is_empty(), class }
+    }
+
+    pub(super) fn assert_invariants(&self, outboxes: &[Outbox]) {
+        for peer in self.peers.iter().flatten() {
+            assert!(peer.jobs.len() <= self.serves_max + self.streamed_max, "invariant 8");
+            assert!(peer.refusals.len() <= self.serves_max, "invariant 8");
+            for job in &peer.jobs {
+                let active = outboxes[job.channel as usize].active(job.slot);
+                assert!(active.expect("jobs end with their slot").serving > 0);
+            }
+        }
+    }
+}
+
+impl Job {
+    fn end(self, outboxes: &mut [Outbox]) {
+        let active = outboxes[self.channel as usize].active_mut(self.slot);
+        active.expect("jobs end with their slot").serving -= 1;
+    }
+}
+
+impl StreamState {
+    fn release(&mut self) {
+        if self.used != Use::Free {
+            *self = Self { generation: self.generation.wrapping_add(1), used: Use::Free };
+        }
+    }
+}
+
+impl Peer {
+    fn open_stream(&mut self, used: Use) -> OutStream {
+        let free = self.streams.iter().position(|state| state.used == Use::Free);
+        let at = free.unwrap_or_else(|| {
+            self.streams.push(StreamState { generation: 0, used: Use::Free });
+            self.streams.len() - 1
+        });
+        self.streams[at].used = used;
+        OutStream::new(at, self.streams[at].generation)
+    }
+
+    /// A stream that has not come to its end.
+    fn stream(&mut self, stream: OutStream) -> Option<&mut StreamState> {
+        let state = self.streams.get_mut(stream.place())?;
+        let is_alive = state.used != Use::Free && state.generation == stream.generation();
+        is_alive.then_some(state)
+    }
+}
+
+fn begin(out: &mut SendBuffer, channel: ChannelId) {
+    if out.is_empty() {
+        StreamHead::Updates(channel).encode(&mut out.inline);
+    }
+}
+
+fn put_snapshot(
+    out: &mut SendBuffer,
+    peer: PeerIndex,
+    outbox: &mut Outbox,
+    skip: impl Fn(&Active) -> bool,
+) {
+    let mut bitmap = Vec::new();
+    outbox.snapshot(peer, &mut bitmap, skip);
+    wire::put_snapshot_start(&mut out.inline, outbox.version(), bitmap.len());
+    out.inline.extend_from_slice(&bitmap);
+}

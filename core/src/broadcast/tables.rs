@@ -1,0 +1,342 @@
+//! What each peer advertises: its slot table of each channel, as far as heard.
+//!
+//! The entries that hold the same artifact form a ring-free doubly linked list that starts at the
+//! artifact, so holders are found, added and removed without a table of their own. When a peer's
+//! new epoch begins, its entries become *stale*: they still count, until the epoch's snapshot says
+//! which slots were live and each of those has been heard of. Invariants 4, 5, 8.
+
+use alloc::vec::Vec;
+
+use super::catalogue::Catalogue;
+use crate::config::{PEERS_LIMIT, SLOTS_LIMIT};
+use crate::id::{PeerIndex, Slot};
+use crate::wire::LiveSlots;
+
+/// A place in some peer's table (of the channel in question), or none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Link(u32);
+
+const NOBODY: u32 = u32::MAX;
+const STALE: u32 = 1 << 31;
+const _: () = assert!(PEERS_LIMIT.is_power_of_two() && SLOTS_LIMIT <= 1 << 16);
+
+impl Link {
+    pub(super) const NONE: Self = Self(u32::MAX);
+
+    fn new(peer: PeerIndex, age: Age, slot: Slot) -> Self {
+        let age = if age == Age::Stale { STALE } else { 0 };
+        Self(age | u32::from(peer.0) << 16 | slot.0)
+    }
+
+    fn parts(self) -> (PeerIndex, Age, Slot) {
+        let age = if self.0 & STALE != 0 { Age::Stale } else { Age::Current };
+        (PeerIndex((self.0 >> 16) as u16 & (PEERS_LIMIT - 1)), age, Slot(self.0 & 0xffff))
+    }
+}
+
+/// Which epoch of the peer an entry was heard in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Age {
+    Current,
+    Stale,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    version: u64,
+    /// The artifact in the slot, or `NOBODY`.
+    known: u32,
+    prev: Link,
+    next: Link,
+    hops: u8,
+    /// The snapshot named the slot, and it has not been heard of yet.
+    awaited: bool,
+}
+
+impl Entry {
+    const EMPTY: Self = Self {
+        version: 0,
+        known: NOBODY,
+        prev: Link::NONE,
+        next: Link::NONE,
+        hops: 0,
+        awaited: false,
+    };
+}
+
+/// One peer's table of one channel.
+#[derive(Debug, Default)]
+struct Table {
+    current: Vec<Entry>,
+    stale: Vec<Entry>,
+    /// Slots of the snapshot that have not been heard of yet.
+    awaited: u32,
+    snapshot_seen: bool,
+}
+
+impl Table {
+    fn entries(&mut self, age: Age) -> &mut Vec<Entry> {
+        match age {
+            Age::Current => &mut self.current,
+            Age::Stale => &mut self.stale,
+        }
+    }
+
+    /// The entry of a slot, which the table grows to hold.
+    fn entry(&mut self, slot: Slot) -> &mut Entry {
+        let at = slot.0 as usize;
+        if self.current.len() <= at {
+            self.current.resize(at + 1, Entry::EMPTY);
+        }
+        &mut self.current[at]
+    }
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Applied {
+    /// The slot has a newer version: the change was overtaken.
+    Stale,
+    /// The slot holds what it held, only the version grew.
+    Same,
+    /// The slot has changed; the artifact that it held has one entry less.
+    Changed { unlinked: Option<u32> },
+}
+
+#[derive(Debug)]
+pub(super) struct Tables {
+    channels: usize,
+    /// Per peer, then per channel; empty for a peer that is no member.
+    peers: Vec<Vec<Table>>,
+}
+
+impl Tables {
+    pub(super) fn new(channels: usize) -> Self {
+        Self { channels, peers: Vec::new() }
+    }
+
+    pub(super) fn add_peer(&mut self, peer: PeerIndex) {
+        if self.peers.len() <= peer.at() {
+            self.peers.resize_with(peer.at() + 1, Vec::new);
+        }
+        assert!(self.peers[peer.at()].is_empty(), "a peer is added once");
+        self.peers[peer.at()].resize_with(self.channels, Table::default);
+    }
+
+    pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
+        self.peers[peer.at()] = Vec::new();
+    }
+
+    fn table(&mut self, peer: PeerIndex, channel: u16) -> &mut Table {
+        &mut self.peers[peer.at()][channel as usize]
+    }
+
+    fn entry(&mut self, channel: u16, link: Link) -> &mut Entry {
+        let (peer, age, slot) = link.parts();
+        &mut self.table(peer, channel).entries(age)[slot.0 as usize]
+    }
+
+    /// Whether a change of `version` is news: only then need its artifact be looked at.
+    pub(super) fn is_news(&self, peer: PeerIndex, channel: u16, slot: Slot, version: u64) -> bool {
+        let table = &self.peers[peer.at()][channel as usize].current;
+        table.get(slot.0 as usize).is_none_or(|entry| entry.version < version)
+    }
+
+    /// Applies a change: the slot now holds `content`, an artifact and its hops, or nothing.
+    pub(super) fn apply(
+        &mut self,
+        catalogue: &mut Catalogue,
+        (peer, channel, slot): (PeerIndex, u16, Slot),
+        version: u64,
+        content: Option<(u32, u8)>,
+    ) -> Applied {
+        let table = self.table(peer, channel);
+        let entry = table.entry(slot);
+        if entry.version >= version {
+            return Applied::Stale;
+        }
+        entry.version = version;
+        let was = entry.known;
+        let awaited = core::mem::take(&mut entry.awaited);
+        if let Some((known, hops)) = content
+            && known == was
+        {
+            entry.hops = hops;
+            table.awaited -= u32::from(awaited);
+            return Applied::Same;
+        }
+        table.awaited -= u32::from(awaited);
+        let link = Link::new(peer, Age::Current, slot);
+        let unlinked = (was != NOBODY).then(|| self.unlink(catalogue, channel, link));
+        if let Some((known, hops)) = content {
+            self.link(catalogue, channel, link, known, hops);
+        }
+        Applied::Changed { unlinked }
+    }
+
+    fn link(&mut self, catalogue: &mut Catalogue, channel: u16, link: Link, known: u32, hops: u8) {
+        let next = core::mem::replace(&mut catalogue.knowns[known].entries, link);
+        let entry = self.entry(channel, link);
+        (entry.known, entry.hops, entry.prev, entry.next) = (known, hops, Link::NONE, next);
+        if next != Link::NONE {
+            self.entry(channel, next).prev = link;
+        }
+    }
+
+    /// Takes an entry out of its artifact's list, and names the artifact.
+    fn unlink(&mut self, catalogue: &mut Catalogue, channel: u16, link: Link) -> u32 {
+        let entry = self.entry(channel, link);
+        let known = core::mem::replace(&mut entry.known, NOBODY);
+        let (prev, next) = (entry.prev, entry.next);
+        (entry.prev, entry.next) = (Link::NONE, Link::NONE);
+        match prev {
+            Link::NONE => catalogue.knowns[known].entries = next,
+            prev => self.entry(channel, prev).next = next,
+        }
+        if next != Link::NONE {
+            self.entry(channel, next).prev = prev;
+        }
+        known
+    }
+
+    /// Who advertises an artifact, with its hops; a peer with it in several slots comes repeatedly.
+    pub(super) fn holders(
+        &self,
+        catalogue: &Catalogue,
+        known: u32,
+    ) -> impl Iterator<Item = (PeerIndex, u8)> {
+        let known = &catalogue.knowns[known];
+        let (channel, mut link) = (known.channel as usize, known.entries);
+        core::iter::from_fn(move || {
+            if link == Link::NONE {
+                return None;
+            }
+            let (peer, age, slot) = link.parts();
+            let table = &self.peers[peer.at()][channel];
+            let entries = if age == Age::Stale { &table.stale } else { &table.current };
+            let entry = &entries[slot.0 as usize];
+            link = entry.next;
+            Some((peer, entry.hops))
+        })
+    }
+
+    pub(super) fn holds(&self, catalogue: &Catalogue, known: u32, peer: PeerIndex) -> bool {
+        self.holders(catalogue, known).any(|(holder, _)| holder == peer)
+    }
+
+    /// A peer's new epoch begins: what it advertised becomes stale. What was stale already, because
+    /// the epoch before ended too early to confirm it, stays so where nothing newer was heard;
+    /// elsewhere its artifacts go to `unlinked`.
+    pub(super) fn begin_epoch(
+        &mut self,
+        catalogue: &mut Catalogue,
+        (peer, channel): (PeerIndex, u16),
+        unlinked: &mut Vec<u32>,
+    ) {
+        let table = self.table(peer, channel);
+        (table.awaited, table.snapshot_seen) = (0, false);
+        let length = table.current.len().max(table.stale.len());
+        table.stale.resize(length, Entry::EMPTY);
+        for at in 0..table.current.len() {
+            let slot = Slot(at as u32);
+            let current = Link::new(peer, Age::Current, slot);
+            let stale = Link::new(peer, Age::Stale, slot);
+            let table = self.table(peer, channel);
+            let Entry { known, hops, .. } = table.current[at];
+            (table.current[at].version, table.current[at].awaited) = (0, false);
+            if known == NOBODY {
+                continue;
+            }
+            if table.stale[at].known != NOBODY {
+                unlinked.push(self.unlink(catalogue, channel, stale));
+            }
+            self.unlink(catalogue, channel, current);
+            self.link(catalogue, channel, stale, known, hops);
+        }
+    }
+
+    /// Takes the snapshot of a peer's epoch. False if there was one already.
+    pub(super) fn take_snapshot(
+        &mut self,
+        peer: PeerIndex,
+        channel: u16,
+        live: LiveSlots<'_>,
+    ) -> bool {
+        let table = self.table(peer, channel);
+        if core::mem::replace(&mut table.snapshot_seen, true) {
+            return false;
+        }
+        for slot in live.iter() {
+            let entry = table.entry(slot);
+            if entry.version == 0 {
+                entry.awaited = true;
+                table.awaited += 1;
+            }
+        }
+        true
+    }
+
+    /// Whether all that the snapshot named has been heard of, so that what is stale is gone.
+    pub(super) fn is_confirmed(&self, peer: PeerIndex, channel: u16) -> bool {
+        let table = &self.peers[peer.at()][channel as usize];
+        table.snapshot_seen && table.awaited == 0
+    }
+
+    /// Takes all entries of an age out of a peer's table; their artifacts go to `unlinked`.
+    pub(super) fn sweep(
+        &mut self,
+        catalogue: &mut Catalogue,
+        (peer, channel): (PeerIndex, u16),
+        age: Age,
+        unlinked: &mut Vec<u32>,
+    ) {
+        for at in 0..self.table(peer, channel).entries(age).len() {
+            if self.table(peer, channel).entries(age)[at].known != NOBODY {
+                let link = Link::new(peer, age, Slot(at as u32));
+                unlinked.push(self.unlink(catalogue, channel, link));
+            }
+        }
+        self.table(peer, channel).entries(age).clear();
+    }
+
+    /// Whether a peer has stale entries of a channel.
+    pub(super) fn has_stale(&self, peer: PeerIndex, channel: u16) -> bool {
+        !self.peers[peer.at()][channel as usize].stale.is_empty()
+    }
+
+    /// The artifacts that a peer advertises in a channel; one in several slots comes repeatedly.
+    pub(super) fn advertised(&self, peer: PeerIndex, channel: u16) -> impl Iterator<Item = u32> {
+        let table = &self.peers[peer.at()][channel as usize];
+        let entries = table.current.iter().chain(&table.stale);
+        entries.map(|entry| entry.known).filter(|known| *known != NOBODY)
+    }
+
+    /// The slots that a peer fills, as heard in its present epoch.
+    pub(super) fn slots(&self, peer: PeerIndex, channel: u16) -> impl Iterator<Item = (Slot, u32)> {
+        let entries = self.peers[peer.at()][channel as usize].current.iter().enumerate();
+        let filled = entries.filter(|(_, entry)| entry.known != NOBODY);
+        filled.map(|(at, entry)| (Slot(at as u32), entry.known))
+    }
+
+    pub(super) fn assert_invariants(&self, catalogue: &Catalogue) {
+        let mut linked = 0;
+        for (at, tables) in self.peers.iter().enumerate() {
+            let peer = PeerIndex(at as u16);
+            for (channel, table) in tables.iter().enumerate() {
+                let awaited = table.current.iter().filter(|entry| entry.awaited).count();
+                assert_eq!(awaited as u32, table.awaited);
+                for known in self.advertised(peer, channel as u16) {
+                    assert_eq!(catalogue.knowns[known].channel as usize, channel);
+                    assert!(self.holds(catalogue, known, peer));
+                    linked += 1;
+                }
+                if self.is_confirmed(peer, channel as u16) {
+                    assert!(table.stale.iter().all(|entry| entry.known == NOBODY), "invariant 4");
+                }
+            }
+        }
+        let listed: usize =
+            catalogue.knowns.indices().map(|known| self.holders(catalogue, known).count()).sum();
+        assert_eq!(linked, listed, "lists hold what tables hold");
+    }
+}

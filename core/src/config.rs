@@ -1,0 +1,362 @@
+//! Every bound, rate and timeout, with unit, default and reason; and the number that they add up to.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use crate::artifact::{ARTIFACT_BYTES_LIMIT, CHUNK_BYTES, METADATA_BYTES_MAX};
+use crate::id::ChannelId;
+use crate::wire::{CHANNELS_MAX, Chunk, FRAME_OVERHEAD_MAX, HELLO_BYTES_MAX};
+
+/// Members beside this node that the tables can hold: sets of peers are fixed bit fields.
+pub const PEERS_LIMIT: u16 = 512;
+
+/// Slots that a channel can have.
+pub const SLOTS_LIMIT: u32 = 1 << 16;
+
+/// How urgent a channel is. A class goes before all lower ones on a node's uplink, except for a
+/// small guaranteed share.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Class {
+    /// Consensus messages that a round waits for.
+    Urgent,
+    /// Everything else.
+    #[default]
+    Normal,
+    /// Large and patient: state, archives.
+    Bulk,
+}
+
+impl Class {
+    pub(crate) const ALL: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
+}
+
+/// Whether a node passes on what it received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Relay {
+    /// Never: publishers reach every member themselves.
+    #[default]
+    Off,
+    /// When the application says so, after it has validated the artifact.
+    Confirmed,
+    /// As soon as the artifact is delivered.
+    Automatic,
+}
+
+/// One channel. All members of a subnet should agree on its bounds; a channel is inert towards a
+/// peer that takes less than this node may send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ChannelConfig {
+    /// The channel.
+    pub id: ChannelId,
+    /// How urgent it is.
+    pub class: Class,
+    /// Artifacts active at once per sender, relayed ones included. Default 1,024: an order of
+    /// magnitude above what a consensus round keeps alive.
+    pub slots_max: u32,
+    /// Of those, slots for relayed artifacts. Default 0, without relaying.
+    pub relay_slots_max: u32,
+    /// Bytes of this node's active artifacts. Default 64 MiB.
+    pub active_bytes_max: u64,
+    /// Bytes in one artifact. Default 16 MiB.
+    pub artifact_bytes_max: u64,
+    /// Up to this many bytes an artifact is pushed with its advert, beyond it is fetched. Default
+    /// 16 KiB: below it, a round trip costs more than the bytes. At most one chunk (64 KiB).
+    pub push_bytes_max: u32,
+    /// Push larger artifacts, too, as a stream behind the advert: saves a round trip where latency
+    /// counts more than doubled bytes. Default false.
+    pub latency_sensitive: bool,
+    /// Bytes received but not yet taken by the application, plus bytes being fetched. Default 64 MiB.
+    pub inbox_bytes_max: u64,
+    /// Whether received artifacts are passed on.
+    pub relay: Relay,
+    /// Hops from the publisher over which artifacts are passed on. Default 4; a full mesh needs 1.
+    pub relay_hops_max: u8,
+}
+
+impl ChannelConfig {
+    /// A channel with the defaults.
+    pub const fn new(id: ChannelId) -> Self {
+        Self {
+            id,
+            class: Class::Normal,
+            slots_max: 1024,
+            relay_slots_max: 0,
+            active_bytes_max: 64 << 20,
+            artifact_bytes_max: 16 << 20,
+            push_bytes_max: 16 << 10,
+            latency_sensitive: false,
+            inbox_bytes_max: 64 << 20,
+            relay: Relay::Off,
+            relay_hops_max: 4,
+        }
+    }
+
+    /// The same channel in another class.
+    #[must_use]
+    pub const fn class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
+    /// The same channel, passing on what it received in up to `slots_max` slots, which are added to
+    /// those for its own artifacts.
+    #[must_use]
+    pub const fn relaying(self, relay: Relay, slots_max: u32) -> Self {
+        let own = self.slots_max - self.relay_slots_max;
+        Self { relay, relay_slots_max: slots_max, slots_max: own + slots_max, ..self }
+    }
+
+    /// Slots for artifacts that this node publishes.
+    pub const fn publish_slots_max(&self) -> u32 {
+        self.slots_max - self.relay_slots_max
+    }
+
+    /// Bytes of the longest frame of updates in this channel, streamed chunks aside.
+    pub(crate) fn update_bytes_max(&self) -> usize {
+        let push = METADATA_BYTES_MAX + self.push_bytes_max as usize;
+        FRAME_OVERHEAD_MAX + push.max(self.slots_max as usize / 8 + 1).max(METADATA_BYTES_MAX + 32)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |value, why| Err(ConfigError { channel: Some(self.id), value, why });
+        if self.slots_max == 0 || self.slots_max > SLOTS_LIMIT {
+            return wrong("slots_max", "must lie between 1 and 65,536");
+        }
+        if self.relay_slots_max >= self.slots_max {
+            return wrong("relay_slots_max", "must leave slots for the node's own artifacts");
+        }
+        if (self.relay == Relay::Off) != (self.relay_slots_max == 0) {
+            return wrong("relay_slots_max", "must be 0 without relaying, and above with it");
+        }
+        if self.relay != Relay::Off && self.relay_hops_max == 0 {
+            return wrong("relay_hops_max", "must be at least 1 with relaying");
+        }
+        if self.artifact_bytes_max > ARTIFACT_BYTES_LIMIT {
+            return wrong("artifact_bytes_max", "must not exceed 1 TiB");
+        }
+        if self.push_bytes_max as usize > CHUNK_BYTES {
+            return wrong("push_bytes_max", "must not exceed one chunk (65,536)");
+        }
+        if self.active_bytes_max < self.artifact_bytes_max {
+            return wrong("active_bytes_max", "must hold the longest artifact");
+        }
+        if self.inbox_bytes_max < self.artifact_bytes_max {
+            return wrong("inbox_bytes_max", "must hold the longest artifact");
+        }
+        Ok(())
+    }
+}
+
+/// A node. `Config::new(channels)` gives the defaults; [`Config::check`] is called where a node or
+/// machine is made of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The channels, each id once.
+    pub channels: Vec<ChannelConfig>,
+    /// Members beside this node. Default 64, at most [`PEERS_LIMIT`].
+    pub peers_max: u16,
+    /// Bytes of updates put into one stream. Default 64 KiB: large enough that a stream's cost
+    /// vanishes, small enough to be reset as a whole.
+    pub batch_bytes_max: u32,
+    /// Artifact bytes being fetched at once, over all channels. Default 128 MiB.
+    pub fetch_bytes_max: u64,
+    /// Fetch requests under way to one peer. Default 8.
+    pub fetches_per_peer_max: u16,
+    /// Fetch requests of one peer being served; more are refused as busy. Default 32: twice what a
+    /// peer has under way, and as many again that it has cancelled.
+    pub serves_per_peer_max: u16,
+    /// A request without a chunk for so long moves on to the next holder. Default 2 s: above the
+    /// round trip and a loss or two anywhere on earth.
+    pub fetch_timeout: Duration,
+    /// When all holders have refused or failed, they are asked again after this. Default 1 s.
+    pub fetch_retry: Duration,
+    /// Connections.
+    pub transport: TransportConfig,
+}
+
+/// How a node connects: used by [`Node`](crate::node) only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct TransportConfig {
+    /// Largest UDP payload that path MTU discovery may find, in bytes. Default 1,452 (Ethernet,
+    /// IPv6); 9,000 and loopback's 65,507 work, too. At least 1,200.
+    pub mtu_max: u16,
+    /// A peer silent for so long is down. Default 10 s.
+    pub idle_timeout: Duration,
+    /// An idle connection is kept alive at this interval. Default 3 s.
+    pub keep_alive: Duration,
+    /// Streams that a peer may have open at once. Default 128: one batch each.
+    pub streams_max: u32,
+    /// Bytes of one stream that a peer may send ahead of what was read. Default 2 MiB.
+    pub stream_window: u32,
+    /// Bytes of all streams that a peer may send ahead of what was read. Default 8 MiB.
+    pub receive_window: u32,
+    /// Bytes that may be unacknowledged to one peer, whatever the congestion window. Default 8 MiB.
+    pub send_window: u32,
+    /// Handshakes of dialling peers in progress. Default 64.
+    pub handshakes_max: u16,
+    /// Handshakes are only begun with IP addresses of members. Default true; false behind NAT.
+    pub filter_addresses: bool,
+    /// First pause before dialling a peer again. Default 50 ms; doubles, with jitter.
+    pub dial_pause_min: Duration,
+    /// Longest pause before dialling a peer again. Default 5 s.
+    pub dial_pause_max: Duration,
+    /// Faults of a peer until it is cut off. Default 3: one may be a broken build being replaced.
+    pub faults_max: u32,
+    /// How long a peer stays cut off. Default 60 s.
+    pub cut_off: Duration,
+    /// How long a connection may take from its first datagram to its hello. Default 5 s.
+    pub hello_timeout: Duration,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self {
+            mtu_max: 1452,
+            idle_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(3),
+            streams_max: 128,
+            stream_window: 2 << 20,
+            receive_window: 8 << 20,
+            send_window: 8 << 20,
+            handshakes_max: 64,
+            filter_addresses: true,
+            dial_pause_min: Duration::from_millis(50),
+            dial_pause_max: Duration::from_secs(5),
+            faults_max: 3,
+            cut_off: Duration::from_secs(60),
+            hello_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, with these channels.
+    pub fn new(channels: impl IntoIterator<Item = ChannelConfig>) -> Self {
+        Self {
+            channels: channels.into_iter().collect(),
+            peers_max: 64,
+            batch_bytes_max: 64 << 10,
+            fetch_bytes_max: 128 << 20,
+            fetches_per_peer_max: 8,
+            serves_per_peer_max: 32,
+            fetch_timeout: Duration::from_secs(2),
+            fetch_retry: Duration::from_secs(1),
+            transport: TransportConfig::default(),
+        }
+    }
+
+    /// Checks every value, relations included.
+    ///
+    /// # Errors
+    /// Names the first value that is wrong, and why.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |value, why| Err(ConfigError { channel: None, value, why });
+        if self.channels.is_empty() || self.channels.len() > CHANNELS_MAX {
+            return wrong("channels", "must number between 1 and 64");
+        }
+        for (at, channel) in self.channels.iter().enumerate() {
+            channel.check()?;
+            if self.channels[..at].iter().any(|other| other.id == channel.id) {
+                return wrong("channels", "must not name a channel twice");
+            }
+            if channel.artifact_bytes_max > self.fetch_bytes_max {
+                return wrong("fetch_bytes_max", "must hold the longest artifact of each channel");
+            }
+        }
+        if self.peers_max == 0 || self.peers_max > PEERS_LIMIT {
+            return wrong("peers_max", "must lie between 1 and 512");
+        }
+        if self.batch_bytes_max < 1024 {
+            return wrong("batch_bytes_max", "must be at least 1,024");
+        }
+        if self.fetches_per_peer_max == 0 || self.serves_per_peer_max == 0 {
+            return wrong("fetches_per_peer_max, serves_per_peer_max", "must be at least 1");
+        }
+        if self.fetch_timeout.is_zero() || self.fetch_retry.is_zero() {
+            return wrong("fetch_timeout, fetch_retry", "must be above 0");
+        }
+        self.transport.check().map_err(|(value, why)| ConfigError { channel: None, value, why })
+    }
+
+    /// An upper bound of the heap bytes that a node holds, whatever its peers do: base + peers x
+    /// budgets. Base is what this node published, fetches and has not handed to the application;
+    /// a peer's budget is its tables, what it is being told, and what QUIC holds for it.
+    ///
+    /// | term | bytes |
+    /// | --- | --- |
+    /// | outbox, per channel | `active_bytes_max + 512 x slots_max` |
+    /// | inbox, per channel | `inbox_bytes_max` (what is being fetched counts into it) |
+    /// | tables, per peer and channel | `(2 x 24 + 4 + 640) x slots_max`: entries of two epochs, what was sent, the artifact known by it |
+    /// | unfinished frames, per peer | `streams_max x` longest update `+ fetches_per_peer_max x` chunk |
+    /// | QUIC, per peer | `receive_window + 2 x send_window + 1 KiB x streams_max + 64 KiB` |
+    pub fn memory_bound(&self) -> u64 {
+        let sum =
+            |bytes: &dyn Fn(&ChannelConfig) -> u64| self.channels.iter().map(bytes).sum::<u64>();
+        let outbox = sum(&|c| c.active_bytes_max + 512 * u64::from(c.slots_max));
+        let inbox = sum(&|c| c.inbox_bytes_max);
+        let tables = sum(&|c| (2 * 24 + 4 + 640) * u64::from(c.slots_max));
+        let update = self.channels.iter().map(ChannelConfig::update_bytes_max).max().unwrap_or(0);
+        let t = &self.transport;
+        let frames = u64::from(t.streams_max) * update.max(HELLO_BYTES_MAX) as u64
+            + u64::from(self.fetches_per_peer_max) * (CHUNK_BYTES + Chunk::OVERHEAD_MAX) as u64;
+        let quic = u64::from(t.receive_window)
+            + 2 * u64::from(t.send_window)
+            + 1024 * u64::from(t.streams_max)
+            + (64 << 10);
+        (1 << 20) + outbox + inbox + u64::from(self.peers_max) * (tables + frames + quic)
+    }
+}
+
+impl TransportConfig {
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.mtu_max < 1200 || self.mtu_max > 65_507 {
+            return Err(("transport.mtu_max", "must lie between 1,200 and 65,507"));
+        }
+        if self.keep_alive >= self.idle_timeout {
+            return Err(("transport.keep_alive", "must be shorter than idle_timeout"));
+        }
+        if self.streams_max < 8 || self.streams_max > 4096 {
+            return Err(("transport.streams_max", "must lie between 8 and 4,096"));
+        }
+        if self.stream_window > self.receive_window {
+            return Err(("transport.stream_window", "must not exceed receive_window"));
+        }
+        if self.stream_window < 2 * CHUNK_BYTES as u32 || self.send_window < 2 * CHUNK_BYTES as u32
+        {
+            return Err(("transport.stream_window, send_window", "must hold two chunks"));
+        }
+        if self.handshakes_max == 0 || self.faults_max == 0 {
+            return Err(("transport.handshakes_max, faults_max", "must be at least 1"));
+        }
+        if self.dial_pause_min.is_zero() || self.dial_pause_min > self.dial_pause_max {
+            return Err(("transport.dial_pause_min", "must lie between 0 and dial_pause_max"));
+        }
+        Ok(())
+    }
+}
+
+/// A value of the configuration that cannot be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The channel, if the value is one of a channel's.
+    pub channel: Option<ChannelId>,
+    /// The field's name.
+    pub value: &'static str,
+    /// What holds for it.
+    pub why: &'static str,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(channel) = self.channel {
+            write!(f, "channel {}: ", channel.0)?;
+        }
+        write!(f, "{} {}", self.value, self.why)
+    }
+}
+
+impl core::error::Error for ConfigError {}

@@ -1,0 +1,106 @@
+//! The names of things: nodes, artifacts, channels, slots, versions.
+
+use core::fmt;
+use core::str::FromStr;
+
+/// A node: its Ed25519 public key (RFC 8032), which is also its TLS identity (RFC 7250).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub [u8; 32]);
+
+/// An artifact: SHA-256 over domain, length, metadata and Merkle root, see
+/// [`Advert::id`](crate::artifact::Advert::id).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ArtifactId(pub [u8; 32]);
+
+/// One protocol of the replica, with tables, priority class and budgets of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ChannelId(pub u16);
+
+/// A place in a sender's slot table of one channel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Slot(pub u32);
+
+/// Counts the changes of a sender's slot table of one channel, from 1 in each epoch of a process.
+/// Zero is "before any change".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Version(pub u64);
+
+/// A member's place in this node's tables: small, dense, and reused after the member has left.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PeerIndex(pub u16);
+
+impl PeerIndex {
+    pub(crate) const fn at(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Why a text is not an id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IdError;
+
+impl fmt::Display for IdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id is 64 hexadecimal digits")
+    }
+}
+
+impl core::error::Error for IdError {}
+
+fn from_hex(text: &str) -> Result<[u8; 32], IdError> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return Err(IdError);
+    }
+    let digit = |at: usize| (digits[at] as char).to_digit(16).ok_or(IdError);
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = (digit(2 * at)? * 16 + digit(2 * at + 1)?) as u8;
+    }
+    Ok(bytes)
+}
+
+macro_rules! hex_text {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            /// All 64 hexadecimal digits; the first eight with `{:#}`.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let shown = if f.alternate() { &self.0[..4] } else { &self.0[..] };
+                shown.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:#})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                from_hex(text).map(Self)
+            }
+        }
+    };
+}
+
+hex_text!(NodeId);
+hex_text!(ArtifactId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{format, string::ToString};
+
+    #[test]
+    fn ids_survive_their_text() {
+        let id = NodeId(core::array::from_fn(|at| at as u8 * 7));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(format!("{id:#}"), "00070e15");
+        assert_eq!("00".repeat(31).parse::<NodeId>(), Err(IdError));
+        assert_eq!("zz".repeat(32).parse::<NodeId>(), Err(IdError));
+        assert_eq!("é".repeat(32).parse::<NodeId>(), Err(IdError));
+    }
+}

@@ -1,0 +1,90 @@
+//! Hello: what a node says of itself first, before anything else is believed or sent.
+
+use alloc::vec::Vec;
+
+use super::{Fields, Malformed, StreamHead, kind, put_frame_start, put_varint, varint_len};
+use crate::id::ChannelId;
+
+/// The minor version that this crate speaks. A higher one only adds what an older node may skip.
+pub const MINOR: u64 = 0;
+
+/// Channels that a hello may name; a node has no more.
+pub const CHANNELS_MAX: usize = 64;
+
+/// Bytes of a hello stream that a node reads; more is a breach.
+pub const HELLO_BYTES_MAX: usize = 16 * 1024;
+
+/// What a node says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Hello {
+    /// The highest minor version that it speaks.
+    pub minor: u64,
+    /// A number that differs whenever the process has lost its state.
+    pub incarnation: u64,
+    /// Its channels, each once.
+    pub channels: Vec<ChannelHello>,
+}
+
+/// A channel as its node has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChannelHello {
+    /// The channel.
+    pub id: ChannelId,
+    /// Slots of a peer that it keeps; a higher slot is a breach.
+    pub slots_max: u32,
+    /// The longest artifact that it takes, in bytes.
+    pub artifact_bytes_max: u64,
+    /// The longest push that it takes, in bytes.
+    pub push_bytes_max: u32,
+}
+
+impl Hello {
+    /// Appends the whole stream: head and fields.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        StreamHead::Hello.encode(out);
+        put_frame_start(out, kind::HELLO_MINOR, varint_len(self.minor));
+        put_varint(out, self.minor);
+        put_frame_start(out, kind::HELLO_INCARNATION, 8);
+        out.extend_from_slice(&self.incarnation.to_be_bytes());
+        for channel in &self.channels {
+            let numbers = [
+                channel.id.0.into(),
+                channel.slots_max.into(),
+                channel.artifact_bytes_max,
+                channel.push_bytes_max.into(),
+            ];
+            let fields = numbers.iter().map(|number| varint_len(*number)).sum();
+            put_frame_start(out, kind::HELLO_CHANNEL, fields);
+            numbers.iter().for_each(|number| put_varint(out, *number));
+        }
+    }
+
+    /// Takes one frame of the hello stream. Unknown kinds, and what a later minor version appends
+    /// to a known field, are passed over.
+    ///
+    /// # Errors
+    /// If a field is malformed or occurs too often.
+    pub fn decode_field(&mut self, kind: u64, body: &[u8]) -> Result<(), Malformed> {
+        let mut fields = Fields::new(body);
+        match kind {
+            kind::HELLO_MINOR => self.minor = fields.varint()?,
+            kind::HELLO_INCARNATION => self.incarnation = u64::from_be_bytes(*fields.array()?),
+            kind::HELLO_CHANNEL => {
+                let channel = ChannelHello {
+                    id: ChannelId(fields.small()?),
+                    slots_max: fields.small()?,
+                    artifact_bytes_max: fields.varint()?,
+                    push_bytes_max: fields.small()?,
+                };
+                let known = self.channels.iter().any(|other| other.id == channel.id);
+                if known || self.channels.len() == CHANNELS_MAX {
+                    return Err(Malformed::Repeated);
+                }
+                self.channels.push(channel);
+            }
+            _ if kind::is_known(kind) => return Err(Malformed::Misplaced),
+            _ => {}
+        }
+        Ok(())
+    }
+}

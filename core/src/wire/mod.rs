@@ -1,0 +1,195 @@
+//! Wire format, version 1: what travels in a QUIC stream between two nodes.
+//!
+//! Every stream is a *head* followed by *frames* until its end. A head is the stream's type and
+//! what the type adds; a frame is `kind, length, body`. All numbers are variable-length integers
+//! of RFC 9000, section 16. Unknown stream types are stopped, unknown frame kinds skipped by their
+//! length, so that replicas of different ages form one subnet (scenario L12).
+//!
+//! | stream | head | frames | direction |
+//! | --- | --- | --- | --- |
+//! | hello | `0` | [`Hello`] fields | the first stream each way |
+//! | updates | `1, channel` | [`Update`]s, [`Chunk`]s behind a streamed advert | sender of a slot table |
+//! | requests | `2` | [`Request`]s | both |
+//! | chunks | `3, request` | [`Chunk`]s | answer to [`Request::Fetch`] |
+//!
+//! Decoders here know no state: what is well-formed but wrong (a slot beyond the bound, a chunk
+//! that nobody asked for) is found by the machine that owns the state. They never allocate more
+//! than the bound that they are given, and are indifferent to how the bytes are cut.
+
+mod fetch;
+mod hello;
+mod stream;
+mod update;
+
+pub(crate) use fetch::put_chunk_start;
+pub use fetch::{Chunk, Refusal, Request};
+pub use hello::{CHANNELS_MAX, ChannelHello, HELLO_BYTES_MAX, Hello, MINOR};
+pub use stream::{Item, StreamDecoder, StreamHead};
+pub use update::{LiveSlots, Update};
+pub(crate) use update::{put_advert, put_clear, put_push_start, put_snapshot_start};
+
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Bytes that the head, kind and fixed fields of a frame take at most, beside metadata, payload
+/// and proof.
+pub const FRAME_OVERHEAD_MAX: usize = 64;
+
+/// Why bytes are not what the wire format allows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// The stream or frame ends in the middle of a field.
+    Truncated,
+    /// A frame has bytes behind its last field.
+    Trailing,
+    /// A field holds a number beyond its range.
+    OutOfRange,
+    /// A frame of a known kind is longer than such a frame may be here.
+    FrameTooLong,
+    /// A frame of a known kind stands in a stream where it has no meaning.
+    Misplaced,
+    /// A field that may occur once occurs again, or one too often.
+    Repeated,
+    /// A field that must occur is missing.
+    Missing,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Truncated => "ends in the middle of a field",
+            Self::Trailing => "bytes behind the last field",
+            Self::OutOfRange => "a number beyond its range",
+            Self::FrameTooLong => "a frame longer than its kind may be",
+            Self::Misplaced => "a frame in a stream where it has no meaning",
+            Self::Repeated => "a field occurs too often",
+            Self::Missing => "a field is missing",
+        })
+    }
+}
+
+impl core::error::Error for Malformed {}
+
+/// Frame kinds: one numbering for all streams.
+pub(crate) mod kind {
+    pub(crate) const CLEAR: u64 = 0;
+    pub(crate) const PUSH: u64 = 1;
+    pub(crate) const ADVERT: u64 = 2;
+    // 3 is reserved for `Partial`: an advert plus which chunks the sender holds so far.
+    pub(crate) const SNAPSHOT: u64 = 4;
+    pub(crate) const FETCH: u64 = 8;
+    pub(crate) const CANCEL: u64 = 9;
+    pub(crate) const REFUSE: u64 = 10;
+    pub(crate) const CHUNK: u64 = 16;
+    pub(crate) const HELLO_MINOR: u64 = 32;
+    pub(crate) const HELLO_INCARNATION: u64 = 33;
+    pub(crate) const HELLO_CHANNEL: u64 = 34;
+
+    /// Whether this version gives the kind a meaning, so that a bound holds for its length.
+    pub(crate) const fn is_known(kind: u64) -> bool {
+        matches!(
+            kind,
+            CLEAR | PUSH | ADVERT | SNAPSHOT | FETCH | CANCEL | REFUSE | CHUNK | HELLO_MINOR
+                ..=HELLO_CHANNEL
+        )
+    }
+}
+
+/// Bytes of `value` as a variable-length integer.
+pub(crate) const fn varint_len(value: u64) -> usize {
+    match value {
+        0..0x40 => 1,
+        0x40..0x4000 => 2,
+        0x4000..0x4000_0000 => 4,
+        _ => 8,
+    }
+}
+
+/// Appends `value` in its shortest form; values end at 2^62 − 1.
+pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
+    debug_assert!(value < 1 << 62);
+    match varint_len(value) {
+        1 => out.push(value as u8),
+        2 => out.extend_from_slice(&(value as u16 | 0x4000).to_be_bytes()),
+        4 => out.extend_from_slice(&(value as u32 | 0x8000_0000).to_be_bytes()),
+        _ => out.extend_from_slice(&(value | 0xc000_0000_0000_0000).to_be_bytes()),
+    }
+}
+
+/// Appends what stands before a frame's body.
+pub(crate) fn put_frame_start(out: &mut Vec<u8>, kind: u64, body: usize) {
+    put_varint(out, kind);
+    put_varint(out, body as u64);
+}
+
+/// The variable-length integer at the start of `input`, and its length; `None` if it is cut off.
+pub(crate) fn peek_varint(input: &[u8]) -> Option<(u64, usize)> {
+    let first = *input.first()?;
+    let length = 1 << (first >> 6);
+    let rest = input.get(1..length)?;
+    let value =
+        rest.iter().fold(u64::from(first & 0x3f), |value, byte| value << 8 | u64::from(*byte));
+    Some((value, length))
+}
+
+/// Reads the fields of one complete frame body.
+pub(crate) struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(crate) const fn new(body: &'a [u8]) -> Self {
+        Self(body)
+    }
+
+    pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
+        let (value, length) = peek_varint(self.0).ok_or(Malformed::Truncated)?;
+        self.0 = &self.0[length..];
+        Ok(value)
+    }
+
+    pub(crate) fn small<T: TryFrom<u64>>(&mut self) -> Result<T, Malformed> {
+        self.varint()?.try_into().map_err(|_| Malformed::OutOfRange)
+    }
+
+    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.0)
+    }
+
+    pub(crate) fn end(self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed::Trailing) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_are_those_of_rfc_9000_appendix_a() {
+        for (value, text) in [
+            (151_288_809_941_952_652, &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c][..]),
+            (494_878_333, &[0x9d, 0x7f, 0x3e, 0x7d]),
+            (15_293, &[0x7b, 0xbd]),
+            (37, &[0x25]),
+        ] {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            assert_eq!((&out[..], out.len()), (text, varint_len(value)));
+            assert_eq!(peek_varint(text), Some((value, text.len())));
+            assert_eq!(peek_varint(&text[..text.len() - 1]), None);
+        }
+        assert_eq!(peek_varint(&[0x40, 0x25]), Some((37, 2)), "longer forms are read, too");
+    }
+}
