@@ -57,7 +57,8 @@ pub struct ChannelConfig {
     pub slots_max: u32,
     /// Of those, slots for relayed artifacts. Default 0, without relaying.
     pub relay_slots_max: u32,
-    /// Bytes of this node's active artifacts. Default 64 MiB.
+    /// Bytes of the artifacts that this node has published, and again of those that it relays.
+    /// Default 64 MiB.
     pub active_bytes_max: u64,
     /// Bytes in one artifact. Default 16 MiB.
     pub artifact_bytes_max: u64,
@@ -160,8 +161,6 @@ pub struct Config {
     /// Bytes of updates put into one stream. Default 64 KiB: large enough that a stream's cost
     /// vanishes, small enough to be reset as a whole.
     pub batch_bytes_max: u32,
-    /// Artifact bytes being fetched at once, over all channels. Default 128 MiB.
-    pub fetch_bytes_max: u64,
     /// Fetch requests under way to one peer. Default 8.
     pub fetches_per_peer_max: u16,
     /// Fetch requests of one peer being served; more are refused as busy. Default 32: twice what a
@@ -239,7 +238,6 @@ impl Config {
             channels: channels.into_iter().collect(),
             peers_max: 64,
             batch_bytes_max: 64 << 10,
-            fetch_bytes_max: 128 << 20,
             fetches_per_peer_max: 8,
             serves_per_peer_max: 32,
             fetch_timeout: Duration::from_secs(2),
@@ -261,9 +259,6 @@ impl Config {
             channel.check()?;
             if self.channels[..at].iter().any(|other| other.id == channel.id) {
                 return wrong("channels", "must not name a channel twice");
-            }
-            if channel.artifact_bytes_max > self.fetch_bytes_max {
-                return wrong("fetch_bytes_max", "must hold the longest artifact of each channel");
             }
         }
         if self.peers_max == 0 || self.peers_max > PEERS_LIMIT {
@@ -287,7 +282,7 @@ impl Config {
     ///
     /// | term | bytes |
     /// | --- | --- |
-    /// | outbox, per channel | `active_bytes_max + 512 x slots_max` |
+    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 512 x slots_max` |
     /// | inbox, per channel | `inbox_bytes_max` (what is being fetched counts into it) |
     /// | tables, per peer and channel | `(2 x 24 + 4 + 640) x slots_max`: entries of two epochs, what was sent, the artifact known by it |
     /// | unfinished frames, per peer | `streams_max x` longest update `+ fetches_per_peer_max x` chunk |
@@ -295,7 +290,10 @@ impl Config {
     pub fn memory_bound(&self) -> u64 {
         let sum =
             |bytes: &dyn Fn(&ChannelConfig) -> u64| self.channels.iter().map(bytes).sum::<u64>();
-        let outbox = sum(&|c| c.active_bytes_max + 512 * u64::from(c.slots_max));
+        let outbox = sum(&|c| {
+            let shares = if c.relay == Relay::Off { 1 } else { 2 };
+            shares * c.active_bytes_max + 512 * u64::from(c.slots_max)
+        });
         let inbox = sum(&|c| c.inbox_bytes_max);
         let tables = sum(&|c| (2 * 24 + 4 + 640) * u64::from(c.slots_max));
         let update = self.channels.iter().map(ChannelConfig::update_bytes_max).max().unwrap_or(0);

@@ -30,8 +30,6 @@ pub enum Fault {
     UnrequestedChunk,
     /// The first stream is not a hello, or a later one is.
     HelloMisplaced,
-    /// A bidirectional stream, which broadcast does not use.
-    UnexpectedStream,
 }
 
 impl fmt::Display for Fault {
@@ -47,7 +45,6 @@ impl fmt::Display for Fault {
             Self::WrongChunk => "a chunk that is not the artifact's",
             Self::UnrequestedChunk => "a chunk that was not asked for",
             Self::HelloMisplaced => "hello is not the first stream",
-            Self::UnexpectedStream => "a bidirectional stream",
         })
     }
 }

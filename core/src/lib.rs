@@ -12,6 +12,8 @@ pub mod config;
 pub mod error;
 pub mod id;
 pub mod membership;
+#[cfg(feature = "quic")]
+pub mod node;
 mod sched;
 pub mod time;
 pub mod wire;

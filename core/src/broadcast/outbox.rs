@@ -75,10 +75,35 @@ pub(super) struct Outbox {
     by_id: IdMap<Slot>,
     log: VecDeque<(u64, Slot)>,
     version: u64,
-    active_bytes: u64,
-    published: u32,
-    relayed: u32,
+    published: Share,
+    relayed: Share,
     views: Vec<Option<View>>,
+}
+
+/// What published, or relayed, artifacts take of the outbox. They do not crowd each other out.
+#[derive(Debug, Default)]
+struct Share {
+    slots: u32,
+    bytes: u64,
+}
+
+impl Share {
+    fn take(&mut self, bytes: u64, slots_max: u32, bytes_max: u64) -> Result<(), Full> {
+        if self.slots == slots_max {
+            return Err(Full::Slots);
+        }
+        if self.bytes + bytes > bytes_max {
+            return Err(Full::Bytes);
+        }
+        self.slots += 1;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    fn give_back(&mut self, bytes: u64) {
+        self.slots -= 1;
+        self.bytes -= bytes;
+    }
 }
 
 /// Why an artifact finds no slot.
@@ -97,9 +122,8 @@ impl Outbox {
             by_id,
             log: VecDeque::new(),
             version: 0,
-            active_bytes: 0,
-            published: 0,
-            relayed: 0,
+            published: Share::default(),
+            relayed: Share::default(),
             views: Vec::new(),
         }
     }
@@ -117,7 +141,7 @@ impl Outbox {
     }
 
     pub(super) fn active_count(&self) -> u32 {
-        self.published + self.relayed
+        self.published.slots + self.relayed.slots
     }
 
     pub(super) fn version(&self) -> Version {
@@ -131,19 +155,12 @@ impl Outbox {
         hops: u8,
         known: Option<u32>,
     ) -> Result<Slot, Full> {
-        let (used, limit) = match hops {
+        let bytes = artifact.bytes().len() as u64;
+        let (share, slots_max) = match hops {
             0 => (&mut self.published, self.config.publish_slots_max()),
             _ => (&mut self.relayed, self.config.relay_slots_max),
         };
-        if *used == limit {
-            return Err(Full::Slots);
-        }
-        let bytes = artifact.bytes().len() as u64;
-        if self.active_bytes + bytes > self.config.active_bytes_max {
-            return Err(Full::Bytes);
-        }
-        *used += 1;
-        self.active_bytes += bytes;
+        share.take(bytes, slots_max, self.config.active_bytes_max)?;
         let slot = self.lowest_free();
         let was_free = self.by_id.insert(artifact.id(), slot).is_none();
         assert!(was_free, "an artifact is active in one slot");
@@ -155,14 +172,13 @@ impl Outbox {
 
     /// Makes a relayed artifact this node's own.
     pub(super) fn adopt(&mut self, slot: Slot) -> Result<(), Full> {
-        if self.published == self.config.publish_slots_max() {
-            return Err(Full::Slots);
-        }
         let active = self.slots[slot.0 as usize].active.as_mut().expect("the slot is active");
         assert!(active.hops > 0, "relayed so far");
+        let bytes = active.artifact.bytes().len() as u64;
+        let slots_max = self.config.publish_slots_max();
+        self.published.take(bytes, slots_max, self.config.active_bytes_max)?;
+        self.relayed.give_back(bytes);
         active.hops = 0;
-        self.relayed -= 1;
-        self.published += 1;
         self.touch(slot);
         Ok(())
     }
@@ -171,10 +187,10 @@ impl Outbox {
         let active = self.slots[slot.0 as usize].active.take().expect("the slot is active");
         self.occupied[slot.0 as usize / 64] &= !(1 << (slot.0 % 64));
         self.by_id.remove(&active.artifact.id());
-        self.active_bytes -= active.artifact.bytes().len() as u64;
+        let bytes = active.artifact.bytes().len() as u64;
         match active.hops {
-            0 => self.published -= 1,
-            _ => self.relayed -= 1,
+            0 => self.published.give_back(bytes),
+            _ => self.relayed.give_back(bytes),
         }
         self.touch(slot);
         active
@@ -312,13 +328,15 @@ impl Outbox {
 
     pub(super) fn assert_invariants(&self) {
         assert!(self.slots.len() <= self.config.slots_max as usize, "invariant 1");
-        assert!(self.active_bytes <= self.config.active_bytes_max, "invariant 1");
+        for share in [&self.published, &self.relayed] {
+            assert!(share.bytes <= self.config.active_bytes_max, "invariant 1");
+        }
         let active: Vec<&Active> =
             self.slots.iter().filter_map(|slot| slot.active.as_ref()).collect();
         assert_eq!(active.len(), self.by_id.len());
         assert_eq!(active.len() as u32, self.active_count());
         let bytes: usize = active.iter().map(|active| active.artifact.bytes().len()).sum();
-        assert_eq!(bytes as u64, self.active_bytes);
+        assert_eq!(bytes as u64, self.published.bytes + self.relayed.bytes);
         let mut current = vec![0; self.slots.len()];
         for (version, slot) in &self.log {
             current[slot.0 as usize] += u32::from(self.slots[slot.0 as usize].version == *version);

@@ -1,0 +1,155 @@
+//! How much more QUIC can put on the wire now, so that backlogs stay in the outbox, where they can
+//! still change.
+//!
+//! quinn-proto does not say how many bytes are in flight, nor how many it holds unsent. A
+//! congestion controller hears enough to know the first and to estimate the second: this one passes
+//! everything on to Cubic (RFC 9438) and keeps count.
+
+use std::any::Any;
+use std::boxed::Box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use quinn_proto::RttEstimator;
+use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
+
+/// Header, connection id, frame headers and tag of a packet, in bytes: rather too many, so that the
+/// estimate errs on the side of waiting.
+const PACKET_OVERHEAD: u64 = 48;
+
+/// The counts of one connection, shared with its controller. (The atomics are for the controller's
+/// `Send + Sync`; one thread at a time uses them.)
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    window: AtomicU64,
+    in_flight: AtomicU64,
+    /// Stream bytes put on the wire, retransmissions taken off again. Wraps.
+    carried: AtomicU64,
+    /// An acknowledgement arrived when QUIC had nothing left to send.
+    ran_dry: AtomicBool,
+}
+
+impl Meter {
+    /// The congestion window, in bytes.
+    pub(super) fn window(&self) -> u64 {
+        self.window.load(Relaxed)
+    }
+
+    /// Bytes sent and neither acknowledged nor lost.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// About how many stream bytes went onto the wire since the last call; `None` if QUIC had run
+    /// out of data in between.
+    pub(super) fn take_carried(&self) -> Option<u64> {
+        let carried = self.carried.swap(0, Relaxed) as i64;
+        (!self.ran_dry.swap(false, Relaxed)).then_some(carried.max(0) as u64)
+    }
+}
+
+/// Makes the controller of one connection.
+#[derive(Debug)]
+pub(super) struct MeteredFactory {
+    pub(super) meter: Arc<Meter>,
+    /// Bytes that may be in flight at first.
+    pub(super) initial_window: u64,
+}
+
+impl ControllerFactory for MeteredFactory {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        let mut cubic = CubicConfig::default();
+        cubic.initial_window(self.initial_window);
+        let inner = Arc::new(cubic).build(now, current_mtu);
+        self.meter.window.store(inner.window(), Relaxed);
+        self.meter.in_flight.store(0, Relaxed);
+        Box::new(Metered { inner, meter: self.meter.clone() })
+    }
+}
+
+struct Metered {
+    inner: Box<dyn Controller>,
+    meter: Arc<Meter>,
+}
+
+impl Metered {
+    fn note_window(&self) {
+        self.meter.window.store(self.inner.window(), Relaxed);
+    }
+}
+
+impl Controller for Metered {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.inner.on_sent(now, bytes, last_packet_number);
+        self.meter.in_flight.fetch_add(bytes, Relaxed);
+        self.meter.carried.fetch_add(bytes.saturating_sub(PACKET_OVERHEAD), Relaxed);
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        rtt: &RttEstimator,
+    ) {
+        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
+        self.note_window();
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+        self.meter.in_flight.store(in_flight, Relaxed);
+        if app_limited {
+            self.meter.ran_dry.store(true, Relaxed);
+        }
+        self.note_window();
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+        let rest = self.meter.in_flight.load(Relaxed).saturating_sub(lost_bytes);
+        self.meter.in_flight.store(rest, Relaxed);
+        // What was lost will be sent again before anything new.
+        self.meter.carried.fetch_sub(lost_bytes, Relaxed);
+        self.note_window();
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.inner.on_mtu_update(new_mtu);
+        self.note_window();
+    }
+
+    fn window(&self) -> u64 {
+        self.inner.window()
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        self.inner.metrics()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self { inner: self.inner.clone_box(), meter: self.meter.clone() })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.inner.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}

@@ -1,0 +1,514 @@
+//! One QUIC connection: its streams in both directions, between quinn-proto and the machine.
+//!
+//! Until the peer's hello has been read, nothing else is read and nothing but our hello is sent: a
+//! client counts as connected before the server has looked at its key.
+
+use std::sync::Arc;
+use std::vec::Vec;
+
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+use quinn_proto::{Dir, ReadError, ReadableError, StreamId, VarInt};
+
+use super::congestion::Meter;
+use crate::artifact::CHUNK_BYTES;
+use crate::broadcast::{Broadcast, ChunkTaken, OutStream, RequestId, Send, SendBuffer, Taken};
+use crate::config::{ChannelConfig, Class, TransportConfig};
+use crate::error::Fault;
+use crate::id::{ChannelId, NodeId, PeerIndex};
+use crate::time::Time;
+use crate::wire::{
+    Chunk, HELLO_BYTES_MAX, Hello, Item, Malformed, Request, StreamDecoder, StreamHead, Update,
+};
+
+/// Ended decoders whose buffers are kept for the next streams.
+const SPARE_DECODERS_MAX: usize = 4;
+
+/// Error codes of streams; peers need not understand them.
+pub(super) const UNNEEDED: VarInt = VarInt::from_u32(1);
+const BREACH: VarInt = VarInt::from_u32(2);
+
+/// Stream ids are consecutive numbers: nothing that a peer could choose to collide.
+type StreamMap<V> = HashMap<StreamId, V, FixedState>;
+
+/// How much of an encoded batch QUIC may hold unsent: enough to fill the next datagrams without a
+/// pause.
+const SLACK: u64 = 16 * 1024;
+
+/// What a stream from the peer turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    /// The head has not been read.
+    Unknown,
+    Hello,
+    Updates(ChannelId),
+    Requests,
+    /// Chunks for a request, asked for or behind a streamed advert.
+    Chunks(RequestId),
+    /// The last chunk has been seen: only the end may follow.
+    Answered,
+}
+
+#[derive(Debug)]
+struct InStream {
+    role: Role,
+    decoder: StreamDecoder,
+}
+
+/// What reading came to.
+enum Read {
+    /// The stream goes on.
+    More,
+    /// The stream is over, or the rest of it does not matter.
+    Over,
+    /// The rest is not wanted.
+    Stop,
+}
+
+/// A hello that is being read.
+#[derive(Debug, Default)]
+struct Greeting {
+    hello: Hello,
+    bytes: usize,
+}
+
+/// What was encoded but not taken by QUIC, since the peer's credit is used up.
+#[derive(Debug)]
+struct Unwritten {
+    stream: StreamId,
+    pieces: Vec<Bytes>,
+    finish: bool,
+}
+
+pub(super) struct Connection {
+    pub(super) quic: quinn_proto::Connection,
+    /// Who dialled.
+    pub(super) is_client: bool,
+    /// Known from the start to who dials, and to who is dialled after the handshake.
+    pub(super) node: Option<NodeId>,
+    /// The member that this is the one connection to.
+    pub(super) up: Option<PeerIndex>,
+    /// Closed by this side: quinn-proto reports nothing more about it.
+    pub(super) closing: bool,
+    /// Without a hello until then, the connection is given up.
+    pub(super) hello_deadline: Time,
+    /// Something has happened: events may be waiting, and datagrams to be sent.
+    pub(super) touched: bool,
+    /// When quinn-proto wants to be woken.
+    pub(super) timeout: Option<std::time::Instant>,
+    meter: Arc<Meter>,
+    greeting: Option<Greeting>,
+    /// Streams opened by the peer before its hello was read. At most `streams_max`.
+    early: Vec<StreamId>,
+    in_streams: StreamMap<InStream>,
+    spare_decoders: Vec<StreamDecoder>,
+    /// The next stream to be written, opened ahead so that the machine is asked only if there is
+    /// one.
+    next_stream: Option<StreamId>,
+    out_streams: StreamMap<OutStream>,
+    by_place: Vec<Option<StreamId>>,
+    unwritten: Option<Unwritten>,
+    pieces: Vec<Bytes>,
+    /// Stream bytes that QUIC holds and has not sent yet, estimated.
+    unsent: u64,
+}
+
+/// What the connection tells the node.
+#[derive(Debug)]
+pub(super) enum Notice {
+    /// The peer's hello is complete.
+    Hello(Hello),
+    /// The peer broke a rule.
+    Fault(Fault),
+}
+
+impl Connection {
+    pub(super) fn new(
+        quic: quinn_proto::Connection,
+        node: Option<NodeId>,
+        meter: Arc<Meter>,
+        hello_deadline: Time,
+    ) -> Self {
+        Self {
+            quic,
+            is_client: node.is_some(),
+            node,
+            up: None,
+            closing: false,
+            hello_deadline,
+            touched: true,
+            timeout: None,
+            meter,
+            greeting: Some(Greeting::default()),
+            early: Vec::new(),
+            in_streams: StreamMap::default(),
+            spare_decoders: Vec::new(),
+            next_stream: None,
+            out_streams: StreamMap::default(),
+            by_place: Vec::new(),
+            unwritten: None,
+            pieces: Vec::new(),
+            unsent: 0,
+        }
+    }
+
+    /// Whether neither side has closed it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.closing && !self.quic.is_closed()
+    }
+
+    /// Sends our hello: the first stream. False if the peer allows no stream.
+    pub(super) fn send_hello(&mut self, hello: &[u8]) -> bool {
+        let Some(stream) = self.quic.streams().open(Dir::Uni) else { return false };
+        let hello = Bytes::copy_from_slice(hello);
+        self.unwritten = Some(Unwritten { stream, pieces: [hello].into(), finish: true });
+        self.write_rest();
+        true
+    }
+
+    // Receiving.
+
+    /// Reads what the peer's new streams hold.
+    pub(super) fn accept(
+        &mut self,
+        now: Time,
+        machine: &mut Broadcast,
+        channels: &[ChannelConfig],
+        notices: &mut Vec<Notice>,
+    ) {
+        while let Some(stream) = self.quic.streams().accept(Dir::Uni) {
+            if self.greeting.is_some() && stream.index() > 0 {
+                self.early.push(stream);
+            } else {
+                self.read(now, stream, machine, channels, notices);
+            }
+        }
+    }
+
+    /// The peer is up: reads the streams that it opened before.
+    pub(super) fn read_early(
+        &mut self,
+        now: Time,
+        machine: &mut Broadcast,
+        channels: &[ChannelConfig],
+        notices: &mut Vec<Notice>,
+    ) {
+        for stream in std::mem::take(&mut self.early) {
+            self.read(now, stream, machine, channels, notices);
+        }
+    }
+
+    /// Reads what a stream holds.
+    pub(super) fn read(
+        &mut self,
+        now: Time,
+        stream: StreamId,
+        machine: &mut Broadcast,
+        channels: &[ChannelConfig],
+        notices: &mut Vec<Notice>,
+    ) {
+        if self.early.contains(&stream) {
+            return;
+        }
+        let mut state = match self.in_streams.remove(&stream) {
+            Some(state) => state,
+            None => {
+                let decoder = match self.spare_decoders.pop() {
+                    Some(spare) => StreamDecoder::reusing(spare, Request::ENCODED_MAX),
+                    None => StreamDecoder::new(Request::ENCODED_MAX),
+                };
+                InStream { role: Role::Unknown, decoder }
+            }
+        };
+        let read = self.read_all(now, stream, &mut state, machine, channels, notices);
+        let read = read.unwrap_or_else(|fault| {
+            notices.push(Notice::Fault(fault));
+            self.give_up(now, &state, machine);
+            let _ = self.quic.recv_stream(stream).stop(BREACH);
+            Read::Over
+        });
+        match read {
+            Read::More => {
+                self.in_streams.insert(stream, state);
+                return;
+            }
+            Read::Over => {}
+            Read::Stop => {
+                let _ = self.quic.recv_stream(stream).stop(UNNEEDED);
+            }
+        }
+        if self.spare_decoders.len() < SPARE_DECODERS_MAX {
+            self.spare_decoders.push(state.decoder);
+        }
+    }
+
+    fn give_up(&mut self, now: Time, state: &InStream, machine: &mut Broadcast) {
+        if let (Role::Chunks(request), Some(peer)) = (state.role, self.up) {
+            machine.handle_answer_end(now, peer, request);
+        }
+    }
+
+    fn read_all(
+        &mut self,
+        now: Time,
+        stream: StreamId,
+        state: &mut InStream,
+        machine: &mut Broadcast,
+        channels: &[ChannelConfig],
+        notices: &mut Vec<Notice>,
+    ) -> Result<Read, Fault> {
+        let mut recv = self.quic.recv_stream(stream);
+        let mut chunks = match recv.read(true) {
+            Ok(chunks) => chunks,
+            // Stopped before, or read to its end.
+            Err(ReadableError::ClosedStream | ReadableError::IllegalOrderedRead) => {
+                return Ok(Read::Over);
+            }
+        };
+        let result = loop {
+            match chunks.next(usize::MAX) {
+                Ok(Some(chunk)) => {
+                    let mut input = &chunk.bytes[..];
+                    let read = take(
+                        now,
+                        state,
+                        &mut input,
+                        self.up,
+                        &mut self.greeting,
+                        machine,
+                        channels,
+                    );
+                    match read {
+                        Ok(Read::More) => {}
+                        over => break over,
+                    }
+                }
+                Ok(None) => break state.decoder.finish().map(|()| Read::Over).map_err(Fault::from),
+                Err(ReadError::Blocked) => break Ok(Read::More),
+                Err(ReadError::Reset(_)) => break Ok(Read::Over),
+            }
+        };
+        // Whether credit is due is seen at the next transmit, which follows every read.
+        let _ = chunks.finalize();
+        match &result {
+            Ok(Read::Over) => match state.role {
+                Role::Hello => match self.greeting.take() {
+                    Some(greeting) => notices.push(Notice::Hello(greeting.hello)),
+                    None => return Err(Fault::HelloMisplaced),
+                },
+                _ => self.give_up(now, state, machine),
+            },
+            Ok(Read::More | Read::Stop) | Err(_) => {}
+        }
+        result
+    }
+
+    /// Stops the stream with the answer to a request, if it has begun.
+    pub(super) fn stop_answer(&mut self, request: RequestId) {
+        let answer = self.in_streams.iter().find(|(_, state)| state.role == Role::Chunks(request));
+        if let Some(stream) = answer.map(|(stream, _)| *stream) {
+            self.in_streams.remove(&stream);
+            let _ = self.quic.recv_stream(stream).stop(UNNEEDED);
+            self.touched = true;
+        }
+    }
+
+    // Sending.
+
+    /// Bytes that the machine may encode now.
+    pub(super) fn room(&mut self, config: &TransportConfig) -> usize {
+        if self.unwritten.is_some() {
+            return 0;
+        }
+        match self.meter.take_carried() {
+            Some(carried) => self.unsent = self.unsent.saturating_sub(carried),
+            None => self.unsent = 0,
+        }
+        if self.next_stream.is_none() {
+            self.next_stream = self.quic.streams().open(Dir::Uni);
+        }
+        if self.next_stream.is_none() {
+            return 0;
+        }
+        let window = self.meter.window().min(config.send_window.into());
+        let taken = self.meter.in_flight() + self.unsent;
+        (window + SLACK).saturating_sub(taken) as usize
+    }
+
+    /// Writes what the machine has encoded.
+    pub(super) fn send(&mut self, send: Send, out: &mut SendBuffer) {
+        let stream = match send.stream {
+            Some(known) if !send.open => self.by_place[known.place()].expect("opened before"),
+            known => {
+                let stream = self.next_stream.take().expect("room was asked for");
+                if let Some(known) = known {
+                    self.out_streams.insert(stream, known);
+                    if self.by_place.len() <= known.place() {
+                        self.by_place.resize(known.place() + 1, None);
+                    }
+                    self.by_place[known.place()] = Some(stream);
+                }
+                let priority = match send.class {
+                    Class::Urgent => 1,
+                    Class::Normal => 0,
+                    Class::Bulk => -1,
+                };
+                let _ = self.quic.send_stream(stream).set_priority(priority);
+                stream
+            }
+        };
+        self.unsent += out.len() as u64;
+        let mut pieces = std::mem::take(&mut self.pieces);
+        out.take_pieces(&mut pieces);
+        self.unwritten = Some(Unwritten { stream, pieces, finish: send.finish });
+        self.write_rest();
+    }
+
+    /// Hands QUIC what it has not taken yet.
+    pub(super) fn write_rest(&mut self) {
+        let Some(unwritten) = &mut self.unwritten else { return };
+        let mut stream = self.quic.send_stream(unwritten.stream);
+        while !unwritten.pieces.is_empty() {
+            match stream.write_chunks(&mut unwritten.pieces) {
+                Ok(written) => drop(unwritten.pieces.drain(..written.chunks)),
+                // The peer's credit is used up; `Writable` follows.
+                Err(quinn_proto::WriteError::Blocked) => return,
+                // Stopped by the peer: the event follows, and the stream is reset then.
+                Err(_) => break,
+            }
+        }
+        if unwritten.finish && unwritten.pieces.is_empty() {
+            let _ = stream.finish();
+        }
+        let Some(mut unwritten) = self.unwritten.take() else { return };
+        unwritten.pieces.clear();
+        self.pieces = unwritten.pieces;
+        self.touched = true;
+    }
+
+    /// Resets a stream of the machine.
+    pub(super) fn reset(&mut self, stream: OutStream) {
+        let stream = self.by_place.get_mut(stream.place()).and_then(Option::take);
+        if let Some(stream) = stream {
+            self.out_streams.remove(&stream);
+            self.reset_stream(stream);
+        }
+    }
+
+    fn reset_stream(&mut self, stream: StreamId) {
+        if self.unwritten.as_ref().is_some_and(|unwritten| unwritten.stream == stream) {
+            self.unwritten = None;
+        }
+        let _ = self.quic.send_stream(stream).reset(UNNEEDED);
+        self.touched = true;
+    }
+
+    /// The peer does not want a stream any more; tells which of the machine's it was.
+    pub(super) fn stopped(&mut self, stream: StreamId) -> Option<OutStream> {
+        self.reset_stream(stream);
+        self.ended(stream)
+    }
+
+    /// A stream was acknowledged as a whole; tells which of the machine's it was.
+    pub(super) fn ended(&mut self, stream: StreamId) -> Option<OutStream> {
+        let known = self.out_streams.remove(&stream)?;
+        if self.by_place[known.place()] == Some(stream) {
+            self.by_place[known.place()] = None;
+        }
+        Some(known)
+    }
+
+    /// Forgets all streams: the connection is no longer the one to its peer.
+    pub(super) fn retire(&mut self) {
+        self.up = None;
+        self.in_streams.clear();
+        self.early.clear();
+        self.out_streams.clear();
+        self.by_place.clear();
+        self.unwritten = None;
+    }
+}
+
+/// Takes what has arrived of a stream.
+fn take(
+    now: Time,
+    state: &mut InStream,
+    input: &mut &[u8],
+    up: Option<PeerIndex>,
+    greeting: &mut Option<Greeting>,
+    machine: &mut Broadcast,
+    channels: &[ChannelConfig],
+) -> Result<Read, Fault> {
+    if state.role == Role::Hello || state.role == Role::Unknown {
+        if let Some(greeting) = greeting {
+            greeting.bytes += input.len();
+            if greeting.bytes > HELLO_BYTES_MAX {
+                return Err(Malformed::FrameTooLong.into());
+            }
+        }
+    }
+    let InStream { role, decoder } = state;
+    loop {
+        let Some(item) = decoder.next(input)? else { return Ok(Read::More) };
+        match (item, *role) {
+            (Item::Head(head), _) => {
+                let (found, body_max) = match head {
+                    StreamHead::Hello if greeting.is_some() => (Role::Hello, 1024),
+                    StreamHead::Hello => return Err(Fault::HelloMisplaced),
+                    _ if greeting.is_some() => return Err(Fault::HelloMisplaced),
+                    StreamHead::Requests => (Role::Requests, Request::ENCODED_MAX),
+                    StreamHead::Updates(channel) => {
+                        let config = channels.iter().find(|config| config.id == channel);
+                        let Some(config) = config else { return Ok(Read::Stop) };
+                        (Role::Updates(channel), config.update_bytes_max())
+                    }
+                    StreamHead::Chunks(request) => {
+                        let request = RequestId(request);
+                        if !up.is_some_and(|peer| machine.is_awaited(peer, request)) {
+                            return Ok(Read::Stop);
+                        }
+                        (Role::Chunks(request), CHUNK_BYTES + Chunk::OVERHEAD_MAX)
+                    }
+                    StreamHead::Unknown(_) => return Ok(Read::Stop),
+                };
+                *role = found;
+                decoder.set_body_max(body_max);
+            }
+            (Item::Frame { kind, body }, Role::Hello) => {
+                let greeting = greeting.as_mut().ok_or(Fault::HelloMisplaced)?;
+                greeting.hello.decode_field(kind, body)?;
+            }
+            (Item::Frame { kind, body }, role_now) => {
+                let Some(peer) = up else { return Ok(Read::Stop) };
+                match role_now {
+                    Role::Updates(channel) => {
+                        let Some(update) = Update::decode(kind, body)? else { continue };
+                        match machine.handle_update(now, peer, channel, &update)? {
+                            Taken::Done => {}
+                            Taken::Unwanted => return Ok(Read::Stop),
+                            Taken::Chunks(request) => {
+                                *role = Role::Chunks(request);
+                                decoder.set_body_max(CHUNK_BYTES + Chunk::OVERHEAD_MAX);
+                            }
+                        }
+                    }
+                    Role::Requests => {
+                        if let Some(request) = Request::decode(kind, body)? {
+                            machine.handle_request(now, peer, &request)?;
+                        }
+                    }
+                    Role::Chunks(request) => {
+                        let Some(chunk) = Chunk::decode(kind, body)? else { continue };
+                        match machine.handle_chunk(now, peer, request, &chunk)? {
+                            ChunkTaken::More => {}
+                            ChunkTaken::Done => *role = Role::Answered,
+                        }
+                    }
+                    Role::Answered => return Ok(Read::Stop),
+                    Role::Unknown | Role::Hello => unreachable!("the head comes first"),
+                }
+            }
+        }
+    }
+}

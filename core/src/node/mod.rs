@@ -1,0 +1,917 @@
+//! A whole node without a socket: QUIC, identity, connections and the broadcast machine.
+//!
+//! Inputs are [`Node::handle_datagrams`] and the commands; then [`Node::poll`] is called until it
+//! gives [`Output::Idle`], and again at the time it names. What the application is told is pulled
+//! with [`Node::poll_event`] and [`Node::poll_node_event`], when it likes: nothing waits for it.
+//!
+//! The member with the lower id dials. Both sides prove their key in the handshake
+//! (RFC 7250, RFC 9001), and a peer counts as up once its hello has been read. A newer connection
+//! supersedes an older one to the same member. Invariant 10.
+
+mod congestion;
+mod connection;
+mod key;
+mod peers;
+mod tls;
+
+pub use key::NodeKey;
+pub use quinn_proto::{EcnCodepoint, Transmit};
+
+use std::boxed::Box;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+use quinn_proto::{
+    ClientConfig, ConnectionError, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig,
+    Event as QuicEvent, HashedConnectionIdGenerator, IdleTimeout, Incoming, MtuDiscoveryConfig,
+    ServerConfig, StreamEvent, TransportConfig as QuicTransport, VarInt,
+};
+
+use crate::artifact::Artifact;
+use crate::broadcast::{Broadcast, Event, Filter, Output as MachineOutput, SendBuffer, Wake};
+use crate::config::{ChannelConfig, Config, ConfigError};
+use crate::error::{Fault, PublishError, RelayError};
+use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
+use crate::membership::{Topology, TopologyError};
+use crate::time::Time;
+use crate::wire::{ChannelHello, Hello, MINOR};
+use congestion::{Meter, MeteredFactory};
+use connection::{Connection, Notice};
+use peers::{Jitter, Peers};
+
+/// Application error codes of CONNECTION_CLOSE.
+const SHUTDOWN: VarInt = VarInt::from_u32(0);
+const SUPERSEDED: VarInt = VarInt::from_u32(1);
+const NO_MEMBER: VarInt = VarInt::from_u32(2);
+const FAULTS: VarInt = VarInt::from_u32(3);
+const NO_HELLO: VarInt = VarInt::from_u32(4);
+
+/// Responses without a connection (refusals, retries, resets) held until they are sent; beyond it
+/// they are dropped, as the network would.
+const RESPONSES_MAX: usize = 64;
+
+/// How long a node that shuts down waits for its peers to have heard of it.
+const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
+
+/// Largest datagram batch that a socket takes in one call, in bytes.
+const BATCH_BYTES_MAX: usize = 65_507;
+
+/// What happens between nodes. At most one event of each kind waits per peer: a connection that
+/// flaps while nobody looks is reported as what it is in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// A member is connected.
+    Up {
+        /// The member.
+        peer: NodeId,
+    },
+    /// A member is not connected any more.
+    Down {
+        /// The member.
+        peer: NodeId,
+        /// Why.
+        why: Closed,
+    },
+    /// A member broke a rule.
+    Fault {
+        /// The member.
+        peer: NodeId,
+        /// The rule that it broke last.
+        fault: Fault,
+        /// How often it broke one since the last report.
+        count: u32,
+    },
+}
+
+/// Why a connection has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Closed {
+    /// The peer has shut down.
+    Shutdown,
+    /// The peer has lost its state: a restart.
+    Reset,
+    /// Nothing was heard from it for the idle timeout, or its packets made no sense.
+    Lost,
+    /// The peer has closed the connection.
+    ByPeer,
+    /// It was cut off for its faults.
+    CutOff,
+}
+
+/// What a node counts since its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct NodeStats {
+    /// Bytes of UDP payload handed to the socket.
+    pub sent_bytes: u64,
+    /// Datagrams handed to the socket.
+    pub sent_datagrams: u64,
+    /// Bytes of UDP payload received.
+    pub received_bytes: u64,
+    /// Batches of datagrams received.
+    pub received_batches: u64,
+    /// Handshake datagrams dropped since they came from no member's address.
+    pub strangers: u64,
+    /// Handshakes refused, failed, or from a key that is no member's.
+    pub refused: u64,
+    /// Connections that came up.
+    pub connections: u64,
+    /// Rules broken by members.
+    pub faults: u64,
+}
+
+/// What the node wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send the datagrams in the buffer.
+    Transmit(Transmit),
+    /// Nothing more until the next input, or until `wake_at`.
+    Idle {
+        /// When to call [`Node::poll`] again.
+        wake_at: Time,
+        /// What is due then.
+        why: Wake,
+    },
+}
+
+/// A node, sans-IO.
+pub struct Node {
+    config: Config,
+    key: NodeKey,
+    /// The instant of [`Time::ZERO`].
+    start: Instant,
+    now: Time,
+    topology: Topology,
+    members: Arc<tls::Members>,
+    endpoint: Endpoint,
+    server: Arc<ServerConfig>,
+    hello: Vec<u8>,
+    machine: Broadcast,
+    peers: Peers,
+    /// By connection handle.
+    connections: Vec<Option<Connection>>,
+    /// Handles of touched connections, each once.
+    touched: Vec<ConnectionHandle>,
+    responses: Vec<(Transmit, Vec<u8>)>,
+    /// The connection that may transmit next.
+    turn: usize,
+    /// Something happened by which a peer may have room or a backlog.
+    feed_due: bool,
+    out: SendBuffer,
+    notices: Vec<Notice>,
+    closing_since: Option<Time>,
+    stats: NodeStats,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.key.id())
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// A node that will dial and accept the members of `topology`. `seed` must be unpredictable for
+    /// the peers; `start` is the instant of [`Time::ZERO`], from which every `now` counts.
+    ///
+    /// # Errors
+    /// If the configuration does not hold together.
+    ///
+    /// # Panics
+    /// If the TLS provider lacks what QUIC needs, which would be a broken build.
+    pub fn new(
+        config: Config,
+        key: NodeKey,
+        topology: Topology,
+        seed: [u8; 32],
+        start: Instant,
+    ) -> Result<Self, NodeError> {
+        let word = |at: usize| u64::from_le_bytes(seed[at * 8..][..8].try_into().expect("8 bytes"));
+        let machine = Broadcast::new(&config, word(0))?;
+        let members = Arc::new(tls::Members::default());
+        let crypto = tls::server_crypto(&key, members.clone()).expect("the provider serves QUIC");
+        let mut server = ServerConfig::new(crypto, key.token_key());
+        server.max_incoming(config.transport.handshakes_max.into());
+        server.incoming_buffer_size(64 << 10);
+        server.incoming_buffer_size_total(u64::from(config.transport.handshakes_max) * (64 << 10));
+        server.migration(false);
+        let server = Arc::new(server);
+        let mut endpoint = EndpointConfig::new(key.reset_key());
+        let cid_key = key.cid_key();
+        endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
+        endpoint.rng_seed(Some(seed));
+        endpoint
+            .max_udp_payload_size(config.transport.mtu_max.max(1472))
+            .expect("checked with the configuration");
+        let endpoint = Endpoint::new(Arc::new(endpoint), Some(server.clone()), true, None);
+        let mut hello = Vec::new();
+        let channel = |c: &ChannelConfig| ChannelHello {
+            id: c.id,
+            slots_max: c.slots_max,
+            artifact_bytes_max: c.artifact_bytes_max,
+            push_bytes_max: c.push_bytes_max,
+        };
+        let channels = config.channels.iter().map(channel).collect();
+        Hello { minor: MINOR, incarnation: word(1), channels }.encode(&mut hello);
+        let mut node = Self {
+            peers: Peers::new(key.id(), Jitter::new(word(2))),
+            config,
+            key,
+            start,
+            now: Time::ZERO,
+            topology: Topology::default(),
+            members,
+            endpoint,
+            server,
+            hello,
+            machine,
+            connections: Vec::new(),
+            touched: Vec::new(),
+            responses: Vec::new(),
+            turn: 0,
+            feed_due: false,
+            out: SendBuffer::new(),
+            notices: Vec::new(),
+            closing_since: None,
+            stats: NodeStats::default(),
+        };
+        node.set_topology(Time::ZERO, topology)?;
+        Ok(node)
+    }
+
+    // Getters.
+
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.key.id()
+    }
+
+    /// What it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The topology in force.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// What it has counted.
+    pub fn stats(&self) -> NodeStats {
+        self.stats
+    }
+
+    /// The members that are connected.
+    pub fn peers_up(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.iter().filter(|(_, peer)| peer.connection.is_some()).map(|(_, peer)| peer.node)
+    }
+
+    /// Whether it has shut down: there is nothing more to do.
+    pub fn is_closed(&self) -> bool {
+        let waited = |since: Time| self.now.since(since) >= SHUTDOWN_MAX;
+        let is_drained = || self.connections.iter().all(Option::is_none);
+        self.closing_since.is_some_and(|since| is_drained() || waited(since))
+    }
+
+    fn instant(&self, now: Time) -> Instant {
+        self.start + Duration::from_nanos(now.0)
+    }
+
+    fn clamp(&mut self, now: Time) -> Time {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    // Commands.
+
+    /// Sets what decides about a channel's artifacts. Without a filter, all are fetched. False if
+    /// there is no such channel.
+    pub fn set_filter(&mut self, channel: ChannelId, filter: Box<dyn Filter>) -> bool {
+        self.machine.set_filter(channel, filter)
+    }
+
+    /// See [`Broadcast::publish`].
+    ///
+    /// # Errors
+    /// If the channel has no room for it; nothing has changed then.
+    pub fn publish(&mut self, channel: ChannelId, artifact: Artifact) -> Result<(), PublishError> {
+        self.feed_due = true;
+        self.machine.publish(channel, artifact)
+    }
+
+    /// See [`Broadcast::abort`].
+    pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
+        self.feed_due = true;
+        self.machine.abort(channel, id)
+    }
+
+    /// See [`Broadcast::relay`].
+    ///
+    /// # Errors
+    /// If nobody near enough advertises it, or there is no room; nothing has changed then.
+    pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
+        self.feed_due = true;
+        self.machine.relay(channel, artifact)
+    }
+
+    /// See [`Broadcast::reconsider`].
+    pub fn reconsider(&mut self, now: Time, channel: ChannelId) -> bool {
+        let now = self.clamp(now);
+        self.feed_due = true;
+        self.machine.reconsider(now, channel)
+    }
+
+    /// Follows a new topology: connects to who came, and drops who left at once.
+    ///
+    /// # Errors
+    /// If its version is lower than the one in force, or it has too many members; nothing has
+    /// changed then.
+    pub fn set_topology(&mut self, now: Time, topology: Topology) -> Result<(), TopologyError> {
+        let now = self.clamp(now);
+        if topology.version() < self.topology.version() {
+            return Err(TopologyError::VersionBackwards);
+        }
+        let others = topology.members().filter(|(node, _)| *node != self.id()).count();
+        if others > self.config.peers_max.into() {
+            return Err(TopologyError::TooManyMembers);
+        }
+        // A node that is no member itself keeps no connections.
+        let effective = match topology.addresses(&self.id()) {
+            Some(_) => topology.clone(),
+            None => Topology::default(),
+        };
+        self.topology = topology;
+        self.members.set(effective.members().map(|(node, _)| node));
+        let (left, came) = self.peers.follow(now, &effective);
+        for (peer, node) in left {
+            self.machine.remove_peer(now, peer);
+            for at in 0..self.connections.len() {
+                if let Some(connection) = &mut self.connections[at]
+                    && connection.node == Some(node)
+                {
+                    connection.retire();
+                    self.close(now, ConnectionHandle(at), NO_MEMBER);
+                }
+            }
+        }
+        for peer in came {
+            let node = self.peers.peer(peer).node;
+            self.machine.add_peer(peer, node);
+        }
+        self.feed_due = true;
+        Ok(())
+    }
+
+    /// Closes all connections and takes no new ones. Peers are told; poll on until
+    /// [`Node::is_closed`], which takes half a second at most.
+    pub fn shutdown(&mut self, now: Time) {
+        let now = self.clamp(now);
+        if self.closing_since.replace(now).is_some() {
+            return;
+        }
+        self.endpoint.set_server_config(None);
+        for at in 0..self.connections.len() {
+            if self.connections[at].is_some() {
+                self.close(now, ConnectionHandle(at), SHUTDOWN);
+            }
+        }
+    }
+
+    // Inputs.
+
+    /// Datagrams from `from`: one, or several of `stride` bytes (the last may be shorter), as the
+    /// socket received them together. `to` is the own address they were sent to, if known.
+    pub fn handle_datagrams(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        to: Option<IpAddr>,
+        ecn: Option<EcnCodepoint>,
+        stride: usize,
+        mut datagrams: BytesMut,
+    ) {
+        let now = self.clamp(now);
+        self.stats.received_bytes += datagrams.len() as u64;
+        self.stats.received_batches += 1;
+        while !datagrams.is_empty() {
+            let datagram = datagrams.split_to(stride.clamp(1, datagrams.len()));
+            // A long header begins a handshake, or belongs to one (RFC 9000, section 17.2).
+            let is_long = datagram[0] & 0x80 != 0;
+            if is_long
+                && self.config.transport.filter_addresses
+                && !self.peers.is_address_of_member(from.ip())
+            {
+                self.stats.strangers += 1;
+                continue;
+            }
+            let mut response = Vec::new();
+            let event =
+                self.endpoint.handle(self.instant(now), from, to, ecn, datagram, &mut response);
+            match event {
+                Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                    if let Some(connection) = self.connection(handle) {
+                        connection.quic.handle_event(event);
+                        self.touch(handle);
+                    }
+                }
+                Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, incoming),
+                Some(DatagramEvent::Response(transmit)) => self.respond(transmit, response),
+                None => {}
+            }
+        }
+    }
+
+    fn respond(&mut self, transmit: Transmit, response: Vec<u8>) {
+        if self.responses.len() < RESPONSES_MAX {
+            self.responses.push((transmit, response));
+        }
+    }
+
+    fn accept(&mut self, now: Time, incoming: Incoming) {
+        let accepting = |c: &&Connection| !c.is_client && c.up.is_none() && c.is_open();
+        let in_progress = self.connections.iter().flatten().filter(accepting).count();
+        let limit = usize::from(self.config.transport.handshakes_max);
+        let mut response = Vec::new();
+        if in_progress >= limit || self.closing_since.is_some() {
+            self.stats.refused += 1;
+            let transmit = self.endpoint.refuse(incoming, &mut response);
+            return self.respond(transmit, response);
+        }
+        if in_progress >= limit / 2 && incoming.may_retry() {
+            // Under load, an address has to be proven before it costs more than a look.
+            let retry = self.endpoint.retry(incoming, &mut response);
+            let transmit = retry.expect("may be retried");
+            return self.respond(transmit, response);
+        }
+        let meter = Arc::new(Meter::default());
+        let mut server = ServerConfig::clone(&self.server);
+        server.transport_config(Arc::new(self.transport(&meter)));
+        let instant = self.instant(now);
+        match self.endpoint.accept(incoming, instant, &mut response, Some(Arc::new(server))) {
+            Ok((handle, quic)) => self.insert(now, handle, quic, None, meter),
+            Err(error) => {
+                self.stats.refused += 1;
+                if let Some(transmit) = error.response {
+                    self.respond(transmit, response);
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, now: Time, peer: PeerIndex, address: SocketAddr) {
+        let node = self.peers.peer(peer).node;
+        let crypto = tls::client_crypto(&self.key, node).expect("the provider serves QUIC");
+        let meter = Arc::new(Meter::default());
+        let mut client = ClientConfig::new(crypto);
+        client.transport_config(Arc::new(self.transport(&meter)));
+        match self.endpoint.connect(self.instant(now), client, address, tls::SERVER_NAME) {
+            Ok((handle, quic)) => self.insert(now, handle, quic, Some(node), meter),
+            // An address that cannot be: another one, or a new topology, may be better.
+            Err(_) => self.peers.pause_dialling(now, peer, false, &self.config.transport),
+        }
+    }
+
+    fn transport(&self, meter: &Arc<Meter>) -> QuicTransport {
+        let config = &self.config.transport;
+        let mut transport = QuicTransport::default();
+        let mut discovery = MtuDiscoveryConfig::default();
+        discovery.upper_bound(config.mtu_max);
+        let idle = IdleTimeout::try_from(config.idle_timeout).unwrap_or(VarInt::MAX.into());
+        let factory = MeteredFactory {
+            meter: meter.clone(),
+            // RFC 9002, section 7.2, for the largest datagram there may come to be.
+            initial_window: 14_720.max(2 * u64::from(config.mtu_max)),
+        };
+        transport
+            .max_concurrent_bidi_streams(0_u32.into())
+            .max_concurrent_uni_streams(config.streams_max.into())
+            .stream_receive_window(config.stream_window.into())
+            .receive_window(config.receive_window.into())
+            .send_window(config.send_window.into())
+            .send_fairness(false)
+            .max_idle_timeout(Some(idle))
+            .keep_alive_interval(Some(config.keep_alive))
+            .mtu_discovery_config((config.mtu_max > 1200).then_some(discovery))
+            .datagram_receive_buffer_size(None)
+            .congestion_controller_factory(Arc::new(factory));
+        transport
+    }
+
+    fn insert(
+        &mut self,
+        now: Time,
+        handle: ConnectionHandle,
+        quic: quinn_proto::Connection,
+        node: Option<NodeId>,
+        meter: Arc<Meter>,
+    ) {
+        if self.connections.len() <= handle.0 {
+            self.connections.resize_with(handle.0 + 1, || None);
+        }
+        let deadline = now + self.config.transport.hello_timeout;
+        let connection = Connection::new(quic, node, meter, deadline);
+        assert!(self.connections[handle.0].replace(connection).is_none(), "handles are unique");
+        self.touched.push(handle);
+    }
+
+    fn connection(&mut self, handle: ConnectionHandle) -> Option<&mut Connection> {
+        self.connections.get_mut(handle.0)?.as_mut()
+    }
+
+    fn touch(&mut self, handle: ConnectionHandle) {
+        if let Some(connection) = self.connection(handle)
+            && !std::mem::replace(&mut connection.touched, true)
+        {
+            self.touched.push(handle);
+        }
+    }
+
+    // Outputs.
+
+    /// What is to be done next; a transmit's datagrams are in `buffer`, at most `segments_max` of
+    /// them. Call after inputs and commands, and at `wake_at`, until it is [`Output::Idle`].
+    pub fn poll(&mut self, now: Time, segments_max: usize, buffer: &mut Vec<u8>) -> Output {
+        let now = self.clamp(now);
+        loop {
+            buffer.clear();
+            if let Some((transmit, response)) = self.responses.pop() {
+                buffer.extend_from_slice(&response);
+                return self.transmit(transmit);
+            }
+            self.expire(now);
+            self.serve_touched(now);
+            while let Some((peer, address)) = self.next_dial(now) {
+                self.dial(now, peer, address);
+            }
+            self.poll_machine(now);
+            self.feed(now);
+            if let Some(transmit) = self.poll_transmit(now, segments_max, buffer) {
+                return self.transmit(transmit);
+            }
+            if self.touched.is_empty() && !self.feed_due && self.responses.is_empty() {
+                return self.idle();
+            }
+        }
+    }
+
+    fn transmit(&mut self, transmit: Transmit) -> Output {
+        let size = transmit.size as u64;
+        self.stats.sent_bytes += size;
+        self.stats.sent_datagrams +=
+            transmit.segment_size.map_or(1, |segment| size.div_ceil(segment as u64));
+        Output::Transmit(transmit)
+    }
+
+    fn next_dial(&mut self, now: Time) -> Option<(PeerIndex, SocketAddr)> {
+        if self.closing_since.is_some() { None } else { self.peers.next_dial(now) }
+    }
+
+    /// Timers of connections, and hellos that did not come.
+    fn expire(&mut self, now: Time) {
+        let instant = self.instant(now);
+        for at in 0..self.connections.len() {
+            let Some(connection) = &mut self.connections[at] else { continue };
+            if connection.timeout.is_some_and(|timeout| timeout <= instant) {
+                connection.timeout = None;
+                connection.quic.handle_timeout(instant);
+                self.touch(ConnectionHandle(at));
+            }
+            let Some(connection) = &self.connections[at] else { continue };
+            if connection.up.is_none() && connection.is_open() && connection.hello_deadline <= now {
+                self.close(now, ConnectionHandle(at), NO_HELLO);
+            }
+        }
+    }
+
+    /// Deals with what quinn-proto has to say about connections to which something happened.
+    fn serve_touched(&mut self, now: Time) {
+        let mut at = 0;
+        while let Some(handle) = self.touched.get(at).copied() {
+            at += 1;
+            while let Some(connection) = self.connection(handle)
+                && let Some(event) = connection.quic.poll_endpoint_events()
+            {
+                let is_drained = event.is_drained();
+                if let Some(event) = self.endpoint.handle_event(handle, event) {
+                    self.connection(handle).expect("just polled").quic.handle_event(event);
+                }
+                if is_drained {
+                    // The handle is free for another connection from here on.
+                    self.ended(now, handle, Closed::Lost);
+                    self.connections[handle.0] = None;
+                }
+            }
+            while let Some(connection) = self.connection(handle)
+                && let Some(event) = connection.quic.poll()
+            {
+                self.handle_quic_event(now, handle, event);
+            }
+            self.feed_due = true;
+        }
+        self.touched.retain(|handle| self.connections.get(handle.0).is_some_and(Option::is_some));
+    }
+
+    fn handle_quic_event(&mut self, now: Time, handle: ConnectionHandle, event: QuicEvent) {
+        let connection = self.connections[handle.0].as_mut().expect("just polled");
+        let (machine, channels) = (&mut self.machine, &self.config.channels);
+        let notices = &mut self.notices;
+        match event {
+            QuicEvent::Connected => return self.connected(now, handle),
+            QuicEvent::ConnectionLost { reason } => {
+                let why = match reason {
+                    ConnectionError::ApplicationClosed(close) if close.error_code == SHUTDOWN => {
+                        Closed::Shutdown
+                    }
+                    ConnectionError::ApplicationClosed(_)
+                    | ConnectionError::ConnectionClosed(_) => Closed::ByPeer,
+                    ConnectionError::Reset => Closed::Reset,
+                    _ => Closed::Lost,
+                };
+                return self.ended(now, handle, why);
+            }
+            QuicEvent::Stream(event) if connection.is_open() => match event {
+                StreamEvent::Opened { .. } => connection.accept(now, machine, channels, notices),
+                StreamEvent::Readable { id } => {
+                    connection.read(now, id, machine, channels, notices);
+                }
+                StreamEvent::Writable { .. } => connection.write_rest(),
+                StreamEvent::Finished { id } => {
+                    if let (Some(stream), Some(peer)) = (connection.ended(id), connection.up) {
+                        machine.handle_acked(peer, stream);
+                    }
+                }
+                StreamEvent::Stopped { id, .. } => {
+                    if let (Some(stream), Some(peer)) = (connection.stopped(id), connection.up) {
+                        machine.handle_stopped(peer, stream);
+                    }
+                }
+                StreamEvent::Available { .. } => {}
+            },
+            _ => {}
+        }
+        self.handle_notices(now, handle);
+    }
+
+    fn connected(&mut self, now: Time, handle: ConnectionHandle) {
+        let connection = self.connections[handle.0].as_mut().expect("just polled");
+        let node = tls::peer_id(&connection.quic);
+        connection.node = node;
+        let peer = node.and_then(|node| self.peers.find(&node));
+        let is_welcome = peer.is_some_and(|peer| self.peers.peer(peer).cut_off_until <= now);
+        let is_welcome = is_welcome && self.closing_since.is_none();
+        if !is_welcome || !connection.send_hello(&self.hello) {
+            self.close(now, handle, NO_MEMBER);
+        }
+    }
+
+    fn handle_notices(&mut self, now: Time, handle: ConnectionHandle) {
+        while !self.notices.is_empty() {
+            let notice = self.notices.remove(0);
+            let Some(connection) = self.connection(handle) else { continue };
+            let Some(peer) = connection.node.and_then(|node| self.peers.find(&node)) else {
+                continue;
+            };
+            match notice {
+                Notice::Hello(hello) => self.greeted(now, handle, peer, &hello),
+                Notice::Fault(fault) => {
+                    self.stats.faults += 1;
+                    let is_up = self.connection(handle).is_some_and(|c| c.up.is_some());
+                    let transport = &self.config.transport;
+                    if self.peers.note_fault(now, peer, fault, transport) || !is_up {
+                        self.ended(now, handle, Closed::CutOff);
+                        self.close(now, handle, FAULTS);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The peer's hello has been read: from now on this is the connection to it.
+    fn greeted(&mut self, now: Time, handle: ConnectionHandle, peer: PeerIndex, hello: &Hello) {
+        if let Some(older) = self.peers.peer(peer).connection {
+            self.close(now, older, SUPERSEDED);
+        }
+        let suits = |ours: &ChannelConfig| {
+            hello.channels.iter().any(|theirs| {
+                theirs.id == ours.id
+                    && theirs.slots_max >= ours.slots_max
+                    && theirs.artifact_bytes_max >= ours.artifact_bytes_max
+                    && theirs.push_bytes_max >= ours.push_bytes_max
+            })
+        };
+        self.machine.peer_up(now, peer, suits);
+        self.peers.up(peer, handle);
+        self.stats.connections += 1;
+        let connection = self.connections[handle.0].as_mut().expect("just read");
+        connection.up = Some(peer);
+        if connection.is_client {
+            self.peers.peer_mut(peer).is_dialling = false;
+        }
+        let (machine, channels) = (&mut self.machine, &self.config.channels);
+        connection.read_early(now, machine, channels, &mut self.notices);
+        self.feed_due = true;
+    }
+
+    /// A connection is of no use any more.
+    fn ended(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
+        let connection = self.connections[handle.0].as_mut().expect("not drained yet");
+        let (up, node, is_client) = (connection.up, connection.node, connection.is_client);
+        let was_open = !std::mem::replace(&mut connection.closing, true);
+        connection.retire();
+        if let Some(peer) = up {
+            self.machine.peer_down(now, peer);
+            self.peers.down(peer, why);
+        }
+        if was_open && !is_client && up.is_none() {
+            self.stats.refused += 1;
+        }
+        let peer = node.and_then(|node| self.peers.find(&node));
+        if let Some(peer) = peer
+            && was_open
+            && is_client
+        {
+            self.peers.pause_dialling(now, peer, up.is_some(), &self.config.transport);
+        }
+        self.feed_due = true;
+    }
+
+    fn close(&mut self, now: Time, handle: ConnectionHandle, code: VarInt) {
+        let instant = self.instant(now);
+        let Some(connection) = self.connection(handle) else { return };
+        if !connection.quic.is_closed() {
+            connection.quic.close(instant, code, Bytes::new());
+        }
+        // quinn-proto reports nothing about a connection that we closed.
+        self.ended(now, handle, Closed::Lost);
+        self.touch(handle);
+    }
+
+    fn poll_machine(&mut self, now: Time) {
+        loop {
+            match self.machine.poll(now) {
+                MachineOutput::Reset { peer, stream } => {
+                    if let Some(connection) = self.connection_to(peer) {
+                        connection.reset(stream);
+                        self.touch_peer(peer);
+                    }
+                }
+                MachineOutput::Stop { peer, request } => {
+                    if let Some(connection) = self.connection_to(peer) {
+                        connection.stop_answer(request);
+                        self.touch_peer(peer);
+                    }
+                }
+                MachineOutput::Idle { .. } => return,
+            }
+        }
+    }
+
+    fn connection_to(&mut self, peer: PeerIndex) -> Option<&mut Connection> {
+        let handle = self.peers.peer(peer).connection?;
+        self.connection(handle)
+    }
+
+    fn touch_peer(&mut self, peer: PeerIndex) {
+        if let Some(handle) = self.peers.peer(peer).connection {
+            self.touch(handle);
+        }
+    }
+
+    /// Lets the machine encode for every peer that has room.
+    fn feed(&mut self, now: Time) {
+        if !std::mem::take(&mut self.feed_due) {
+            return;
+        }
+        for at in 0..self.connections.len() {
+            let Some(connection) = &mut self.connections[at] else { continue };
+            let Some(peer) = connection.up else { continue };
+            let mut wrote = false;
+            while self.machine.has_backlog(peer) {
+                let room = connection.room(&self.config.transport);
+                let Some(send) = self.machine.poll_send(now, peer, room, &mut self.out) else {
+                    break;
+                };
+                connection.send(send, &mut self.out);
+                wrote = true;
+            }
+            if wrote {
+                self.touch(ConnectionHandle(at));
+                self.feed_due = true;
+            }
+        }
+    }
+
+    fn poll_transmit(
+        &mut self,
+        now: Time,
+        segments_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let instant = self.instant(now);
+        while !self.touched.is_empty() {
+            let at = self.turn % self.touched.len();
+            let handle = self.touched[at];
+            let connection = self.connections[handle.0].as_mut().expect("touched ones exist");
+            let fitting = BATCH_BYTES_MAX / usize::from(connection.quic.current_mtu());
+            let segments = segments_max.min(fitting).max(1);
+            buffer.clear();
+            if let Some(transmit) = connection.quic.poll_transmit(instant, segments, buffer) {
+                self.turn = self.turn.wrapping_add(1);
+                return Some(transmit);
+            }
+            connection.timeout = connection.quic.poll_timeout();
+            connection.touched = false;
+            self.touched.swap_remove(at);
+        }
+        None
+    }
+
+    fn idle(&mut self) -> Output {
+        let MachineOutput::Idle { wake_at: machine_at, why } = self.machine.poll(self.now) else {
+            unreachable!("drained before");
+        };
+        let mut wake_at =
+            if self.closing_since.is_some() { Time::NEVER } else { self.peers.dial_at() };
+        if let Some(since) = self.closing_since {
+            wake_at = since + SHUTDOWN_MAX;
+        }
+        for connection in self.connections.iter().flatten() {
+            if let Some(timeout) = connection.timeout {
+                let since_start = timeout.saturating_duration_since(self.start);
+                wake_at = wake_at.min(Time::ZERO + since_start);
+            }
+            if connection.up.is_none() && connection.is_open() {
+                wake_at = wake_at.min(connection.hello_deadline);
+            }
+        }
+        let why = match machine_at <= wake_at {
+            true => why,
+            false => Wake::Connection,
+        };
+        Output::Idle { wake_at: wake_at.min(machine_at), why }
+    }
+
+    /// Whether [`Node::poll_event`] may have an event of a channel.
+    pub fn has_events(&self, channel: ChannelId) -> bool {
+        self.machine.has_events(channel)
+    }
+
+    /// Takes the next event of a channel. Call [`Node::poll`] afterwards: there may be room for
+    /// more to be fetched.
+    pub fn poll_event(&mut self, channel: ChannelId) -> Option<Event> {
+        let event = self.machine.poll_event(channel);
+        self.feed_due |= event.is_some();
+        event
+    }
+
+    /// Whether [`Node::poll_node_event`] may have an event.
+    pub fn has_node_events(&self) -> bool {
+        self.peers.has_events()
+    }
+
+    /// Takes the next event about peers.
+    pub fn poll_node_event(&mut self) -> Option<NodeEvent> {
+        self.peers.next_event()
+    }
+}
+
+/// Why there is no node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The configuration does not hold together.
+    Config(ConfigError),
+    /// The topology does not fit the configuration.
+    Topology(TopologyError),
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Topology(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+impl From<ConfigError> for NodeError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<TopologyError> for NodeError {
+    fn from(error: TopologyError) -> Self {
+        Self::Topology(error)
+    }
+}

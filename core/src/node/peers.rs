@@ -1,0 +1,266 @@
+//! The members beside this node: their addresses, when to dial them, and what the application has
+//! been told about them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use std::vec::Vec;
+
+use quinn_proto::ConnectionHandle;
+
+use super::{Closed, NodeEvent};
+use crate::config::TransportConfig;
+use crate::error::Fault;
+use crate::id::{NodeId, PeerIndex};
+use crate::membership::Topology;
+use crate::time::Time;
+
+pub(super) struct Peer {
+    pub(super) node: NodeId,
+    addresses: Vec<SocketAddr>,
+    /// The next address to be dialled.
+    next_address: usize,
+    /// The one connection that is up.
+    pub(super) connection: Option<ConnectionHandle>,
+    /// A dial of ours is in progress.
+    pub(super) is_dialling: bool,
+    /// When to dial again; never, if the peer dials.
+    pub(super) dial_at: Time,
+    pause: Duration,
+    /// Rules broken since it was last cut off.
+    faults: u32,
+    /// No connection before this.
+    pub(super) cut_off_until: Time,
+    /// What is to be reported: the last fault, and how often there was one.
+    fault: Option<(Fault, u32)>,
+    reported_up: bool,
+    last_close: Closed,
+}
+
+/// A seeded generator for jitter: splitmix64 (Steele, Lea and Flood, 2014).
+#[derive(Debug)]
+pub(super) struct Jitter(u64);
+
+impl Jitter {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A duration below `span`.
+    fn below(&mut self, span: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let draw = (z ^ (z >> 31)) >> 32;
+        Duration::from_nanos(((span.as_nanos() * u128::from(draw)) >> 32) as u64)
+    }
+}
+
+pub(super) struct Peers {
+    own: NodeId,
+    places: Vec<Option<Peer>>,
+    by_node: BTreeMap<NodeId, PeerIndex>,
+    /// From where handshakes may come.
+    addresses: BTreeSet<IpAddr>,
+    /// Peers with something to report; a peer is in it once.
+    to_report: BTreeSet<u16>,
+    jitter: Jitter,
+}
+
+impl Peers {
+    pub(super) fn new(own: NodeId, jitter: Jitter) -> Self {
+        Self {
+            own,
+            places: Vec::new(),
+            by_node: BTreeMap::new(),
+            addresses: BTreeSet::new(),
+            to_report: BTreeSet::new(),
+            jitter,
+        }
+    }
+
+    /// Follows a topology. The peers that left come first, with their places, which are free again;
+    /// then those that came.
+    pub(super) fn follow(
+        &mut self,
+        now: Time,
+        topology: &Topology,
+    ) -> (Vec<(PeerIndex, NodeId)>, Vec<PeerIndex>) {
+        let gone = self.by_node.iter().filter(|(node, _)| topology.addresses(node).is_none());
+        let gone: Vec<(NodeId, PeerIndex)> = gone.map(|(node, peer)| (*node, *peer)).collect();
+        let mut left = Vec::new();
+        for (node, peer) in gone {
+            self.by_node.remove(&node);
+            self.to_report.remove(&peer.0);
+            self.places[peer.at()] = None;
+            left.push((peer, node));
+        }
+        let mut came = Vec::new();
+        let own = self.own;
+        self.addresses.clear();
+        for (node, addresses) in topology.members().filter(|(node, _)| *node != own) {
+            self.addresses.extend(addresses.iter().map(SocketAddr::ip));
+            if let Some(peer) = self.by_node.get(&node).copied() {
+                let known = self.peer_mut(peer);
+                if known.addresses != addresses {
+                    known.addresses = addresses.to_vec();
+                    known.next_address = 0;
+                    if known.dial_at != Time::NEVER {
+                        known.dial_at = now;
+                    }
+                }
+                continue;
+            }
+            let dials = own < node;
+            let place = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
+            if place == self.places.len() {
+                self.places.push(None);
+            }
+            self.places[place] = Some(Peer {
+                node,
+                addresses: addresses.to_vec(),
+                next_address: 0,
+                connection: None,
+                is_dialling: false,
+                dial_at: if dials { now } else { Time::NEVER },
+                pause: Duration::ZERO,
+                faults: 0,
+                cut_off_until: Time::ZERO,
+                fault: None,
+                reported_up: false,
+                last_close: Closed::Lost,
+            });
+            let peer = PeerIndex(place as u16);
+            self.by_node.insert(node, peer);
+            came.push(peer);
+        }
+        (left, came)
+    }
+
+    pub(super) fn find(&self, node: &NodeId) -> Option<PeerIndex> {
+        self.by_node.get(node).copied()
+    }
+
+    pub(super) fn is_address_of_member(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address.to_canonical())
+    }
+
+    pub(super) fn peer(&self, peer: PeerIndex) -> &Peer {
+        self.places[peer.at()].as_ref().expect("a member")
+    }
+
+    pub(super) fn peer_mut(&mut self, peer: PeerIndex) -> &mut Peer {
+        self.places[peer.at()].as_mut().expect("a member")
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PeerIndex, &Peer)> {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(at, peer)| Some((PeerIndex(at as u16), peer.as_ref()?)))
+    }
+
+    /// When the next peer is to be dialled.
+    pub(super) fn dial_at(&self) -> Time {
+        let due = |(_, peer): (_, &Peer)| peer.dials_at();
+        self.iter().map(due).min().unwrap_or(Time::NEVER)
+    }
+
+    /// A peer that is to be dialled now, and where.
+    pub(super) fn next_dial(&mut self, now: Time) -> Option<(PeerIndex, SocketAddr)> {
+        let due = |peer: &Option<Peer>| peer.as_ref().is_some_and(|peer| peer.dials_at() <= now);
+        let place = self.places.iter().position(due)?;
+        let peer = self.places[place].as_mut()?;
+        peer.is_dialling = true;
+        let address = peer.addresses[peer.next_address % peer.addresses.len()];
+        peer.next_address += 1;
+        Some((PeerIndex(place as u16), address))
+    }
+
+    /// A connection, or an attempt at one, has ended. `was_up` begins anew without a long pause.
+    pub(super) fn pause_dialling(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        was_up: bool,
+        config: &TransportConfig,
+    ) {
+        let known = self.places[peer.at()].as_mut().expect("a member");
+        known.is_dialling = false;
+        if known.dial_at == Time::NEVER {
+            return;
+        }
+        known.pause = match known.pause {
+            _ if was_up => Duration::ZERO,
+            Duration::ZERO => config.dial_pause_min,
+            pause => (2 * pause).min(config.dial_pause_max),
+        };
+        let jitter = self.jitter.below(known.pause.max(config.dial_pause_min) / 2);
+        known.dial_at = (now + known.pause / 2 + jitter).max(known.cut_off_until);
+    }
+
+    pub(super) fn up(&mut self, peer: PeerIndex, connection: ConnectionHandle) {
+        let known = self.peer_mut(peer);
+        known.connection = Some(connection);
+        known.pause = Duration::ZERO;
+        self.to_report.insert(peer.0);
+    }
+
+    pub(super) fn down(&mut self, peer: PeerIndex, why: Closed) {
+        let known = self.peer_mut(peer);
+        known.connection = None;
+        known.last_close = why;
+        self.to_report.insert(peer.0);
+    }
+
+    /// Notes a breach. True if the peer is to be cut off.
+    pub(super) fn note_fault(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        fault: Fault,
+        config: &TransportConfig,
+    ) -> bool {
+        self.to_report.insert(peer.0);
+        let known = self.peer_mut(peer);
+        known.fault = Some((fault, known.fault.map_or(1, |(_, count)| count + 1)));
+        known.faults += 1;
+        let cut_off = known.faults >= config.faults_max;
+        if cut_off {
+            known.faults = 0;
+            known.cut_off_until = now + config.cut_off;
+        }
+        cut_off
+    }
+
+    /// What there is to report: at most one event of a kind per peer, however much happened.
+    pub(super) fn next_event(&mut self) -> Option<NodeEvent> {
+        loop {
+            let place = *self.to_report.first()?;
+            let known = self.places[place as usize].as_mut().expect("a member");
+            if let Some((fault, count)) = known.fault.take() {
+                return Some(NodeEvent::Fault { peer: known.node, fault, count });
+            }
+            self.to_report.remove(&place);
+            let is_up = known.connection.is_some();
+            if is_up != known.reported_up {
+                known.reported_up = is_up;
+                return Some(if is_up {
+                    NodeEvent::Up { peer: known.node }
+                } else {
+                    NodeEvent::Down { peer: known.node, why: known.last_close }
+                });
+            }
+        }
+    }
+
+    pub(super) fn has_events(&self) -> bool {
+        !self.to_report.is_empty()
+    }
+}
+
+impl Peer {
+    fn dials_at(&self) -> Time {
+        let is_busy = self.is_dialling || self.connection.is_some();
+        if is_busy { Time::NEVER } else { self.dial_at }
+    }
+}
