@@ -69,6 +69,8 @@ pub enum PublishError {
     OutboxFull,
     /// The channel's active artifacts would exceed `active_bytes_max`: abort some first.
     ActiveBytesExceeded,
+    /// The node has many commands to catch up with: try again later.
+    Busy,
     /// The node has shut down.
     Closed,
 }
@@ -85,6 +87,7 @@ impl fmt::Display for PublishError {
             Self::ActiveBytesExceeded => {
                 "active artifacts would exceed the channel's active_bytes_max: abort artifacts first"
             }
+            Self::Busy => "the node has to catch up with earlier commands: try again later",
             Self::Closed => "the node has shut down",
         })
     }

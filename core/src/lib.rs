@@ -2,14 +2,19 @@
 #![forbid(unsafe_code)]
 #![doc = "placeholder"]
 extern crate alloc;
-#[cfg(feature = "quic")]
+#[cfg(any(feature = "quic", test, fuzzing))]
 extern crate std;
 
 mod arena;
 pub mod artifact;
 pub mod broadcast;
 pub mod config;
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod id;
 pub mod membership;
 #[cfg(feature = "quic")]

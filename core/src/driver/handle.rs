@@ -1,0 +1,554 @@
+//! The application's side of a node: handles that any thread may use, without waiting.
+//!
+//! Commands are checked against a small mirror of the outbox, so that their result is known at
+//! once, and queued for the driver. Events are staged by the driver, a bounded number per channel;
+//! the rest stays in the node's tables, where it can still become obsolete.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::vec::Vec;
+
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use crate::artifact::{Artifact, ArtifactError};
+use crate::broadcast::Event;
+use crate::config::{ChannelConfig, Relay};
+use crate::error::{PublishError, RelayError};
+use crate::id::{ArtifactId, ChannelId, NodeId};
+use crate::membership::{Topology, TopologyError};
+use crate::node::{Node, NodeEvent, NodeStats};
+use crate::time::Time;
+
+/// Commands that may wait for the driver. It takes all of them at each round, so that only a driver
+/// that is not polled can fill the queue.
+const COMMANDS_MAX: usize = 1 << 16;
+
+/// Events of a channel, and bytes in them, staged for the application.
+const STAGED_MAX: usize = 256;
+const STAGED_BYTES_MAX: usize = 1 << 20;
+
+enum Command {
+    Publish(usize, Artifact),
+    Abort(usize, ArtifactId),
+    Relay(usize, Artifact),
+}
+
+struct ChannelState {
+    config: ChannelConfig,
+    /// What is active in the node once it has taken all commands: artifacts and their bytes.
+    active: HashMap<ArtifactId, u64, FixedState>,
+    active_bytes: u64,
+    events: VecDeque<Event>,
+    event_bytes: usize,
+    waiters: Vec<Waker>,
+}
+
+struct State {
+    channels: Vec<ChannelState>,
+    commands: VecDeque<Command>,
+    /// Bit per channel: its filter is to be asked again.
+    reconsider: u64,
+    topology: Option<Topology>,
+    topology_version: u64,
+    shutdown: bool,
+    /// The driver has ended.
+    closed: Option<Option<io::ErrorKind>>,
+    closed_waiters: Vec<Waker>,
+    /// The driver's waker, when it has gone to sleep.
+    driver: Option<Waker>,
+    node_events: VecDeque<NodeEvent>,
+    node_waiters: Vec<Waker>,
+    /// The driver left events in the node, since a stage was full.
+    is_full: bool,
+    stats: NodeStats,
+    peers_up: Vec<NodeId>,
+}
+
+pub(super) struct Shared {
+    id: NodeId,
+    channels: Vec<ChannelId>,
+    local: SocketAddr,
+    peers_max: usize,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    pub(super) fn new(node: &Node, local: SocketAddr) -> Self {
+        let hasher = FixedState::with_seed(u64::from_le_bytes(
+            *node.id().0.first_chunk().expect("32 bytes"),
+        ));
+        let channel = |config: &ChannelConfig| ChannelState {
+            config: config.clone(),
+            active: HashMap::with_hasher(hasher.clone()),
+            active_bytes: 0,
+            events: VecDeque::new(),
+            event_bytes: 0,
+            waiters: Vec::new(),
+        };
+        Self {
+            id: node.id(),
+            channels: node.config().channels.iter().map(|channel| channel.id).collect(),
+            local,
+            peers_max: node.config().peers_max.into(),
+            state: Mutex::new(State {
+                channels: node.config().channels.iter().map(channel).collect(),
+                commands: VecDeque::new(),
+                reconsider: 0,
+                topology: None,
+                topology_version: node.topology().version(),
+                shutdown: false,
+                closed: None,
+                closed_waiters: Vec::new(),
+                driver: None,
+                node_events: VecDeque::new(),
+                node_waiters: Vec::new(),
+                is_full: false,
+                stats: NodeStats::default(),
+                peers_up: Vec::new(),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, then wakes the driver if it sleeps.
+    fn command<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (result, driver) = {
+            let mut state = self.lock();
+            (change(&mut state), state.driver.take())
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        result
+    }
+
+    /// Takes a staged event, of which so many are left, and wakes the driver if it sleeps on events
+    /// for which there was no room.
+    fn take<T>(&self, take: impl FnOnce(&mut State) -> Option<(T, usize)>) -> Option<T> {
+        let (event, driver) = {
+            let mut state = self.lock();
+            let (event, left) = take(&mut state)?;
+            let refill = state.is_full && left <= STAGED_MAX / 2;
+            (event, if refill { state.driver.take() } else { None })
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Some(event)
+    }
+
+    /// Hands the node what the application asked for.
+    pub(super) fn take_commands(&self, now: Time, node: &mut Node, waker: &Waker) {
+        let (commands, topology, shutdown, reconsider) = {
+            let mut state = self.lock();
+            if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
+                state.driver = Some(waker.clone());
+            }
+            let reconsider = std::mem::take(&mut state.reconsider);
+            let commands = std::mem::take(&mut state.commands);
+            (commands, state.topology.take(), state.shutdown, reconsider)
+        };
+        for command in commands {
+            match command {
+                Command::Publish(channel, artifact) => {
+                    let published = node.publish(self.channels[channel], artifact);
+                    published.expect("the handle has checked against the same bounds");
+                }
+                Command::Abort(channel, id) => {
+                    node.abort(self.channels[channel], &id);
+                }
+                // No room, or withdrawn meanwhile: not passed on, as if it had come later.
+                Command::Relay(channel, artifact) => {
+                    let _ = node.relay(self.channels[channel], &artifact);
+                }
+            }
+        }
+        for (at, channel) in self.channels.iter().enumerate() {
+            if reconsider >> at & 1 == 1 {
+                node.reconsider(now, *channel);
+            }
+        }
+        if let Some(topology) = topology {
+            node.set_topology(now, topology).expect("the handle has checked it");
+        }
+        if shutdown {
+            node.shutdown(now);
+        }
+    }
+
+    /// Stages what the node has to tell, as far as there is room.
+    pub(super) fn stage_events(&self, node: &mut Node) {
+        let mut wakers = Vec::new();
+        let mut is_full = false;
+        {
+            let mut state = self.lock();
+            state.stats = node.stats();
+            for channel in &mut state.channels {
+                let id = channel.config.id;
+                while node.has_events(id) {
+                    if !channel.has_stage() {
+                        is_full = true;
+                        break;
+                    }
+                    let Some(event) = node.poll_event(id) else { break };
+                    channel.event_bytes += event_bytes(&event);
+                    channel.events.push_back(event);
+                    wakers.append(&mut channel.waiters);
+                }
+            }
+            while node.has_node_events() {
+                if state.node_events.len() >= STAGED_MAX {
+                    is_full = true;
+                    break;
+                }
+                let Some(event) = node.poll_node_event() else { break };
+                state.node_events.push_back(event);
+                state.peers_up = node.peers_up().collect();
+                let waiters = std::mem::take(&mut state.node_waiters);
+                wakers.extend(waiters);
+            }
+            state.is_full = is_full;
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// The driver has ended.
+    pub(super) fn close(&self, error: Option<io::ErrorKind>) {
+        let mut wakers = Vec::new();
+        {
+            let mut state = self.lock();
+            if state.closed.is_some() {
+                return;
+            }
+            state.closed = Some(error);
+            wakers.append(&mut state.closed_waiters);
+            wakers.append(&mut state.node_waiters);
+            for channel in &mut state.channels {
+                wakers.append(&mut channel.waiters);
+            }
+            state.commands.clear();
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl ChannelState {
+    fn has_stage(&self) -> bool {
+        self.events.len() < STAGED_MAX && self.event_bytes < STAGED_BYTES_MAX
+    }
+}
+
+fn event_bytes(event: &Event) -> usize {
+    match event {
+        Event::Delivered { artifact, .. } => artifact.bytes().len(),
+        Event::Withdrawn { .. } | Event::Expired { .. } => 0,
+    }
+}
+
+fn wait(waiters: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+        waiters.push(cx.waker().clone());
+    }
+}
+
+/// The application has dropped its last handle: the node shuts down.
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.command(|state| state.shutdown = true);
+    }
+}
+
+/// A running node. Clones are handles to the same node; it shuts down when the last handle, channel
+/// handles included, is dropped.
+///
+/// Commands never wait and may be used from any thread. Awaiting works under any runtime.
+#[derive(Clone)]
+pub struct NodeHandle {
+    owner: Arc<Owner>,
+}
+
+impl fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// The configuration has no such channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownChannel(pub ChannelId);
+
+impl fmt::Display for UnknownChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "channel {} is not configured", self.0.0)
+    }
+}
+
+impl std::error::Error for UnknownChannel {}
+
+impl NodeHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { owner: Arc::new(Owner(shared)) }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.owner.0
+    }
+
+    /// The node's id.
+    pub fn id(&self) -> NodeId {
+        self.shared().id
+    }
+
+    /// The address that the node listens on.
+    pub fn local_address(&self) -> SocketAddr {
+        self.shared().local
+    }
+
+    /// A handle to one channel.
+    ///
+    /// # Errors
+    /// If the configuration does not have it.
+    pub fn channel(&self, id: ChannelId) -> Result<Channel, UnknownChannel> {
+        let state = self.shared().lock();
+        let place = state.channels.iter().position(|channel| channel.config.id == id);
+        let place = place.ok_or(UnknownChannel(id))?;
+        let artifact_bytes_max = state.channels[place].config.artifact_bytes_max;
+        Ok(Channel { node: self.clone(), id, place, artifact_bytes_max })
+    }
+
+    /// Follows a new topology: connects to who came, and drops who left at once.
+    ///
+    /// # Errors
+    /// If its version is lower than that of the last one, or it has too many members; nothing has
+    /// changed then.
+    pub fn set_topology(&self, topology: Topology) -> Result<(), TopologyError> {
+        let shared = self.shared();
+        let others = topology.members().filter(|(node, _)| *node != shared.id).count();
+        if others > shared.peers_max {
+            return Err(TopologyError::TooManyMembers);
+        }
+        shared.command(|state| {
+            if state.closed.is_some() {
+                return Err(TopologyError::Closed);
+            }
+            if topology.version() < state.topology_version {
+                return Err(TopologyError::VersionBackwards);
+            }
+            state.topology_version = topology.version();
+            state.topology = Some(topology);
+            Ok(())
+        })
+    }
+
+    /// The next event about peers; `None` once the node has shut down.
+    pub async fn next_event(&self) -> Option<NodeEvent> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// An event about peers, if there is one.
+    pub fn try_event(&self) -> Option<NodeEvent> {
+        self.shared().take(|state| {
+            let event = state.node_events.pop_front()?;
+            Some((event, state.node_events.len()))
+        })
+    }
+
+    fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<NodeEvent>> {
+        if let Some(event) = self.try_event() {
+            return Poll::Ready(Some(event));
+        }
+        let mut state = self.shared().lock();
+        if !state.node_events.is_empty() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if state.closed.is_some() {
+            return Poll::Ready(None);
+        }
+        wait(&mut state.node_waiters, cx);
+        Poll::Pending
+    }
+
+    /// The members that are connected.
+    pub fn peers_up(&self) -> Vec<NodeId> {
+        self.shared().lock().peers_up.clone()
+    }
+
+    /// What the node has counted so far.
+    pub fn stats(&self) -> NodeStats {
+        self.shared().lock().stats
+    }
+
+    /// Shuts the node down: peers are told, waiting calls end. Done when the driver has ended, at
+    /// the latest after half a second. Dropping the future does not take the shutdown back.
+    ///
+    /// # Errors
+    /// If the driver has ended for a broken socket, before or now.
+    pub fn shutdown(&self) -> impl Future<Output = io::Result<()>> + use<'_> {
+        self.shared().command(|state| state.shutdown = true);
+        self.closed()
+    }
+
+    /// Done when the driver has ended.
+    ///
+    /// # Errors
+    /// If it has ended for a broken socket.
+    pub async fn closed(&self) -> io::Result<()> {
+        let closed = poll_fn(|cx| {
+            let mut state = self.shared().lock();
+            if let Some(closed) = state.closed {
+                return Poll::Ready(closed);
+            }
+            wait(&mut state.closed_waiters, cx);
+            Poll::Pending
+        });
+        closed.await.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+}
+
+/// One channel of a running node. Clones are handles to the same channel, and share its events.
+#[derive(Clone)]
+pub struct Channel {
+    node: NodeHandle,
+    id: ChannelId,
+    place: usize,
+    artifact_bytes_max: u64,
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("node", &self.node.id()).field("id", &self.id).finish()
+    }
+}
+
+impl Channel {
+    /// The channel's id.
+    pub fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    /// Publishes an artifact to all members, until it is aborted. The bytes are taken without a
+    /// copy, and hashed here and now (about 0.6 ms for a megabyte). Publishing what is published
+    /// already changes nothing.
+    ///
+    /// # Errors
+    /// If the artifact is too long or the channel has no room for it; nothing has changed then.
+    pub fn publish(
+        &self,
+        bytes: impl Into<Bytes>,
+        metadata: &[u8],
+    ) -> Result<ArtifactId, PublishError> {
+        let bytes = bytes.into();
+        if bytes.len() as u64 > self.artifact_bytes_max {
+            return Err(ArtifactError::TooLong.into());
+        }
+        let artifact = Artifact::new(bytes, metadata)?;
+        let (id, bytes) = (artifact.id(), artifact.bytes().len() as u64);
+        self.node.shared().command(|state| {
+            let is_busy = state.commands.len() >= COMMANDS_MAX;
+            if state.closed.is_some() || state.shutdown {
+                return Err(PublishError::Closed);
+            }
+            let channel = &mut state.channels[self.place];
+            if channel.active.contains_key(&id) {
+                return Ok(id);
+            }
+            if channel.active.len() >= channel.config.publish_slots_max() as usize {
+                return Err(PublishError::OutboxFull);
+            }
+            if channel.active_bytes + bytes > channel.config.active_bytes_max {
+                return Err(PublishError::ActiveBytesExceeded);
+            }
+            if is_busy {
+                return Err(PublishError::Busy);
+            }
+            channel.active.insert(id, bytes);
+            channel.active_bytes += bytes;
+            state.commands.push_back(Command::Publish(self.place, artifact));
+            Ok(id)
+        })
+    }
+
+    /// Withdraws a published artifact: nothing of it is sent any more, and the members learn of it.
+    /// False if it was not active.
+    pub fn abort(&self, id: &ArtifactId) -> bool {
+        self.node.shared().command(|state| {
+            let channel = &mut state.channels[self.place];
+            let Some(bytes) = channel.active.remove(id) else { return false };
+            channel.active_bytes -= bytes;
+            state.commands.push_back(Command::Abort(self.place, *id));
+            true
+        })
+    }
+
+    /// Passes on a delivered artifact, on a channel that relays, as long as members nearer to its
+    /// publisher advertise it. Best effort: without room for it, it is not passed on.
+    ///
+    /// # Errors
+    /// If the channel does not relay, or the node does not keep up.
+    pub fn relay(&self, artifact: &Artifact) -> Result<(), RelayError> {
+        self.node.shared().command(|state| {
+            if state.closed.is_some() || state.shutdown {
+                return Err(RelayError::Closed);
+            }
+            let config = &state.channels[self.place].config;
+            if config.relay == Relay::Off || state.commands.len() >= COMMANDS_MAX {
+                return Err(RelayError::OutboxFull);
+            }
+            state.commands.push_back(Command::Relay(self.place, artifact.clone()));
+            Ok(())
+        })
+    }
+
+    /// Asks the channel's filter again about everything not yet delivered or dropped.
+    pub fn reconsider(&self) {
+        self.node.shared().command(|state| state.reconsider |= 1 << self.place);
+    }
+
+    /// The next event; `None` once the node has shut down and all events are taken.
+    pub async fn next_event(&self) -> Option<Event> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// An event, if there is one.
+    pub fn try_event(&self) -> Option<Event> {
+        self.node.shared().take(|state| {
+            let channel = &mut state.channels[self.place];
+            let event = channel.events.pop_front()?;
+            channel.event_bytes -= event_bytes(&event);
+            Some((event, channel.events.len()))
+        })
+    }
+
+    fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<Event>> {
+        if let Some(event) = self.try_event() {
+            return Poll::Ready(Some(event));
+        }
+        let mut state = self.node.shared().lock();
+        let is_closed = state.closed.is_some();
+        let channel = &mut state.channels[self.place];
+        if !channel.events.is_empty() {
+            // Staged in between.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if is_closed {
+            return Poll::Ready(None);
+        }
+        wait(&mut channel.waiters, cx);
+        Poll::Pending
+    }
+}
