@@ -89,6 +89,7 @@ pub(super) struct Connection {
     pub(super) node: Option<NodeId>,
     /// The member that this is the one connection to.
     pub(super) up: Option<PeerIndex>,
+    pub(super) was_up: bool,
     /// Closed by this side: quinn-proto reports nothing more about it.
     pub(super) closing: bool,
     /// Without a hello until then, the connection is given up.
@@ -99,7 +100,7 @@ pub(super) struct Connection {
     pub(super) timeout: Option<std::time::Instant>,
     meter: Arc<Meter>,
     greeting: Option<Greeting>,
-    /// Streams opened by the peer before its hello was read. At most `streams_max`.
+    /// Streams opened by the peer before it was up. At most `streams_max`.
     early: Vec<StreamId>,
     in_streams: StreamMap<InStream>,
     spare_decoders: Vec<StreamDecoder>,
@@ -135,6 +136,7 @@ impl Connection {
             is_client: node.is_some(),
             node,
             up: None,
+            was_up: false,
             closing: false,
             hello_deadline,
             touched: true,
@@ -178,7 +180,7 @@ impl Connection {
         notices: &mut Vec<Notice>,
     ) {
         while let Some(stream) = self.quic.streams().accept(Dir::Uni) {
-            if self.greeting.is_some() && stream.index() > 0 {
+            if self.up.is_none() && stream.index() > 0 {
                 self.early.push(stream);
             } else {
                 self.read(now, stream, machine, channels, notices);
@@ -310,7 +312,6 @@ impl Connection {
         if let Some(stream) = answer.map(|(stream, _)| *stream) {
             self.in_streams.remove(&stream);
             let _ = self.quic.recv_stream(stream).stop(UNNEEDED);
-            self.touched = true;
         }
     }
 
@@ -384,7 +385,6 @@ impl Connection {
         let Some(mut unwritten) = self.unwritten.take() else { return };
         unwritten.pieces.clear();
         self.pieces = unwritten.pieces;
-        self.touched = true;
     }
 
     /// Resets a stream of the machine.
@@ -401,7 +401,6 @@ impl Connection {
             self.unwritten = None;
         }
         let _ = self.quic.send_stream(stream).reset(UNNEEDED);
-        self.touched = true;
     }
 
     /// The peer does not want a stream any more; tells which of the machine's it was.

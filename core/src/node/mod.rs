@@ -277,8 +277,10 @@ impl Node {
     /// Whether it has shut down: there is nothing more to do.
     pub fn is_closed(&self) -> bool {
         let waited = |since: Time| self.now.since(since) >= SHUTDOWN_MAX;
-        let is_drained = || self.connections.iter().all(Option::is_none);
-        self.closing_since.is_some_and(|since| is_drained() || waited(since))
+        // Nobody waits to hear from a connection that never came up.
+        let mut connections = self.connections.iter().flatten();
+        let is_drained = self.touched.is_empty() && connections.all(|c| !c.was_up);
+        self.closing_since.is_some_and(|since| is_drained || waited(since))
     }
 
     fn instant(&self, now: Time) -> Instant {
@@ -374,9 +376,10 @@ impl Node {
     /// [`Node::is_closed`], which takes half a second at most.
     pub fn shutdown(&mut self, now: Time) {
         let now = self.clamp(now);
-        if self.closing_since.replace(now).is_some() {
+        if self.closing_since.is_some() {
             return;
         }
+        self.closing_since = Some(now);
         self.endpoint.set_server_config(None);
         for at in 0..self.connections.len() {
             if self.connections[at].is_some() {
@@ -711,7 +714,7 @@ impl Node {
         self.peers.up(peer, handle);
         self.stats.connections += 1;
         let connection = self.connections[handle.0].as_mut().expect("just read");
-        connection.up = Some(peer);
+        (connection.up, connection.was_up) = (Some(peer), true);
         if connection.is_client {
             self.peers.peer_mut(peer).is_dialling = false;
         }
