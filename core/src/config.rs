@@ -284,7 +284,7 @@ impl Config {
     /// | --- | --- |
     /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 512 x slots_max` |
     /// | inbox, per channel | `inbox_bytes_max` (what is being fetched counts into it) |
-    /// | tables, per peer and channel | `(2 x 24 + 4 + 640) x slots_max`: entries of two epochs, what was sent, the artifact known by it |
+    /// | tables, per peer and channel | `(2 x 24 + 8 + 2 x 640) x slots_max`: entries and artifacts of two epochs, what was sent |
     /// | unfinished frames, per peer | `streams_max x` longest update `+ fetches_per_peer_max x` chunk |
     /// | QUIC, per peer | `receive_window + 2 x send_window + 1 KiB x streams_max + 64 KiB` |
     pub fn memory_bound(&self) -> u64 {
@@ -295,7 +295,7 @@ impl Config {
             shares * c.active_bytes_max + 512 * u64::from(c.slots_max)
         });
         let inbox = sum(&|c| c.inbox_bytes_max);
-        let tables = sum(&|c| (2 * 24 + 4 + 640) * u64::from(c.slots_max));
+        let tables = sum(&|c| (2 * 24 + 8 + 2 * 640) * u64::from(c.slots_max));
         let update = self.channels.iter().map(ChannelConfig::update_bytes_max).max().unwrap_or(0);
         let t = &self.transport;
         let frames = u64::from(t.streams_max) * update.max(HELLO_BYTES_MAX) as u64

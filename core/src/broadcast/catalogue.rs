@@ -10,7 +10,7 @@ use super::tables::Link;
 use super::{Filter, Priority};
 use crate::arena::{Arena, Chain, Links};
 use crate::artifact::{Advert, Artifact};
-use crate::id::{ArtifactId, PeerIndex, Slot};
+use crate::id::{ArtifactId, NodeId, PeerIndex, Slot};
 use crate::time::Time;
 
 /// Where a known artifact stands on its way to the application.
@@ -49,8 +49,8 @@ pub(super) struct Known {
     pub(super) tried: PeerSet,
     /// The bytes, while [`State::Ready`].
     pub(super) artifact: Option<Artifact>,
-    /// Who sent the bytes.
-    pub(super) from: PeerIndex,
+    /// Who sent the bytes. It may have ceased to be a member since.
+    pub(super) from: Option<NodeId>,
     /// The part that has been fetched so far.
     pub(super) assembly: Option<u32>,
     /// This node's own slot with it.
@@ -111,7 +111,7 @@ impl Catalogue {
             entries: Link::NONE,
             tried: PeerSet::default(),
             artifact: None,
-            from: PeerIndex(0),
+            from: None,
             assembly: None,
             own_slot: None,
             delivered: false,

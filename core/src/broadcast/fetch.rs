@@ -216,11 +216,16 @@ impl Fetch {
             Some(peer) => {
                 item.state = State::Waiting(peer);
                 let (channel, priority, length) = (item.channel, item.priority, item.advert.length);
+                let is_begun = item.assembly.is_some();
                 let holder = self.holder(peer);
                 holder.load += length;
                 holder.waiting_count += 1;
-                holder.waiting[channel as usize][priority as usize]
-                    .push_back(&mut catalogue.knowns, known);
+                let list = &mut holder.waiting[channel as usize][priority as usize];
+                // What was begun holds room that those before it may wait for.
+                match is_begun {
+                    true => list.push_front(&mut catalogue.knowns, known),
+                    false => list.push_back(&mut catalogue.knowns, known),
+                }
                 self.dispatch_due = true;
             }
             None => {
@@ -232,6 +237,11 @@ impl Fetch {
                 }
             }
         }
+    }
+
+    /// Whether a connected holder has not failed yet.
+    pub(super) fn has_holder(&self, catalogue: &Catalogue, tables: &Tables, known: u32) -> bool {
+        self.best_holder(catalogue, tables, known).is_some()
     }
 
     /// The connected holder that can be expected to have sent the artifact first.
@@ -320,10 +330,10 @@ impl Fetch {
             let holder = holder.as_ref()?;
             let can_ask =
                 holder.up && holder.waiting_count > 0 && self.free_request(holder).is_some();
-            can_ask.then(|| (PeerIndex(at as u16), holder.waiting.as_slice()))
+            can_ask.then_some((PeerIndex(at as u16), holder.waiting.as_slice()))
         };
         // A channel without room for its first artifact lets none overtake it, or large ones would
-        // starve.
+        // starve. Only what was begun goes on: it has its room, and others wait for that.
         let mut full = 0_u64;
         (0..Priority::ALL.len()).rev().find_map(|priority| {
             let first_of = |channel: usize| {
@@ -331,16 +341,18 @@ impl Fetch {
                 let fronts = holders.filter_map(|(peer, waiting)| {
                     waiting[channel][priority].front().map(|known| (known, peer))
                 });
-                fronts.min_by_key(|(known, _)| catalogue.knowns[*known].wanted)
+                fronts.min_by_key(|(known, _)| {
+                    let item = &catalogue.knowns[*known];
+                    (item.assembly.is_none(), item.wanted)
+                })
             };
             let mut best: Option<(u32, PeerIndex)> = None;
             for channel in 0..self.channels {
-                if full >> channel & 1 == 1 {
-                    continue;
-                }
                 let Some((known, peer)) = first_of(channel) else { continue };
                 let item = &catalogue.knowns[known];
-                if item.assembly.is_none() && !has_room(channel as u16, item.advert.length) {
+                let is_full = full >> channel & 1 == 1;
+                let fits = || !is_full && has_room(channel as u16, item.advert.length);
+                if item.assembly.is_none() && !fits() {
                     full |= 1 << channel;
                 } else if best.is_none_or(|(best, _)| item.wanted < catalogue.knowns[best].wanted) {
                     best = Some((known, peer));
@@ -414,7 +426,11 @@ impl Fetch {
             match request.phase {
                 Phase::Unsent => {
                     request.phase = Phase::Sent;
+                    // The holder's time begins now: it does not pay for our wait.
+                    let span = request.last_deadline.since(request.deadline);
+                    request.begun = now;
                     request.deadline = now + timeout;
+                    request.last_deadline = request.deadline + span;
                     let (first, count) = (request.next, request.end - request.next);
                     Some(Unsent::Fetch { request: id, known: request.known, first, count })
                 }

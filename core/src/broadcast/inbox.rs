@@ -168,7 +168,9 @@ impl Inbox {
             self.catalogue.knowns[known].state
         {
             match content.pushed {
-                Some(bytes) if self.take_pushed(known, peer, bytes) => placed.is_complete = true,
+                Some(bytes) if self.take_pushed(known, peers.node(peer), bytes) => {
+                    placed.is_complete = true;
+                }
                 _ if content.streamed => placed.request = self.take_stream(now, known, peer),
                 _ => {}
             }
@@ -216,10 +218,20 @@ impl Inbox {
     }
 
     fn want_if_parked(&mut self, now: Time, known: u32) {
-        if matches!(self.catalogue.knowns[known].state, State::Parked(_)) {
-            self.fetch.withdraw(&mut self.catalogue, known);
-            self.want(now, known);
+        let is_due = match self.catalogue.knowns[known].state {
+            State::Parked(None) => true,
+            // Without a holder to ask the pause goes on: it must not begin anew each time.
+            State::Parked(Some(_)) => self.fetch.has_holder(&self.catalogue, &self.tables, known),
+            _ => false,
+        };
+        if is_due {
+            self.want_anew(now, known);
         }
+    }
+
+    fn want_anew(&mut self, now: Time, known: u32) {
+        self.fetch.withdraw(&mut self.catalogue, known);
+        self.want(now, known);
     }
 
     fn want(&mut self, now: Time, known: u32) {
@@ -238,7 +250,7 @@ impl Inbox {
     }
 
     /// Takes pushed bytes, if there is room for them; else they will be fetched.
-    fn take_pushed(&mut self, known: u32, peer: PeerIndex, bytes: &[u8]) -> bool {
+    fn take_pushed(&mut self, known: u32, from: NodeId, bytes: &[u8]) -> bool {
         let item = &self.catalogue.knowns[known];
         let room = if item.assembly.is_some() { 0 } else { bytes.len() as u64 };
         let channel = item.channel as usize;
@@ -248,7 +260,7 @@ impl Inbox {
         let artifact = Artifact::of_chunk(item.advert.clone(), Bytes::copy_from_slice(bytes));
         self.stop_fetching(known, State::Ready);
         self.channels[channel].held_bytes += bytes.len() as u64;
-        self.complete(known, peer, artifact);
+        self.complete(known, from, artifact);
         true
     }
 
@@ -279,12 +291,12 @@ impl Inbox {
         Some(request)
     }
 
-    fn complete(&mut self, known: u32, from: PeerIndex, artifact: Artifact) {
+    fn complete(&mut self, known: u32, from: NodeId, artifact: Artifact) {
         let item = &mut self.catalogue.knowns[known];
         debug_assert_eq!(item.id, artifact.id(), "invariant 6");
         item.state = State::Ready;
         item.artifact = Some(artifact);
-        item.from = from;
+        item.from = Some(from);
         self.report(known);
     }
 
@@ -303,6 +315,7 @@ impl Inbox {
             let item = &mut self.catalogue.knowns[known];
             let bytes = item.artifact.take().map_or(0, |artifact| artifact.bytes().len());
             self.channels[item.channel as usize].held_bytes -= bytes as u64;
+            self.fetch.dispatch_due = true;
         }
         self.stop_fetching(known, State::Done);
         self.catalogue.knowns[known].own_slot = Some(slot);
@@ -385,6 +398,7 @@ impl Inbox {
         let channel = item.channel as usize;
         if let Some(artifact) = item.artifact.take() {
             self.channels[channel].held_bytes -= artifact.bytes().len() as u64;
+            self.fetch.dispatch_due = true;
         }
         let has_event = item.has_event;
         self.stop_fetching(known, State::Done);
@@ -397,6 +411,7 @@ impl Inbox {
     pub(super) fn handle_chunk(
         &mut self,
         now: Time,
+        peers: &PeerTable,
         peer: PeerIndex,
         request: RequestId,
         chunk: &Chunk<'_>,
@@ -404,7 +419,7 @@ impl Inbox {
         match self.fetch.handle_chunk(now, &mut self.catalogue, peer, request, chunk) {
             Ok(Progress::Complete(known)) => {
                 let artifact = self.fetch.take_complete(&mut self.catalogue, known);
-                self.complete(known, peer, artifact);
+                self.complete(known, peers.node(peer), artifact);
                 Ok(Progress::Complete(known))
             }
             Ok(progress) => Ok(progress),
@@ -434,7 +449,7 @@ impl Inbox {
                 Some(peer) => self.move_on(now, known, peer),
                 None => {
                     self.catalogue.knowns[known].tried = Default::default();
-                    self.want_if_parked(now, known);
+                    self.want_anew(now, known);
                 }
             }
         }
@@ -540,7 +555,8 @@ impl Known {
 fn next_event(item: &mut Known, peers: &PeerTable) -> Option<Event> {
     if let Some(artifact) = item.artifact.take() {
         (item.state, item.delivered) = (State::Done, true);
-        return Some(Event::Delivered { artifact, from: peers.node(item.from) });
+        let from = item.from.expect("set with the bytes");
+        return Some(Event::Delivered { artifact, from });
     }
     if !item.has_report() {
         return None;

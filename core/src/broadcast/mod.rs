@@ -100,6 +100,7 @@ impl<F: FnMut(&Candidate<'_>) -> Decision + core::marker::Send> Filter for F {
 /// What the application is told about a channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "a box would be an allocation per delivery")]
 pub enum Event {
     /// An artifact, once while any member advertises it.
     Delivered {
@@ -370,10 +371,9 @@ impl Broadcast {
         let config = &self.channels[place as usize];
         let known = self.inbox.catalogue.find(place, &artifact.id());
         let known = known.ok_or(RelayError::NotAdvertised)?;
-        let hops = self.nearest(known).map_or(u8::MAX, |hops| hops.saturating_add(1));
-        if hops > config.relay_hops_max {
-            return Err(RelayError::NotAdvertised);
-        }
+        let hops = self.nearest(known).and_then(|hops| hops.checked_add(1));
+        let hops = hops.filter(|hops| *hops <= config.relay_hops_max);
+        let hops = hops.ok_or(RelayError::NotAdvertised)?;
         let outbox = &mut self.outboxes[place as usize];
         if outbox.slot_of(&artifact.id()).is_some() {
             return Ok(());
@@ -535,6 +535,16 @@ impl Broadcast {
         }
     }
 
+    /// A relay is not told to who advertises the artifact itself, but must be once it does not.
+    fn repeat_relay(&mut self, known: u32, peer: PeerIndex) {
+        let item = &self.inbox.catalogue.knowns[known];
+        if let Some(slot) = item.own_slot
+            && !self.inbox.tables.holds(&self.inbox.catalogue, known, peer)
+        {
+            self.outboxes[item.channel as usize].tell_if_untold(peer, slot);
+        }
+    }
+
     /// The fewest hops from the publisher at which an artifact is advertised.
     fn nearest(&self, known: u32) -> Option<u8> {
         self.inbox.tables.holders(&self.inbox.catalogue, known).map(|(_, hops)| hops).min()
@@ -547,6 +557,7 @@ impl Broadcast {
             }
             let place = self.inbox.catalogue.knowns[known].channel;
             self.check_relay(known);
+            self.repeat_relay(known, peer);
             if let Some(left) = self.inbox.after_unlink(now, known, peer, is_member) {
                 self.unknown(place, &left);
             }
@@ -622,7 +633,7 @@ impl Broadcast {
         chunk: &Chunk<'_>,
     ) -> Result<ChunkTaken, Fault> {
         let now = self.clamp(now);
-        Ok(match self.inbox.handle_chunk(now, peer, request, chunk)? {
+        Ok(match self.inbox.handle_chunk(now, &self.peers, peer, request, chunk)? {
             Progress::More => ChunkTaken::More,
             Progress::Unneeded => ChunkTaken::Done,
             Progress::Complete(known) => {

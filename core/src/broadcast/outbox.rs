@@ -38,20 +38,20 @@ struct SlotState {
 
 /// What a peer was last sent of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Told(u32);
+pub(super) struct Told(u64);
 
 impl Told {
     /// Nothing, or that it is empty: a clear need not be sent.
-    pub(super) const NOTHING: Self = Self(u32::MAX);
+    pub(super) const NOTHING: Self = Self(u64::MAX);
     /// An artifact, in a stream that was acknowledged or given up.
-    pub(super) const SETTLED: Self = Self(u32::MAX - 1);
+    pub(super) const SETTLED: Self = Self(u64::MAX - 1);
 
     /// An artifact, in this unacknowledged stream.
-    pub(super) const fn within(stream: u32) -> Self {
+    pub(super) const fn within(stream: u64) -> Self {
         Self(stream)
     }
 
-    pub(super) fn stream(self) -> Option<u32> {
+    pub(super) fn stream(self) -> Option<u64> {
         (self != Self::NOTHING && self != Self::SETTLED).then_some(self.0)
     }
 }
@@ -253,7 +253,7 @@ impl Outbox {
         self.log.partition_point(|(version, _)| *version <= cursor)
     }
 
-    /// The first current change at or behind `position`, which moves to it; without one, the peer
+    /// The first current change at or behind `position`, which moves past it; without one, the peer
     /// is up to date.
     pub(super) fn change_at(
         &mut self,
@@ -261,10 +261,10 @@ impl Outbox {
         position: &mut usize,
     ) -> Option<(Version, Slot)> {
         while let Some((version, slot)) = self.log.get(*position).copied() {
+            *position += 1;
             if self.slots[slot.0 as usize].version == version {
                 return Some((Version(version), slot));
             }
-            *position += 1;
         }
         self.view(peer).cursor = self.version;
         None
@@ -283,9 +283,18 @@ impl Outbox {
         view.tell(slot, told);
     }
 
+    /// Makes a slot dirty again if a peer was passed over with it.
+    pub(super) fn tell_if_untold(&mut self, peer: PeerIndex, slot: Slot) {
+        let Some(Some(view)) = self.views.get(peer.at()) else { return };
+        let was_passed = view.cursor >= self.slots[slot.0 as usize].version;
+        if was_passed && self.told(peer, slot) == Told::NOTHING {
+            self.touch(slot);
+        }
+    }
+
     /// The stream that a peer's present knowledge of a slot came in, if unacknowledged; it is
     /// forgotten, since the slot has changed.
-    pub(super) fn take_stream(&mut self, peer: PeerIndex, slot: Slot) -> Option<u32> {
+    pub(super) fn take_stream(&mut self, peer: PeerIndex, slot: Slot) -> Option<u64> {
         let view = self.views.get_mut(peer.at())?.as_mut()?;
         let told = view.told.get_mut(slot.0 as usize)?;
         let stream = told.stream()?;

@@ -26,11 +26,11 @@ const INLINE_BYTES_MAX: usize = 1024;
 
 /// A stream that this machine fills, among those of its peer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct OutStream(u32);
+pub struct OutStream(u64);
 
 impl OutStream {
-    const fn new(at: usize, generation: u16) -> Self {
-        Self((generation as u32) << 16 | at as u32)
+    const fn new(at: usize, generation: u64) -> Self {
+        Self(generation << 16 | at as u64)
     }
 
     /// Its place: small, dense, and reused once the stream is acknowledged, reset or stopped.
@@ -38,8 +38,10 @@ impl OutStream {
         (self.0 & 0xffff) as usize
     }
 
-    const fn generation(self) -> u16 {
-        (self.0 >> 16) as u16
+    /// Tells streams in the same place apart. What a peer was told of a slot names its stream long
+    /// after that has ended, so that the number must never come round.
+    const fn generation(self) -> u64 {
+        self.0 >> 16
     }
 }
 
@@ -139,7 +141,7 @@ enum Use {
 
 #[derive(Clone, Copy, Debug)]
 struct StreamState {
-    generation: u16,
+    generation: u64,
     used: Use,
 }
 
@@ -218,7 +220,7 @@ impl Sender {
     }
 
     /// One update in a stream is obsolete. The stream, if nothing else in it is current.
-    pub(super) fn update_obsolete(&mut self, peer: PeerIndex, stream: u32) -> Option<OutStream> {
+    pub(super) fn update_obsolete(&mut self, peer: PeerIndex, stream: u64) -> Option<OutStream> {
         let stream = OutStream(stream);
         let peer = self.peer(peer);
         let state = peer.stream(stream)?;
@@ -502,7 +504,7 @@ impl Sender {
             job.stream = opened;
         }
         let active = outbox.active(job.slot).expect("jobs end with their slot");
-        while let Some(chunk) = job.chunks.next() {
+        for chunk in job.chunks.by_ref() {
             let (bytes, proof) = active.artifact.chunk(chunk);
             wire::put_chunk_start(&mut out.inline, chunk, &proof, bytes.len());
             out.share(bytes);
@@ -535,7 +537,7 @@ impl Job {
 impl StreamState {
     fn release(&mut self) {
         if self.used != Use::Free {
-            *self = Self { generation: self.generation.wrapping_add(1), used: Use::Free };
+            *self = Self { generation: self.generation + 1, used: Use::Free };
         }
     }
 }

@@ -242,16 +242,15 @@ impl Tables {
             let current = Link::new(peer, Age::Current, slot);
             let stale = Link::new(peer, Age::Stale, slot);
             let table = self.table(peer, channel);
-            let Entry { known, hops, .. } = table.current[at];
+            let Entry { version, known, hops, .. } = table.current[at];
             (table.current[at].version, table.current[at].awaited) = (0, false);
-            if known == NOBODY {
-                continue;
-            }
-            if table.stale[at].known != NOBODY {
+            if version > 0 && table.stale[at].known != NOBODY {
                 unlinked.push(self.unlink(catalogue, channel, stale));
             }
-            self.unlink(catalogue, channel, current);
-            self.link(catalogue, channel, stale, known, hops);
+            if known != NOBODY {
+                self.unlink(catalogue, channel, current);
+                self.link(catalogue, channel, stale, known, hops);
+            }
         }
     }
 

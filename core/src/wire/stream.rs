@@ -20,6 +20,9 @@ pub enum StreamHead {
     Unknown(u64),
 }
 
+/// Bytes of the longest head, and of what stands before the longest body: two numbers.
+const HEADER_MAX: usize = 16;
+
 const HELLO: u64 = 0;
 const UPDATES: u64 = 1;
 const REQUESTS: u64 = 2;
@@ -124,7 +127,7 @@ impl StreamDecoder {
         self.body_max = body_max;
     }
 
-    /// Bytes of heap that the decoder holds.
+    /// Bytes of heap that the decoder holds: at most one frame of the longest body.
     pub fn held_bytes(&self) -> usize {
         self.partial.capacity()
     }
@@ -166,7 +169,7 @@ impl StreamDecoder {
                         self.skip = body;
                     }
                     Unit::Needs(_) => {
-                        self.partial.extend_from_slice(input);
+                        self.hold(input);
                         *input = &[];
                         return Ok(None);
                     }
@@ -194,12 +197,24 @@ impl StreamDecoder {
                             return Ok(None);
                         }
                         let missing = (length - self.partial.len()).min(input.len());
-                        self.partial.extend_from_slice(&input[..missing]);
+                        self.hold(&input[..missing]);
                         *input = &input[missing..];
                     }
                 }
             }
         }
+    }
+
+    /// Keeps bytes of a cut-off unit. The buffer grows with what has come, not with what was
+    /// announced, and never beyond the longest unit.
+    fn hold(&mut self, bytes: &[u8]) {
+        let needed = self.partial.len() + bytes.len();
+        if needed > self.partial.capacity() {
+            let longest = self.body_max.saturating_add(HEADER_MAX).max(needed);
+            let capacity = (2 * self.partial.capacity()).clamp(needed, longest);
+            self.partial.reserve_exact(capacity - self.partial.len());
+        }
+        self.partial.extend_from_slice(bytes);
     }
 
     /// Call at the end of the stream.

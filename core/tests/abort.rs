@@ -1,0 +1,214 @@
+//! Abort: nothing leaves that has not left yet, and everybody learns of it.
+
+mod common;
+
+use common::{CHANNEL, Frame, Net, Solo, config, large, node, small};
+use slotcast::broadcast::{Event, Output};
+use slotcast::wire::{Refusal, Request};
+
+#[test]
+fn l4_an_abort_before_the_first_send_leaves_nothing_to_be_sent() {
+    let mut net = Net::new(config(|_| {}), 2);
+    net.choke(0, 1);
+    for block in [small(1), large(2)] {
+        net.publish(0, &block);
+        net.abort(0, &block);
+    }
+    net.unchoke(0, 1);
+    net.run();
+    assert_eq!((net.frames(0, 1), net.resets.len()), (vec![], 0));
+    assert_eq!(net.nodes[1].known_count(), 0);
+}
+
+#[test]
+fn l5_an_abort_in_flight_resets_the_stream_and_clears_the_slot() {
+    let mut net = Net::new(config(|_| {}), 2);
+    net.hold(0, 1);
+    let block = small(1);
+    net.publish(0, &block);
+    net.run();
+    let push = net.streams(0, 1)[0];
+    net.deliver(push, 50);
+    net.abort(0, &block);
+    assert_eq!(net.resets, [(0, 1)]);
+    net.release(0, 1);
+    net.run();
+    let push = Frame::Push { slot: 0, version: 1, id: block.id() };
+    assert_eq!(net.frames(0, 1), [push, Frame::Clear { slot: 0, version: 2 }]);
+    assert_eq!(net.nodes[1].known_count(), 0);
+    assert_eq!(net.events(1), []);
+}
+
+#[test]
+fn a_batch_is_reset_only_when_all_in_it_is_obsolete() {
+    let mut net = Net::new(config(|_| {}), 2);
+    net.hold_acks = true;
+    net.hold(0, 1);
+    (1..=3).for_each(|number| net.publish(0, &small(number)));
+    net.run();
+    net.abort(0, &small(1));
+    net.abort(0, &small(3));
+    assert_eq!(net.resets, []);
+    net.abort(0, &small(2));
+    assert_eq!(net.resets, [(0, 1)]);
+    net.release(0, 1);
+    net.run();
+    assert_eq!(net.nodes[1].known_count(), 0);
+}
+
+#[test]
+fn acknowledged_streams_and_clears_are_never_reset() {
+    let mut net = Net::new(config(|_| {}), 2);
+    net.publish(0, &small(1));
+    net.run();
+    net.hold_acks = true;
+    net.abort(0, &small(1));
+    net.run();
+    net.publish(0, &small(2));
+    assert_eq!(net.resets, []);
+}
+
+/// The aborted artifact's stream was acknowledged long ago; its name has been given to many others
+/// since, and is that of the last push now.
+#[test]
+fn an_abort_does_not_reset_the_stream_that_has_the_name_of_an_old_one() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    let (old, passing, new) = (small(1), small(2), small(3));
+    let round = |solo: &mut Solo| {
+        let (send, _) = solo.send(0, 1000).expect("an update");
+        solo.acked(0, send.stream.expect("updates have names"));
+        send.stream
+    };
+    solo.publish(&old);
+    let name = round(&mut solo);
+    for _ in 0..(1 << 15) - 1 {
+        solo.publish(&passing);
+        assert_ne!(round(&mut solo), name);
+        solo.abort(&passing);
+        round(&mut solo);
+    }
+    solo.publish(&passing);
+    round(&mut solo);
+    solo.publish(&new);
+    solo.send(0, 1000).expect("the push of the new one");
+    solo.abort(&old);
+    assert_eq!(solo.outputs, []);
+}
+
+#[test]
+fn l5_an_abort_while_chunks_are_served_ends_the_answer_at_once() {
+    let mut net = Net::new(config(|_| {}), 2);
+    net.room = 1000;
+    let block = large(1);
+    net.hold(0, 1);
+    net.publish(0, &block);
+    net.run();
+    net.deliver(net.streams(0, 1)[0], usize::MAX);
+    net.choke(0, 1);
+    net.run();
+    let (answer, send) = net.send(0, 1, 1000).expect("the first chunk");
+    assert!(!send.finish);
+    net.abort(0, &block);
+    assert_eq!(net.resets, [(0, 1)], "the answer");
+    net.unchoke(0, 1);
+    net.run();
+    assert_eq!(net.chunks(0, 1), [0], "no chunk after the abort");
+    assert_eq!(net.frames(0, 1).last(), Some(&Frame::Clear { slot: 0, version: 2 }));
+    net.deliver(answer, usize::MAX);
+    net.release(0, 1);
+    net.run();
+    assert_eq!(net.nodes[1].known_count(), 0);
+    net.wake();
+    assert!(!net.wake(), "nobody waits for anything");
+}
+
+#[test]
+fn a_request_not_yet_answered_is_refused_when_its_artifact_is_aborted() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    let block = large(1);
+    solo.publish(&block);
+    solo.sent(0);
+    let id = block.id();
+    solo.request(0, Request::Fetch { request: 77, channel: CHANNEL, id, first: 0, count: 4 });
+    solo.abort(&block);
+    let refused = Frame::Refuse(77, Refusal::NotHeld);
+    assert_eq!(solo.sent(0), [refused, Frame::Clear { slot: 0, version: 2 }]);
+}
+
+#[test]
+fn an_abort_is_told_as_withdrawn_and_then_as_expired() {
+    let mut net = Net::new(config(|_| {}), 3);
+    let block = small(1);
+    net.publish(0, &block);
+    net.publish(1, &block);
+    net.run();
+    assert_eq!(net.delivered(2), [block.id()]);
+    net.abort(0, &block);
+    net.run();
+    let withdrawn = |by| Event::Withdrawn { id: block.id(), by: node(by) };
+    assert_eq!(net.events(2), [withdrawn(0)]);
+    net.abort(1, &block);
+    net.run();
+    assert_eq!(net.events(2), [withdrawn(1), Event::Expired { id: block.id() }]);
+    assert_eq!(net.events(0), [], "its own artifact was never delivered to it");
+}
+
+#[test]
+fn what_came_and_went_before_the_application_looked_is_not_reported() {
+    let mut net = Net::new(config(|_| {}), 2);
+    for block in [small(1), large(2)] {
+        net.publish(0, &block);
+        net.run();
+        assert!(net.nodes[1].has_events(CHANNEL));
+        net.abort(0, &block);
+        net.run();
+        assert_eq!(net.events(1), []);
+    }
+    assert_eq!(net.nodes[1].known_count(), 0);
+}
+
+#[test]
+fn an_artifact_withdrawn_and_advertised_again_before_the_application_looked_is_unchanged() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    let block = small(1);
+    solo.push(0, 0, 1, &block);
+    solo.expect_delivered([&block]);
+    solo.clear(0, 0, 2);
+    solo.push(0, 3, 3, &block);
+    assert_eq!(solo.events(), []);
+}
+
+/// Invariant 7: a second delivery, if the expiry was reported in between.
+#[test]
+fn an_artifact_that_expired_is_delivered_again_when_it_comes_back() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    let (block, id) = (small(1), small(1).id());
+    solo.push(0, 0, 1, &block);
+    solo.expect_delivered([&block]);
+    solo.clear(0, 0, 2);
+    assert_eq!(solo.events(), [Event::Withdrawn { id, by: node(0) }, Event::Expired { id }]);
+    solo.push(0, 0, 3, &block);
+    solo.expect_delivered([&block]);
+}
+
+#[test]
+fn a_stopped_batch_is_not_reset_later() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    solo.publish(&small(1));
+    let (send, _) = solo.send(0, 1000).expect("a push");
+    solo.stopped(0, send.stream.expect("updates have names"));
+    solo.abort(&small(1));
+    assert_eq!(solo.outputs, []);
+}
+
+#[test]
+fn a_connection_that_ends_takes_its_resets_along() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    solo.publish(&small(1));
+    solo.send(0, 1000).expect("a push");
+    // Without a poll between the two.
+    solo.machine.abort(CHANNEL, &small(1).id());
+    solo.machine.peer_down(solo.now, common::peer(0));
+    solo.settle();
+    assert!(!solo.outputs.iter().any(|output| matches!(output, Output::Reset { .. })));
+}

@@ -1,0 +1,139 @@
+//! Large artifacts on latency-sensitive channels: pushed chunk by chunk behind their advert.
+
+mod common;
+
+use common::{Frame, Net, Solo, artifact, config, large};
+use slotcast::artifact::CHUNK_BYTES;
+use slotcast::broadcast::{ChunkTaken, Output, Taken};
+use slotcast::config::{ChannelConfig, Config};
+use slotcast::error::Fault;
+use slotcast::wire::Chunk;
+
+const LENGTH: usize = 100_000_000;
+
+fn sensitive() -> Config {
+    config(|channel: &mut ChannelConfig| {
+        channel.latency_sensitive = true;
+        channel.artifact_bytes_max = LENGTH as u64;
+        channel.active_bytes_max = 2 * LENGTH as u64;
+        channel.inbox_bytes_max = 2 * LENGTH as u64;
+    })
+}
+
+#[test]
+fn r12_an_artifact_of_100_megabytes_is_pushed() {
+    let mut net = Net::new(sensitive(), 2);
+    let block = artifact(1, LENGTH);
+    net.publish(0, &block);
+    net.run();
+    assert_eq!(net.delivered(1), [block.id()]);
+    assert_eq!(net.chunks(0, 1).len(), LENGTH.div_ceil(CHUNK_BYTES));
+    assert_eq!(net.frames(1, 0), [], "nothing was asked for");
+}
+
+#[test]
+fn i11_large_artifacts_go_back_and_forth() {
+    let mut net = Net::new(sensitive(), 2);
+    for round in 0..6 {
+        let from = round as usize % 2;
+        let block = artifact(round, [5_000_000, 1_000_000][from]);
+        net.publish(from, &block);
+        net.run();
+        assert_eq!(net.delivered(1 - from), [block.id()]);
+        net.abort(from, &block);
+        net.run();
+        assert_eq!(net.events(1 - from).len(), 2);
+    }
+    assert!(
+        net.frames(0, 1)
+            .iter()
+            .chain(&net.frames(1, 0))
+            .all(|frame| { !matches!(frame, Frame::Fetch { .. }) })
+    );
+}
+
+#[test]
+fn l5_an_abort_in_the_middle_of_a_push_ends_it_at_once() {
+    let mut net = Net::new(sensitive(), 2);
+    net.room = 1000;
+    let block = artifact(1, 20 * CHUNK_BYTES);
+    net.publish(0, &block);
+    for _ in 0..6 {
+        let (id, send) = net.send(0, 1, 1000).expect("more chunks");
+        assert!(!send.finish);
+        net.deliver(id, usize::MAX);
+    }
+    assert_eq!(net.chunks(0, 1), [0, 1, 2, 3, 4]);
+    net.abort(0, &block);
+    assert_eq!(net.resets, [(0, 1)], "once");
+    net.run();
+    assert_eq!(net.chunks(0, 1).len(), 5);
+    assert_eq!(net.frames(0, 1).last(), Some(&Frame::Clear { slot: 0, version: 2 }));
+    assert_eq!(net.events(1), []);
+    assert_eq!(net.nodes[1].known_count(), 0);
+}
+
+#[test]
+fn a_push_whose_connection_breaks_is_completed_by_the_next() {
+    let mut net = Net::new(sensitive(), 2);
+    net.publish(0, &large(1));
+    for _ in 0..3 {
+        let (id, _) = net.send(0, 1, 1000).expect("advert or chunk");
+        net.deliver(id, usize::MAX);
+    }
+    net.disconnect(0, 1);
+    net.connect(0, 1);
+    net.run();
+    assert_eq!(net.delivered(1), [large(1).id()]);
+}
+
+#[test]
+fn a_stream_that_ends_too_early_is_made_up_for_by_a_fetch() {
+    let mut solo = Solo::new(&sensitive(), 2);
+    solo.advert(1, 0, 1, &large(1));
+    solo.asked(1, &large(1), 0..4);
+    // A second holder's stream is not needed.
+    assert_eq!(solo.stream(0, 0, 1, &large(1)), Taken::Unwanted);
+    let Taken::Chunks(request) = solo.stream(0, 1, 2, &large(2)) else { panic!("wanted") };
+    solo.chunks(0, request, &large(2), 0..2);
+    solo.advert(1, 1, 2, &large(2));
+    solo.answer_end(0, request);
+    let request = solo.asked(1, &large(2), 2..4);
+    solo.chunks(1, request, &large(2), 2..4);
+    solo.expect_delivered([&large(2)]);
+}
+
+#[test]
+fn a_wrong_chunk_in_a_stream_is_a_fault_and_the_artifact_is_fetched_elsewhere() {
+    let mut solo = Solo::new(&sensitive(), 2);
+    let Taken::Chunks(request) = solo.stream(0, 0, 1, &large(1)) else { panic!("wanted") };
+    solo.advert(1, 0, 1, &large(1));
+    solo.chunks(0, request, &large(1), 0..1);
+    let (bytes, proof) = large(2).chunk(1);
+    let wrong = Chunk { index: 1, proof, bytes: &bytes };
+    assert_eq!(solo.raw_chunk(0, request, &wrong), Err(Fault::WrongChunk));
+    assert_eq!(solo.chunk(0, request, &large(1), 1), Ok(ChunkTaken::Done));
+    assert_eq!(solo.outputs, [Output::Stop { peer: common::peer(0), request }]);
+    solo.asked(1, &large(1), 1..4);
+}
+
+#[test]
+fn more_large_artifacts_than_streams_allowed_are_advertised_and_fetched() {
+    let mut config = sensitive();
+    config.fetches_per_peer_max = 2;
+    let mut net = Net::new(config, 2);
+    net.hold_acks = true;
+    let blocks: Vec<_> = (0..5).map(large).collect();
+    blocks.iter().for_each(|block| net.publish(0, block));
+    net.run();
+    net.ack();
+    net.run();
+    let mut seen = net.delivered(1);
+    seen.sort();
+    let mut ids: Vec<_> = blocks.iter().map(|block| block.id()).collect();
+    ids.sort();
+    assert_eq!(seen, ids);
+    let streamed = |frame: &&Frame| matches!(frame, Frame::Advert { streamed: true, .. });
+    assert_eq!(net.frames(0, 1).iter().filter(streamed).count(), 2);
+    assert_eq!(net.chunks(0, 1).len(), 20, "each chunk once");
+}

@@ -1,0 +1,222 @@
+//! Relaying: an artifact reaches members that its publisher has no connection to, and is gone from
+//! everywhere once its publisher has aborted it.
+
+mod common;
+
+use common::{CHANNEL, Frame, Net, Order, Solo, advert, config, large, node, small};
+use slotcast::broadcast::Event;
+use slotcast::config::{Config, Relay};
+use slotcast::error::{Fault, RelayError};
+
+fn relaying(relay: Relay) -> Config {
+    config(|channel| *channel = channel.clone().relaying(relay, 16))
+}
+
+/// `count` nodes in a row: each is connected to the ones beside it.
+fn row(config: Config, count: usize) -> Net {
+    let mut net = Net::apart(config, count);
+    (1..count).for_each(|at| net.connect(at - 1, at));
+    net.run();
+    net.forget_sent();
+    net
+}
+
+#[test]
+fn an_artifact_goes_down_a_row_of_relays_and_so_does_its_end() {
+    for block in [small(1), large(2)] {
+        let mut net = row(relaying(Relay::Automatic), 4);
+        net.publish(0, &block);
+        net.run();
+        for at in 1..4 {
+            assert_eq!(net.delivered(at), [block.id()]);
+            let told = net.frames(at - 1, at).into_iter().find(Frame::is_update);
+            match told {
+                Some(Frame::Push { .. }) => assert_eq!(at, 1, "only the publisher pushes"),
+                Some(Frame::Advert { hops, .. }) => assert_eq!(hops as usize, at - 1),
+                other => panic!("{other:?}"),
+            }
+        }
+        net.abort(0, &block);
+        net.run();
+        for at in 1..4 {
+            let expired = Event::Expired { id: block.id() };
+            assert_eq!(net.events(at).last(), Some(&expired), "node {at}");
+            assert_eq!(net.nodes[at].active_count(CHANNEL), 0);
+        }
+    }
+}
+
+#[test]
+fn relays_go_no_further_than_the_channels_hops() {
+    let mut config = relaying(Relay::Automatic);
+    config.channels[0].relay_hops_max = 2;
+    let mut net = row(config, 5);
+    net.publish(0, &small(1));
+    net.run();
+    assert_eq!(net.delivered(3), [small(1).id()]);
+    assert_eq!(net.delivered(4), []);
+}
+
+#[test]
+fn relays_do_not_keep_each_other_alive_when_the_publisher_aborts() {
+    for seed in 0..30 {
+        let mut net = Net::new(relaying(Relay::Automatic), 5);
+        net.order = Order::Shuffled(seed);
+        net.cut = 100;
+        net.publish(0, &small(seed));
+        // Now and then the abort meets the first wave half way.
+        match seed % 3 {
+            0 => net.run(),
+            _ => {
+                for to in 1..5 {
+                    net.send(0, to, 1000);
+                    net.streams(0, to).first().copied().inspect(|id| net.deliver(*id, 1000));
+                }
+            }
+        }
+        net.abort(0, &small(seed));
+        net.run();
+        for at in 0..5 {
+            assert_eq!(net.nodes[at].active_count(CHANNEL), 0, "seed {seed}, node {at}");
+            net.events(at);
+            assert_eq!(net.nodes[at].known_count(), 0, "seed {seed}, node {at}");
+        }
+    }
+}
+
+#[test]
+fn relays_do_not_keep_each_other_alive_when_the_publisher_leaves() {
+    let mut net = Net::new(relaying(Relay::Automatic), 3);
+    net.publish(0, &small(1));
+    net.run();
+    assert_eq!(net.nodes[1].active_count(CHANNEL) + net.nodes[2].active_count(CHANNEL), 2);
+    for at in [1, 2] {
+        net.remove(at, 0);
+    }
+    net.run();
+    for at in [1, 2] {
+        assert_eq!(net.nodes[at].active_count(CHANNEL), 0);
+        assert_eq!(net.events(at).last(), None, "delivered to nobody yet");
+    }
+}
+
+#[test]
+fn a_relay_is_not_repeated_to_members_that_show_the_artifact_themselves() {
+    let mut net = Net::new(relaying(Relay::Confirmed), 4);
+    let block = small(1);
+    net.publish(0, &block);
+    net.run();
+    (1..4).for_each(|at| assert_eq!(net.delivered(at), [block.id()]));
+    net.forget_sent();
+    net.relay(1, &block);
+    net.run();
+    assert_eq!(net.frames(1, 0), [], "the publisher");
+    let told = Frame::Advert { slot: 0, version: 1, hops: 1, streamed: false, id: block.id() };
+    assert_eq!([net.frames(1, 2), net.frames(1, 3)], [[told.clone()], [told.clone()]]);
+    net.relay(2, &block);
+    net.run();
+    assert_eq!(net.frames(2, 1), [], "it has said so");
+    assert_eq!(net.frames(2, 3), [told]);
+    net.relay(2, &block);
+    net.run();
+    assert_eq!(net.frames(2, 3).len(), 1, "once");
+}
+
+#[test]
+fn a_confirmed_relay_needs_a_holder_near_enough_and_room() {
+    let mut solo =
+        Solo::new(&config(|channel| *channel = channel.clone().relaying(Relay::Confirmed, 1)), 1);
+    let blocks = [small(1), small(2), small(3)];
+    let relay = |solo: &mut Solo, block| {
+        let done = solo.machine.relay(CHANNEL, block);
+        solo.settle();
+        done
+    };
+    assert_eq!(relay(&mut solo, &blocks[0]), Err(RelayError::NotAdvertised));
+    assert_eq!(solo.machine.relay(common::OTHER, &blocks[0]), Err(RelayError::UnknownChannel));
+    solo.push(0, 0, 1, &blocks[0]);
+    solo.push(0, 1, 2, &blocks[1]);
+    solo.update(0, &advert(2, 3, 4, false, &blocks[2])).unwrap();
+    solo.expect_delivered(&blocks[..2]);
+    assert_eq!(relay(&mut solo, &blocks[2]), Err(RelayError::NotAdvertised), "4 hops away");
+    assert_eq!(solo.machine.active_count(CHANNEL), 0);
+    assert_eq!(relay(&mut solo, &blocks[0]), Ok(()));
+    assert_eq!(relay(&mut solo, &blocks[0]), Ok(()));
+    assert_eq!(relay(&mut solo, &blocks[1]), Err(RelayError::OutboxFull));
+    assert_eq!(solo.machine.active_count(CHANNEL), 1);
+    solo.clear(0, 0, 4);
+    assert_eq!(solo.machine.active_count(CHANNEL), 0);
+    assert_eq!(relay(&mut solo, &blocks[1]), Ok(()));
+}
+
+#[test]
+fn an_expired_artifact_cannot_be_relayed_however_many_hops_are_allowed() {
+    let mut config = relaying(Relay::Confirmed);
+    config.channels[0].relay_hops_max = u8::MAX;
+    let mut solo = Solo::new(&config, 1);
+    solo.push(0, 0, 1, &small(1));
+    solo.expect_delivered([&small(1)]);
+    solo.clear(0, 0, 2);
+    assert_eq!(solo.machine.relay(CHANNEL, &small(1)), Err(RelayError::NotAdvertised));
+    solo.events();
+    assert_eq!(solo.machine.active_count(CHANNEL), 0);
+}
+
+#[test]
+fn a_relayed_artifact_that_the_node_publishes_itself_outlives_the_first_publisher() {
+    let mut net = row(relaying(Relay::Automatic), 3);
+    let block = small(1);
+    net.publish(0, &block);
+    net.run();
+    net.publish(1, &block);
+    net.run();
+    net.abort(0, &block);
+    net.run();
+    assert_eq!(net.nodes[1].active_count(CHANNEL), 1);
+    assert_eq!(net.delivered(2), [block.id()]);
+    net.abort(1, &block);
+    net.run();
+    let expired = Event::Expired { id: block.id() };
+    assert_eq!(net.events(2), [Event::Withdrawn { id: block.id(), by: node(1) }, expired]);
+}
+
+/// The relay remembers that the peer showed the artifact before it restarted.
+#[test]
+fn i9_a_restarted_member_receives_from_a_relay_what_it_once_showed_itself() {
+    let mut net = Net::new(relaying(Relay::Automatic), 3);
+    let block = small(1);
+    net.publish(0, &block);
+    net.run();
+    assert_eq!(net.heard(1, 2), [(0, block.id())]);
+    net.restart(2);
+    net.connect(1, 2);
+    net.run();
+    assert_eq!(net.delivered(2), [block.id()]);
+}
+
+#[test]
+fn l16_relays_beyond_the_hops_and_streams_of_relays_are_faults_and_change_nothing() {
+    let mut solo = Solo::new(&relaying(Relay::Confirmed), 1);
+    let too_far = advert(0, 1, 5, false, &large(1));
+    assert_eq!(solo.update(0, &too_far), Err(Fault::HopsBeyondBound));
+    let streamed = advert(0, 1, 1, true, &large(1));
+    assert_eq!(solo.update(0, &streamed), Err(Fault::StreamedRelay));
+    assert_eq!((solo.machine.known_count(), solo.heard(0)), (0, vec![]));
+}
+
+/// The publisher sends each chunk once or twice, not once to each of six.
+#[test]
+fn relays_serve_what_they_hold() {
+    let mut net = Net::new(relaying(Relay::Automatic), 3);
+    net.publish(0, &large(1));
+    net.run();
+    assert_eq!([net.delivered(1), net.delivered(2)], [[large(1).id()], [large(1).id()]]);
+    // The publisher's connection to one breaks: who joins now asks a relay.
+    net.isolate(0);
+    net.restart(2);
+    net.forget_sent();
+    net.connect(1, 2);
+    net.run();
+    assert_eq!(net.chunks(1, 2), [0, 1, 2, 3]);
+    assert_eq!(net.delivered(2), [large(1).id()]);
+}
