@@ -102,6 +102,8 @@ pub enum Closed {
     ByPeer,
     /// It was cut off for its faults.
     CutOff,
+    /// It left the topology.
+    Left,
 }
 
 /// What a node counts since its start.

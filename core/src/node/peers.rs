@@ -65,6 +65,8 @@ pub(super) struct Peers {
     addresses: BTreeSet<IpAddr>,
     /// Peers with something to report; a peer is in it once.
     to_report: BTreeSet<u16>,
+    /// Former members that were reported as up. Grows by the application's own topologies only.
+    left: BTreeSet<NodeId>,
     jitter: Jitter,
 }
 
@@ -76,6 +78,7 @@ impl Peers {
             by_node: BTreeMap::new(),
             addresses: BTreeSet::new(),
             to_report: BTreeSet::new(),
+            left: BTreeSet::new(),
             jitter,
         }
     }
@@ -93,7 +96,10 @@ impl Peers {
         for (node, peer) in gone {
             self.by_node.remove(&node);
             self.to_report.remove(&peer.0);
-            self.places[peer.at()] = None;
+            let known = self.places[peer.at()].take().expect("by node");
+            if known.reported_up {
+                self.left.insert(node);
+            }
             left.push((peer, node));
         }
         let mut came = Vec::new();
@@ -234,6 +240,9 @@ impl Peers {
 
     /// What there is to report: at most one event of a kind per peer, however much happened.
     pub(super) fn next_event(&mut self) -> Option<NodeEvent> {
+        if let Some(peer) = self.left.pop_first() {
+            return Some(NodeEvent::Down { peer, why: Closed::Left });
+        }
         loop {
             let place = *self.to_report.first()?;
             let known = self.places[place as usize].as_mut().expect("a member");
@@ -254,7 +263,7 @@ impl Peers {
     }
 
     pub(super) fn has_events(&self) -> bool {
-        !self.to_report.is_empty()
+        !self.to_report.is_empty() || !self.left.is_empty()
     }
 }
 
