@@ -54,8 +54,7 @@ pub fn bind_unspawned(
         let local = socket.local_addr()?;
         Ok((UdpSocket::from_std(socket)?, udp, local))
     };
-    let (socket, udp, local) =
-        open().map_err(|error| StartError::Socket { address, error })?;
+    let (socket, udp, local) = open().map_err(|error| StartError::Socket { address, error })?;
     let timer = Box::pin(sleep_until(Instant::now().into()));
     start(setup, TokioIo { socket, timer }, udp, local)
 }
@@ -107,3 +106,8 @@ impl Io for TokioIo {
         self.timer.as_mut().poll(cx)
     }
 }
+
+/// The README's example is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

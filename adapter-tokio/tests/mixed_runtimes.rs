@@ -163,12 +163,12 @@ fn i9_four_nodes_under_two_runtimes_with_a_restart() {
             })
     });
 
-    let nodes: Vec<NodeHandle> = members.iter().map(|member| member.node.clone()).collect();
-    for node in &nodes {
-        smol::block_on(node.shutdown()).unwrap();
-        assert_eq!(smol::block_on(members[0].channels[0].next_event()).is_none(), true);
+    for member in &mut members {
+        smol::block_on(member.node.shutdown()).unwrap();
+        member.take_events();
+        let after_the_end = smol::block_on(member.channels[0].next_event());
+        assert_eq!(after_the_end, None, "nobody waits for a node that has shut down");
     }
-    members.iter_mut().for_each(Member::take_events);
 }
 
 #[test]

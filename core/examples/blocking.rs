@@ -4,6 +4,8 @@
 //!
 //! `cargo run -p slotcast --features quic --example blocking`
 
+#![allow(clippy::disallowed_methods, reason = "here is what drives the core: clock and threads")]
+
 use std::error::Error;
 use std::io::ErrorKind;
 use std::net::UdpSocket;

@@ -1,6 +1,7 @@
+#![doc = include_str!("../README.md")]
 #![no_std]
 #![forbid(unsafe_code)]
-#![doc = "placeholder"]
+
 extern crate alloc;
 #[cfg(any(feature = "quic", test, fuzzing))]
 extern crate std;

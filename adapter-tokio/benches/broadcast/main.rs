@@ -107,7 +107,8 @@ impl Case {
 struct Open {
     node: usize,
     published: Instant,
-    delivered: usize,
+    /// Bit per node that has it.
+    delivered: u64,
 }
 
 async fn run<S: System>(case: Case, seconds: f64, mtu: u16) -> Figures {
@@ -125,7 +126,7 @@ async fn run<S: System>(case: Case, seconds: f64, mtu: u16) -> Figures {
         number += 1;
         let published = Instant::now();
         let id = system.publish(node, bytes.into());
-        open.insert(id, Open { node, published, delivered: 0 });
+        open.insert(id, Open { node, published, delivered: 1 << node });
         number
     };
     let mut next_paced = start;
@@ -162,10 +163,11 @@ async fn run<S: System>(case: Case, seconds: f64, mtu: u16) -> Figures {
             );
         }
         for delivery in &arrived {
-            let item = open.get_mut(&delivery.id).expect("delivered once to each, while active");
+            let item = open.get_mut(&delivery.id).expect("active until it is everywhere");
             latencies.push(delivery.at.saturating_duration_since(item.published));
-            item.delivered += 1;
-            if item.delivered == case.nodes - 1 {
+            assert!(item.delivered >> delivery.node & 1 == 0, "{}: delivered twice", S::NAME);
+            item.delivered |= 1 << delivery.node;
+            if item.delivered.count_ones() as usize == case.nodes {
                 let item = open.remove(&delivery.id).expect("just seen");
                 system.abort(item.node, &delivery.id);
             }

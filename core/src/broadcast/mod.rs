@@ -9,9 +9,9 @@
 //!   [`Output::Idle`]; what may be large is pulled when there is room for it, by peer with
 //!   [`Broadcast::poll_send`] and by channel with [`Broadcast::poll_event`].
 //!
-//! Inside, [`outbox`] is what this node advertises and [`send`] turns it into frames; [`tables`] is
-//! what the peers advertise, [`catalogue`] the artifacts in them, [`fetch`] gets their bytes, and
-//! [`inbox`] composes the three and tells the application. Knows nothing of QUIC, sockets, clocks.
+//! Inside, `outbox` is what this node advertises and `send` turns it into frames; `tables` is
+//! what the peers advertise, `catalogue` the artifacts in them, `fetch` gets their bytes, and
+//! `inbox` composes the three and tells the application. Knows nothing of QUIC, sockets, clocks.
 
 mod catalogue;
 mod fetch;

@@ -439,12 +439,10 @@ fn take(
     machine: &mut Broadcast,
     channels: &[ChannelConfig],
 ) -> Result<Read, Fault> {
-    if state.role == Role::Hello || state.role == Role::Unknown {
-        if let Some(greeting) = greeting {
-            greeting.bytes += input.len();
-            if greeting.bytes > HELLO_BYTES_MAX {
-                return Err(Malformed::FrameTooLong.into());
-            }
+    if let (Role::Hello | Role::Unknown, Some(greeting)) = (state.role, greeting.as_mut()) {
+        greeting.bytes += input.len();
+        if greeting.bytes > HELLO_BYTES_MAX {
+            return Err(Malformed::FrameTooLong.into());
         }
     }
     let InStream { role, decoder } = state;
