@@ -55,7 +55,8 @@ pub struct ChannelConfig {
     /// Artifacts active at once per sender, relayed ones included. Default 1,024: an order of
     /// magnitude above what a consensus round keeps alive.
     pub slots_max: u32,
-    /// Of those, slots for relayed artifacts. Default 0, without relaying.
+    /// Of those, slots for relayed artifacts. Default 0, without relaying. An artifact that finds
+    /// them taken is not passed on.
     pub relay_slots_max: u32,
     /// Bytes of the artifacts that this node has published, and again of those that it relays.
     /// Default 64 MiB.
@@ -284,6 +285,7 @@ impl Config {
     /// | --- | --- |
     /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 512 x slots_max` |
     /// | inbox, per channel | `inbox_bytes_max` (what is being fetched counts into it) |
+    /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | tables, per peer and channel | `(2 x 24 + 8 + 2 x 640) x slots_max`: entries and artifacts of two epochs, what was sent |
     /// | unfinished frames, per peer | `streams_max x` longest update `+ fetches_per_peer_max x` chunk |
     /// | QUIC, per peer | `receive_window + 2 x send_window + 1 KiB x streams_max + 64 KiB` |
@@ -294,7 +296,7 @@ impl Config {
             let shares = if c.relay == Relay::Off { 1 } else { 2 };
             shares * c.active_bytes_max + 512 * u64::from(c.slots_max)
         });
-        let inbox = sum(&|c| c.inbox_bytes_max);
+        let inbox = sum(&|c| c.inbox_bytes_max + c.artifact_bytes_max + (1 << 20));
         let tables = sum(&|c| (2 * 24 + 8 + 2 * 640) * u64::from(c.slots_max));
         let update = self.channels.iter().map(ChannelConfig::update_bytes_max).max().unwrap_or(0);
         let t = &self.transport;

@@ -168,14 +168,22 @@ fn what_came_and_went_before_the_application_looked_is_not_reported() {
 }
 
 #[test]
-fn an_artifact_withdrawn_and_advertised_again_before_the_application_looked_is_unchanged() {
+fn an_artifact_that_was_gone_for_a_while_expires_and_is_delivered_anew() {
     let mut solo = Solo::new(&config(|_| {}), 1);
     let block = small(1);
     solo.push(0, 0, 1, &block);
     solo.expect_delivered([&block]);
     solo.clear(0, 0, 2);
     solo.push(0, 3, 3, &block);
-    assert_eq!(solo.events(), []);
+    let expired = Event::Expired { id: block.id() };
+    let again = Event::Delivered { artifact: block.clone(), from: node(0) };
+    assert_eq!(solo.events(), [expired.clone(), again]);
+    // Before the second delivery is taken, only the first life is reported.
+    solo.clear(0, 3, 4);
+    solo.push(0, 4, 5, &block);
+    solo.clear(0, 4, 6);
+    assert_eq!(solo.events().last(), Some(&expired));
+    assert_eq!(solo.machine.known_count(), 0);
 }
 
 /// Invariant 7: a second delivery, if the expiry was reported in between.

@@ -220,3 +220,19 @@ fn relays_serve_what_they_hold() {
     assert_eq!(net.chunks(1, 2), [0, 1, 2, 3]);
     assert_eq!(net.delivered(2), [large(1).id()]);
 }
+
+/// Invariant 12: the relay needs the bytes again, although its application has seen them.
+#[test]
+fn what_expired_and_comes_back_before_the_application_looked_is_relayed_again() {
+    let mut net = row(relaying(Relay::Automatic), 3);
+    let block = large(2);
+    net.publish(0, &block);
+    net.run();
+    assert_eq!(net.delivered(1), [block.id()]);
+    net.abort(0, &block);
+    net.run();
+    assert!(net.nodes[1].has_events(CHANNEL), "the application has not looked");
+    net.publish(0, &block);
+    net.run();
+    assert_eq!(net.delivered(2), [block.id()]);
+}

@@ -57,7 +57,9 @@ pub(super) struct Known {
     pub(super) own_slot: Option<Slot>,
     /// The application has taken its delivery.
     pub(super) delivered: bool,
-    /// Who withdrew it since, not yet reported.
+    /// It had expired and is advertised again: the application is still to be told of the first.
+    pub(super) expiry_due: bool,
+    /// Who withdrew it since it was delivered, not yet reported.
     pub(super) withdrawn: PeerSet,
     /// In the channel's list of events.
     pub(super) has_event: bool,
@@ -115,6 +117,7 @@ impl Catalogue {
             assembly: None,
             own_slot: None,
             delivered: false,
+            expiry_due: false,
             withdrawn: PeerSet::default(),
             has_event: false,
             fetch_links: Links::UNLINKED,

@@ -145,6 +145,7 @@ impl Inbox {
         own_slot: Option<Slot>,
     ) -> Placed {
         let found = self.catalogue.find(channel, &content.id);
+        let is_reborn = found.is_some_and(|known| self.catalogue.knowns[known].is_gone());
         let known = found
             .unwrap_or_else(|| self.catalogue.insert(channel, content.id, content.advert.clone()));
         let held = Some((known, content.hops));
@@ -156,7 +157,10 @@ impl Inbox {
         let item = &mut self.catalogue.knowns[known];
         item.tried.remove(peer);
         item.withdrawn.remove(peer);
-        if found.is_none() {
+        if is_reborn {
+            (item.delivered, item.expiry_due) = (false, true);
+        }
+        if found.is_none() || is_reborn {
             item.own_slot = own_slot;
             item.state = State::Done;
             if own_slot.is_none() {
@@ -310,15 +314,18 @@ impl Inbox {
 
     /// This node has an artifact of its own accord: it is neither fetched nor delivered.
     pub(super) fn own(&mut self, known: u32, slot: Slot) {
-        let state = self.catalogue.knowns[known].state;
-        if state == State::Ready {
-            let item = &mut self.catalogue.knowns[known];
-            let bytes = item.artifact.take().map_or(0, |artifact| artifact.bytes().len());
-            self.channels[item.channel as usize].held_bytes -= bytes as u64;
+        self.drop_bytes(known);
+        self.catalogue.knowns[known].own_slot = Some(slot);
+    }
+
+    /// Gives up what is here of an artifact, and what was to come.
+    fn drop_bytes(&mut self, known: u32) {
+        let item = &mut self.catalogue.knowns[known];
+        if let Some(artifact) = item.artifact.take() {
+            self.channels[item.channel as usize].held_bytes -= artifact.bytes().len() as u64;
             self.fetch.dispatch_due = true;
         }
         self.stop_fetching(known, State::Done);
-        self.catalogue.knowns[known].own_slot = Some(slot);
     }
 
     /// A slot of a peer is empty now.
@@ -371,17 +378,22 @@ impl Inbox {
         }
         let item = &mut self.catalogue.knowns[known];
         item.tried.remove(peer);
-        let has_holders = item.entries != super::tables::Link::NONE;
-        if item.delivered && is_member {
-            item.withdrawn.insert(peer);
-        }
-        if item.delivered && (is_member || !has_holders) {
-            self.report(known);
+        if item.delivered {
+            if is_member {
+                item.withdrawn.insert(peer);
+            }
+            if is_member || item.is_gone() {
+                self.report(known);
+            }
+        } else if item.is_gone() {
+            if !item.expiry_due {
+                return Some(self.forget(known));
+            }
+            // Its second life ends unheard of; that of the first is still to be reported.
+            (item.delivered, item.expiry_due) = (true, false);
+            self.drop_bytes(known);
         }
         let item = &self.catalogue.knowns[known];
-        if !has_holders && !item.delivered {
-            return Some(self.forget(known));
-        }
         match item.state {
             State::Waiting(at) | State::Fetching(at, _) if at == peer => {
                 self.fetch.withdraw(&mut self.catalogue, known);
@@ -394,16 +406,11 @@ impl Inbox {
 
     /// Removes an artifact that nobody advertises and the application knows nothing of.
     fn forget(&mut self, known: u32) -> Left {
-        let item = &mut self.catalogue.knowns[known];
-        let channel = item.channel as usize;
-        if let Some(artifact) = item.artifact.take() {
-            self.channels[channel].held_bytes -= artifact.bytes().len() as u64;
-            self.fetch.dispatch_due = true;
-        }
-        let has_event = item.has_event;
-        self.stop_fetching(known, State::Done);
-        if has_event {
-            self.channels[channel].events.remove(&mut self.catalogue.knowns, known);
+        self.drop_bytes(known);
+        let item = &self.catalogue.knowns[known];
+        if item.has_event {
+            let events = &mut self.channels[item.channel as usize].events;
+            events.remove(&mut self.catalogue.knowns, known);
         }
         Left { own_slot: self.catalogue.remove(known).own_slot }
     }
@@ -497,12 +504,15 @@ impl Inbox {
             let known = self.channels[channel as usize].events.front()?;
             let item = &mut self.catalogue.knowns[known];
             let event = next_event(item, peers);
+            let is_gone = item.is_gone();
             if !item.has_report() {
                 item.has_event = false;
                 self.channels[channel as usize].events.remove(&mut self.catalogue.knowns, known);
             }
             match event {
-                Some(Event::Expired { .. }) => return Some((event?, Some(self.forget(known)))),
+                Some(Event::Expired { .. }) if is_gone => {
+                    return Some((event?, Some(self.forget(known))));
+                }
                 Some(Event::Delivered { ref artifact, .. }) => {
                     let bytes = artifact.bytes().len() as u64;
                     self.channels[channel as usize].held_bytes -= bytes;
@@ -529,7 +539,8 @@ impl Inbox {
                 }
                 assert_eq!(item.artifact.is_some(), item.state == State::Ready);
                 assert!(!item.is_orphan(), "invariant 5: known iff advertised");
-                assert!(item.state != State::Ready || item.has_event, "invariant 7");
+                let is_silent = item.state != State::Ready && !item.expiry_due;
+                assert!(is_silent || item.has_event, "invariant 7");
                 held += item.artifact.as_ref().map_or(0, |artifact| artifact.bytes().len() as u64);
                 held += item.assembly.map_or(0, |_| item.advert.length);
             }
@@ -540,24 +551,23 @@ impl Inbox {
 }
 
 impl Known {
+    fn is_gone(&self) -> bool {
+        self.entries == super::tables::Link::NONE
+    }
+
     fn has_report(&self) -> bool {
-        let is_gone = self.entries == super::tables::Link::NONE;
-        self.artifact.is_some() || self.delivered && (!self.withdrawn.is_empty() || is_gone)
+        let was_delivered = self.delivered && (!self.withdrawn.is_empty() || self.is_gone());
+        self.artifact.is_some() || self.expiry_due || was_delivered
     }
 
     /// Neither advertised nor still to be reported as expired.
     fn is_orphan(&self) -> bool {
-        self.entries == super::tables::Link::NONE && !(self.delivered && self.has_event)
+        self.is_gone() && !(self.delivered && self.has_event)
     }
 }
 
 /// Takes what there is to report of an artifact now.
 fn next_event(item: &mut Known, peers: &PeerTable) -> Option<Event> {
-    if let Some(artifact) = item.artifact.take() {
-        (item.state, item.delivered) = (State::Done, true);
-        let from = item.from.expect("set with the bytes");
-        return Some(Event::Delivered { artifact, from });
-    }
     if !item.has_report() {
         return None;
     }
@@ -565,8 +575,13 @@ fn next_event(item: &mut Known, peers: &PeerTable) -> Option<Event> {
         item.withdrawn.remove(peer);
         return Some(Event::Withdrawn { id: item.id, by: peers.node(peer) });
     }
-    item.delivered = false;
-    Some(Event::Expired { id: item.id })
+    if item.expiry_due || item.delivered {
+        (item.delivered, item.expiry_due) = (false, false);
+        return Some(Event::Expired { id: item.id });
+    }
+    let artifact = item.artifact.take().expect("nothing else is to be reported");
+    (item.state, item.delivered) = (State::Done, true);
+    Some(Event::Delivered { artifact, from: item.from.expect("set with the bytes") })
 }
 
 impl PeerTable {

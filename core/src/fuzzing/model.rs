@@ -57,6 +57,8 @@ pub(super) enum Step {
 pub(super) struct Known {
     pub(super) step: Step,
     pub(super) delivered: bool,
+    /// It had expired, and the application was not told, when it was advertised again.
+    expiry_due: bool,
     /// Who withdrew it since, and the application was not told.
     withdrawn: BTreeSet<usize>,
 }
@@ -110,17 +112,20 @@ impl Channel {
             return;
         }
         let before = self.held_by(peer);
+        let was_advertised = content.is_some_and(|(art, _)| self.is_advertised(art));
         self.heard[peer].slots.insert(slot, (version, content));
         if let Some(awaited) = &mut self.heard[peer].awaited {
             awaited.remove(&slot);
         }
         if let Some((art, _)) = content {
             let is_own = self.own_slot(art).is_some();
-            let known = self.known.entry(art).or_insert_with(|| Known {
-                step: if is_own { Step::Done } else { Step::of(decide(art)) },
-                delivered: false,
-                withdrawn: BTreeSet::new(),
-            });
+            let step = if is_own { Step::Done } else { Step::of(decide(art)) };
+            let born =
+                || Known { step, delivered: false, expiry_due: false, withdrawn: BTreeSet::new() };
+            let known = self.known.entry(art).or_insert_with(born);
+            if known.delivered && !was_advertised {
+                (known.step, known.delivered, known.expiry_due) = (step, false, true);
+            }
             known.withdrawn.remove(&peer);
             if let Some(from) = pushed
                 && known.step == Step::Wanted
@@ -186,7 +191,12 @@ impl Channel {
             if known.delivered && is_member {
                 known.withdrawn.insert(peer);
             }
-            if !known.delivered && self.nearest(*art).is_none() {
+            if known.delivered || self.heard.iter().any(|heard| heard.holds(*art)) {
+                continue;
+            }
+            if known.expiry_due {
+                (known.step, known.delivered, known.expiry_due) = (Step::Done, true, false);
+            } else {
                 self.known.remove(art);
             }
         }
@@ -283,7 +293,7 @@ impl Channel {
                 assert_eq!(artifact, pool::artifact(art), "invariant 6");
                 let known = self.known.get_mut(&art).expect("invariant 5");
                 assert_eq!(known.step, Step::Ready(*from), "invariant 7");
-                assert!(!known.delivered, "invariant 7");
+                assert!(!known.delivered && !known.expiry_due, "invariant 7");
                 (known.step, known.delivered) = (Step::Done, true);
                 assert!(self.is_advertised(art), "invariant 5");
             }
@@ -292,13 +302,18 @@ impl Channel {
                 let by = (0..PEERS).find(|peer| node_of(*peer) == Some(*by)).expect("a member");
                 assert!(!self.heard[by].holds(art));
                 let known = self.known.get_mut(&art).expect("delivered");
-                assert!(known.delivered && known.withdrawn.remove(&by));
+                let was_delivered = known.delivered || known.expiry_due;
+                assert!(was_delivered && known.withdrawn.remove(&by));
             }
             Event::Expired { id } => {
                 let art = pool::art(id);
-                assert!(!self.is_advertised(art), "invariant 5");
-                let known = self.known.remove(&art).expect("delivered");
-                assert!(known.delivered && known.withdrawn.is_empty());
+                let known = self.known.get_mut(&art).expect("delivered");
+                assert!(known.withdrawn.is_empty());
+                if !core::mem::take(&mut known.expiry_due) {
+                    assert!(known.delivered);
+                    self.known.remove(&art);
+                    assert!(!self.is_advertised(art), "invariant 5");
+                }
             }
         }
     }
@@ -307,6 +322,7 @@ impl Channel {
     pub(super) fn has_event(&self) -> bool {
         self.known.iter().any(|(art, known)| {
             matches!(known.step, Step::Ready(_))
+                || known.expiry_due
                 || known.delivered && (!known.withdrawn.is_empty() || !self.is_advertised(*art))
         })
     }

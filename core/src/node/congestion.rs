@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::boxed::Box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use quinn_proto::RttEstimator;
@@ -18,16 +18,17 @@ use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, 
 /// estimate errs on the side of waiting.
 const PACKET_OVERHEAD: u64 = 48;
 
+/// Below this many bytes, a packet may hold nothing but acknowledgements.
+const ACKS_MAX: u64 = 400;
+
 /// The counts of one connection, shared with its controller. (The atomics are for the controller's
 /// `Send + Sync`; one thread at a time uses them.)
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     window: AtomicU64,
     in_flight: AtomicU64,
-    /// Stream bytes put on the wire, retransmissions taken off again. Wraps.
-    carried: AtomicU64,
-    /// An acknowledgement arrived when QUIC had nothing left to send.
-    ran_dry: AtomicBool,
+    /// Stream bytes that QUIC holds and has not sent yet, estimated.
+    unsent: AtomicU64,
 }
 
 impl Meter {
@@ -36,16 +37,14 @@ impl Meter {
         self.window.load(Relaxed)
     }
 
-    /// Bytes sent and neither acknowledged nor lost.
-    pub(super) fn in_flight(&self) -> u64 {
-        self.in_flight.load(Relaxed)
+    /// Stream bytes were handed to QUIC.
+    pub(super) fn note_written(&self, bytes: u64) {
+        self.unsent.fetch_add(bytes, Relaxed);
     }
 
-    /// About how many stream bytes went onto the wire since the last call; `None` if QUIC had run
-    /// out of data in between.
-    pub(super) fn take_carried(&self) -> Option<u64> {
-        let carried = self.carried.swap(0, Relaxed) as i64;
-        (!self.ran_dry.swap(false, Relaxed)).then_some(carried.max(0) as u64)
+    /// Bytes that QUIC has still to send, or has sent and that are neither acknowledged nor lost.
+    pub(super) fn taken(&self) -> u64 {
+        self.in_flight.load(Relaxed) + self.unsent.load(Relaxed)
     }
 }
 
@@ -82,8 +81,14 @@ impl Metered {
 impl Controller for Metered {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
         self.inner.on_sent(now, bytes, last_packet_number);
-        self.meter.in_flight.fetch_add(bytes, Relaxed);
-        self.meter.carried.fetch_add(bytes.saturating_sub(PACKET_OVERHEAD), Relaxed);
+        let unsent = self.meter.unsent.load(Relaxed);
+        let carried = bytes.saturating_sub(PACKET_OVERHEAD).min(unsent);
+        self.meter.unsent.store(unsent - carried, Relaxed);
+        // Acknowledgements are not acknowledged themselves: counted, those of a node that listens
+        // for long would add up to a full window.
+        if carried > 0 || bytes >= ACKS_MAX {
+            self.meter.in_flight.fetch_add(bytes, Relaxed);
+        }
     }
 
     fn on_ack(
@@ -108,7 +113,8 @@ impl Controller for Metered {
         self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
         self.meter.in_flight.store(in_flight, Relaxed);
         if app_limited {
-            self.meter.ran_dry.store(true, Relaxed);
+            // QUIC had nothing left to send.
+            self.meter.unsent.store(0, Relaxed);
         }
         self.note_window();
     }
@@ -123,8 +129,6 @@ impl Controller for Metered {
         self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
         let rest = self.meter.in_flight.load(Relaxed).saturating_sub(lost_bytes);
         self.meter.in_flight.store(rest, Relaxed);
-        // What was lost will be sent again before anything new.
-        self.meter.carried.fetch_sub(lost_bytes, Relaxed);
         self.note_window();
     }
 

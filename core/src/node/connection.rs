@@ -111,8 +111,6 @@ pub(super) struct Connection {
     by_place: Vec<Option<StreamId>>,
     unwritten: Option<Unwritten>,
     pieces: Vec<Bytes>,
-    /// Stream bytes that QUIC holds and has not sent yet, estimated.
-    unsent: u64,
 }
 
 /// What the connection tells the node.
@@ -151,7 +149,6 @@ impl Connection {
             by_place: Vec::new(),
             unwritten: None,
             pieces: Vec::new(),
-            unsent: 0,
         }
     }
 
@@ -322,10 +319,6 @@ impl Connection {
         if self.unwritten.is_some() {
             return 0;
         }
-        match self.meter.take_carried() {
-            Some(carried) => self.unsent = self.unsent.saturating_sub(carried),
-            None => self.unsent = 0,
-        }
         if self.next_stream.is_none() {
             self.next_stream = self.quic.streams().open(Dir::Uni);
         }
@@ -333,8 +326,7 @@ impl Connection {
             return 0;
         }
         let window = self.meter.window().min(config.send_window.into());
-        let taken = self.meter.in_flight() + self.unsent;
-        (window + SLACK).saturating_sub(taken) as usize
+        (window + SLACK).saturating_sub(self.meter.taken()) as usize
     }
 
     /// Writes what the machine has encoded.
@@ -359,7 +351,7 @@ impl Connection {
                 stream
             }
         };
-        self.unsent += out.len() as u64;
+        self.meter.note_written(out.len() as u64);
         let mut pieces = std::mem::take(&mut self.pieces);
         out.take_pieces(&mut pieces);
         self.unwritten = Some(Unwritten { stream, pieces, finish: send.finish });

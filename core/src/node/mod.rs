@@ -35,10 +35,10 @@ use crate::artifact::Artifact;
 use crate::broadcast::{Broadcast, Event, Filter, Output as MachineOutput, SendBuffer, Wake};
 use crate::config::{ChannelConfig, Config, ConfigError};
 use crate::error::{Fault, PublishError, RelayError};
-use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
+use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Version};
 use crate::membership::{Topology, TopologyError};
 use crate::time::Time;
-use crate::wire::{ChannelHello, Hello, MINOR};
+use crate::wire::{ChannelHello, Hello, LiveSlots, MINOR, Update};
 use congestion::{Meter, MeteredFactory};
 use connection::{Connection, Notice};
 use peers::{Jitter, Peers};
@@ -92,7 +92,7 @@ pub enum NodeEvent {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Closed {
-    /// The peer has shut down.
+    /// The peer, or this node, has shut down.
     Shutdown,
     /// The peer has lost its state: a restart.
     Reset,
@@ -215,13 +215,7 @@ impl Node {
             .expect("checked with the configuration");
         let endpoint = Endpoint::new(Arc::new(endpoint), Some(server.clone()), true, None);
         let mut hello = Vec::new();
-        let channel = |c: &ChannelConfig| ChannelHello {
-            id: c.id,
-            slots_max: c.slots_max,
-            artifact_bytes_max: c.artifact_bytes_max,
-            push_bytes_max: c.push_bytes_max,
-        };
-        let channels = config.channels.iter().map(channel).collect();
+        let channels = config.channels.iter().map(channel_hello).collect();
         Hello { minor: MINOR, incarnation: word(1), channels }.encode(&mut hello);
         let mut node = Self {
             peers: Peers::new(key.id(), Jitter::new(word(2))),
@@ -601,6 +595,12 @@ impl Node {
         let mut at = 0;
         while let Some(handle) = self.touched.get(at).copied() {
             at += 1;
+            // What there is to say of a connection comes before its end: the reason for it, too.
+            while let Some(connection) = self.connection(handle)
+                && let Some(event) = connection.quic.poll()
+            {
+                self.handle_quic_event(now, handle, event);
+            }
             while let Some(connection) = self.connection(handle)
                 && let Some(event) = connection.quic.poll_endpoint_events()
             {
@@ -613,11 +613,6 @@ impl Node {
                     self.ended(now, handle, Closed::Lost);
                     self.connections[handle.0] = None;
                 }
-            }
-            while let Some(connection) = self.connection(handle)
-                && let Some(event) = connection.quic.poll()
-            {
-                self.handle_quic_event(now, handle, event);
             }
             self.feed_due = true;
         }
@@ -691,7 +686,6 @@ impl Node {
                     let is_up = self.connection(handle).is_some_and(|c| c.up.is_some());
                     let transport = &self.config.transport;
                     if self.peers.note_fault(now, peer, fault, transport) || !is_up {
-                        self.ended(now, handle, Closed::CutOff);
                         self.close(now, handle, FAULTS);
                     }
                 }
@@ -704,15 +698,19 @@ impl Node {
         if let Some(older) = self.peers.peer(peer).connection {
             self.close(now, older, SUPERSEDED);
         }
-        let suits = |ours: &ChannelConfig| {
-            hello.channels.iter().any(|theirs| {
-                theirs.id == ours.id
-                    && theirs.slots_max >= ours.slots_max
-                    && theirs.artifact_bytes_max >= ours.artifact_bytes_max
-                    && theirs.push_bytes_max >= ours.push_bytes_max
-            })
-        };
-        self.machine.peer_up(now, peer, suits);
+        let theirs = &hello.channels;
+        self.machine.peer_up(now, peer, |ours| {
+            theirs.iter().any(|theirs| theirs.takes_all_of(&channel_hello(ours)))
+        });
+        for ours in &self.config.channels {
+            let takes = |theirs: &ChannelHello| channel_hello(ours).takes_all_of(theirs);
+            if !theirs.iter().any(takes) {
+                // The peer will say nothing here: as if it had said that all its slots are empty.
+                let nothing = Update::Snapshot { version: Version(1), live: LiveSlots(&[]) };
+                let taken = self.machine.handle_update(now, peer, ours.id, &nothing);
+                taken.expect("the first of the epoch, and without slots");
+            }
+        }
         self.peers.up(peer, handle);
         self.stats.connections += 1;
         let connection = self.connections[handle.0].as_mut().expect("just read");
@@ -729,13 +727,14 @@ impl Node {
     fn ended(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
         let connection = self.connections[handle.0].as_mut().expect("not drained yet");
         let (up, node, is_client) = (connection.up, connection.node, connection.is_client);
+        let was_up = connection.was_up;
         let was_open = !std::mem::replace(&mut connection.closing, true);
         connection.retire();
         if let Some(peer) = up {
             self.machine.peer_down(now, peer);
             self.peers.down(peer, why);
         }
-        if was_open && !is_client && up.is_none() {
+        if was_open && !is_client && !was_up {
             self.stats.refused += 1;
         }
         let peer = node.and_then(|node| self.peers.find(&node));
@@ -755,7 +754,12 @@ impl Node {
             connection.quic.close(instant, code, Bytes::new());
         }
         // quinn-proto reports nothing about a connection that we closed.
-        self.ended(now, handle, Closed::Lost);
+        let why = match code {
+            SHUTDOWN => Closed::Shutdown,
+            FAULTS => Closed::CutOff,
+            _ => Closed::Lost,
+        };
+        self.ended(now, handle, why);
         self.touch(handle);
     }
 
@@ -885,6 +889,15 @@ impl Node {
     /// Takes the next event about peers.
     pub fn poll_node_event(&mut self) -> Option<NodeEvent> {
         self.peers.next_event()
+    }
+}
+
+fn channel_hello(config: &ChannelConfig) -> ChannelHello {
+    ChannelHello {
+        id: config.id,
+        slots_max: config.slots_max,
+        artifact_bytes_max: config.artifact_bytes_max,
+        push_bytes_max: config.push_bytes_max,
     }
 }
 

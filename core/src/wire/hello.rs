@@ -38,6 +38,17 @@ pub struct ChannelHello {
     pub push_bytes_max: u32,
 }
 
+impl ChannelHello {
+    /// Whether a node with these bounds takes all that one with the `sender`'s may send. If not, the
+    /// sender keeps silent on the channel.
+    pub fn takes_all_of(&self, sender: &Self) -> bool {
+        self.id == sender.id
+            && self.slots_max >= sender.slots_max
+            && self.artifact_bytes_max >= sender.artifact_bytes_max
+            && self.push_bytes_max >= sender.push_bytes_max
+    }
+}
+
 impl Hello {
     /// Appends the whole stream: head and fields.
     pub fn encode(&self, out: &mut Vec<u8>) {

@@ -1,0 +1,190 @@
+//! One replica from start to shutdown: a node, a thread for what it receives, one for what it says
+//! about its peers, and this one for the folder to publish from.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+use std::{fs, io};
+
+use signal_hook::consts::TERM_SIGNALS;
+use signal_hook::flag;
+use slotcast_tokio::slotcast::config::{ChannelConfig, Config, PEERS_LIMIT};
+use slotcast_tokio::slotcast::id::ChannelId;
+use slotcast_tokio::slotcast::membership::Topology;
+use slotcast_tokio::slotcast::node::{Closed, NodeEvent};
+use slotcast_tokio::{NodeHandle, Setup, StartError};
+use smol::block_on;
+
+use crate::Failure;
+use crate::args::{Run, Runtime};
+use crate::log::Log;
+use crate::publish::Publisher;
+use crate::received::Received;
+use crate::{key, topology};
+
+/// The one channel of this application. Its bounds are the same at all members.
+const FILES: ChannelConfig = ChannelConfig::new(ChannelId(1));
+
+/// Between two looks at the folder to publish from, and at whether to shut down.
+const SCAN_PAUSE: Duration = Duration::from_millis(200);
+
+/// Runs a replica until it is asked to end.
+pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
+    let log = Log::new();
+    let stop = stop_flag().map_err(|error| Failure::Start(format!("signals: {error}")))?;
+    let key = key::load(&arguments.key)?;
+    let id = key.id();
+    let topology = topology::load(&arguments.topology)?;
+    let (publish, received) = (folder(&arguments.publish)?, folder(&arguments.received)?);
+    if publish.starts_with(&received) {
+        let inner = publish.display();
+        return Err(Failure::Start(format!("{inner}: --publish must not lie in --received")));
+    }
+    let mut received = Received::open(received, log)?;
+    let mut config = Config::new([FILES]);
+    let others = topology.members().filter(|(node, _)| *node != id).count();
+    config.peers_max = others.clamp(1, PEERS_LIMIT.into()) as u16;
+    let setup = Setup::new(key, config, topology.clone());
+    let start = |error: StartError| Failure::Start(error.to_string());
+    let idle = Idle::bind(arguments.runtime, setup, arguments.listen).map_err(start)?;
+    let node = idle.node.clone();
+    let channel = node.channel(FILES.id).expect("the channel is configured");
+    let mut publisher = Publisher::new(publish, channel.clone(), FILES, log);
+    let (address, runtime) = (node.local_address(), arguments.runtime.name());
+    log.line(format_args!("started {id} on {address} ({runtime})"));
+    check_place(&topology, &node, log);
+
+    // What is published before the first connection is made, peers hear of all at once. So those
+    // who know it from before a restart do not see it go and come back.
+    publisher.scan();
+    thread::sleep(SCAN_PAUSE);
+    publisher.scan();
+    let runtime = idle.spawn();
+
+    let deliveries = thread::spawn(move || {
+        while let Some(event) = block_on(channel.next_event()) {
+            received.handle(event);
+        }
+    });
+    let peers = thread::spawn({
+        let (node, stop) = (node.clone(), stop.clone());
+        move || {
+            while let Some(event) = block_on(node.next_event()) {
+                // That all peers are gone is no news then.
+                if !stop.load(Ordering::Relaxed) {
+                    log_peer(log, event);
+                }
+            }
+        }
+    });
+    // A thread ends before it is asked to if the node has ended, or by a panic.
+    while !stop.load(Ordering::Relaxed) && !deliveries.is_finished() && !peers.is_finished() {
+        publisher.scan();
+        thread::sleep(SCAN_PAUSE);
+    }
+    log.line(format_args!("shutting down"));
+    let ended = block_on(node.shutdown());
+    let joined = deliveries.join().and(peers.join());
+    drop(runtime);
+    match (ended, joined) {
+        (Ok(()), Ok(())) if stop.load(Ordering::Relaxed) => Ok(()),
+        (Err(error), _) => Err(Failure::Broken(format!("the node has ended: {error}"))),
+        _ => Err(Failure::Broken("the node has ended".into())),
+    }
+}
+
+/// Set by Ctrl-C and SIGTERM; the second of them ends the process at once.
+fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in TERM_SIGNALS {
+        flag::register_conditional_shutdown(*signal, 1, stop.clone())?;
+        flag::register(*signal, stop.clone())?;
+    }
+    Ok(stop)
+}
+
+/// A folder by its full name, made if it is not there.
+fn folder(path: &Path) -> Result<PathBuf, Failure> {
+    let made = fs::create_dir_all(path).and_then(|()| path.canonicalize());
+    made.map_err(|error| Failure::Start(format!("cannot use {}: {error}", path.display())))
+}
+
+/// A node whose driver waits to be spawned: the only thing here that knows of runtimes.
+struct Idle {
+    node: NodeHandle,
+    spawn: Box<dyn FnOnce() -> Option<tokio::runtime::Runtime>>,
+}
+
+impl Idle {
+    fn bind(runtime: Runtime, setup: Setup, address: SocketAddr) -> Result<Self, StartError> {
+        match runtime {
+            Runtime::Tokio => {
+                let mut builder = tokio::runtime::Builder::new_multi_thread();
+                let built = builder.worker_threads(1).enable_all().build();
+                let runtime = built.map_err(|error| StartError::Socket { address, error })?;
+                let guard = runtime.enter();
+                let (node, driver) = slotcast_tokio::bind_unspawned(setup, address)?;
+                drop(guard);
+                let spawn = move || {
+                    drop(runtime.spawn(driver));
+                    Some(runtime)
+                };
+                Ok(Self { node, spawn: Box::new(spawn) })
+            }
+            Runtime::Smol => {
+                let (node, driver) = slotcast_smol::bind_unspawned(setup, address)?;
+                let spawn = move || {
+                    smol::spawn(driver).detach();
+                    None
+                };
+                Ok(Self { node, spawn: Box::new(spawn) })
+            }
+        }
+    }
+
+    /// Spawns the driver. What is returned keeps it running.
+    fn spawn(self) -> Option<tokio::runtime::Runtime> {
+        (self.spawn)()
+    }
+}
+
+/// Warns of a topology which does not send members here.
+fn check_place(topology: &Topology, node: &NodeHandle, log: Log) {
+    let (id, local) = (node.id(), node.local_address());
+    match topology.addresses(&id) {
+        None => log.line(format_args!(
+            "warning: {id} is no member of this topology: the node keeps no connections"
+        )),
+        Some(addresses) if !addresses.iter().any(|address| address.port() == local.port()) => {
+            log.line(format_args!(
+                "warning: the topology sends members to {}, and this node listens on {local}",
+                addresses[0]
+            ));
+        }
+        Some(_) => {}
+    }
+}
+
+fn log_peer(log: Log, event: NodeEvent) {
+    match event {
+        NodeEvent::Up { peer } => log.line(format_args!("peer {peer:#} is up")),
+        NodeEvent::Down { peer, why } => {
+            let why = match why {
+                Closed::Shutdown => "it has shut down",
+                Closed::Reset => "it has restarted",
+                Closed::Lost => "nothing was heard from it",
+                Closed::ByPeer => "it has closed the connection",
+                Closed::CutOff => "cut off for its faults",
+                _ => "the connection has ended",
+            };
+            log.line(format_args!("peer {peer:#} is down: {why}"));
+        }
+        NodeEvent::Fault { peer, fault, count } => {
+            log.line(format_args!("peer {peer:#} broke a rule ({count} times): {fault}"));
+        }
+        _ => {}
+    }
+}
