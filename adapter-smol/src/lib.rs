@@ -45,8 +45,7 @@ pub fn bind_unspawned(
         let local = socket.local_addr()?;
         Ok((Async::new(socket)?, udp, local))
     };
-    let (socket, udp, local) =
-        open().map_err(|error| StartError::Socket { address, error })?;
+    let (socket, udp, local) = open().map_err(|error| StartError::Socket { address, error })?;
     start(setup, SmolIo { socket, timer: Timer::never(), deadline: None }, udp, local)
 }
 

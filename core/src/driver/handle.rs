@@ -187,10 +187,11 @@ impl Shared {
         }
     }
 
-    /// Stages what the node has to tell, as far as there is room.
-    pub(super) fn stage_events(&self, node: &mut Node) {
+    /// Stages what the node has to tell, as far as there is room. True if it was anything: the node
+    /// is to be polled again.
+    pub(super) fn stage_events(&self, node: &mut Node) -> bool {
         let mut wakers = Vec::new();
-        let mut is_full = false;
+        let (mut is_full, mut has_staged) = (false, false);
         {
             let mut state = self.lock();
             state.stats = node.stats();
@@ -205,6 +206,7 @@ impl Shared {
                     channel.event_bytes += event_bytes(&event);
                     channel.events.push_back(event);
                     wakers.append(&mut channel.waiters);
+                    has_staged = true;
                 }
             }
             while node.has_node_events() {
@@ -221,6 +223,7 @@ impl Shared {
             state.is_full = is_full;
         }
         wakers.into_iter().for_each(Waker::wake);
+        has_staged
     }
 
     /// The driver has ended.

@@ -64,6 +64,9 @@ pub trait Io: Send + Unpin + 'static {
     fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()>;
 }
 
+/// The rule of [`Future::poll`].
+const RUNNING: &str = "a driver is not polled after its end";
+
 /// What a node is made of.
 pub struct Setup {
     key: NodeKey,
@@ -177,7 +180,8 @@ pub fn start<I: Io>(
     }
     let shared = Arc::new(Shared::new(&node, local));
     let handle = NodeHandle::new(shared.clone());
-    let driver = Driver { node, shared, io, udp, start, unsent: None, buffer: Vec::new() };
+    let driver =
+        Driver { node, shared, io: Some(io), udp, start, unsent: None, buffer: Vec::new() };
     Ok((handle, driver))
 }
 
@@ -186,7 +190,8 @@ pub fn start<I: Io>(
 pub struct Driver<I> {
     node: Node,
     shared: Arc<Shared>,
-    io: I,
+    /// Until the end: who waits for it may want to bind the address again.
+    io: Option<I>,
     udp: Udp,
     start: Instant,
     /// Datagrams in `buffer` that the socket did not take yet.
@@ -217,7 +222,8 @@ impl<I: Io> Driver<I> {
     }
 
     fn now(&self) -> Time {
-        Time::ZERO + self.io.now().saturating_duration_since(self.start)
+        let io = self.io.as_ref().expect(RUNNING);
+        Time::ZERO + io.now().saturating_duration_since(self.start)
     }
 
     /// One round: commands, datagrams in, datagrams out, events.
@@ -226,7 +232,7 @@ impl<I: Io> Driver<I> {
         self.shared.take_commands(now, &mut self.node, cx.waker());
         let mut next = Next::Sleep;
         for _ in 0..RECEIVES_MAX {
-            match self.io.poll_receive(cx, &mut self.udp) {
+            match self.io.as_mut().expect(RUNNING).poll_receive(cx, &mut self.udp) {
                 Poll::Ready(result) => result?,
                 Poll::Pending => break,
             }
@@ -237,7 +243,9 @@ impl<I: Io> Driver<I> {
             }
         }
         let sent = self.send_all(cx, now)?;
-        self.shared.stage_events(&mut self.node);
+        if self.shared.stage_events(&mut self.node) {
+            next = Next::Again;
+        }
         if self.node.is_closed() {
             return Ok(Next::End);
         }
@@ -245,7 +253,7 @@ impl<I: Io> Driver<I> {
         if let Poll::Ready(wake_at) = sent {
             let deadline = || self.start + Duration::from_nanos(wake_at.0);
             let deadline = (wake_at < Time::NEVER).then(deadline);
-            if self.io.poll_timer(cx, deadline).is_ready() {
+            if self.io.as_mut().expect(RUNNING).poll_timer(cx, deadline).is_ready() {
                 next = Next::Again;
             }
         }
@@ -263,7 +271,7 @@ impl<I: Io> Driver<I> {
                 },
             };
             let datagrams = &self.buffer[..transmit.size];
-            match self.io.poll_send(cx, &self.udp, &transmit, datagrams) {
+            match self.io.as_mut().expect(RUNNING).poll_send(cx, &self.udp, &transmit, datagrams) {
                 Poll::Ready(result) => result?,
                 Poll::Pending => {
                     self.unsent = Some(transmit);
@@ -286,6 +294,7 @@ impl<I: Io> Future for Driver<I> {
                 Ok(Next::End) => Ok(()),
                 Err(error) => Err(error),
             };
+            this.io = None;
             this.shared.close(result.as_ref().err().map(io::Error::kind));
             return Poll::Ready(result);
         }
@@ -297,6 +306,7 @@ impl<I: Io> Future for Driver<I> {
 impl<I> Drop for Driver<I> {
     /// A driver that its runtime drops leaves no handle waiting.
     fn drop(&mut self) {
+        self.io = None;
         self.shared.close(None);
     }
 }

@@ -10,6 +10,8 @@
 
 mod congestion;
 mod connection;
+#[cfg(test)]
+mod hostile_tests;
 mod key;
 mod peers;
 mod tls;
@@ -165,6 +167,8 @@ pub struct Node {
     turn: usize,
     /// Something happened by which a peer may have room or a backlog.
     feed_due: bool,
+    /// When the machine does something of its own accord.
+    machine_at: Time,
     out: SendBuffer,
     notices: Vec<Notice>,
     closing_since: Option<Time>,
@@ -234,6 +238,7 @@ impl Node {
             responses: Vec::new(),
             turn: 0,
             feed_due: false,
+            machine_at: Time::NEVER,
             out: SendBuffer::new(),
             notices: Vec::new(),
             closing_since: None,
@@ -539,6 +544,7 @@ impl Node {
     /// them. Call after inputs and commands, and at `wake_at`, until it is [`Output::Idle`].
     pub fn poll(&mut self, now: Time, segments_max: usize, buffer: &mut Vec<u8>) -> Output {
         let now = self.clamp(now);
+        self.feed_due |= self.machine_at <= now;
         loop {
             buffer.clear();
             if let Some((transmit, response)) = self.responses.pop() {
@@ -861,6 +867,7 @@ impl Node {
                 wake_at = wake_at.min(connection.hello_deadline);
             }
         }
+        self.machine_at = machine_at;
         let why = match machine_at <= wake_at {
             true => why,
             false => Wake::Connection,
