@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use foldhash::quality::FixedState;
 
 use super::IdMap;
+use super::link::Link;
 use super::peer_set::PeerSet;
-use super::tables::Link;
 use super::{Filter, Priority};
 use crate::arena::{Arena, Chain, Links};
 use crate::artifact::{Advert, Artifact};

@@ -13,7 +13,8 @@ use foldhash::quality::FixedState;
 
 use super::catalogue::{Catalogue, EventChain, FetchAll, Known, State};
 use super::fetch::{Fetch, Progress};
-use super::tables::{Age, Applied, Tables};
+use super::link::{Age, Link};
+use super::tables::{Applied, Tables};
 use super::{Candidate, Decision, Event, Filter, PeerTable, RequestId};
 use crate::arena::List;
 use crate::artifact::{Advert, Artifact};
@@ -552,7 +553,7 @@ impl Inbox {
 
 impl Known {
     fn is_gone(&self) -> bool {
-        self.entries == super::tables::Link::NONE
+        self.entries == Link::NONE
     }
 
     fn has_report(&self) -> bool {

@@ -16,6 +16,7 @@
 mod catalogue;
 mod fetch;
 mod inbox;
+mod link;
 mod outbox;
 mod peer_set;
 mod send;

@@ -8,38 +8,12 @@
 use alloc::vec::Vec;
 
 use super::catalogue::Catalogue;
-use crate::config::{PEERS_LIMIT, SLOTS_LIMIT};
+use super::link::{Age, Link};
 use crate::id::{PeerIndex, Slot};
 use crate::wire::LiveSlots;
 
-/// A place in some peer's table (of the channel in question), or none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Link(u32);
-
+/// No artifact.
 const NOBODY: u32 = u32::MAX;
-const STALE: u32 = 1 << 31;
-const _: () = assert!(PEERS_LIMIT.is_power_of_two() && SLOTS_LIMIT <= 1 << 16);
-
-impl Link {
-    pub(super) const NONE: Self = Self(u32::MAX);
-
-    fn new(peer: PeerIndex, age: Age, slot: Slot) -> Self {
-        let age = if age == Age::Stale { STALE } else { 0 };
-        Self(age | u32::from(peer.0) << 16 | slot.0)
-    }
-
-    fn parts(self) -> (PeerIndex, Age, Slot) {
-        let age = if self.0 & STALE != 0 { Age::Stale } else { Age::Current };
-        (PeerIndex((self.0 >> 16) as u16 & (PEERS_LIMIT - 1)), age, Slot(self.0 & 0xffff))
-    }
-}
-
-/// Which epoch of the peer an entry was heard in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Age {
-    Current,
-    Stale,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
