@@ -118,7 +118,7 @@ impl Inbox {
     }
 
     /// Forgets all that a peer advertised. Its artifacts are to be looked at with
-    /// [`Inbox::next_unlinked`]; nobody is told that it withdrew them.
+    /// [`Inbox::take_unlinked`]; nobody is told that it withdrew them.
     pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
         for channel in 0..self.channels.len() as u16 {
             for age in [Age::Current, Age::Stale] {
@@ -360,8 +360,17 @@ impl Inbox {
         }
     }
 
-    pub(super) fn next_unlinked(&mut self) -> Option<u32> {
-        self.unlinked.pop()
+    /// The artifacts that have lost entries by this input, each once, to be given back empty.
+    pub(super) fn take_unlinked(&mut self) -> Vec<u32> {
+        let mut unlinked = core::mem::take(&mut self.unlinked);
+        unlinked.sort_unstable();
+        unlinked.dedup();
+        unlinked
+    }
+
+    pub(super) fn give_back(&mut self, emptied: Vec<u32>) {
+        debug_assert!(emptied.is_empty() && self.unlinked.is_empty());
+        self.unlinked = emptied;
     }
 
     /// Looks at an artifact that has lost an entry of `peer`. Gone for good if the answer says so.
@@ -372,8 +381,6 @@ impl Inbox {
         peer: PeerIndex,
         is_member: bool,
     ) -> Option<Left> {
-        // One that left the catalogue by an earlier look at the same input.
-        self.catalogue.knowns.get(known)?;
         if self.tables.holds(&self.catalogue, known, peer) {
             return None;
         }

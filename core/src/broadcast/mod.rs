@@ -552,10 +552,8 @@ impl Broadcast {
     }
 
     fn after_unlinks(&mut self, now: Time, peer: PeerIndex, is_member: bool) {
-        while let Some(known) = self.inbox.next_unlinked() {
-            if self.inbox.catalogue.knowns.get(known).is_none() {
-                continue;
-            }
+        let mut unlinked = self.inbox.take_unlinked();
+        for known in unlinked.drain(..) {
             let place = self.inbox.catalogue.knowns[known].channel;
             self.check_relay(known);
             self.repeat_relay(known, peer);
@@ -563,6 +561,7 @@ impl Broadcast {
                 self.unknown(place, &left);
             }
         }
+        self.inbox.give_back(unlinked);
     }
 
     /// An artifact has left the catalogue; this node may still have it in a slot.
