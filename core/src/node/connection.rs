@@ -285,6 +285,8 @@ impl Connection {
                 }
                 Ok(None) => break state.decoder.finish().map(|()| Read::Over).map_err(Fault::from),
                 Err(ReadError::Blocked) => break Ok(Read::More),
+                // Half a hello is none, and another cannot come: the deadline ends this.
+                Err(ReadError::Reset(_)) if state.role == Role::Hello => break Ok(Read::Stop),
                 Err(ReadError::Reset(_)) => break Ok(Read::Over),
             }
         };

@@ -681,7 +681,10 @@ impl Node {
     fn handle_notices(&mut self, now: Time, handle: ConnectionHandle) {
         while !self.notices.is_empty() {
             let notice = self.notices.remove(0);
-            let Some(connection) = self.connection(handle) else { continue };
+            // Once a peer is cut off, what else it did in the same breath does not count.
+            let Some(connection) = self.connection(handle).filter(|c| c.is_open()) else {
+                continue;
+            };
             let Some(peer) = connection.node.and_then(|node| self.peers.find(&node)) else {
                 continue;
             };
