@@ -117,14 +117,7 @@ impl Replica {
         match self.socket.recv_from(&mut datagram) {
             Ok((length, from)) => {
                 let now = self.now();
-                self.node.handle_datagrams(
-                    now,
-                    from,
-                    None,
-                    None,
-                    length,
-                    datagram[..length].into(),
-                );
+                self.node.handle_datagrams(now, from, None, None, length, &datagram[..length]);
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(error) => return Err(error),

@@ -411,7 +411,7 @@ impl Broadcast {
         let outbox = &mut self.outboxes[place as usize];
         for at in 0..outbox.peers_end() {
             let peer = PeerIndex(at);
-            if let Some(stream) = outbox.take_stream(peer, slot)
+            if let Some(stream) = outbox.outdate(peer, slot)
                 && let Some(stream) = self.sender.update_obsolete(peer, stream)
             {
                 self.outputs.push_back(Output::Reset { peer, stream });

@@ -43,16 +43,21 @@ pub(super) struct Told(u64);
 impl Told {
     /// Nothing, or that it is empty: a clear need not be sent.
     pub(super) const NOTHING: Self = Self(u64::MAX);
-    /// An artifact, in a stream that was acknowledged or given up.
-    pub(super) const SETTLED: Self = Self(u64::MAX - 1);
+    /// An artifact, but not the present one.
+    pub(super) const OTHER: Self = Self(u64::MAX - 1);
 
-    /// An artifact, in this unacknowledged stream.
+    /// The present artifact, in this stream.
     pub(super) const fn within(stream: u64) -> Self {
         Self(stream)
     }
 
     pub(super) fn stream(self) -> Option<u64> {
-        (self != Self::NOTHING && self != Self::SETTLED).then_some(self.0)
+        (self != Self::NOTHING && self != Self::OTHER).then_some(self.0)
+    }
+
+    /// Whether it is what the slot holds now: it need not be sent again.
+    pub(super) fn is_present(self) -> bool {
+        self.stream().is_some()
     }
 }
 
@@ -211,6 +216,7 @@ impl Outbox {
         Slot(slot as u32)
     }
 
+    /// Gives the slot a new version.
     fn touch(&mut self, slot: Slot) {
         self.version += 1;
         self.slots[slot.0 as usize].version = self.version;
@@ -283,7 +289,8 @@ impl Outbox {
         view.tell(slot, told);
     }
 
-    /// Makes a slot dirty again if a peer was passed over with it.
+    /// Makes a slot dirty again if a peer was passed over with it. Peers that were told have nothing
+    /// to hear, see [`Told::is_present`].
     pub(super) fn tell_if_untold(&mut self, peer: PeerIndex, slot: Slot) {
         let Some(Some(view)) = self.views.get(peer.at()) else { return };
         let was_passed = view.cursor >= self.slots[slot.0 as usize].version;
@@ -292,13 +299,13 @@ impl Outbox {
         }
     }
 
-    /// The stream that a peer's present knowledge of a slot came in, if unacknowledged; it is
-    /// forgotten, since the slot has changed.
-    pub(super) fn take_stream(&mut self, peer: PeerIndex, slot: Slot) -> Option<u64> {
+    /// The slot has changed: what a peer was told of it is not the present content any more. The
+    /// stream in which it was told, if any.
+    pub(super) fn outdate(&mut self, peer: PeerIndex, slot: Slot) -> Option<u64> {
         let view = self.views.get_mut(peer.at())?.as_mut()?;
         let told = view.told.get_mut(slot.0 as usize)?;
         let stream = told.stream()?;
-        *told = Told::SETTLED;
+        *told = Told::OTHER;
         Some(stream)
     }
 
@@ -326,7 +333,7 @@ impl Outbox {
             }
             bitmap[start + at / 8] |= 1 << (at % 8);
             let view = self.views[peer.at()].as_mut().expect("the peer is up");
-            view.tell(Slot(at as u32), Told::SETTLED);
+            view.tell(Slot(at as u32), Told::OTHER);
         }
     }
 

@@ -24,6 +24,10 @@ use crate::wire::{self, FRAME_OVERHEAD_MAX, Refusal, Request, StreamHead};
 /// their own through all layers. Longer ones are never copied.
 const INLINE_BYTES_MAX: usize = 1024;
 
+/// Streams to one peer that may be unacknowledged. A node keeps to `streams_max`, which is lower:
+/// this is for machines without one.
+const STREAMS_LIMIT: usize = 4096;
+
 /// A stream that this machine fills, among those of its peer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct OutStream(u64);
@@ -339,6 +343,11 @@ impl Sender {
         outboxes: &mut [Outbox],
         inbox: &mut Inbox,
     ) -> Option<Send> {
+        let streams = &self.peer(peer).streams;
+        let is_free = |state: &StreamState| state.used == Use::Free;
+        if streams.len() >= STREAMS_LIMIT && !streams.iter().any(is_free) {
+            return None;
+        }
         if let Some(send) = self.send_requests(now, peer, room, out, inbox) {
             return Some(send);
         }
@@ -426,7 +435,12 @@ impl Sender {
         }
         let mut position = outbox.position(index);
         while let Some((version, slot)) = outbox.change_at(index, &mut position) {
-            let was_told = outbox.told(index, slot) != Told::NOTHING;
+            let last_told = outbox.told(index, slot);
+            if last_told.is_present() {
+                outbox.set_told(index, slot, version, last_told);
+                continue;
+            }
+            let was_told = last_told != Told::NOTHING;
             let active = outbox.active(slot);
             let told = match active {
                 // A relay does not repeat what the peer advertises itself.

@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::vec;
 use std::vec::Vec;
 
-use bytes::BytesMut;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 
 use crate::node::{EcnCodepoint, Transmit};
@@ -20,7 +19,7 @@ const SOCKET_BUFFER: usize = 4 << 20;
 
 /// Datagrams received together.
 #[derive(Debug)]
-pub struct Received {
+pub struct Received<'a> {
     /// Who sent them.
     pub from: SocketAddr,
     /// The own address they were sent to, if known.
@@ -30,7 +29,7 @@ pub struct Received {
     /// Bytes in each datagram but the last, which may be shorter.
     pub stride: usize,
     /// The datagrams, one after the other.
-    pub datagrams: BytesMut,
+    pub datagrams: &'a [u8],
 }
 
 /// The state of a socket beside the socket: what the kernel can do, and buffers.
@@ -100,7 +99,7 @@ impl Udp {
     }
 
     /// What the last [`Udp::receive`] brought.
-    pub fn received(&mut self) -> impl Iterator<Item = Received> {
+    pub fn received(&mut self) -> impl Iterator<Item = Received<'_>> {
         let filled = std::mem::take(&mut self.filled);
         let messages = self.buffer.chunks(MESSAGE_BYTES).zip(&self.metas).take(filled);
         messages.map(|(message, meta)| Received {
@@ -108,7 +107,7 @@ impl Udp {
             to: meta.dst_ip,
             ecn: meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8)),
             stride: meta.stride,
-            datagrams: BytesMut::from(&message[..meta.len]),
+            datagrams: &message[..meta.len],
         })
     }
 

@@ -321,6 +321,11 @@ impl Connection {
         if self.unwritten.is_some() {
             return 0;
         }
+        // Counts those that the peer has not acknowledged, reset ones included: however many it
+        // allows, it does not make us remember more than it may open itself.
+        if self.quic.streams().send_streams() >= config.streams_max as usize {
+            return 0;
+        }
         if self.next_stream.is_none() {
             self.next_stream = self.quic.streams().open(Dir::Uni);
         }

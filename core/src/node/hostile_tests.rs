@@ -393,7 +393,7 @@ impl Arena {
                         None,
                         None,
                         length,
-                        bytes,
+                        &bytes,
                     );
                 }
             }

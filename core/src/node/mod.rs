@@ -14,10 +14,13 @@ mod connection;
 mod hostile_tests;
 mod key;
 mod peers;
+mod quic;
+mod report;
 mod tls;
 
 pub use key::NodeKey;
 pub use quinn_proto::{EcnCodepoint, Transmit};
+pub use report::{Closed, NodeError, NodeEvent, NodeStats};
 
 use std::boxed::Box;
 use std::fmt;
@@ -26,22 +29,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quinn_proto::{
-    ClientConfig, ConnectionError, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig,
-    Event as QuicEvent, HashedConnectionIdGenerator, IdleTimeout, Incoming, MtuDiscoveryConfig,
-    ServerConfig, StreamEvent, TransportConfig as QuicTransport, VarInt,
+    ClientConfig, ConnectionError, ConnectionHandle, DatagramEvent, Endpoint, Event as QuicEvent,
+    Incoming, ServerConfig, StreamEvent, VarInt,
 };
 
 use crate::artifact::Artifact;
 use crate::broadcast::{Broadcast, Event, Filter, Output as MachineOutput, SendBuffer, Wake};
-use crate::config::{ChannelConfig, Config, ConfigError};
-use crate::error::{Fault, PublishError, RelayError};
+use crate::config::{ChannelConfig, Config};
+use crate::error::{PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Version};
 use crate::membership::{Topology, TopologyError};
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, LiveSlots, MINOR, Update};
-use congestion::{Meter, MeteredFactory};
+use congestion::Meter;
 use connection::{Connection, Notice};
 use peers::{Jitter, Peers};
 
@@ -61,74 +63,6 @@ const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
 /// Largest datagram batch that a socket takes in one call, in bytes.
 const BATCH_BYTES_MAX: usize = 65_507;
-
-/// What happens between nodes. At most one event of each kind waits per peer: a connection that
-/// flaps while nobody looks is reported as what it is in the end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum NodeEvent {
-    /// A member is connected.
-    Up {
-        /// The member.
-        peer: NodeId,
-    },
-    /// A member is not connected any more.
-    Down {
-        /// The member.
-        peer: NodeId,
-        /// Why.
-        why: Closed,
-    },
-    /// A member broke a rule.
-    Fault {
-        /// The member.
-        peer: NodeId,
-        /// The rule that it broke last.
-        fault: Fault,
-        /// How often it broke one since the last report.
-        count: u32,
-    },
-}
-
-/// Why a connection has ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Closed {
-    /// The peer, or this node, has shut down.
-    Shutdown,
-    /// The peer has lost its state: a restart.
-    Reset,
-    /// Nothing was heard from it for the idle timeout, or its packets made no sense.
-    Lost,
-    /// The peer has closed the connection.
-    ByPeer,
-    /// It was cut off for its faults.
-    CutOff,
-    /// It left the topology.
-    Left,
-}
-
-/// What a node counts since its start.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct NodeStats {
-    /// Bytes of UDP payload handed to the socket.
-    pub sent_bytes: u64,
-    /// Datagrams handed to the socket.
-    pub sent_datagrams: u64,
-    /// Bytes of UDP payload received.
-    pub received_bytes: u64,
-    /// Batches of datagrams received.
-    pub received_batches: u64,
-    /// Handshake datagrams dropped since they came from no member's address.
-    pub strangers: u64,
-    /// Handshakes refused, failed, or from a key that is no member's.
-    pub refused: u64,
-    /// Connections that came up.
-    pub connections: u64,
-    /// Rules broken by members.
-    pub faults: u64,
-}
 
 /// What the node wants done.
 #[derive(Debug)]
@@ -203,20 +137,8 @@ impl Node {
         let word = |at: usize| u64::from_le_bytes(seed[at * 8..][..8].try_into().expect("8 bytes"));
         let machine = Broadcast::new(&config, word(0))?;
         let members = Arc::new(tls::Members::default());
-        let crypto = tls::server_crypto(&key, members.clone()).expect("the provider serves QUIC");
-        let mut server = ServerConfig::new(crypto, key.token_key());
-        server.max_incoming(config.transport.handshakes_max.into());
-        server.incoming_buffer_size(64 << 10);
-        server.incoming_buffer_size_total(u64::from(config.transport.handshakes_max) * (64 << 10));
-        server.migration(false);
-        let server = Arc::new(server);
-        let mut endpoint = EndpointConfig::new(key.reset_key());
-        let cid_key = key.cid_key();
-        endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
-        endpoint.rng_seed(Some(seed));
-        endpoint
-            .max_udp_payload_size(config.transport.mtu_max.max(1472))
-            .expect("checked with the configuration");
+        let server = Arc::new(quic::server_config(&config.transport, &key, members.clone()));
+        let endpoint = quic::endpoint_config(&config.transport, &key, seed);
         let endpoint = Endpoint::new(Arc::new(endpoint), Some(server.clone()), true, None);
         let mut hello = Vec::new();
         let channels = config.channels.iter().map(channel_hello).collect();
@@ -400,13 +322,14 @@ impl Node {
         to: Option<IpAddr>,
         ecn: Option<EcnCodepoint>,
         stride: usize,
-        mut datagrams: BytesMut,
+        datagrams: &[u8],
     ) {
         let now = self.clamp(now);
+        // A socket for both families names an IPv4 peer as an IPv6 address.
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         self.stats.received_bytes += datagrams.len() as u64;
         self.stats.received_batches += 1;
-        while !datagrams.is_empty() {
-            let datagram = datagrams.split_to(stride.clamp(1, datagrams.len()));
+        for datagram in datagrams.chunks(stride.max(1)) {
             // A long header begins a handshake, or belongs to one (RFC 9000, section 17.2).
             let is_long = datagram[0] & 0x80 != 0;
             if is_long
@@ -417,8 +340,11 @@ impl Node {
                 continue;
             }
             let mut response = Vec::new();
+            let instant = self.instant(now);
+            // Each in memory of its own: QUIC may keep a piece of one for long, and with it all that
+            // shares its memory.
             let event =
-                self.endpoint.handle(self.instant(now), from, to, ecn, datagram, &mut response);
+                self.endpoint.handle(instant, from, to, ecn, datagram.into(), &mut response);
             match event {
                 Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                     if let Some(connection) = self.connection(handle) {
@@ -457,7 +383,7 @@ impl Node {
         }
         let meter = Arc::new(Meter::default());
         let mut server = ServerConfig::clone(&self.server);
-        server.transport_config(Arc::new(self.transport(&meter)));
+        server.transport_config(Arc::new(quic::transport_config(&self.config.transport, &meter)));
         let instant = self.instant(now);
         match self.endpoint.accept(incoming, instant, &mut response, Some(Arc::new(server))) {
             Ok((handle, quic)) => self.insert(now, handle, quic, None, meter),
@@ -475,38 +401,12 @@ impl Node {
         let crypto = tls::client_crypto(&self.key, node).expect("the provider serves QUIC");
         let meter = Arc::new(Meter::default());
         let mut client = ClientConfig::new(crypto);
-        client.transport_config(Arc::new(self.transport(&meter)));
+        client.transport_config(Arc::new(quic::transport_config(&self.config.transport, &meter)));
         match self.endpoint.connect(self.instant(now), client, address, tls::SERVER_NAME) {
             Ok((handle, quic)) => self.insert(now, handle, quic, Some(node), meter),
             // An address that cannot be: another one, or a new topology, may be better.
             Err(_) => self.peers.pause_dialling(now, peer, false, &self.config.transport),
         }
-    }
-
-    fn transport(&self, meter: &Arc<Meter>) -> QuicTransport {
-        let config = &self.config.transport;
-        let mut transport = QuicTransport::default();
-        let mut discovery = MtuDiscoveryConfig::default();
-        discovery.upper_bound(config.mtu_max);
-        let idle = IdleTimeout::try_from(config.idle_timeout).unwrap_or(VarInt::MAX.into());
-        let factory = MeteredFactory {
-            meter: meter.clone(),
-            // RFC 9002, section 7.2, for the largest datagram there may come to be.
-            initial_window: 14_720.max(2 * u64::from(config.mtu_max)),
-        };
-        transport
-            .max_concurrent_bidi_streams(0_u32.into())
-            .max_concurrent_uni_streams(config.streams_max.into())
-            .stream_receive_window(config.stream_window.into())
-            .receive_window(config.receive_window.into())
-            .send_window(config.send_window.into())
-            .send_fairness(false)
-            .max_idle_timeout(Some(idle))
-            .keep_alive_interval(Some(config.keep_alive))
-            .mtu_discovery_config((config.mtu_max > 1200).then_some(discovery))
-            .datagram_receive_buffer_size(None)
-            .congestion_controller_factory(Arc::new(factory));
-        transport
     }
 
     fn insert(
@@ -674,7 +574,16 @@ impl Node {
         let is_welcome = peer.is_some_and(|peer| self.peers.peer(peer).cut_off_until <= now);
         let is_welcome = is_welcome && self.closing_since.is_none();
         if !is_welcome || !connection.send_hello(&self.hello) {
-            self.close(now, handle, NO_MEMBER);
+            return self.close(now, handle, NO_MEMBER);
+        }
+        // A member has one connection that is coming up, so that it cannot take all places.
+        for at in 0..self.connections.len() {
+            let is_older = self.connections[at].as_ref().is_some_and(|other| {
+                at != handle.0 && other.node == node && other.up.is_none() && other.is_open()
+            });
+            if is_older {
+                self.close(now, ConnectionHandle(at), SUPERSEDED);
+            }
         }
     }
 
@@ -704,6 +613,10 @@ impl Node {
 
     /// The peer's hello has been read: from now on this is the connection to it.
     fn greeted(&mut self, now: Time, handle: ConnectionHandle, peer: PeerIndex, hello: &Hello) {
+        // It may have been cut off over another connection since this one was made.
+        if self.peers.peer(peer).cut_off_until > now {
+            return self.close(now, handle, FAULTS);
+        }
         if let Some(older) = self.peers.peer(peer).connection {
             self.close(now, older, SUPERSEDED);
         }
@@ -720,7 +633,7 @@ impl Node {
                 taken.expect("the first of the epoch, and without slots");
             }
         }
-        self.peers.up(peer, handle);
+        self.peers.up(now, peer, handle);
         self.stats.connections += 1;
         let connection = self.connections[handle.0].as_mut().expect("just read");
         (connection.up, connection.was_up) = (Some(peer), true);
@@ -908,38 +821,5 @@ fn channel_hello(config: &ChannelConfig) -> ChannelHello {
         slots_max: config.slots_max,
         artifact_bytes_max: config.artifact_bytes_max,
         push_bytes_max: config.push_bytes_max,
-    }
-}
-
-/// Why there is no node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum NodeError {
-    /// The configuration does not hold together.
-    Config(ConfigError),
-    /// The topology does not fit the configuration.
-    Topology(TopologyError),
-}
-
-impl fmt::Display for NodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::Topology(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for NodeError {}
-
-impl From<ConfigError> for NodeError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
-}
-
-impl From<TopologyError> for NodeError {
-    fn from(error: TopologyError) -> Self {
-        Self::Topology(error)
     }
 }

@@ -22,6 +22,7 @@ pub(super) struct Peer {
     next_address: usize,
     /// The one connection that is up.
     pub(super) connection: Option<ConnectionHandle>,
+    up_since: Time,
     /// A dial of ours is in progress.
     pub(super) is_dialling: bool,
     /// When to dial again; never, if the peer dials.
@@ -106,11 +107,13 @@ impl Peers {
         let own = self.own;
         self.addresses.clear();
         for (node, addresses) in topology.members().filter(|(node, _)| *node != own) {
+            let canonical = |at: &SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+            let addresses: Vec<SocketAddr> = addresses.iter().map(canonical).collect();
             self.addresses.extend(addresses.iter().map(SocketAddr::ip));
             if let Some(peer) = self.by_node.get(&node).copied() {
                 let known = self.peer_mut(peer);
                 if known.addresses != addresses {
-                    known.addresses = addresses.to_vec();
+                    known.addresses = addresses;
                     known.next_address = 0;
                     if known.dial_at != Time::NEVER {
                         known.dial_at = now;
@@ -125,9 +128,10 @@ impl Peers {
             }
             self.places[place] = Some(Peer {
                 node,
-                addresses: addresses.to_vec(),
+                addresses,
                 next_address: 0,
                 connection: None,
+                up_since: Time::ZERO,
                 is_dialling: false,
                 dial_at: if dials { now } else { Time::NEVER },
                 pause: Duration::ZERO,
@@ -149,7 +153,7 @@ impl Peers {
     }
 
     pub(super) fn is_address_of_member(&self, address: IpAddr) -> bool {
-        self.addresses.contains(&address.to_canonical())
+        self.addresses.contains(&address)
     }
 
     pub(super) fn peer(&self, peer: PeerIndex) -> &Peer {
@@ -182,7 +186,8 @@ impl Peers {
         Some((PeerIndex(place as u16), address))
     }
 
-    /// A connection, or an attempt at one, has ended. `was_up` begins anew without a long pause.
+    /// A connection, or an attempt at one, has ended. After one that was up for a good while, the
+    /// first attempt comes at once.
     pub(super) fn pause_dialling(
         &mut self,
         now: Time,
@@ -196,7 +201,7 @@ impl Peers {
             return;
         }
         known.pause = match known.pause {
-            _ if was_up => Duration::ZERO,
+            _ if was_up && now.since(known.up_since) >= config.dial_pause_max => Duration::ZERO,
             Duration::ZERO => config.dial_pause_min,
             pause => (2 * pause).min(config.dial_pause_max),
         };
@@ -204,10 +209,10 @@ impl Peers {
         known.dial_at = (now + known.pause / 2 + jitter).max(known.cut_off_until);
     }
 
-    pub(super) fn up(&mut self, peer: PeerIndex, connection: ConnectionHandle) {
+    pub(super) fn up(&mut self, now: Time, peer: PeerIndex, connection: ConnectionHandle) {
         let known = self.peer_mut(peer);
         known.connection = Some(connection);
-        known.pause = Duration::ZERO;
+        known.up_since = now;
         self.to_report.insert(peer.0);
     }
 

@@ -309,7 +309,7 @@ impl Subnet {
         {
             let Datagram { from, to, bytes } = entry.remove();
             if let Some(node) = self.nodes[to].as_mut() {
-                node.handle_datagrams(self.now, from, None, None, bytes.len(), bytes);
+                node.handle_datagrams(self.now, from, None, None, bytes.len(), &bytes);
                 self.wake_at[to] = self.now;
             }
         }

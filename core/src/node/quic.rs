@@ -1,0 +1,73 @@
+//! What quinn-proto is told: endpoint, server and transport settings.
+
+use std::boxed::Box;
+use std::sync::Arc;
+
+use quinn_proto::{
+    EndpointConfig, HashedConnectionIdGenerator, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
+    TransportConfig as QuicTransport, VarInt,
+};
+
+use super::congestion::{Meter, MeteredFactory};
+use super::key::NodeKey;
+use super::tls;
+use crate::config::TransportConfig;
+
+/// Bytes that a handshake may send before it is looked at.
+const INCOMING_BYTES: u64 = 64 << 10;
+
+/// Who restarts with the same key issues and recognises the same connection ids and resets.
+pub(super) fn endpoint_config(
+    config: &TransportConfig,
+    key: &NodeKey,
+    seed: [u8; 32],
+) -> EndpointConfig {
+    let mut endpoint = EndpointConfig::new(key.reset_key());
+    let cid_key = key.cid_key();
+    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
+    endpoint.rng_seed(Some(seed));
+    // Probes for the path MTU arrive with more than the path may carry in the end.
+    let payload = config.mtu_max.max(1472);
+    endpoint.max_udp_payload_size(payload).expect("checked with the configuration");
+    endpoint
+}
+
+pub(super) fn server_config(
+    config: &TransportConfig,
+    key: &NodeKey,
+    members: Arc<tls::Members>,
+) -> ServerConfig {
+    let crypto = tls::server_crypto(key, members).expect("the provider serves QUIC");
+    let mut server = ServerConfig::new(crypto, key.token_key());
+    server.max_incoming(config.handshakes_max.into());
+    server.incoming_buffer_size(INCOMING_BYTES);
+    server.incoming_buffer_size_total(u64::from(config.handshakes_max) * INCOMING_BYTES);
+    server.migration(false);
+    server
+}
+
+/// The settings of one connection, whose controller fills `meter`.
+pub(super) fn transport_config(config: &TransportConfig, meter: &Arc<Meter>) -> QuicTransport {
+    let mut transport = QuicTransport::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(config.mtu_max);
+    let idle = IdleTimeout::try_from(config.idle_timeout).unwrap_or(VarInt::MAX.into());
+    let factory = MeteredFactory {
+        meter: meter.clone(),
+        // RFC 9002, section 7.2, for the largest datagram there may come to be.
+        initial_window: 14_720.max(2 * u64::from(config.mtu_max)),
+    };
+    transport
+        .max_concurrent_bidi_streams(0_u32.into())
+        .max_concurrent_uni_streams(config.streams_max.into())
+        .stream_receive_window(config.stream_window.into())
+        .receive_window(config.receive_window.into())
+        .send_window(config.send_window.into())
+        .send_fairness(false)
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(config.keep_alive))
+        .mtu_discovery_config((config.mtu_max > 1200).then_some(discovery))
+        .datagram_receive_buffer_size(None)
+        .congestion_controller_factory(Arc::new(factory));
+    transport
+}

@@ -1,0 +1,109 @@
+//! What a node tells of itself and its peers.
+
+use std::fmt;
+
+use crate::config::ConfigError;
+use crate::error::Fault;
+use crate::id::NodeId;
+use crate::membership::TopologyError;
+
+/// What happens between nodes. At most one event of each kind waits per peer: a connection that
+/// flaps while nobody looks is reported as what it is in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// A member is connected.
+    Up {
+        /// The member.
+        peer: NodeId,
+    },
+    /// A member is not connected any more.
+    Down {
+        /// The member.
+        peer: NodeId,
+        /// Why.
+        why: Closed,
+    },
+    /// A member broke a rule.
+    Fault {
+        /// The member.
+        peer: NodeId,
+        /// The rule that it broke last.
+        fault: Fault,
+        /// How often it broke one since the last report.
+        count: u32,
+    },
+}
+
+/// Why a connection has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Closed {
+    /// The peer, or this node, has shut down.
+    Shutdown,
+    /// The peer has lost its state: a restart.
+    Reset,
+    /// Nothing was heard from it for the idle timeout, or its packets made no sense.
+    Lost,
+    /// The peer has closed the connection.
+    ByPeer,
+    /// It was cut off for its faults.
+    CutOff,
+    /// It left the topology.
+    Left,
+}
+
+/// What a node counts since its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct NodeStats {
+    /// Bytes of UDP payload handed to the socket.
+    pub sent_bytes: u64,
+    /// Datagrams handed to the socket.
+    pub sent_datagrams: u64,
+    /// Bytes of UDP payload received.
+    pub received_bytes: u64,
+    /// Batches of datagrams received.
+    pub received_batches: u64,
+    /// Handshake datagrams dropped since they came from no member's address.
+    pub strangers: u64,
+    /// Handshakes refused, failed, or from a key that is no member's.
+    pub refused: u64,
+    /// Connections that came up.
+    pub connections: u64,
+    /// Rules broken by members.
+    pub faults: u64,
+}
+
+/// Why there is no node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The configuration does not hold together.
+    Config(ConfigError),
+    /// The topology does not fit the configuration.
+    Topology(TopologyError),
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Topology(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+impl From<ConfigError> for NodeError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<TopologyError> for NodeError {
+    fn from(error: TopologyError) -> Self {
+        Self::Topology(error)
+    }
+}
