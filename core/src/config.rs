@@ -69,7 +69,10 @@ pub struct ChannelConfig {
     /// Push larger artifacts, too, as a stream behind the advert: saves a round trip where latency
     /// counts more than doubled bytes. Default false.
     pub latency_sensitive: bool,
-    /// Bytes received but not yet taken by the application, plus bytes being fetched. Default 64 MiB.
+    /// Bytes received but not yet taken by the application, and again bytes being fetched: pushes do
+    /// not wait for fetches, which can be made to last. An eighth of it, or one artifact, is what one
+    /// holder may be asked for at a time. Default 128 MiB: eight of the longest artifacts, so that it
+    /// takes eight silent holders to delay what the others have; set it to f + 1 of them.
     pub inbox_bytes_max: u64,
     /// Whether received artifacts are passed on.
     pub relay: Relay,
@@ -89,7 +92,7 @@ impl ChannelConfig {
             artifact_bytes_max: 16 << 20,
             push_bytes_max: 16 << 10,
             latency_sensitive: false,
-            inbox_bytes_max: 64 << 20,
+            inbox_bytes_max: 128 << 20,
             relay: Relay::Off,
             relay_hops_max: 4,
         }
@@ -277,17 +280,17 @@ impl Config {
         self.transport.check().map_err(|(value, why)| ConfigError { channel: None, value, why })
     }
 
-    /// An upper bound of the heap bytes that a node holds, whatever its peers do: base + peers x
-    /// budgets. Base is what this node published, fetches and has not handed to the application;
+    /// An upper bound of the heap bytes that a node holds, whatever its peers do: 4 MiB (socket
+    /// buffers and small things) + base + peers x budgets. Base is what this node published, fetches and has not handed to the application;
     /// a peer's budget is its tables, what it is being told, and what QUIC holds for it.
     ///
     /// | term | bytes |
     /// | --- | --- |
     /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 512 x slots_max` |
-    /// | inbox, per channel | `inbox_bytes_max` (what is being fetched counts into it) |
+    /// | inbox, per channel | `2 x inbox_bytes_max`: waiting for the application, being fetched |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
-    /// | tables, per peer and channel | `(2 x 24 + 8 + 2 x 640) x slots_max`: entries and artifacts of two epochs, what was sent |
-    /// | unfinished frames, per peer | `streams_max x` longest update `+ fetches_per_peer_max x` chunk |
+    /// | tables, per peer and channel | `(2 x 24 + 8 + 2 x 1536) x slots_max`: entries and artifacts of two epochs, what was sent |
+    /// | unfinished frames, per peer | `streams_max x` longest frame |
     /// | QUIC, per peer | `receive_window + 2 x send_window + 1 KiB x streams_max + 64 KiB` |
     pub fn memory_bound(&self) -> u64 {
         let sum =
@@ -296,17 +299,17 @@ impl Config {
             let shares = if c.relay == Relay::Off { 1 } else { 2 };
             shares * c.active_bytes_max + 512 * u64::from(c.slots_max)
         });
-        let inbox = sum(&|c| c.inbox_bytes_max + c.artifact_bytes_max + (1 << 20));
-        let tables = sum(&|c| (2 * 24 + 8 + 2 * 640) * u64::from(c.slots_max));
+        let inbox = sum(&|c| 2 * c.inbox_bytes_max + c.artifact_bytes_max + (1 << 20));
+        let tables = sum(&|c| (2 * 24 + 8 + 2 * 1536) * u64::from(c.slots_max));
         let update = self.channels.iter().map(ChannelConfig::update_bytes_max).max().unwrap_or(0);
+        let frame = update.max(HELLO_BYTES_MAX).max(CHUNK_BYTES + Chunk::OVERHEAD_MAX);
         let t = &self.transport;
-        let frames = u64::from(t.streams_max) * update.max(HELLO_BYTES_MAX) as u64
-            + u64::from(self.fetches_per_peer_max) * (CHUNK_BYTES + Chunk::OVERHEAD_MAX) as u64;
+        let frames = u64::from(t.streams_max) * frame as u64;
         let quic = u64::from(t.receive_window)
             + 2 * u64::from(t.send_window)
             + 1024 * u64::from(t.streams_max)
             + (64 << 10);
-        (1 << 20) + outbox + inbox + u64::from(self.peers_max) * (tables + frames + quic)
+        (4 << 20) + outbox + inbox + u64::from(self.peers_max) * (tables + frames + quic)
     }
 }
 

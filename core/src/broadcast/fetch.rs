@@ -7,6 +7,7 @@
 //! failed, the part received is given up (it would hold the channel's budget) and they are asked
 //! again after a pause. Invariants 6, 8, 9.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
@@ -29,6 +30,10 @@ const RATE_DEFAULT: u64 = 16 << 20;
 
 /// Below this rate a transfer is overdue, even if chunks keep coming, in bytes per second.
 const RATE_MIN: u64 = 128 << 10;
+
+/// Of a channel's room for fetching, one holder gets this part (or one artifact): so many silent
+/// holders are needed to stop the others.
+const HOLDER_SHARE: u64 = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -75,6 +80,8 @@ struct Holder {
     waiting_count: u32,
     /// Bytes waiting and under way.
     load: u64,
+    /// By channel: bytes under way.
+    under_way: Vec<u64>,
     /// Measured, in bytes per second.
     rate: u64,
 }
@@ -109,6 +116,8 @@ pub(super) struct Fetch {
     /// Requests whose answers are to be stopped.
     pub(super) stops: Vec<(PeerIndex, RequestId)>,
     channels: usize,
+    /// By channel: bytes that may be under way from one holder.
+    shares: Vec<u64>,
     requests_max: u16,
     timeout: Duration,
     retry: Duration,
@@ -135,6 +144,7 @@ impl Fetch {
             dispatch_due: false,
             stops: Vec::new(),
             channels: config.channels.len(),
+            shares: config.channels.iter().map(|c| c.inbox_bytes_max / HOLDER_SHARE).collect(),
             requests_max: config.fetches_per_peer_max,
             timeout: config.fetch_timeout,
             retry: config.fetch_retry,
@@ -151,6 +161,7 @@ impl Fetch {
             waiting: (0..self.channels).map(|_| Default::default()).collect(),
             waiting_count: 0,
             load: 0,
+            under_way: vec![0; self.channels],
             rate: RATE_DEFAULT,
         });
     }
@@ -179,6 +190,7 @@ impl Fetch {
         let holder = self.holders[peer.at()].as_mut().expect("a member");
         holder.up = false;
         holder.load = 0;
+        holder.under_way.fill(0);
         for request in &mut holder.requests {
             if !matches!(request.phase, Phase::Free | Phase::Cancelled) {
                 orphans.push(request.known);
@@ -269,15 +281,16 @@ impl Fetch {
                     .remove(&mut catalogue.knowns, known);
             }
             State::Parked(Some(_)) => self.parked.remove(&mut catalogue.knowns, known),
-            State::Fetching(peer, at) => self.cancel(peer, at as usize, length),
+            State::Fetching(peer, at) => self.cancel(peer, at as usize, channel, length),
             _ => {}
         }
         catalogue.knowns[known].state = State::Parked(None);
     }
 
-    fn cancel(&mut self, peer: PeerIndex, at: usize, length: u64) {
+    fn cancel(&mut self, peer: PeerIndex, at: usize, channel: u16, length: u64) {
         let holder = self.holders[peer.at()].as_mut().expect("a member");
         holder.load -= length;
+        holder.under_way[channel as usize] -= length;
         let request = &mut holder.requests[at];
         let id = RequestId::new(at, request.generation);
         match request.phase {
@@ -305,6 +318,8 @@ impl Fetch {
         failed: PeerIndex,
     ) {
         self.withdraw(catalogue, known);
+        // Who has waited behind it goes first now.
+        catalogue.knowns[known].wanted = 0;
         catalogue.knowns[known].tried.insert(failed);
         self.want(now, catalogue, tables, known);
     }
@@ -330,7 +345,7 @@ impl Fetch {
             let holder = holder.as_ref()?;
             let can_ask =
                 holder.up && holder.waiting_count > 0 && self.free_request(holder).is_some();
-            can_ask.then_some((PeerIndex(at as u16), holder.waiting.as_slice()))
+            can_ask.then_some((PeerIndex(at as u16), holder))
         };
         // A channel without room for its first artifact lets none overtake it, or large ones would
         // starve. Only what was begun goes on: it has its room, and others wait for that.
@@ -338,8 +353,10 @@ impl Fetch {
         (0..Priority::ALL.len()).rev().find_map(|priority| {
             let first_of = |channel: usize| {
                 let holders = self.holders.iter().enumerate().filter_map(ready);
-                let fronts = holders.filter_map(|(peer, waiting)| {
-                    waiting[channel][priority].front().map(|known| (known, peer))
+                let fronts = holders.filter_map(|(peer, holder)| {
+                    let known = holder.waiting[channel][priority].front()?;
+                    let length = catalogue.knowns[known].advert.length;
+                    self.is_within_share(holder, channel, length).then_some((known, peer))
                 });
                 fronts.min_by_key(|(known, _)| {
                     let item = &catalogue.knowns[*known];
@@ -360,6 +377,17 @@ impl Fetch {
             }
             best
         })
+    }
+
+    fn is_within_share(&self, holder: &Holder, channel: usize, length: u64) -> bool {
+        let under_way = holder.under_way[channel];
+        under_way == 0 || under_way + length <= self.shares[channel]
+    }
+
+    /// Whether a holder may send so many bytes of a channel unasked.
+    pub(super) fn may_stream(&self, peer: PeerIndex, channel: u16, length: u64) -> bool {
+        let holder = self.holders[peer.at()].as_ref().expect("a member");
+        self.is_within_share(holder, channel as usize, length)
     }
 
     fn free_request(&self, holder: &Holder) -> Option<usize> {
@@ -389,17 +417,13 @@ impl Fetch {
             self.assemblies.insert(Assembly { buffer, leaves })
         });
         item.state = State::Fetching(peer, at as u16);
-        if streamed {
-            // The stream begins with the first chunk, whatever is here already.
-            self.assemblies[assembly].buffer.clear();
-            self.assemblies[assembly].leaves.clear();
-        }
         let next = self.assemblies[assembly].leaves.len() as u32;
         let deadline = now + self.timeout;
         let holder = self.holders[peer.at()].as_mut().expect("a member");
         if at == holder.requests.len() {
             holder.requests.push(Request::FREE);
         }
+        holder.under_way[item.channel as usize] += length;
         holder.load += length;
         let request = &mut holder.requests[at];
         *request = Request {
@@ -496,10 +520,11 @@ impl Fetch {
         if !is_complete {
             return Ok(Progress::More);
         }
-        let length = item.advert.length;
+        let (length, channel) = (item.advert.length, item.channel as usize);
         let holder = self.holder(peer);
         holder.requests[id.parts().0].release();
         holder.load -= length;
+        holder.under_way[channel] -= length;
         let spent = now.since(begun).as_micros().max(1) as u64;
         let rate =
             (fetched.min(length).max(1) * 1_000_000 / spent).clamp(RATE_MIN, u64::from(u32::MAX));

@@ -28,13 +28,20 @@ struct Channel {
     config: ChannelConfig,
     filter: Box<dyn Filter>,
     events: List<EventChain>,
-    /// Bytes waiting for the application, or room taken for bytes that are being fetched.
-    held_bytes: u64,
+    /// Bytes waiting for the application.
+    ready_bytes: u64,
+    /// Room taken for artifacts that are being fetched.
+    fetching_bytes: u64,
 }
 
 impl Channel {
-    fn has_room(&self, bytes: u64) -> bool {
-        self.held_bytes + bytes <= self.config.inbox_bytes_max
+    /// Fetches must not keep pushes out: they can be made to last.
+    fn can_push(&self, bytes: u64) -> bool {
+        self.ready_bytes + bytes <= self.config.inbox_bytes_max
+    }
+
+    fn can_fetch(&self, bytes: u64) -> bool {
+        self.ready_bytes + self.fetching_bytes + bytes <= self.config.inbox_bytes_max
     }
 }
 
@@ -77,7 +84,8 @@ impl Inbox {
             config: config.clone(),
             filter: Box::new(FetchAll),
             events: List::default(),
-            held_bytes: 0,
+            ready_bytes: 0,
+            fetching_bytes: 0,
         };
         Self {
             catalogue: Catalogue::new(config.channels.len(), hasher),
@@ -217,7 +225,7 @@ impl Inbox {
         self.fetch.withdraw(&mut self.catalogue, known);
         let freed = self.fetch.drop_assembly(&mut self.catalogue, known);
         let item = &mut self.catalogue.knowns[known];
-        self.channels[item.channel as usize].held_bytes -= freed;
+        self.channels[item.channel as usize].fetching_bytes -= freed;
         item.state = state;
         item.wanted = 0;
     }
@@ -249,7 +257,7 @@ impl Inbox {
         let item = &self.catalogue.knowns[known];
         if matches!(item.state, State::Parked(_)) {
             let channel = item.channel as usize;
-            self.channels[channel].held_bytes -=
+            self.channels[channel].fetching_bytes -=
                 self.fetch.drop_assembly(&mut self.catalogue, known);
         }
     }
@@ -257,14 +265,12 @@ impl Inbox {
     /// Takes pushed bytes, if there is room for them; else they will be fetched.
     fn take_pushed(&mut self, known: u32, from: NodeId, bytes: &[u8]) -> bool {
         let item = &self.catalogue.knowns[known];
-        let room = if item.assembly.is_some() { 0 } else { bytes.len() as u64 };
         let channel = item.channel as usize;
-        if !self.channels[channel].has_room(room) {
+        if !self.channels[channel].can_push(bytes.len() as u64) {
             return false;
         }
         let artifact = Artifact::of_chunk(item.advert.clone(), Bytes::copy_from_slice(bytes));
         self.stop_fetching(known, State::Ready);
-        self.channels[channel].held_bytes += bytes.len() as u64;
         self.complete(known, from, artifact);
         true
     }
@@ -273,7 +279,11 @@ impl Inbox {
     fn take_stream(&mut self, now: Time, known: u32, peer: PeerIndex) -> Option<RequestId> {
         let item = &self.catalogue.knowns[known];
         let channel = item.channel as usize;
-        if item.assembly.is_some() || !self.channels[channel].has_room(item.advert.length) {
+        let (place, length) = (item.channel, item.advert.length);
+        let is_possible = item.assembly.is_none()
+            && self.channels[channel].can_fetch(length)
+            && self.fetch.may_stream(peer, place, length);
+        if !is_possible {
             return None;
         }
         self.fetch.withdraw(&mut self.catalogue, known);
@@ -291,7 +301,7 @@ impl Inbox {
             self.fetch.start(now, &mut self.catalogue, known, peer, streamed)?;
         if takes_room {
             let item = &self.catalogue.knowns[known];
-            self.channels[item.channel as usize].held_bytes += item.advert.length;
+            self.channels[item.channel as usize].fetching_bytes += item.advert.length;
         }
         Some(request)
     }
@@ -299,6 +309,7 @@ impl Inbox {
     fn complete(&mut self, known: u32, from: NodeId, artifact: Artifact) {
         let item = &mut self.catalogue.knowns[known];
         debug_assert_eq!(item.id, artifact.id(), "invariant 6");
+        self.channels[item.channel as usize].ready_bytes += artifact.bytes().len() as u64;
         item.state = State::Ready;
         item.artifact = Some(artifact);
         item.from = Some(from);
@@ -323,7 +334,7 @@ impl Inbox {
     fn drop_bytes(&mut self, known: u32) {
         let item = &mut self.catalogue.knowns[known];
         if let Some(artifact) = item.artifact.take() {
-            self.channels[item.channel as usize].held_bytes -= artifact.bytes().len() as u64;
+            self.channels[item.channel as usize].ready_bytes -= artifact.bytes().len() as u64;
             self.fetch.dispatch_due = true;
         }
         self.stop_fetching(known, State::Done);
@@ -434,6 +445,8 @@ impl Inbox {
         match self.fetch.handle_chunk(now, &mut self.catalogue, peer, request, chunk) {
             Ok(Progress::Complete(known)) => {
                 let artifact = self.fetch.take_complete(&mut self.catalogue, known);
+                let channel = self.catalogue.knowns[known].channel as usize;
+                self.channels[channel].fetching_bytes -= artifact.bytes().len() as u64;
                 self.complete(known, peers.node(peer), artifact);
                 Ok(Progress::Complete(known))
             }
@@ -470,7 +483,7 @@ impl Inbox {
         }
         while core::mem::take(&mut self.fetch.dispatch_due) {
             let channels = &self.channels;
-            let has_room = |channel: u16, bytes| channels[channel as usize].has_room(bytes);
+            let has_room = |channel: u16, bytes| channels[channel as usize].can_fetch(bytes);
             let Some((known, peer)) = self.fetch.next_start(&self.catalogue, has_room) else {
                 break;
             };
@@ -523,7 +536,7 @@ impl Inbox {
                 }
                 Some(Event::Delivered { ref artifact, .. }) => {
                     let bytes = artifact.bytes().len() as u64;
-                    self.channels[channel as usize].held_bytes -= bytes;
+                    self.channels[channel as usize].ready_bytes -= bytes;
                     self.fetch.dispatch_due = true;
                     return Some((event?, None));
                 }
@@ -539,7 +552,7 @@ impl Inbox {
         self.fetch.assert_invariants(&self.catalogue);
         assert!(self.unlinked.is_empty());
         for (at, channel) in self.channels.iter().enumerate() {
-            let mut held = 0;
+            let (mut ready, mut fetching) = (0, 0);
             for known in self.catalogue.knowns.indices() {
                 let item = &self.catalogue.knowns[known];
                 if item.channel as usize != at {
@@ -549,11 +562,12 @@ impl Inbox {
                 assert!(!item.is_orphan(), "invariant 5: known iff advertised");
                 let is_silent = item.state != State::Ready && !item.expiry_due;
                 assert!(is_silent || item.has_event, "invariant 7");
-                held += item.artifact.as_ref().map_or(0, |artifact| artifact.bytes().len() as u64);
-                held += item.assembly.map_or(0, |_| item.advert.length);
+                ready += item.artifact.as_ref().map_or(0, |artifact| artifact.bytes().len() as u64);
+                fetching += item.assembly.map_or(0, |_| item.advert.length);
             }
-            assert_eq!(held, channel.held_bytes);
-            assert!(held <= channel.config.inbox_bytes_max, "invariant 8");
+            assert_eq!((ready, fetching), (channel.ready_bytes, channel.fetching_bytes));
+            let max = channel.config.inbox_bytes_max;
+            assert!(fetching <= max && ready + fetching <= 2 * max, "invariant 8");
         }
     }
 }

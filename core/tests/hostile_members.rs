@@ -1,0 +1,99 @@
+//! What a member can do within the rules of the wire, on purpose: be silent, never acknowledge, flap.
+
+mod common;
+
+use common::{CHANNEL, Frame, Solo, config, large, small};
+use slotcast::artifact::{Advert, Metadata};
+use slotcast::broadcast::Taken;
+use slotcast::config::Relay;
+use slotcast::id::{Slot, Version};
+use slotcast::wire::Update;
+
+/// Adverts of the longest artifacts, which nobody has.
+fn advertise_in_vain(solo: &mut Solo, at: usize, count: u32) {
+    for slot in 0..count {
+        let (length, metadata) = (16 << 20, Metadata::new());
+        let advert = Advert { length, metadata, root: [slot as u8; 32] };
+        let (slot, version) = (Slot(slot), Version(u64::from(slot) + 1));
+        let update = Update::Advert { slot, version, hops: 0, streamed: false, advert };
+        assert_eq!(solo.update(at, &update), Ok(Taken::Done));
+    }
+}
+
+/// Invariant 11.
+#[test]
+fn l7_a_silent_holder_stops_neither_pushes_nor_what_others_hold() {
+    let mut solo = Solo::new(&config(|_| {}), 2);
+    advertise_in_vain(&mut solo, 0, 64);
+    solo.sent(0);
+    for round in 0..20_u32 {
+        let (pushed, fetched) = (small(u64::from(round)), large(100 + u64::from(round)));
+        let version = u64::from(round) * 4;
+        solo.push(1, 0, version + 1, &pushed);
+        solo.expect_delivered([&pushed]);
+        solo.advert(1, 1, version + 2, &fetched);
+        let chunks = 0..fetched.advert().chunks();
+        let request = solo.asked(1, &fetched, chunks.clone());
+        solo.chunks(1, request, &fetched, chunks);
+        solo.expect_delivered([&fetched]);
+        solo.clear(1, 0, version + 3);
+        solo.clear(1, 1, version + 4);
+        solo.events();
+        // The silent one's requests fail, and are made again.
+        solo.wake();
+        solo.sent(0);
+    }
+}
+
+/// Invariant 8.
+#[test]
+fn l20_a_peer_that_acknowledges_nothing_gets_no_more_streams_than_the_limit() {
+    let mut solo = Solo::new(&config(|_| {}), 2);
+    let mut places = 0;
+    for number in 0..5_000 {
+        for publish in [true, false] {
+            match publish {
+                true => solo.publish(&small(number)),
+                false => solo.abort(&small(number)),
+            }
+            if let Some((send, _)) = solo.send(0, 1 << 16) {
+                places = places.max(send.stream.expect("updates").place() + 1);
+            }
+            while let Some((send, _)) = solo.send(1, 1 << 16) {
+                solo.acked(1, send.stream.expect("updates"));
+            }
+        }
+    }
+    assert_eq!(places, 4096);
+    assert!(solo.machine.has_backlog(common::peer(0)) && solo.send(0, 1 << 16).is_none());
+    // Back to normal with the next connection.
+    solo.up(0);
+    solo.publish(&small(5_000));
+    assert!(solo.send(0, 1 << 16).is_some());
+}
+
+/// Invariant 2.
+#[test]
+fn a_relay_repeated_for_one_peer_is_no_news_to_the_others() {
+    let relaying = config(|channel| *channel = channel.clone().relaying(Relay::Confirmed, 16));
+    let mut solo = Solo::new(&relaying, 3);
+    let block = small(1);
+    solo.push(0, 0, 1, &block);
+    solo.advert(1, 0, 1, &block);
+    solo.expect_delivered([&block]);
+    (0..3).for_each(|at| drop(solo.sent(at)));
+    solo.machine.relay(CHANNEL, &block).unwrap();
+    assert_eq!(solo.sent(1), [], "it has the artifact itself");
+    assert!(matches!(solo.sent(2)[..], [Frame::Advert { .. }]));
+    for round in 1..10 {
+        solo.clear(1, 0, 2 * round);
+        assert_eq!(solo.sent(1).iter().filter(|frame| frame.told() == Some(block.id())).count(), 1);
+        assert_eq!(solo.sent(2), []);
+        solo.advert(1, 0, 2 * round + 1, &block);
+        solo.sent(1);
+        solo.machine.abort(CHANNEL, &block.id());
+        solo.machine.relay(CHANNEL, &block).unwrap();
+        solo.sent(1);
+        solo.sent(2);
+    }
+}
