@@ -32,7 +32,7 @@ pub type Hash = [u8; 32];
 /// Application metadata: height, kind, name, ... (a small byte string, seen by filters).
 pub type Metadata = heapless::Vec<u8, METADATA_BYTES_MAX>;
 
-/// The chunks of a proof, from the leaf upwards.
+/// What proves a chunk: the siblings on its way up the tree, from the leaf.
 pub type Proof = heapless::Vec<Hash, PROOF_HASHES_MAX>;
 
 const DOMAIN: &[u8] = b"slotcast artifact 1\n";

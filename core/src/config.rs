@@ -14,8 +14,8 @@ pub const PEERS_LIMIT: u16 = 512;
 /// Slots that a channel can have.
 pub const SLOTS_LIMIT: u32 = 1 << 16;
 
-/// How urgent a channel is. A class goes before all lower ones on a node's uplink, except for a
-/// small guaranteed share.
+/// How urgent a channel is. A class goes before all lower ones to the same peer, except for a small
+/// guaranteed share; between peers, connections take turns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Class {
     /// Consensus messages that a round waits for.
@@ -281,8 +281,9 @@ impl Config {
     }
 
     /// An upper bound of the heap bytes that a node holds, whatever its peers do: 4 MiB (socket
-    /// buffers and small things) + base + peers x budgets. Base is what this node published, fetches and has not handed to the application;
-    /// a peer's budget is its tables, what it is being told, and what QUIC holds for it.
+    /// buffers and small things) + base + peers x budgets. Base is what this node published, fetches
+    /// and has not handed to the application; a peer's budget is its tables, what it is being told,
+    /// and what QUIC holds for it.
     ///
     /// | term | bytes |
     /// | --- | --- |

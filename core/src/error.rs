@@ -111,6 +111,10 @@ pub enum RelayError {
     NotAdvertised,
     /// The channel's `relay_slots_max` slots, or its `active_bytes_max`, are used up.
     OutboxFull,
+    /// The channel does not relay.
+    Off,
+    /// The node has many commands to catch up with: try again later.
+    Busy,
     /// The node has shut down.
     Closed,
 }
@@ -121,6 +125,8 @@ impl fmt::Display for RelayError {
             Self::UnknownChannel => "no such channel in the configuration",
             Self::NotAdvertised => "no member near enough to the publisher advertises the artifact",
             Self::OutboxFull => "the channel's slots or bytes for relaying are used up",
+            Self::Off => "the channel does not relay",
+            Self::Busy => "the node has to catch up with earlier commands: try again later",
             Self::Closed => "the node has shut down",
         })
     }

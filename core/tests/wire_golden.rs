@@ -103,16 +103,18 @@ fn chunks() -> Vec<(Golden, Chunk<'static>)> {
 }
 
 fn hello() -> Hello {
-    let channel = |id, slots_max, artifact_bytes_max, push_bytes_max| ChannelHello {
-        id: ChannelId(id),
-        slots_max,
-        artifact_bytes_max,
-        push_bytes_max,
-    };
+    let channel =
+        |id, slots_max, artifact_bytes_max, push_bytes_max, relay_hops_max| ChannelHello {
+            id: ChannelId(id),
+            slots_max,
+            artifact_bytes_max,
+            push_bytes_max,
+            relay_hops_max,
+        };
     Hello {
         minor: 0,
         incarnation: 0x0102_0304_0506_0708,
-        channels: vec![channel(0, 1024, 16 << 20, 16 << 10), channel(300, 1, 10, 0)],
+        channels: vec![channel(0, 1024, 16 << 20, 16 << 10, 4), channel(300, 1, 10, 0, 255)],
     }
 }
 
@@ -397,7 +399,7 @@ fn numbers_beyond_their_range_are_refused() {
 
 #[test]
 fn a_hello_names_a_channel_once_and_not_too_many() {
-    let field = |id: u8| [&[0x40, id][..], &[1, 1, 1]].concat();
+    let field = |id: u8| [&[0x40, id][..], &[1, 1, 1, 1]].concat();
     let mut hello = Hello::default();
     for id in 0..64 {
         assert_eq!(hello.decode_field(34, &field(id)), Ok(()));

@@ -34,6 +34,9 @@ const COMMANDS_MAX: usize = 1 << 16;
 const STAGED_MAX: usize = 256;
 const STAGED_BYTES_MAX: usize = 1 << 20;
 
+/// Futures that may wait for events of one sort.
+const WAITERS_MAX: usize = 1024;
+
 enum Command {
     Publish(usize, Artifact),
     Abort(usize, ArtifactId),
@@ -47,6 +50,8 @@ struct ChannelState {
     active_bytes: u64,
     events: VecDeque<Event>,
     event_bytes: usize,
+    /// The driver left events in the node, since the stage was full.
+    is_full: bool,
     waiters: Vec<Waker>,
 }
 
@@ -65,7 +70,7 @@ struct State {
     driver: Option<Waker>,
     node_events: VecDeque<NodeEvent>,
     node_waiters: Vec<Waker>,
-    /// The driver left events in the node, since a stage was full.
+    /// The driver left events about peers in the node, since their stage was full.
     is_full: bool,
     stats: NodeStats,
     peers_up: Vec<NodeId>,
@@ -90,6 +95,7 @@ impl Shared {
             active_bytes: 0,
             events: VecDeque::new(),
             event_bytes: 0,
+            is_full: false,
             waiters: Vec::new(),
         };
         Self {
@@ -133,13 +139,12 @@ impl Shared {
         result
     }
 
-    /// Takes a staged event, of which so many are left, and wakes the driver if it sleeps on events
-    /// for which there was no room.
-    fn take<T>(&self, take: impl FnOnce(&mut State) -> Option<(T, usize)>) -> Option<T> {
+    /// Takes a staged event, and wakes the driver if it sleeps on events for which there is room
+    /// again, as `take` says.
+    fn take<T>(&self, take: impl FnOnce(&mut State) -> Option<(T, bool)>) -> Option<T> {
         let (event, driver) = {
             let mut state = self.lock();
-            let (event, left) = take(&mut state)?;
-            let refill = state.is_full && left <= STAGED_MAX / 2;
+            let (event, refill) = take(&mut state)?;
             (event, if refill { state.driver.take() } else { None })
         };
         if let Some(driver) = driver {
@@ -191,15 +196,16 @@ impl Shared {
     /// is to be polled again.
     pub(super) fn stage_events(&self, node: &mut Node) -> bool {
         let mut wakers = Vec::new();
-        let (mut is_full, mut has_staged) = (false, false);
+        let mut has_staged = false;
         {
             let mut state = self.lock();
             state.stats = node.stats();
             for channel in &mut state.channels {
                 let id = channel.config.id;
+                channel.is_full = false;
                 while node.has_events(id) {
                     if !channel.has_stage() {
-                        is_full = true;
+                        channel.is_full = true;
                         break;
                     }
                     let Some(event) = node.poll_event(id) else { break };
@@ -209,18 +215,20 @@ impl Shared {
                     has_staged = true;
                 }
             }
+            state.is_full = false;
+            if node.has_node_events() {
+                state.peers_up = node.peers_up().collect();
+            }
             while node.has_node_events() {
                 if state.node_events.len() >= STAGED_MAX {
-                    is_full = true;
+                    state.is_full = true;
                     break;
                 }
                 let Some(event) = node.poll_node_event() else { break };
                 state.node_events.push_back(event);
-                state.peers_up = node.peers_up().collect();
                 let waiters = std::mem::take(&mut state.node_waiters);
                 wakers.extend(waiters);
             }
-            state.is_full = is_full;
         }
         wakers.into_iter().for_each(Waker::wake);
         has_staged
@@ -259,10 +267,16 @@ fn event_bytes(event: &Event) -> usize {
     }
 }
 
+/// Arranges for a wake-up. A future that is dropped leaves its waker here until the next event; when
+/// there are very many, all are woken, and those that still wait come back.
 fn wait(waiters: &mut Vec<Waker>, cx: &Context<'_>) {
-    if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
-        waiters.push(cx.waker().clone());
+    if waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+        return;
     }
+    if waiters.len() >= WAITERS_MAX {
+        waiters.drain(..).for_each(Waker::wake);
+    }
+    waiters.push(cx.waker().clone());
 }
 
 /// The application has dropped its last handle: the node shuts down.
@@ -365,7 +379,7 @@ impl NodeHandle {
     pub fn try_event(&self) -> Option<NodeEvent> {
         self.shared().take(|state| {
             let event = state.node_events.pop_front()?;
-            Some((event, state.node_events.len()))
+            Some((event, state.is_full && state.node_events.len() <= STAGED_MAX / 2))
         })
     }
 
@@ -507,9 +521,11 @@ impl Channel {
             if state.closed.is_some() || state.shutdown {
                 return Err(RelayError::Closed);
             }
-            let config = &state.channels[self.place].config;
-            if config.relay == Relay::Off || state.commands.len() >= COMMANDS_MAX {
-                return Err(RelayError::OutboxFull);
+            if state.channels[self.place].config.relay == Relay::Off {
+                return Err(RelayError::Off);
+            }
+            if state.commands.len() >= COMMANDS_MAX {
+                return Err(RelayError::Busy);
             }
             state.commands.push_back(Command::Relay(self.place, artifact.clone()));
             Ok(())
@@ -521,7 +537,8 @@ impl Channel {
         self.node.shared().command(|state| state.reconsider |= 1 << self.place);
     }
 
-    /// The next event; `None` once the node has shut down and all events are taken.
+    /// The next event; `None` once the node has shut down and the events staged by then (up to 256)
+    /// are taken.
     pub async fn next_event(&self) -> Option<Event> {
         poll_fn(|cx| self.poll_event(cx)).await
     }
@@ -532,7 +549,7 @@ impl Channel {
             let channel = &mut state.channels[self.place];
             let event = channel.events.pop_front()?;
             channel.event_bytes -= event_bytes(&event);
-            Some((event, channel.events.len()))
+            Some((event, channel.is_full && channel.events.len() <= STAGED_MAX / 2))
         })
     }
 

@@ -470,6 +470,7 @@ fn hello() -> Vec<u8> {
         slots_max: 16,
         artifact_bytes_max: 1 << 20,
         push_bytes_max: 1000,
+        relay_hops_max: 4,
     };
     let mut bytes = Vec::new();
     Hello { minor: 0, incarnation: 1, channels: vec![channel] }.encode(&mut bytes);
@@ -716,12 +717,12 @@ fn a_bad_first_stream_ends_the_connection_at_once() {
     use Malformed::{FrameTooLong, Misplaced, Repeated, Truncated};
     let malformed = Fault::Malformed;
     let field = |frames: &[&[u8]]| stream(StreamHead::Hello, frames);
-    let channel = frame(34, &[1, 16, 16, 16]);
+    let channel = frame(34, &[1, 16, 16, 16, 4]);
     let many: Vec<_> = (0..65_u16)
         .map(|at| {
             let mut body = Vec::new();
             put_varint(&mut body, at.into());
-            body.extend_from_slice(&[1, 1, 1]);
+            body.extend_from_slice(&[1, 1, 1, 1]);
             frame(34, &body)
         })
         .collect();

@@ -821,5 +821,6 @@ fn channel_hello(config: &ChannelConfig) -> ChannelHello {
         slots_max: config.slots_max,
         artifact_bytes_max: config.artifact_bytes_max,
         push_bytes_max: config.push_bytes_max,
+        relay_hops_max: config.relay_hops_max,
     }
 }

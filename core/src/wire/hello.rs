@@ -36,6 +36,8 @@ pub struct ChannelHello {
     pub artifact_bytes_max: u64,
     /// The longest push that it takes, in bytes.
     pub push_bytes_max: u32,
+    /// The most hops from its publisher that an advert may have come.
+    pub relay_hops_max: u8,
 }
 
 impl ChannelHello {
@@ -46,6 +48,7 @@ impl ChannelHello {
             && self.slots_max >= sender.slots_max
             && self.artifact_bytes_max >= sender.artifact_bytes_max
             && self.push_bytes_max >= sender.push_bytes_max
+            && self.relay_hops_max >= sender.relay_hops_max
     }
 }
 
@@ -63,6 +66,7 @@ impl Hello {
                 channel.slots_max.into(),
                 channel.artifact_bytes_max,
                 channel.push_bytes_max.into(),
+                channel.relay_hops_max.into(),
             ];
             let fields = numbers.iter().map(|number| varint_len(*number)).sum();
             put_frame_start(out, kind::HELLO_CHANNEL, fields);
@@ -86,6 +90,7 @@ impl Hello {
                     slots_max: fields.small()?,
                     artifact_bytes_max: fields.varint()?,
                     push_bytes_max: fields.small()?,
+                    relay_hops_max: fields.small()?,
                 };
                 let known = self.channels.iter().any(|other| other.id == channel.id);
                 if known || self.channels.len() == CHANNELS_MAX {

@@ -49,10 +49,8 @@ pub enum Malformed {
     FrameTooLong,
     /// A frame of a known kind stands in a stream where it has no meaning.
     Misplaced,
-    /// A field that may occur once occurs again, or one too often.
+    /// A channel is named twice, or there are too many.
     Repeated,
-    /// A field that must occur is missing.
-    Missing,
 }
 
 impl fmt::Display for Malformed {
@@ -63,8 +61,7 @@ impl fmt::Display for Malformed {
             Self::OutOfRange => "a number beyond its range",
             Self::FrameTooLong => "a frame longer than its kind may be",
             Self::Misplaced => "a frame in a stream where it has no meaning",
-            Self::Repeated => "a field occurs too often",
-            Self::Missing => "a field is missing",
+            Self::Repeated => "a channel is named twice, or there are too many",
         })
     }
 }
