@@ -292,7 +292,7 @@ impl Config {
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | tables, per peer and channel | `(2 x 24 + 8 + 2 x 1536) x slots_max`: entries and artifacts of two epochs, what was sent |
     /// | unfinished frames, per peer | `streams_max x` longest frame |
-    /// | QUIC, per peer | `receive_window + 2 x send_window + 1 KiB x streams_max + 64 KiB` |
+    /// | QUIC, per peer | `receive_window + 2 x send_window + 192 KiB x streams_max + 64 KiB`: windows, and what pieces of a stream that came out of order keep of the datagrams around them |
     pub fn memory_bound(&self) -> u64 {
         let sum =
             |bytes: &dyn Fn(&ChannelConfig) -> u64| self.channels.iter().map(bytes).sum::<u64>();
@@ -308,7 +308,7 @@ impl Config {
         let frames = u64::from(t.streams_max) * frame as u64;
         let quic = u64::from(t.receive_window)
             + 2 * u64::from(t.send_window)
-            + 1024 * u64::from(t.streams_max)
+            + (192 << 10) * u64::from(t.streams_max)
             + (64 << 10);
         (4 << 20) + outbox + inbox + u64::from(self.peers_max) * (tables + frames + quic)
     }
