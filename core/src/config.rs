@@ -186,7 +186,7 @@ pub struct TransportConfig {
     /// Largest UDP payload that path MTU discovery may find, in bytes. Default 1,452 (Ethernet,
     /// IPv6); 9,000 and loopback's 65,507 work, too. At least 1,200.
     pub mtu_max: u16,
-    /// A peer silent for so long is down. Default 10 s.
+    /// A peer silent for so long, and up to one `keep_alive` longer, is down. Default 10 s.
     pub idle_timeout: Duration,
     /// An idle connection is kept alive at this interval. Default 3 s.
     pub keep_alive: Duration,
