@@ -41,7 +41,7 @@ pub(super) struct Known {
     pub(super) channel: u16,
     pub(super) state: State,
     pub(super) priority: Priority,
-    /// The order in which artifacts came to be wanted.
+    /// The order in which artifacts came to be wanted, or failed last; 0 before.
     pub(super) wanted: u64,
     /// First of the table entries that hold it, see [`tables`](super::tables).
     pub(super) entries: Link,
