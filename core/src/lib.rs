@@ -20,6 +20,10 @@ pub mod id;
 pub mod membership;
 #[cfg(feature = "quic")]
 pub mod node;
+#[cfg(feature = "quic")]
+mod random;
 mod sched;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod time;
 pub mod wire;

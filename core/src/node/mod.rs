@@ -41,11 +41,12 @@ use crate::config::{ChannelConfig, Config};
 use crate::error::{PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Version};
 use crate::membership::{Topology, TopologyError};
+use crate::random::Random;
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, LiveSlots, MINOR, Update};
 use congestion::Meter;
 use connection::{Connection, Notice};
-use peers::{Jitter, Peers};
+use peers::Peers;
 
 /// Application error codes of CONNECTION_CLOSE.
 const SHUTDOWN: VarInt = VarInt::from_u32(0);
@@ -148,7 +149,7 @@ impl Node {
         let channels = config.channels.iter().map(channel_hello).collect();
         Hello { minor: MINOR, incarnation: word(1), channels }.encode(&mut hello);
         let mut node = Self {
-            peers: Peers::new(key.id(), Jitter::new(word(2))),
+            peers: Peers::new(key.id(), Random::new(word(2))),
             config,
             key,
             start,

@@ -13,6 +13,7 @@ use crate::config::TransportConfig;
 use crate::error::Fault;
 use crate::id::{NodeId, PeerIndex};
 use crate::membership::Topology;
+use crate::random::Random;
 use crate::time::Time;
 
 pub(super) struct Peer {
@@ -38,26 +39,6 @@ pub(super) struct Peer {
     last_close: Closed,
 }
 
-/// A seeded generator for jitter: splitmix64 (Steele, Lea and Flood, 2014).
-#[derive(Debug)]
-pub(super) struct Jitter(u64);
-
-impl Jitter {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A duration below `span`.
-    fn below(&mut self, span: Duration) -> Duration {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let draw = (z ^ (z >> 31)) >> 32;
-        Duration::from_nanos(((span.as_nanos() * u128::from(draw)) >> 32) as u64)
-    }
-}
-
 pub(super) struct Peers {
     own: NodeId,
     places: Vec<Option<Peer>>,
@@ -68,11 +49,11 @@ pub(super) struct Peers {
     to_report: BTreeSet<u16>,
     /// Former members that were reported as up. Grows by the application's own topologies only.
     left: BTreeSet<NodeId>,
-    jitter: Jitter,
+    jitter: Random,
 }
 
 impl Peers {
-    pub(super) fn new(own: NodeId, jitter: Jitter) -> Self {
+    pub(super) fn new(own: NodeId, jitter: Random) -> Self {
         Self {
             own,
             places: Vec::new(),
@@ -205,7 +186,7 @@ impl Peers {
             Duration::ZERO => config.dial_pause_min,
             pause => (2 * pause).min(config.dial_pause_max),
         };
-        let jitter = self.jitter.below(known.pause.max(config.dial_pause_min) / 2);
+        let jitter = self.jitter.duration_below(known.pause.max(config.dial_pause_min) / 2);
         known.dial_at = (now + known.pause / 2 + jitter).max(known.cut_off_until);
     }
 
