@@ -1,0 +1,150 @@
+//! The application of all nodes of a simulated subnet.
+
+use std::net::SocketAddr;
+
+use super::trace::{Trace, What};
+use crate::artifact::Artifact;
+use crate::broadcast::Event;
+use crate::error::{PublishError, RelayError};
+use crate::id::{ArtifactId, ChannelId};
+use crate::node::{Node, NodeEvent};
+use crate::time::Time;
+
+/// What the replicas do with what they are told. One object for all nodes: it holds what each
+/// replica knows, by place, and may check at any time what must hold between them.
+pub trait Application {
+    /// A node was started, or started again. What it should have after a restart is to be published
+    /// here.
+    fn start(&mut self, node: &mut Context<'_>) {
+        let _ = node;
+    }
+
+    /// A node has something to say about a channel.
+    fn handle_event(&mut self, node: &mut Context<'_>, channel: ChannelId, event: Event);
+
+    /// A node has something to say about a peer.
+    fn handle_node_event(&mut self, node: &mut Context<'_>, event: NodeEvent) {
+        let _ = (node, event);
+    }
+
+    /// The time has come that was asked for with [`Context::wake_at`].
+    fn wake(&mut self, node: &mut Context<'_>) {
+        let _ = node;
+    }
+
+    /// A node has sent a datagram; whether it arrives is another question.
+    fn handle_sent(&mut self, sent: &Sent<'_>) {
+        let _ = sent;
+    }
+}
+
+/// A datagram that was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// The simulator's time.
+    pub time: Time,
+    /// The place of who sent it.
+    pub from: usize,
+    /// The place of who it is for.
+    pub to: usize,
+    /// The datagram. Behind the null crypto provider it is readable.
+    pub datagram: &'a [u8],
+}
+
+/// A node, as its application sees it.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub(crate) at: usize,
+    pub(crate) time: Time,
+    pub(crate) clock: Time,
+    pub(crate) node: &'a mut Node,
+    pub(crate) trace: &'a mut Trace,
+    pub(crate) wake_at: &'a mut Time,
+    pub(crate) touched: &'a mut bool,
+}
+
+impl Context<'_> {
+    /// The node's place.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// What the node's clock shows.
+    pub fn now(&self) -> Time {
+        self.clock
+    }
+
+    /// The simulator's time, for checks.
+    pub fn time(&self) -> Time {
+        self.time
+    }
+
+    /// The node, to look at.
+    pub fn node(&self) -> &Node {
+        self.node
+    }
+
+    /// The node, for what has no method here. It is polled afterwards.
+    pub fn node_mut(&mut self) -> &mut Node {
+        *self.touched = true;
+        self.node
+    }
+
+    /// See [`Node::publish`].
+    ///
+    /// # Errors
+    /// If the channel has no room for it; nothing has changed then.
+    pub fn publish(&mut self, channel: ChannelId, artifact: Artifact) -> Result<(), PublishError> {
+        let id = artifact.id();
+        self.node_mut().publish(channel, artifact)?;
+        self.trace.note(self.time, self.at, What::Published(channel, id));
+        Ok(())
+    }
+
+    /// See [`Node::abort`].
+    pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
+        let was_active = self.node_mut().abort(channel, id);
+        if was_active {
+            self.trace.note(self.time, self.at, What::Aborted(channel, *id));
+        }
+        was_active
+    }
+
+    /// See [`Node::relay`].
+    ///
+    /// # Errors
+    /// If nobody near enough advertises it, or there is no room; nothing has changed then.
+    pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
+        self.node_mut().relay(channel, artifact)
+    }
+
+    /// See [`Node::reconsider`].
+    pub fn reconsider(&mut self, channel: ChannelId) -> bool {
+        let now = self.clock;
+        self.node_mut().reconsider(now, channel)
+    }
+
+    /// Has [`Application::wake`] called when the node's clock shows `at`, instead of any time asked
+    /// for before.
+    pub fn wake_at(&mut self, at: Time) {
+        *self.wake_at = at;
+    }
+}
+
+/// Where the participant at a place listens: 10.x.y.z with the place in the last three bytes.
+pub(crate) fn address(at: usize) -> SocketAddr {
+    let [_, a, b, c] = (at as u32 + 1).to_be_bytes();
+    ([10, a, b, c], 4000).into()
+}
+
+/// The place of an address.
+pub(crate) fn place(address: SocketAddr) -> Option<usize> {
+    match address {
+        SocketAddr::V4(address) if address.port() == 4000 => {
+            let [ten, a, b, c] = address.ip().octets();
+            let place = u32::from_be_bytes([0, a, b, c]) as usize;
+            (ten == 10 && place > 0).then(|| place - 1)
+        }
+        _ => None,
+    }
+}
