@@ -10,11 +10,12 @@ use std::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    ClientConfig, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
-    Event as QuicEvent, ServerConfig, StreamEvent, StreamId, TransportConfig as QuicTransport,
+    ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event as QuicEvent,
+    StreamEvent, StreamId, TransportConfig as QuicTransport,
 };
 
-use super::{Closed, Node, NodeEvent, NodeKey, Output, tls};
+use super::crypto::{Crypto, Members, Provider, SERVER_NAME};
+use super::{Closed, Node, NodeEvent, NodeKey, Output};
 use crate::artifact::{Advert, Artifact, CHUNK_BYTES, Metadata};
 use crate::broadcast::Event;
 use crate::config::{ChannelConfig, Config};
@@ -62,6 +63,7 @@ const fn ms(count: u64) -> Duration {
 /// The member that breaks the rules. One connection at a time.
 struct Hostile {
     key: NodeKey,
+    provider: Provider,
     endpoint: Endpoint,
     transport: Arc<QuicTransport>,
     connection: Option<(ConnectionHandle, quinn_proto::Connection)>,
@@ -82,13 +84,14 @@ impl Hostile {
         let transport = Arc::new(transport);
         let mut endpoint = EndpointConfig::new(key.reset_key());
         endpoint.rng_seed(Some([9; 32]));
-        let admitted = Arc::new(tls::Members::default());
+        let admitted = Arc::new(Members::default());
         admitted.set(members);
-        let crypto = tls::server_crypto(&key, admitted).unwrap();
-        let mut server = ServerConfig::new(crypto, key.token_key());
+        let provider = Crypto::Tls.provider(&key, &[9; 32]);
+        let mut server = provider.server_config(admitted);
         server.transport_config(transport.clone());
         Self {
             key,
+            provider,
             endpoint: Endpoint::new(Arc::new(endpoint), Some(Arc::new(server)), true, None),
             transport,
             connection: None,
@@ -291,8 +294,7 @@ impl Arena {
 
     fn dial(&mut self) {
         let victim = self.nodes[VICTIM].id();
-        let crypto = tls::client_crypto(&self.hostile.key, victim).unwrap();
-        let mut client = ClientConfig::new(crypto);
+        let mut client = self.hostile.provider.client_config(victim);
         client.transport_config(self.hostile.transport.clone());
         let (now, hostile) = (self.instant(), &mut self.hostile);
         // As a restarted process would, without a word to the connection before.
@@ -302,7 +304,7 @@ impl Arena {
         endpoint.rng_seed(Some([9; 32]));
         hostile.endpoint = Endpoint::new(Arc::new(endpoint), None, true, None);
         hostile.transport = transport;
-        let dialled = hostile.endpoint.connect(now, client, address(VICTIM), tls::SERVER_NAME);
+        let dialled = hostile.endpoint.connect(now, client, address(VICTIM), SERVER_NAME);
         hostile.connection = Some(dialled.unwrap());
         // Streams can be opened once the victim's transport parameters are here.
         self.run_until("the handshake is over", |arena| {

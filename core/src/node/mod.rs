@@ -10,13 +10,15 @@
 
 mod congestion;
 mod connection;
+pub(crate) mod crypto;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(feature = "sim")]
+mod inspect;
 mod key;
 mod peers;
 mod quic;
 mod report;
-mod tls;
 
 pub use key::NodeKey;
 pub use quinn_proto::{EcnCodepoint, Transmit};
@@ -31,8 +33,8 @@ use std::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    ClientConfig, ConnectionError, ConnectionHandle, DatagramEvent, Endpoint, Event as QuicEvent,
-    Incoming, ServerConfig, StreamEvent, VarInt,
+    ConnectionError, ConnectionHandle, DatagramEvent, Endpoint, Event as QuicEvent, Incoming,
+    ServerConfig, StreamEvent, VarInt,
 };
 
 use crate::artifact::Artifact;
@@ -46,6 +48,7 @@ use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, LiveSlots, MINOR, Update};
 use congestion::Meter;
 use connection::{Connection, Notice};
+use crypto::{Crypto, Members, Provider};
 use peers::Peers;
 
 /// Application error codes of CONNECTION_CLOSE.
@@ -86,12 +89,13 @@ pub enum Output {
 /// A node, sans-IO.
 pub struct Node {
     config: Config,
+    provider: Provider,
     key: NodeKey,
     /// The instant of [`Time::ZERO`].
     start: Instant,
     now: Time,
     topology: Topology,
-    members: Arc<tls::Members>,
+    members: Arc<Members>,
     endpoint: Endpoint,
     server: Arc<ServerConfig>,
     hello: Vec<u8>,
@@ -139,11 +143,24 @@ impl Node {
         seed: [u8; 32],
         start: Instant,
     ) -> Result<Self, NodeError> {
+        Self::with_crypto(config, key, topology, seed, start, Crypto::Tls)
+    }
+
+    /// [`Node::new`], with a choice of who proves what in the handshake.
+    pub(crate) fn with_crypto(
+        config: Config,
+        key: NodeKey,
+        topology: Topology,
+        seed: [u8; 32],
+        start: Instant,
+        crypto: Crypto,
+    ) -> Result<Self, NodeError> {
         let word = |at: usize| u64::from_le_bytes(seed[at * 8..][..8].try_into().expect("8 bytes"));
         let machine = Broadcast::new(&config, word(0))?;
-        let members = Arc::new(tls::Members::default());
-        let server = Arc::new(quic::server_config(&config.transport, &key, members.clone()));
-        let endpoint = quic::endpoint_config(&config.transport, &key, seed);
+        let provider = crypto.provider(&key, &seed);
+        let members = Arc::new(Members::default());
+        let server = Arc::new(quic::server_config(&config.transport, &provider, members.clone()));
+        let endpoint = quic::endpoint_config(&config.transport, &provider, seed);
         let endpoint = Endpoint::new(Arc::new(endpoint), Some(server.clone()), true, None);
         let mut hello = Vec::new();
         let channels = config.channels.iter().map(channel_hello).collect();
@@ -151,6 +168,7 @@ impl Node {
         let mut node = Self {
             peers: Peers::new(key.id(), Random::new(word(2))),
             config,
+            provider,
             key,
             start,
             now: Time::ZERO,
@@ -413,11 +431,10 @@ impl Node {
 
     fn dial(&mut self, now: Time, peer: PeerIndex, address: SocketAddr) {
         let node = self.peers.peer(peer).node;
-        let crypto = tls::client_crypto(&self.key, node).expect("the provider serves QUIC");
         let meter = Arc::new(Meter::default());
-        let mut client = ClientConfig::new(crypto);
+        let mut client = self.provider.client_config(node);
         client.transport_config(Arc::new(quic::transport_config(&self.config.transport, &meter)));
-        match self.endpoint.connect(self.instant(now), client, address, tls::SERVER_NAME) {
+        match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
             Ok((handle, quic)) => self.insert(now, handle, quic, Some(node), meter),
             // An address that cannot be: another one, or a new topology, may be better.
             Err(_) => self.peers.pause_dialling(now, peer, false, &self.config.transport),
@@ -583,7 +600,7 @@ impl Node {
 
     fn connected(&mut self, now: Time, handle: ConnectionHandle) {
         let connection = self.connections[handle.0].as_mut().expect("just polled");
-        let node = tls::peer_id(&connection.quic);
+        let node = crypto::peer_id(&connection.quic);
         connection.node = node;
         let peer = node.and_then(|node| self.peers.find(&node));
         let is_welcome = peer.is_some_and(|peer| self.peers.peer(peer).cut_off_until <= now);

@@ -1,30 +1,25 @@
 //! What quinn-proto is told: endpoint, server and transport settings.
 
-use std::boxed::Box;
 use std::sync::Arc;
 
 use quinn_proto::{
-    EndpointConfig, HashedConnectionIdGenerator, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
+    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
     TransportConfig as QuicTransport, VarInt,
 };
 
 use super::congestion::{Meter, MeteredFactory};
-use super::key::NodeKey;
-use super::tls;
+use super::crypto::{Members, Provider};
 use crate::config::TransportConfig;
 
 /// Bytes that a handshake may send before it is looked at.
 const INCOMING_BYTES: u64 = 64 << 10;
 
-/// Who restarts with the same key issues and recognises the same connection ids and resets.
 pub(super) fn endpoint_config(
     config: &TransportConfig,
-    key: &NodeKey,
+    provider: &Provider,
     seed: [u8; 32],
 ) -> EndpointConfig {
-    let mut endpoint = EndpointConfig::new(key.reset_key());
-    let cid_key = key.cid_key();
-    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
+    let mut endpoint = provider.endpoint_config();
     endpoint.rng_seed(Some(seed));
     // Probes for the path MTU arrive with more than the path may carry in the end.
     let payload = config.mtu_max.max(1472);
@@ -34,11 +29,10 @@ pub(super) fn endpoint_config(
 
 pub(super) fn server_config(
     config: &TransportConfig,
-    key: &NodeKey,
-    members: Arc<tls::Members>,
+    provider: &Provider,
+    members: Arc<Members>,
 ) -> ServerConfig {
-    let crypto = tls::server_crypto(key, members).expect("the provider serves QUIC");
-    let mut server = ServerConfig::new(crypto, key.token_key());
+    let mut server = provider.server_config(members);
     server.max_incoming(config.handshakes_max.into());
     server.incoming_buffer_size(INCOMING_BYTES);
     server.incoming_buffer_size_total(u64::from(config.handshakes_max) * INCOMING_BYTES);

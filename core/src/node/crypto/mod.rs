@@ -1,0 +1,265 @@
+//! Who may connect to whom: the handshake, and the keys that packets are protected with.
+//!
+//! The dialling side pins the one node that it means to reach; the listening side accepts the nodes
+//! in [`Members`]. `tls` is how that is done, and proven by the key itself. `null` is for simulated
+//! networks only: the same shape and sizes without any secrecy, and with every byte decided by a
+//! seed. It exists only with the feature `sim`, and nothing outside this crate can choose it.
+//!
+//! This module may not know why a node is a member, nor anything about addresses, connections in
+//! progress or the protocol above the handshake.
+//!
+//! Invariants:
+//! 1. If [`peer_id`] names a node, then the peer has claimed that name in this very handshake (and
+//!    proven it, except in a simulated network), and it was pinned (client) or a member (server)
+//!    when the handshake was verified.
+//! 2. A change of [`Members`] applies to later handshakes only. Whoever removes a member closes its
+//!    connections.
+//! 3. A client is connected *before* the server has judged its key: being connected does not mean
+//!    being accepted.
+//! 4. Without `tls`, no random number and no clock of the system decides what is sent: equal seeds
+//!    and inputs make equal bytes.
+
+#[cfg(feature = "sim")]
+mod null;
+#[cfg(test)]
+mod pair;
+mod tls;
+
+use std::boxed::Box;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::vec::Vec;
+
+use quinn_proto::{
+    ClientConfig, Connection, EndpointConfig, HashedConnectionIdGenerator, ServerConfig, crypto,
+};
+use rustls::pki_types::CertificateDer;
+
+use super::NodeKey;
+use crate::id::NodeId;
+
+/// The protocol name that both sides must agree on (RFC 7301). The number changes whenever the wire
+/// format does.
+const ALPN: &[u8] = b"slotcast/1";
+
+/// A server name for `Endpoint::connect`, which insists on one. It is neither sent nor checked: the
+/// key is the name.
+pub(crate) const SERVER_NAME: &str = "slotcast";
+
+/// What precedes the 32 key bytes in the DER `SubjectPublicKeyInfo` of an Ed25519 key (RFC 8410,
+/// section 4).
+const SPKI_PREFIX: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// The nodes whose connections the server side accepts. Empty at first, so that nobody is.
+#[derive(Debug, Default)]
+pub(crate) struct Members(RwLock<BTreeSet<NodeId>>);
+
+impl Members {
+    /// Replaces the whole set, for the handshakes to come (invariant 2).
+    pub(crate) fn set(&self, ids: impl IntoIterator<Item = NodeId>) {
+        // Collected first: foreign code does not run under the lock. What is written is complete,
+        // so that a poisoned lock guards a good set all the same; likewise below.
+        let ids = ids.into_iter().collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = ids;
+    }
+
+    /// Whether `id` is in the set now.
+    pub(crate) fn contains(&self, id: NodeId) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+}
+
+/// How connections are authenticated and protected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "sim"), allow(unreachable_pub, reason = "public in the simulator"))]
+pub enum Crypto {
+    /// For every network.
+    Tls,
+    /// For a simulated network, in which everybody is who it says.
+    #[cfg(feature = "sim")]
+    #[cfg_attr(not(test), allow(dead_code, reason = "the simulator's, which is yet to come"))]
+    Null,
+}
+
+impl Crypto {
+    /// What the node with `key` needs of it. Under `Null`, `seed` takes the place of the system's
+    /// random numbers: a node that restarts must have another one, as it would have other numbers.
+    #[cfg_attr(not(feature = "sim"), expect(unused_variables, reason = "TLS draws its own"))]
+    pub(crate) fn provider(self, key: &NodeKey, seed: &[u8; 32]) -> Provider {
+        let kind = match self {
+            Self::Tls => Kind::Tls,
+            #[cfg(feature = "sim")]
+            Self::Null => Kind::Null(Arc::new(null::Source::new(key.id(), seed))),
+        };
+        Provider { key: key.clone(), kind }
+    }
+}
+
+/// One node's part in all handshakes.
+pub(crate) struct Provider {
+    key: NodeKey,
+    kind: Kind,
+}
+
+enum Kind {
+    Tls,
+    #[cfg(feature = "sim")]
+    Null(Arc<null::Source>),
+}
+
+impl Provider {
+    /// The server side of the handshake: accepts whoever is in `members` at that time.
+    ///
+    /// # Panics
+    /// If the TLS provider lacks what QUIC needs, which would be a broken build; likewise below.
+    pub(crate) fn server(&self, members: Arc<Members>) -> Arc<dyn crypto::ServerConfig> {
+        match &self.kind {
+            Kind::Tls => {
+                tls::server_crypto(&self.key, members).expect("the TLS provider serves QUIC")
+            }
+            #[cfg(feature = "sim")]
+            Kind::Null(source) => null::server_crypto(&self.key, members, source.clone()),
+        }
+    }
+
+    /// The client side of one handshake: accepts no server but `expected`.
+    ///
+    /// Cheap next to a handshake; meant to be called for each dial.
+    pub(crate) fn client(&self, expected: NodeId) -> Arc<dyn crypto::ClientConfig> {
+        match &self.kind {
+            Kind::Tls => {
+                tls::client_crypto(&self.key, expected).expect("the TLS provider serves QUIC")
+            }
+            #[cfg(feature = "sim")]
+            Kind::Null(source) => null::client_crypto(&self.key, expected, source.clone()),
+        }
+    }
+
+    /// Settings of the endpoint which come from the key. Who restarts with the same key issues and
+    /// recognises the same connection ids and resets.
+    pub(crate) fn endpoint_config(&self) -> EndpointConfig {
+        let mut endpoint = EndpointConfig::new(self.key.reset_key());
+        let key = self.key.cid_key();
+        match &self.kind {
+            Kind::Tls => {
+                let cids = move || Box::new(HashedConnectionIdGenerator::from_key(key)) as Box<_>;
+                endpoint.cid_generator(cids)
+            }
+            #[cfg(feature = "sim")]
+            Kind::Null(source) => endpoint.cid_generator(null::Cids::factory(key, source.clone())),
+        };
+        endpoint
+    }
+
+    /// Settings of the server side.
+    pub(crate) fn server_config(&self, members: Arc<Members>) -> ServerConfig {
+        let server = ServerConfig::new(self.server(members), self.key.token_key());
+        match &self.kind {
+            Kind::Tls => server,
+            #[cfg(feature = "sim")]
+            Kind::Null(_) => null::without_clock(server),
+        }
+    }
+
+    /// Settings of one dial.
+    pub(crate) fn client_config(&self, expected: NodeId) -> ClientConfig {
+        let client = ClientConfig::new(self.client(expected));
+        match &self.kind {
+            Kind::Tls => client,
+            #[cfg(feature = "sim")]
+            Kind::Null(source) => source.clone().give_cids(client),
+        }
+    }
+}
+
+/// Who is at the other end, once the handshake is over (invariant 1); `None` before, or if it
+/// failed.
+pub(crate) fn peer_id(connection: &Connection) -> Option<NodeId> {
+    if connection.is_handshaking() {
+        return None;
+    }
+    let identity = connection.crypto_session().peer_identity()?;
+    let keys = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    match keys.as_slice() {
+        [key] => parse_spki(key),
+        _ => None,
+    }
+}
+
+/// The `SubjectPublicKeyInfo` of the Ed25519 key that `id` is.
+fn spki(id: NodeId) -> CertificateDer<'static> {
+    let mut spki = SPKI_PREFIX.to_vec();
+    spki.extend_from_slice(&id.0);
+    spki.into()
+}
+
+/// The key in an Ed25519 `SubjectPublicKeyInfo`. DER has one encoding for it, so comparing bytes is
+/// parsing.
+fn parse_spki(spki: &[u8]) -> Option<NodeId> {
+    let key = spki.strip_prefix(&SPKI_PREFIX)?;
+    Some(NodeId(key.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pair::{ACCESS_DENIED, Pair, Peer, assert_refused, key, members, provider};
+    use super::*;
+    use quinn_proto::ConnectionError;
+
+    const ALL: &[Crypto] = &[
+        Crypto::Tls,
+        #[cfg(feature = "sim")]
+        Crypto::Null,
+    ];
+
+    #[test]
+    fn each_side_learns_who_the_other_is() {
+        let (client, server) = (key(1), key(2));
+        for crypto in ALL {
+            let pair = Pair::connected(*crypto, &client, &server);
+            assert_eq!(pair.client.sees(), Some(server.id()), "{crypto:?}");
+            assert_eq!(pair.server.sees(), Some(client.id()), "{crypto:?}");
+        }
+    }
+
+    #[test]
+    fn the_client_refuses_a_server_it_did_not_dial() {
+        let (client, server, expected) = (key(1), key(2), key(3));
+        for crypto in ALL {
+            let pair = Pair::dial(*crypto, &client, expected.id(), &server, members(&[&client]));
+            assert_refused(&pair.client, &pair.server, ACCESS_DENIED);
+            assert!(!pair.server.connected, "{crypto:?}");
+        }
+    }
+
+    #[test]
+    fn the_server_refuses_a_stranger_until_it_is_a_member() {
+        let (client, server) = (key(1), key(2));
+        for crypto in ALL {
+            let members = members(&[&key(3)]);
+            let dial = || Pair::dial(*crypto, &client, server.id(), &server, members.clone());
+            let pair = dial();
+            assert_refused(&pair.server, &pair.client, ACCESS_DENIED);
+            assert!(pair.client.connected, "invariant 3, {crypto:?}");
+
+            members.set([client.id()]);
+            assert!(members.contains(client.id()) && !members.contains(key(3).id()));
+            assert_eq!(dial().server.sees(), Some(client.id()), "{crypto:?}");
+        }
+    }
+
+    #[test]
+    fn a_restarted_server_resets_the_connections_it_forgot() {
+        let (client, server) = (key(1), key(2));
+        for crypto in ALL {
+            let mut pair = Pair::connected(*crypto, &client, &server);
+            let restarted = provider(*crypto, &server);
+            let config = restarted.server_config(members(&[&client]));
+            pair.server = Peer::new(&restarted, 2, Some(config));
+            pair.client.quic().ping();
+            pair.run();
+            assert_eq!(pair.client.lost, Some(ConnectionError::Reset), "{crypto:?}");
+        }
+    }
+}

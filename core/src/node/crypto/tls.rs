@@ -1,0 +1,316 @@
+//! The handshake of TLS 1.3 inside QUIC, with raw keys.
+//!
+//! Both sides present a raw Ed25519 public key (RFC 7250) instead of a certificate, and sign the
+//! handshake with it. Nothing else of TLS is in use: one key exchange, no tickets, no resumption, no
+//! early data, no server name on the wire.
+//!
+//! Invariant, beside those of the parent: who is at the other end has signed this very handshake
+//! with the key that is its name.
+
+use std::{
+    boxed::Box,
+    sync::{Arc, LazyLock},
+    vec,
+    vec::Vec,
+};
+
+use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
+    PeerIncompatible, ServerConfig, SignatureAlgorithm, SignatureScheme,
+    client::{
+        AlwaysResolvesClientRawPublicKeys, ResolvesClientCert, Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{self, cipher_suite, kx_group},
+        verify_tls13_signature_with_raw_key,
+    },
+    pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
+    server::{
+        AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    sign::{CertifiedKey, Signer, SigningKey},
+    version::TLS13,
+};
+
+use super::{ALPN, Members, parse_spki, spki};
+use crate::id::NodeId;
+use crate::node::NodeKey;
+
+/// The algorithms, in order of preference. Shared by all configurations: a client needs a new one
+/// for each dial.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    Arc::new(CryptoProvider {
+        // QUIC itself needs the first one, to protect Initial packets (RFC 9001, section 5.2).
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        // A post-quantum share does not fit beside the rest into one Initial: it costs a datagram
+        // each way.
+        kx_groups: vec![kx_group::X25519],
+        ..aws_lc_rs::default_provider()
+    })
+});
+
+/// The server side: proves to be `key`, and accepts whoever is in `members` at the time of the
+/// handshake.
+pub(super) fn server_crypto(
+    key: &NodeKey,
+    members: Arc<Members>,
+) -> Result<Arc<QuicServerConfig>, Error> {
+    server_with(credentials(key.id(), key), members)
+}
+
+/// The client side of one dial: proves to be `key`, and accepts no server but `expected`.
+///
+/// Cheap next to a handshake; meant to be called for each dial.
+pub(super) fn client_crypto(
+    key: &NodeKey,
+    expected: NodeId,
+) -> Result<Arc<QuicClientConfig>, Error> {
+    client_with(
+        Arc::new(AlwaysResolvesClientRawPublicKeys::new(credentials(key.id(), key))),
+        expected,
+    )
+}
+
+fn server_with(
+    credentials: Arc<CertifiedKey>,
+    members: Arc<Members>,
+) -> Result<Arc<QuicServerConfig>, Error> {
+    let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(Arc::new(Accept::AnyOf(members)))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(credentials)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // A resumed session would skip the look at `Members`; a ticket would only be 80 bytes for
+    // nothing.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config.try_into().map_err(no_initial_suite)?))
+}
+
+fn client_with(
+    resolver: Arc<dyn ResolvesClientCert>,
+    expected: NodeId,
+) -> Result<Arc<QuicClientConfig>, Error> {
+    let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Accept::Only(expected)))
+        .with_client_cert_resolver(resolver);
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    config.enable_early_data = false;
+    Ok(Arc::new(config.try_into().map_err(no_initial_suite)?))
+}
+
+/// Cannot happen with our provider, but the conversion is fallible.
+fn no_initial_suite(error: NoInitialCipherSuite) -> Error {
+    Error::Other(rustls::OtherError(Arc::new(error)))
+}
+
+/// The "certificate" which claims to be `id`, with `key` to prove it. They belong together, except
+/// in tests.
+fn credentials(id: NodeId, key: &NodeKey) -> Arc<CertifiedKey> {
+    Arc::new(CertifiedKey::new(vec![spki(id)], Arc::new(HandshakeKey(key.clone()))))
+}
+
+/// A [`NodeKey`] as rustls wants it. Not implemented on `NodeKey`, so that rustls stays out of our
+/// public interface.
+#[derive(Clone, Debug)]
+struct HandshakeKey(NodeKey);
+
+impl SigningKey for HandshakeKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered
+            .contains(&SignatureScheme::ED25519)
+            .then(|| Box::new(self.clone()) as Box<dyn Signer>)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ED25519
+    }
+}
+
+impl Signer for HandshakeKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        self.0.sign(message).map_err(|_| Error::General("Ed25519 signing failed".into()))
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ED25519
+    }
+}
+
+/// Whose key is good: the verifier of both sides.
+#[derive(Debug)]
+enum Accept {
+    Only(NodeId),
+    AnyOf(Arc<Members>),
+}
+
+impl Accept {
+    fn check(&self, key: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let id =
+            parse_spki(key).filter(|_| others.is_empty()).ok_or(CertificateError::BadEncoding)?;
+        let accepted = match self {
+            Self::Only(expected) => id == *expected,
+            Self::AnyOf(members) => members.contains(id),
+        };
+        // Reaches the peer as the alert `access_denied`.
+        if accepted { Ok(()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+    }
+}
+
+/// What the verifier traits of the two sides have in common: raw keys, and Ed25519 signatures by
+/// them.
+macro_rules! raw_ed25519_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            // QUIC has no TLS 1.2 (RFC 9001, section 4.2), but the traits do.
+            Err(PeerIncompatible::Tls12NotOffered.into())
+        }
+
+        // Proof of possession: without it, `check` would accept whoever can copy a public key.
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
+            let algorithms = &PROVIDER.signature_verification_algorithms;
+            verify_tls13_signature_with_raw_key(message, &key, dss, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ED25519]
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            true
+        }
+    };
+}
+
+impl ServerCertVerifier for Accept {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.check(end_entity, intermediates).map(|()| ServerCertVerified::assertion())
+    }
+
+    raw_ed25519_signatures!();
+}
+
+impl ClientCertVerifier for Accept {
+    // A client without a key is refused: `client_auth_mandatory` is true unless overridden.
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.check(end_entity, intermediates).map(|()| ClientCertVerified::assertion())
+    }
+
+    raw_ed25519_signatures!();
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn_proto::{ClientConfig, ServerConfig};
+
+    use super::super::Crypto;
+    use super::super::pair::{Pair, assert_refused, key, members, provider};
+    use super::*;
+
+    // TLS alerts (RFC 8446, section 6): what a refused peer gets to see.
+    const HANDSHAKE_FAILURE: u8 = 40;
+    const DECRYPT_ERROR: u8 = 51;
+    const CERTIFICATE_REQUIRED: u8 = 116;
+
+    /// Lets one with these credentials dial `server`, which expects `member`.
+    fn dialled_by(
+        client: impl ResolvesClientCert + 'static,
+        server: &NodeKey,
+        member: &NodeKey,
+    ) -> Pair {
+        let crypto = client_with(Arc::new(client), server.id()).unwrap();
+        let server = provider(Crypto::Tls, server);
+        let config = server.server_config(members(&[member]));
+        Pair::new(&provider(Crypto::Tls, member), ClientConfig::new(crypto), &server, config)
+    }
+
+    #[test]
+    fn the_client_refuses_a_server_which_copied_the_expected_key() {
+        let (client, impostor, expected) = (key(1), key(2), key(3));
+        let crypto =
+            server_with(credentials(expected.id(), &impostor), members(&[&client])).unwrap();
+        let config = ServerConfig::new(crypto, impostor.token_key());
+        let client = provider(Crypto::Tls, &client);
+        let impostor = provider(Crypto::Tls, &impostor);
+        let pair = Pair::new(&client, client.client_config(expected.id()), &impostor, config);
+        assert_refused(&pair.client, &pair.server, DECRYPT_ERROR);
+        assert!(!pair.server.connected);
+    }
+
+    #[test]
+    fn the_server_refuses_a_client_which_copied_a_members_key() {
+        let (impostor, server, member) = (key(1), key(2), key(3));
+        let stolen = AlwaysResolvesClientRawPublicKeys::new(credentials(member.id(), &impostor));
+        let pair = dialled_by(stolen, &server, &member);
+        assert_refused(&pair.server, &pair.client, DECRYPT_ERROR);
+    }
+
+    /// A client without a key, which may still claim to speak RFC 7250.
+    #[derive(Debug)]
+    struct Keyless {
+        claims_raw_key: bool,
+    }
+
+    impl ResolvesClientCert for Keyless {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            None
+        }
+
+        fn only_raw_public_keys(&self) -> bool {
+            self.claims_raw_key
+        }
+
+        fn has_certs(&self) -> bool {
+            self.claims_raw_key
+        }
+    }
+
+    #[test]
+    fn the_server_refuses_a_client_without_key() {
+        for (claims_raw_key, alert) in [(false, HANDSHAKE_FAILURE), (true, CERTIFICATE_REQUIRED)] {
+            let pair = dialled_by(Keyless { claims_raw_key }, &key(2), &key(1));
+            assert_refused(&pair.server, &pair.client, alert);
+        }
+    }
+}
