@@ -111,7 +111,7 @@ struct Place {
     /// What arrived while it did nothing.
     socket: VecDeque<Datagram>,
     socket_bytes: usize,
-    wakes: u64,
+    polls: u64,
 }
 
 /// A subnet of whole nodes, in virtual time.
@@ -187,7 +187,7 @@ impl<A: Application> Subnet<A> {
             deaf_until: Time::ZERO,
             socket: VecDeque::new(),
             socket_bytes: 0,
-            wakes: 0,
+            polls: 0,
         };
         let mut subnet = Self {
             application,
@@ -269,8 +269,8 @@ impl<A: Application> Subnet<A> {
     }
 
     /// How often a node was polled: for a datagram, a command, an event taken, or its timer.
-    pub fn wakes(&self, at: usize) -> u64 {
-        self.places[at].wakes
+    pub fn polls(&self, at: usize) -> u64 {
+        self.places[at].polls
     }
 
     /// Whether each of two nodes takes the other as connected.
@@ -464,6 +464,18 @@ impl<A: Application> Subnet<A> {
         self.call(at, command)
     }
 
+    /// Looks at a node that runs. `None` if none does.
+    pub fn inspect<T>(
+        &mut self,
+        at: usize,
+        look: impl FnOnce(&mut A, &Node) -> T,
+    ) -> Option<T> {
+        match &self.places[at].resident {
+            Resident::Node(node) => Some(look(&mut self.application, node)),
+            _ => None,
+        }
+    }
+
     fn with_node(&mut self, at: usize, command: impl FnOnce(&mut Node)) {
         self.enter(Some(at));
         if let Resident::Node(node) = &mut self.places[at].resident {
@@ -598,7 +610,7 @@ impl<A: Application> Subnet<A> {
 
     /// Polls a node to idle and takes its events.
     fn poll_node(&mut self, at: usize) {
-        self.places[at].wakes += 1;
+        self.places[at].polls += 1;
         if self.places[at].application_at <= self.clock(at) {
             self.places[at].application_at = Time::NEVER;
             self.call(at, |application, context| application.wake(context));

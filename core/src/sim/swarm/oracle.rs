@@ -1,123 +1,545 @@
 //! The applications of a run's members, and what must hold between what they did and what they were
 //! told. Each check names the invariant that it is for.
 
-use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
-use std::string::{String, ToString};
+use std::format;
+use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 
 use super::super::application::{Application, Context, Sent};
 use super::content::{self, Kind, WORD};
 use super::plan::Plan;
-use super::report::{Bytes, Failure};
+use super::report::Bytes;
 use crate::artifact::Artifact;
 use crate::broadcast::{Candidate, Decision, Event};
 use crate::config::{ChannelConfig, Relay};
 use crate::error::PublishError;
 use crate::id::{ArtifactId, ChannelId, NodeId};
-use crate::node::NodeEvent;
 use crate::node::crypto::Crypto;
+use crate::node::{Node, NodeEvent};
 use crate::time::Time;
 
-/// Places in the lists of invariants: 1 to 12, and 0 for what is the run's own.
+/// Places in lists by invariant: 1 to 12, and 0 for what the run itself has to hold.
 pub(super) const INVARIANTS: usize = 13;
 
 type Name = (ChannelId, ArtifactId);
 
 /// An artifact that a member has made.
-pub(super) struct Made {
-    pub(super) channel: ChannelId,
-    pub(super) id: ArtifactId,
-    pub(super) kind: Kind,
-    length: u64,
-    /// Given up when it is aborted, unless it is to be published again.
-    artifact: Option<Artifact>,
+struct Made {
+    channel: ChannelId,
+    id: ArtifactId,
+    kind: Kind,
+    artifact: Artifact,
+    /// Once fetched, not pushed: an answer has a stream to itself, which ends with an abort.
+    is_fetched: bool,
     publishers: BTreeSet<usize>,
-    /// By sender and receiver: words sent in the present epoch.
+    /// By sender and receiver: words sent since the sender was started, up to the furthest.
     sent: Vec<u32>,
-    /// By sender: what QUIC held for each receiver when it aborted.
-    aborted: BTreeMap<usize, Vec<u64>>,
+    /// By sender: bytes that may still leave for each receiver, since QUIC held them when the
+    /// sender aborted.
+    allowances: BTreeMap<usize, Vec<u64>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Active {
     since: Time,
-    /// Was active before, in the life of this process.
+    /// It was active before, in the life of this process.
     again: bool,
-}
-
-/// What a node was brought.
-#[derive(Clone, Copy, Debug)]
-struct Live {
-    from: Option<usize>,
 }
 
 /// What the application of one member knows.
 #[derive(Default)]
-pub(super) struct Replica {
-    pub(super) is_running: bool,
+struct Replica {
+    is_hostile: bool,
+    is_running: bool,
     active: BTreeMap<u32, Active>,
-    /// What it has published since it was started: that need not be brought to it.
+    /// Published since the node was started: need not be brought to it.
     owned: BTreeSet<u32>,
-    live: BTreeMap<Name, Live>,
-    /// When the last was told to have expired.
+    /// Brought to it and not expired; by whom.
+    live: BTreeMap<Name, NodeId>,
+    /// When it was last told that an artifact had expired.
     expired: BTreeMap<u32, Time>,
-    /// When it was aborted last.
+    /// When it last aborted an artifact.
     ended: BTreeMap<u32, Time>,
+    /// How far its view has come, which its filter goes by.
     height: Arc<AtomicU32>,
 }
 
-pub(super) struct Oracle {
-    seed: u64,
-    ids: Vec<NodeId>,
-    honest: usize,
-    channels: Vec<ChannelConfig>,
-    is_readable: bool,
-    pub(super) replicas: Vec<Replica>,
-    pub(super) made: Vec<Made>,
-    by_name: BTreeMap<Name, u32>,
-    /// By sender and receiver: since when both have been running members to each other.
-    joined: Vec<Time>,
-    pub(super) failure: Option<Failure>,
+/// What was found wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Violation {
+    pub(super) invariant: usize,
+    pub(super) what: String,
+    pub(super) time: Time,
+}
+
+/// What was counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
     pub(super) checks: [u64; INVARIANTS],
     pub(super) published: u64,
     pub(super) aborted: u64,
     pub(super) delivered: u64,
     pub(super) duplicates: u64,
-    pub(super) refused: u64,
-    /// Nanoseconds from publishing to delivery.
+    /// Nanoseconds from the first publishing to a delivery.
     pub(super) latencies: Vec<u64>,
     pub(super) bytes: Bytes,
 }
 
+pub(super) struct Oracle {
+    ids: Vec<NodeId>,
+    places: BTreeMap<NodeId, usize>,
+    channels: Vec<ChannelConfig>,
+    filtered: bool,
+    is_readable: bool,
+    replicas: Vec<Replica>,
+    made: Vec<Made>,
+    serials: BTreeMap<Name, u32>,
+    /// By two members: since when each has known the other without a restart or a leave.
+    joined: Vec<Time>,
+    pub(super) counts: Counts,
+    pub(super) violation: Option<Violation>,
+}
+
 impl Oracle {
-    /// `ids` of all members by place; the first `honest` of `order` are.
     pub(super) fn new(plan: &Plan, ids: Vec<NodeId>, hostile: &[usize]) -> Self {
         let count = ids.len();
-        let mut replicas: Vec<Replica> = (0..count).map(|_| Replica::default()).collect();
-        hostile.iter().for_each(|at| replicas[*at].is_hostile = true);
+        let replica =
+            |at| Replica { is_hostile: hostile.contains(&at), ..Replica::default() };
         Self {
-            seed: plan.seed,
-            honest: count - hostile.len(),
+            places: ids.iter().enumerate().map(|(at, id)| (*id, at)).collect(),
             ids,
             channels: plan.config.channels.clone(),
+            filtered: plan.workload.filtered,
             is_readable: plan.crypto == Crypto::Null,
-            replicas,
+            replicas: (0..count).map(replica).collect(),
             made: Vec::new(),
-            by_name: BTreeMap::new(),
+            serials: BTreeMap::new(),
             joined: std::vec![Time::ZERO; count * count],
-            failure: None,
-            checks: [0; INVARIANTS],
-            published: 0,
-            aborted: 0,
-            delivered: 0,
-            duplicates: 0,
-            refused: 0,
-            latencies: Vec::new(),
-            bytes: Bytes::default(),
+            counts: Counts::default(),
+            violation: None,
+        }
+    }
+
+    /// Counts a check; what is wrong ends the run.
+    pub(super) fn check(
+        &mut self,
+        invariant: usize,
+        time: Time,
+        holds: bool,
+        what: impl FnOnce() -> String,
+    ) {
+        self.counts.checks[invariant] += 1;
+        if !holds && self.violation.is_none() {
+            self.violation = Some(Violation { invariant, what: what(), time });
+        }
+    }
+
+    fn config(&self, channel: ChannelId) -> &ChannelConfig {
+        let config = self.channels.iter().find(|config| config.id == channel);
+        config.expect("channels of the plan")
+    }
+
+    pub(super) fn honest(&self) -> impl Iterator<Item = usize> {
+        (0..self.replicas.len()).filter(|at| !self.replicas[*at].is_hostile)
+    }
+
+    pub(super) fn running(&self) -> impl Iterator<Item = usize> {
+        self.honest().filter(|at| self.replicas[*at].is_running)
+    }
+
+    /// Two members do not know each other any more, or anew.
+    pub(super) fn part(&mut self, at: usize, time: Time) {
+        let count = self.ids.len();
+        for other in 0..count {
+            self.joined[at * count + other] = time;
+            self.joined[other * count + at] = time;
+        }
+    }
+
+    fn joined(&self, a: usize, b: usize) -> Time {
+        self.joined[a * self.ids.len() + b]
+    }
+
+    pub(super) fn crashed(&mut self, at: usize, forgets: bool) {
+        let replica = &mut self.replicas[at];
+        replica.is_running = false;
+        if forgets {
+            replica.active.clear();
+        }
+    }
+
+    /// A member has left the topology of all: nobody is to hear from it, nor it from anybody.
+    pub(super) fn moved(&mut self, at: usize, time: Time) {
+        self.part(at, time);
+    }
+
+    // What the applications do.
+
+    /// Makes an artifact and publishes it.
+    pub(super) fn publish_new(
+        &mut self,
+        node: &mut Context<'_>,
+        channel: ChannelId,
+        kind: Kind,
+        length: usize,
+    ) {
+        let serial = self.made.len() as u32;
+        let kind = if self.filtered { kind } else { Kind::Wanted(Default::default()) };
+        let artifact = content::artifact(channel, serial, kind, length);
+        let (id, count) = (artifact.id(), self.ids.len());
+        let config = self.config(channel);
+        self.made.push(Made {
+            channel,
+            id,
+            kind,
+            is_fetched: length > config.push_bytes_max as usize && !config.latency_sensitive,
+            artifact,
+            publishers: BTreeSet::new(),
+            sent: std::vec![0; count * count],
+            allowances: BTreeMap::new(),
+        });
+        self.serials.insert((channel, id), serial);
+        self.publish(node, serial);
+    }
+
+    /// Publishes an artifact, and compares the answer with what must be answered (invariant 1).
+    pub(super) fn publish(&mut self, node: &mut Context<'_>, serial: u32) {
+        let (at, time) = (node.at(), node.time());
+        let made = &self.made[serial as usize];
+        let (channel, length) = (made.channel, made.artifact.bytes().len() as u64);
+        let config = self.config(channel);
+        let own = || {
+            let active = self.replicas[at].active.keys();
+            active.map(|serial| &self.made[*serial as usize]).filter(|own| own.channel == channel)
+        };
+        let bytes: u64 = own().map(|made| made.artifact.bytes().len() as u64).sum();
+        let expected = if self.replicas[at].active.contains_key(&serial) {
+            Ok(())
+        } else if own().count() >= config.publish_slots_max() as usize {
+            Err(PublishError::OutboxFull)
+        } else if bytes + length > config.active_bytes_max {
+            Err(PublishError::ActiveBytesExceeded)
+        } else {
+            Ok(())
+        };
+        let answer = node.publish(channel, made.artifact.clone());
+        self.check(1, time, answer == expected, || {
+            format!("publish at {at} answers {answer:?} instead of {expected:?}")
+        });
+        if answer.is_err() {
+            return;
+        }
+        let made = &mut self.made[serial as usize];
+        self.counts.published += u64::from(made.publishers.insert(at));
+        made.allowances.remove(&at);
+        let replica = &mut self.replicas[at];
+        let again = replica.ended.contains_key(&serial);
+        replica.active.entry(serial).or_insert(Active { since: time, again });
+        replica.owned.insert(serial);
+    }
+
+    pub(super) fn abort(&mut self, node: &mut Context<'_>, serial: u32) {
+        let (at, time) = (node.at(), node.time());
+        let made = &self.made[serial as usize];
+        let held = |id: &NodeId| if made.is_fetched { 0 } else { node.node().unsent_to(id) };
+        let allowances = self.ids.iter().map(held).collect();
+        let was_active = node.abort(made.channel, &made.id);
+        self.check(1, time, was_active, || format!("abort at {at} finds nothing"));
+        self.made[serial as usize].allowances.insert(at, allowances);
+        self.replicas[at].active.remove(&serial);
+        self.replicas[at].ended.insert(serial, time);
+        self.counts.aborted += 1;
+    }
+
+    /// What a member has active, in the order of making.
+    pub(super) fn active(&self, at: usize) -> impl DoubleEndedIterator<Item = u32> {
+        self.replicas[at].active.keys().copied()
+    }
+
+    /// Lets a member's view come to a height.
+    pub(super) fn advance(&mut self, node: &mut Context<'_>, height: u32) {
+        self.replicas[node.at()].height.fetch_max(height, Relaxed);
+        for at in 0..self.channels.len() {
+            node.reconsider(self.channels[at].id);
+        }
+    }
+
+    // What they were told.
+
+    fn delivered(
+        &mut self,
+        node: &mut Context<'_>,
+        channel: ChannelId,
+        artifact: Artifact,
+        from: NodeId,
+    ) {
+        let (at, time, id) = (node.at(), node.time(), artifact.id());
+        self.counts.delivered += 1;
+        let anew = Artifact::new(artifact.bytes().clone(), artifact.metadata());
+        let is_true = anew.is_ok_and(|anew| anew.id() == id);
+        self.check(6, time, is_true, || format!("{at} is brought bytes that are not {id:#}"));
+        let is_first = self.replicas[at].live.insert((channel, id), from).is_none();
+        self.counts.duplicates += u64::from(!is_first);
+        self.check(7, time, is_first, || format!("{at} is brought {id:#} twice"));
+        if let Some(serial) = self.serials.get(&(channel, id)).copied() {
+            self.check_delivery(at, time, serial, from);
+            // It may relay from now on what it has aborted as its own.
+            self.made[serial as usize].allowances.remove(&at);
+        }
+        let relays = self.config(channel).relay == Relay::Confirmed;
+        if relays && id.0[0] & 1 == 0 {
+            let _ = node.relay(channel, &artifact);
+        }
+    }
+
+    /// A delivery of what a member has made.
+    fn check_delivery(&mut self, at: usize, time: Time, serial: u32, from: NodeId) {
+        let made = &self.made[serial as usize];
+        let (id, kind, replica) = (made.id, made.kind, &self.replicas[at]);
+        let decision = kind.decision(at, replica.height.load(Relaxed));
+        let is_wanted = matches!(decision, Decision::Fetch(_));
+        let since = made.publishers.iter().filter_map(|publisher| {
+            Some(self.replicas[*publisher].active.get(&serial)?.since)
+        });
+        let since = since.min();
+        let is_prompt = matches!(kind, Kind::Wanted(_));
+        // What was cleared does not come back: it had one publisher, once, who has aborted it, and
+        // this node was told that it had expired after that.
+        let publisher = made.publishers.first().filter(|_| made.publishers.len() == 1);
+        let is_back = publisher.is_some_and(|publisher| {
+            let ended = self.replicas[*publisher].ended.get(&serial);
+            let is_active = self.replicas[*publisher].active.contains_key(&serial);
+            let told = self.replicas[at].expired.get(&serial);
+            let apart = self.joined(*publisher, at);
+            !is_active
+                && self.ids[*publisher] == from
+                && told.zip(ended).is_some_and(|(told, ended)| ended <= told && apart < *ended)
+        });
+        self.check(4, time, !is_back, || format!("{at} is brought {id:#} after its clear"));
+        self.check(5, time, is_wanted, || format!("{at} is brought {id:#}, which it refused"));
+        if let Some(since) = since.filter(|_| is_prompt) {
+            self.counts.latencies.push(time.0 - since.0);
+        }
+    }
+
+    /// Whether a member has had an artifact active all the time that another could hear of it.
+    fn is_constant(&self, publisher: &NodeId, at: usize, serial: u32) -> bool {
+        let Some(place) = self.places.get(publisher).copied() else { return false };
+        let replica = &self.replicas[place];
+        let active = replica.active.get(&serial).filter(|_| replica.is_running);
+        active.is_some_and(|active| !active.again && self.joined(place, at) <= active.since)
+    }
+
+    fn withdrawn(&mut self, at: usize, time: Time, name: Name, by: &NodeId) {
+        let id = name.1;
+        let is_live = self.replicas[at].live.contains_key(&name);
+        self.check(7, time, is_live, || format!("{at} is told of {id:#}, which it has not"));
+        let Some(serial) = self.serials.get(&name).copied() else { return };
+        let is_constant = self.is_constant(by, at, serial);
+        self.check(5, time, !is_constant, || {
+            format!("{at} is told that {by:#} withdrew {id:#}, which it did not")
+        });
+    }
+
+    fn expired(&mut self, at: usize, time: Time, name: Name) {
+        let id = name.1;
+        let from = self.replicas[at].live.remove(&name);
+        self.check(7, time, from.is_some(), || {
+            format!("{at} is told that {id:#} expired, which it has not")
+        });
+        let Some(serial) = self.serials.get(&name).copied() else { return };
+        let is_constant = from.is_some_and(|from| self.is_constant(&from, at, serial));
+        self.check(5, time, !is_constant, || {
+            format!("{at} is told that {id:#} expired, which {from:?} advertises")
+        });
+        self.replicas[at].expired.insert(serial, time);
+    }
+
+    // What must hold at any time, and in the end.
+
+    /// Looks at a node that has nothing to do at present.
+    pub(super) fn inspect(&mut self, time: Time, at: usize, node: &Node, may_be_deaf: bool) {
+        node.machine().assert_invariants();
+        if !may_be_deaf {
+            let advertised = |(channel, id): &&Name| !node.machine().is_advertised(*channel, id);
+            let gone = self.replicas[at].live.keys().find(advertised).copied();
+            self.check(5, time, gone.is_none(), || {
+                format!("{at} was not told that {gone:?} expired")
+            });
+        }
+        let topology = node.topology();
+        let stranger = node.peers_up().find(|peer| topology.addresses(peer).is_none());
+        self.check(10, time, stranger.is_none(), || format!("{at} is connected to {stranger:?}"));
+    }
+
+    /// What honest members have active and another honest one should have been brought and was not:
+    /// receiver, sender and artifact.
+    pub(super) fn missing(&self) -> impl Iterator<Item = (usize, usize, ArtifactId)> {
+        let pairs = self.running().flat_map(|a| self.running().map(move |b| (a, b)));
+        let pairs = pairs.filter(|(sender, receiver)| sender != receiver);
+        pairs.flat_map(move |(sender, receiver)| {
+            let active = self.replicas[sender].active.keys().copied();
+            let missing = active.filter(move |serial| !self.has_or_refuses(receiver, *serial));
+            missing.map(move |serial| (receiver, sender, self.made[serial as usize].id))
+        })
+    }
+
+    fn has_or_refuses(&self, at: usize, serial: u32) -> bool {
+        let (made, replica) = (&self.made[serial as usize], &self.replicas[at]);
+        let decision = made.kind.decision(at, replica.height.load(Relaxed));
+        replica.live.contains_key(&(made.channel, made.id))
+            || replica.owned.contains(&serial)
+            || !matches!(decision, Decision::Fetch(_))
+    }
+
+    /// Deliveries that are due now.
+    pub(super) fn due(&self) -> u64 {
+        let active: usize = self.running().map(|at| self.replicas[at].active.len()).sum();
+        (active * self.running().count().saturating_sub(1)) as u64
+    }
+
+    /// What members were brought that no honest one has active.
+    pub(super) fn left_over(&self) -> impl Iterator<Item = (usize, Name)> {
+        self.running().flat_map(move |at| {
+            let live = self.replicas[at].live.keys();
+            live.filter(|name| !self.is_active(name)).map(move |name| (at, *name))
+        })
+    }
+
+    fn is_active(&self, name: &Name) -> bool {
+        let serial = self.serials.get(name);
+        serial.is_some_and(|serial| {
+            self.running().any(|at| self.replicas[at].active.contains_key(serial))
+        })
+    }
+
+    /// Whether a receiver's table of a sender says what the sender's slots hold, relays that the
+    /// receiver need not hear of aside (invariant 4).
+    pub(super) fn table_difference(
+        &self,
+        (sender, sending): (usize, &Node),
+        (receiver, receiving): (usize, &Node),
+    ) -> Option<String> {
+        let peer = receiving.peer_index(&self.ids[sender])?;
+        for config in &self.channels {
+            let heard: BTreeMap<_, _> = receiving.machine().peer_slots(peer, config.id).collect();
+            for (slot, id) in &heard {
+                if sending.machine().own_slot(config.id, *slot) != Some(*id) {
+                    return Some(format!(
+                        "{receiver} believes {id:#} in {slot:?} of {sender}, channel {}",
+                        config.id.0
+                    ));
+                }
+            }
+            let held: BTreeSet<ArtifactId> = heard.into_values().collect();
+            for serial in self.replicas[sender].active.keys() {
+                let made = &self.made[*serial as usize];
+                if made.channel == config.id && !held.contains(&made.id) {
+                    return Some(format!("{receiver} has not heard of {:#} of {sender}", made.id));
+                }
+            }
+        }
+        None
+    }
+
+    /// A datagram of an honest member: whose bytes it carries, and whether they may be in it
+    /// (invariant 3).
+    fn handle_content(&mut self, sent: &Sent<'_>) {
+        let (from, to) = (sent.from, sent.to);
+        let mut content = 0;
+        for (serial, word) in content::words(sent.datagram) {
+            let Some(made) = self.made.get_mut(serial as usize) else { continue };
+            content += WORD as u64;
+            let progress = &mut made.sent[from * self.ids.len() + to];
+            let is_new = word >= *progress;
+            *progress = (*progress).max(word + 1);
+            let kind = match made.allowances.get_mut(&from) {
+                Some(allowances) => {
+                    let allowed = allowances[to];
+                    let is_allowed = allowed >= WORD as u64 || (!is_new && !made.is_fetched);
+                    if is_new {
+                        allowances[to] = allowed.saturating_sub(WORD as u64);
+                    }
+                    let id = made.id;
+                    self.check(3, sent.time, is_allowed, || {
+                        format!("{from} sends {to} word {word} of {id:#}, which it has aborted")
+                    });
+                    &mut self.counts.bytes.aborted
+                }
+                None if is_new => &mut self.counts.bytes.useful,
+                None => &mut self.counts.bytes.duplicate,
+            };
+            *kind += WORD as u64;
+        }
+        self.counts.bytes.control += (sent.datagram.len() as u64).saturating_sub(content);
+    }
+}
+
+impl Application for Oracle {
+    fn start(&mut self, node: &mut Context<'_>) {
+        let (at, time) = (node.at(), node.time());
+        self.part(at, time);
+        let replica = &mut self.replicas[at];
+        replica.is_running = true;
+        replica.live.clear();
+        replica.expired.clear();
+        replica.ended.clear();
+        replica.owned.clear();
+        let height = replica.height.clone();
+        let active = core::mem::take(&mut replica.active);
+        for config in &self.channels {
+            let height = height.clone();
+            let filter = move |candidate: &Candidate<'_>| {
+                content::decide(candidate, at, height.load(Relaxed))
+            };
+            node.node_mut().set_filter(config.id, Box::new(filter));
+        }
+        let count = self.ids.len();
+        for made in &mut self.made {
+            made.allowances.remove(&at);
+            made.sent[at * count..][..count].fill(0);
+        }
+        // The application knows what it has to publish again.
+        for serial in active.into_keys() {
+            self.publish(node, serial);
+        }
+    }
+
+    fn handle_event(&mut self, node: &mut Context<'_>, channel: ChannelId, event: Event) {
+        let (at, time) = (node.at(), node.time());
+        match event {
+            Event::Delivered { artifact, from } => self.delivered(node, channel, artifact, from),
+            Event::Withdrawn { id, by } => self.withdrawn(at, time, (channel, id), &by),
+            Event::Expired { id } => self.expired(at, time, (channel, id)),
+        }
+    }
+
+    fn handle_node_event(&mut self, node: &mut Context<'_>, event: NodeEvent) {
+        let (at, time) = (node.at(), node.time());
+        match event {
+            NodeEvent::Fault { peer, fault, .. } => {
+                let place = self.places.get(&peer).copied();
+                let is_hostile = place.is_some_and(|place| self.replicas[place].is_hostile);
+                self.check(8, time, is_hostile, || {
+                    format!("{at} accuses {place:?}, which is honest: {fault}")
+                });
+            }
+            NodeEvent::Up { .. } | NodeEvent::Down { .. } => {}
+        }
+    }
+
+    fn handle_sent(&mut self, sent: &Sent<'_>) {
+        let is_honest = |at: usize| self.replicas.get(at).is_some_and(|replica| !replica.is_hostile);
+        if !is_honest(sent.from) {
+            self.counts.bytes.hostile += sent.datagram.len() as u64;
+        } else if self.is_readable && sent.to < self.ids.len() {
+            self.handle_content(sent);
+        } else {
+            self.counts.bytes.control += sent.datagram.len() as u64;
         }
     }
 }
