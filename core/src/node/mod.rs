@@ -10,13 +10,13 @@
 
 mod congestion;
 mod connection;
-#[cfg(test)]
+#[cfg(all(test, feature = "sim"))]
 mod hostile_tests;
 mod key;
 mod peers;
-mod quic;
+pub(crate) mod quic;
 mod report;
-mod tls;
+pub(crate) mod tls;
 
 pub use key::NodeKey;
 pub use quinn_proto::{EcnCodepoint, Transmit};
@@ -830,7 +830,7 @@ impl Node {
     }
 }
 
-fn channel_hello(config: &ChannelConfig) -> ChannelHello {
+pub(crate) fn channel_hello(config: &ChannelConfig) -> ChannelHello {
     ChannelHello {
         id: config.id,
         slots_max: config.slots_max,

@@ -17,7 +17,7 @@ use crate::config::TransportConfig;
 const INCOMING_BYTES: u64 = 64 << 10;
 
 /// Who restarts with the same key issues and recognises the same connection ids and resets.
-pub(super) fn endpoint_config(
+pub(crate) fn endpoint_config(
     config: &TransportConfig,
     key: &NodeKey,
     seed: [u8; 32],
@@ -32,7 +32,7 @@ pub(super) fn endpoint_config(
     endpoint
 }
 
-pub(super) fn server_config(
+pub(crate) fn server_config(
     config: &TransportConfig,
     key: &NodeKey,
     members: Arc<tls::Members>,
