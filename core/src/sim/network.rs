@@ -346,8 +346,11 @@ mod tests {
         near(FaultKind::Duplicate, 1_800);
         near(FaultKind::Corrupt, 3_240);
         near(FaultKind::Reorder, 4_320);
-        assert_eq!(times.len() as u64, 10_000 - network.faults().count(FaultKind::Loss)
-            + network.faults().count(FaultKind::Duplicate));
+        assert_eq!(
+            times.len() as u64,
+            10_000 - network.faults().count(FaultKind::Loss)
+                + network.faults().count(FaultKind::Duplicate)
+        );
         assert!(times.iter().all(|time| (1..=21).contains(time)));
     }
 
@@ -375,7 +378,8 @@ mod tests {
         network.heal();
         assert_eq!((send(&mut network, 0, 1, 9), send(&mut network, 2, 1, 9)), (1, 1));
         assert_eq!((send(&mut network, 0, 1, 1_300), send(&mut network, 0, 1, 1_301)), (1, 0));
-        let counts = [FaultKind::CutOneWay, FaultKind::Cut, FaultKind::Mtu].map(|f| network.faults().count(f));
+        let counts = [FaultKind::CutOneWay, FaultKind::Cut, FaultKind::Mtu]
+            .map(|f| network.faults().count(f));
         assert_eq!(counts, [1, 2, 1]);
     }
 

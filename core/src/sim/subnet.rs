@@ -62,6 +62,11 @@ impl Setup {
         }
     }
 
+    /// The ids of all participants, by place.
+    pub fn ids(&self) -> Vec<NodeId> {
+        keys(self.configs.len(), self.strangers).iter().map(NodeKey::id).collect()
+    }
+
     /// The same with another seed.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
@@ -465,11 +470,7 @@ impl<A: Application> Subnet<A> {
     }
 
     /// Looks at a node that runs. `None` if none does.
-    pub fn inspect<T>(
-        &mut self,
-        at: usize,
-        look: impl FnOnce(&mut A, &Node) -> T,
-    ) -> Option<T> {
+    pub fn inspect<T>(&mut self, at: usize, look: impl FnOnce(&mut A, &Node) -> T) -> Option<T> {
         match &self.places[at].resident {
             Resident::Node(node) => Some(look(&mut self.application, node)),
             _ => None,
@@ -685,11 +686,7 @@ impl<A: Application> Subnet<A> {
         any
     }
 
-    fn next_event(
-        &mut self,
-        at: usize,
-        channel: ChannelId,
-    ) -> Option<Event> {
+    fn next_event(&mut self, at: usize, channel: ChannelId) -> Option<Event> {
         self.enter(Some(at));
         let event = match &mut self.places[at].resident {
             Resident::Node(node) => node.poll_event(channel),
@@ -706,12 +703,7 @@ impl<A: Application> Subnet<A> {
         }
     }
 
-    fn note_event(
-        &mut self,
-        at: usize,
-        channel: ChannelId,
-        event: &Event,
-    ) {
+    fn note_event(&mut self, at: usize, channel: ChannelId, event: &Event) {
         let place = |node: &NodeId| self.place_of(node).map_or(u16::MAX, |at| at as u16);
         let what = match event {
             Event::Delivered { artifact, from } => {

@@ -158,7 +158,9 @@ impl Trace {
             What::Withdrawn(on, artifact, by) => (12, id(on, artifact) ^ u64::from(by) << 32),
             What::Expired(on, artifact) => (13, id(on, artifact)),
             What::Member(is_in) => (14, is_in.into()),
-            What::Cut(cut) => (15, cut.map_or(0, |(peer, both)| u64::from(peer) << 2 | u64::from(both) << 1 | 1)),
+            What::Cut(cut) => {
+                (15, cut.map_or(0, |(peer, both)| u64::from(peer) << 2 | u64::from(both) << 1 | 1))
+            }
         };
         self.mix(kind << 32 | at as u64);
         self.mix(number);

@@ -18,7 +18,6 @@ use std::vec::Vec;
 
 use super::fault::FaultKind;
 use super::hostile::{Byzantine, Tally, Trick};
-use super::network::Link;
 use super::subnet::{Setup, Subnet};
 use crate::broadcast::Priority;
 use crate::membership::Topology;
@@ -108,9 +107,8 @@ impl<'a> Run<'a> {
             hostile.swap_remove(random.below(hostile.len() as u64) as usize);
         }
         hostile.sort_unstable();
-        let mut subnet = Subnet::stopped(setup, ());
-        let ids = (0..plan.nodes).map(|at| subnet.id(at)).collect();
-        let mut subnet = subnet.with_application(Oracle::new(plan, ids, &hostile));
+        let oracle = Oracle::new(plan, setup.ids(), &hostile);
+        let mut subnet = Subnet::stopped(setup, oracle);
         if let Some(memory) = memory {
             subnet.set_scope(memory.enter);
         }
@@ -207,7 +205,13 @@ impl<'a> Run<'a> {
             use FaultKind as F;
             matches!(
                 kind,
-                F::Loss | F::BurstLoss | F::QueueDrop | F::Reorder | F::Duplicate | F::Corrupt | F::Mtu
+                F::Loss
+                    | F::BurstLoss
+                    | F::QueueDrop
+                    | F::Reorder
+                    | F::Duplicate
+                    | F::Corrupt
+                    | F::Mtu
             )
         };
         for kind in self.plan.faults.iter().copied().filter(|kind| !is_in_links(kind)) {
@@ -266,9 +270,8 @@ impl<'a> Run<'a> {
     fn anyone(&mut self) -> Option<usize> {
         let now = self.subnet.now();
         let able = self.subnet.application.running();
-        let able: Vec<usize> = able
-            .filter(|at| self.stalled_until[*at] <= now && !self.left.contains(at))
-            .collect();
+        let able: Vec<usize> =
+            able.filter(|at| self.stalled_until[*at] <= now && !self.left.contains(at)).collect();
         let place = self.random.below(able.len() as u64) as usize;
         able.get(place).copied()
     }
@@ -536,9 +539,11 @@ impl<'a> Run<'a> {
         let content = self.subnet.application.counts.bytes;
         self.run_to(self.subnet.now() + QUIET_FOR);
         let after = self.subnet.application.counts.bytes;
-        self.check(2, (after.useful, after.duplicate) == (content.useful, content.duplicate), || {
-            "content is sent although nothing has changed".to_string()
-        });
+        self.check(
+            2,
+            (after.useful, after.duplicate) == (content.useful, content.duplicate),
+            || "content is sent although nothing has changed".to_string(),
+        );
         let periods = QUIET_FOR.as_millis() / self.plan.config.transport.keep_alive.as_millis() + 1;
         let polls_max = 100 + 16 * periods as u64 * self.plan.nodes as u64;
         let honest: Vec<usize> = self.subnet.application.honest().collect();
@@ -561,9 +566,9 @@ impl<'a> Run<'a> {
         let hostile = self.has_hostile_members();
         let end = self.subnet.now() + CONVERGED_WITHIN;
         let is_forgotten = |subnet: &Subnet<Oracle>| {
-            let known = honest.iter().find(|at| {
-                subnet.node(**at).is_some_and(|node| node.machine().known_count() > 0)
-            });
+            let known = honest
+                .iter()
+                .find(|at| subnet.node(**at).is_some_and(|node| node.machine().known_count() > 0));
             let left = subnet.application.left_over().next();
             known.is_none() && left.is_none()
         };

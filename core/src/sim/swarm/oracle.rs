@@ -107,8 +107,7 @@ pub(super) struct Oracle {
 impl Oracle {
     pub(super) fn new(plan: &Plan, ids: Vec<NodeId>, hostile: &[usize]) -> Self {
         let count = ids.len();
-        let replica =
-            |at| Replica { is_hostile: hostile.contains(&at), ..Replica::default() };
+        let replica = |at| Replica { is_hostile: hostile.contains(&at), ..Replica::default() };
         Self {
             places: ids.iter().enumerate().map(|(at, id)| (*id, at)).collect(),
             ids,
@@ -302,9 +301,10 @@ impl Oracle {
         let (id, kind, replica) = (made.id, made.kind, &self.replicas[at]);
         let decision = kind.decision(at, replica.height.load(Relaxed));
         let is_wanted = matches!(decision, Decision::Fetch(_));
-        let since = made.publishers.iter().filter_map(|publisher| {
-            Some(self.replicas[*publisher].active.get(&serial)?.since)
-        });
+        let since = made
+            .publishers
+            .iter()
+            .filter_map(|publisher| Some(self.replicas[*publisher].active.get(&serial)?.since));
         let since = since.min();
         let is_prompt = matches!(kind, Kind::Wanted(_));
         // What was cleared does not come back: it had one publisher, once, who has aborted it, and
@@ -533,7 +533,8 @@ impl Application for Oracle {
     }
 
     fn handle_sent(&mut self, sent: &Sent<'_>) {
-        let is_honest = |at: usize| self.replicas.get(at).is_some_and(|replica| !replica.is_hostile);
+        let is_honest =
+            |at: usize| self.replicas.get(at).is_some_and(|replica| !replica.is_hostile);
         if !is_honest(sent.from) {
             self.counts.bytes.hostile += sent.datagram.len() as u64;
         } else if self.is_readable && sent.to < self.ids.len() {

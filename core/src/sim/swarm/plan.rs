@@ -167,7 +167,10 @@ impl Plan {
             _ => Latency::HeavyTail(base, ms(1)),
         };
         let chance = |low, high| Chance(self.scaled(low, high));
-        for kind in self.faults.iter().copied().filter(|_| random.below(4) > 0) {
+        for kind in self.faults.iter().copied() {
+            if random.below(4) == 0 {
+                continue;
+            }
             match kind {
                 FaultKind::Loss => link.loss = chance(10_000, 80_000),
                 FaultKind::BurstLoss => {
