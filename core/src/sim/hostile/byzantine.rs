@@ -178,7 +178,8 @@ impl Byzantine {
     pub(super) fn played(&mut self, now: Time, trick: Trick) {
         self.tally.note(trick);
         if trick.is_breach() {
-            self.breach_at = now + self.span(300, 6000);
+            let pause = if self.unplayed().next().is_some() { 500 } else { 6000 };
+            self.breach_at = now + self.span(50, pause);
         }
     }
 
@@ -381,8 +382,7 @@ impl Byzantine {
             return self.restart(now);
         }
         let greeted = self.greeted();
-        let trick = self.random.below(self.tricks.len() as u64) as usize;
-        let trick = self.tricks.get(trick).copied();
+        let trick = self.next_trick();
         let Some(trick) = trick.filter(|_| !self.random.bits().is_multiple_of(4)) else {
             return self.behave();
         };
@@ -396,6 +396,20 @@ impl Byzantine {
         if self.play(now, trick, line) {
             self.played(now, trick);
         }
+    }
+
+    /// Those that are still to be played for the first time.
+    fn unplayed(&self) -> impl Iterator<Item = Trick> {
+        self.tricks.iter().copied().filter(|trick| self.tally.of(*trick) == 0)
+    }
+
+    /// Any of its tricks; those that it has not played yet come to their turn soon.
+    fn next_trick(&mut self) -> Option<Trick> {
+        let unplayed: Vec<Trick> = self.unplayed().collect();
+        let tricks = if self.one_in(2) { &unplayed } else { &self.tricks };
+        let tricks = if tricks.is_empty() { &self.tricks } else { tricks };
+        let place = self.random.below(tricks.len() as u64) as usize;
+        tricks.get(place).copied()
     }
 
     /// Claims to hold what it has just heard of, before its peers have got it from elsewhere.
