@@ -11,13 +11,13 @@
 mod congestion;
 mod connection;
 pub(crate) mod crypto;
-#[cfg(test)]
+#[cfg(all(test, feature = "sim"))]
 mod hostile_tests;
 #[cfg(feature = "sim")]
 mod inspect;
 mod key;
 mod peers;
-mod quic;
+pub(crate) mod quic;
 mod report;
 
 pub use key::NodeKey;
@@ -847,7 +847,7 @@ impl Node {
     }
 }
 
-fn channel_hello(config: &ChannelConfig) -> ChannelHello {
+pub(crate) fn channel_hello(config: &ChannelConfig) -> ChannelHello {
     ChannelHello {
         id: config.id,
         slots_max: config.slots_max,

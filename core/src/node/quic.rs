@@ -14,7 +14,7 @@ use crate::config::TransportConfig;
 /// Bytes that a handshake may send before it is looked at.
 const INCOMING_BYTES: u64 = 64 << 10;
 
-pub(super) fn endpoint_config(
+pub(crate) fn endpoint_config(
     config: &TransportConfig,
     provider: &Provider,
     seed: [u8; 32],
@@ -27,7 +27,7 @@ pub(super) fn endpoint_config(
     endpoint
 }
 
-pub(super) fn server_config(
+pub(crate) fn server_config(
     config: &TransportConfig,
     provider: &Provider,
     members: Arc<Members>,

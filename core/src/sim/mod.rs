@@ -3,6 +3,7 @@
 mod application;
 mod clock;
 mod fault;
+mod hostile;
 mod network;
 mod process;
 mod subnet;
@@ -13,6 +14,7 @@ pub use crate::random::Random;
 pub use application::{Application, Context, Sent};
 pub use clock::Clock;
 pub use fault::{FaultCounts, FaultKind};
+pub use hostile::{Byzantine, Tally, Trick};
 pub use network::{Bursts, Chance, Latency, Link, Network};
 pub use process::Process;
 pub use subnet::{Setup, Subnet};

@@ -1,0 +1,506 @@
+//! A member that completes handshakes and speaks the protocol, wrongly on purpose.
+//!
+//! It acts at ticks that its seed decides, a few to a few hundred milliseconds apart: something
+//! honest, or one of its tricks towards one peer or all. Breaches are some seconds apart, since a
+//! member that is cut off shows nothing more for a while.
+//!
+//! Invariants:
+//! 1. What it holds is bounded: the latest of what it heard and of what it offered, and per
+//!    connection the streams that it may open.
+//! 2. What it writes in one tick is bounded, so that long simulations stay fast.
+//! 3. Equal seeds and inputs make equal outputs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use std::vec;
+use std::vec::Vec;
+
+use bytes::Bytes;
+use quinn_proto::{StreamId, TransportConfig as QuicTransport, VarInt};
+
+use super::bare::{BareEvent, BarePeer, LineId};
+use super::frames;
+use super::heard::{Ears, Heard, Pool};
+use super::offers::{Manner, Offers};
+use super::trick::{Tally, Trick};
+use crate::artifact::{Artifact, CHUNK_BYTES};
+use crate::config::{ChannelConfig, Config};
+use crate::id::{ChannelId, NodeId};
+use crate::membership::Topology;
+use crate::node::crypto::Crypto;
+use crate::node::{EcnCodepoint, NodeKey, channel_hello};
+use crate::random::Random;
+use crate::sim::Process;
+use crate::time::Time;
+use crate::wire::{Hello, MINOR};
+
+/// The shortest and the longest time between two acts.
+const TICK_MIN: Duration = Duration::from_millis(5);
+const TICK_SPREAD: Duration = Duration::from_millis(300);
+
+/// Artifacts that it publishes like anybody, at once.
+const PUBLISHED_MAX: usize = 6;
+
+/// Streams that are written byte by byte, per connection.
+const DRIPS_MAX: usize = 4;
+
+/// An artifact that it advertises as anybody would.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) channel: usize,
+    pub(super) slot: u32,
+    pub(super) version: u64,
+    pub(super) artifact: Artifact,
+}
+
+/// Bytes that are written one by one.
+#[derive(Debug)]
+struct Drip {
+    stream: StreamId,
+    rest: Bytes,
+    at: Time,
+}
+
+/// What goes on over one connection.
+#[derive(Debug)]
+pub(super) struct Talk {
+    pub(super) node: NodeId,
+    /// It has said a hello that the peer can accept.
+    pub(super) is_greeted: bool,
+    ears: Ears,
+    drips: Vec<Drip>,
+    /// Streams that are kept open, until they are reset.
+    pub(super) held: Vec<(Time, StreamId)>,
+    /// Until then, nothing is read.
+    pub(super) deaf_until: Time,
+    /// Until then, no stream is read to its end.
+    pub(super) endless_until: Time,
+    /// Until then, all streams of the peer are stopped.
+    pub(super) stopping_until: Time,
+    pub(super) requests: u64,
+}
+
+/// A hostile member. What it does with its peers is decided by its seed and the [`Trick`]s it is
+/// given; it is driven as any other [`Process`].
+pub struct Byzantine {
+    pub(super) bare: BarePeer,
+    pub(super) channels: Vec<ChannelConfig>,
+    pub(super) random: Random,
+    tricks: Vec<Trick>,
+    tally: Tally,
+    pub(super) talks: BTreeMap<LineId, Talk>,
+    pub(super) pool: Pool,
+    pub(super) offers: Offers,
+    pub(super) published: Vec<Published>,
+    /// By channel: the version of its latest change.
+    versions: Vec<u64>,
+    incarnation: u64,
+    tick_at: Time,
+    /// No breach before.
+    breach_at: Time,
+    /// How many restarts are to come, and when the next is due.
+    pub(super) restarts: u32,
+    pub(super) restart_at: Time,
+}
+
+impl fmt::Debug for Byzantine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Byzantine")
+            .field("id", &self.id())
+            .field("tricks", &self.tricks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Byzantine {
+    /// The member of `topology` with this key. `config` is what the honest members have: their
+    /// channels and how they connect. `start` is the instant of [`Time::ZERO`] on its clock.
+    pub fn new(
+        key: NodeKey,
+        topology: &Topology,
+        config: &Config,
+        tricks: &[Trick],
+        crypto: Crypto,
+        seed: u64,
+        start: Instant,
+    ) -> Self {
+        let mut random = Random::new(seed);
+        let transport = transport(config, &mut random);
+        let seed = random.bits();
+        Self {
+            bare: BarePeer::new(key, topology, &config.transport, transport, crypto, seed, start),
+            channels: config.channels.clone(),
+            tricks: tricks.to_vec(),
+            tally: Tally::default(),
+            talks: BTreeMap::new(),
+            pool: Pool::default(),
+            offers: Offers::default(),
+            published: Vec::new(),
+            versions: vec![0; config.channels.len()],
+            incarnation: random.bits(),
+            tick_at: Time::ZERO,
+            breach_at: Time::ZERO,
+            restarts: 0,
+            restart_at: Time::NEVER,
+            random,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> NodeId {
+        self.bare.id()
+    }
+
+    /// How often it has played each trick, now and later on.
+    pub fn tally(&self) -> Tally {
+        self.tally.clone()
+    }
+
+    /// How often it has played each trick so far, in the order of [`Trick::ALL`].
+    pub fn fired(&self) -> [u64; Trick::COUNT] {
+        self.tally.counts()
+    }
+
+    // What tricks are made of.
+
+    pub(super) fn plays(&self, trick: Trick) -> bool {
+        self.tricks.contains(&trick)
+    }
+
+    /// Whether the last breach is long enough ago.
+    pub(super) fn may_breach(&self, now: Time) -> bool {
+        now >= self.breach_at
+    }
+
+    /// Counts a trick.
+    pub(super) fn played(&mut self, now: Time, trick: Trick) {
+        self.tally.note(trick);
+        if trick.is_breach() {
+            self.breach_at = now + self.span(300, 6000);
+        }
+    }
+
+    /// True once in `count` times.
+    pub(super) fn one_in(&mut self, count: u64) -> bool {
+        self.random.below(count) == 0
+    }
+
+    /// A span between two ends, in milliseconds.
+    pub(super) fn span(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.random.below(to - from))
+    }
+
+    pub(super) fn any_channel(&mut self) -> usize {
+        self.random.below(self.channels.len() as u64) as usize
+    }
+
+    pub(super) fn channel(&self, at: usize) -> ChannelId {
+        self.channels[at].id
+    }
+
+    pub(super) fn any_slot(&mut self, channel: usize) -> u32 {
+        self.random.below(self.channels[channel].slots_max.into()) as u32
+    }
+
+    pub(super) fn next_version(&mut self, channel: usize) -> u64 {
+        self.versions[channel] += 1;
+        self.versions[channel]
+    }
+
+    /// An artifact that nobody has seen before; a long one has to be fetched.
+    pub(super) fn fresh(&mut self, channel: usize, is_long: bool) -> Artifact {
+        let (artifact_max, push_max) = {
+            let config = &self.channels[channel];
+            (config.artifact_bytes_max, u64::from(config.push_bytes_max))
+        };
+        let length = if is_long {
+            let shortest = (push_max + 1).min(artifact_max);
+            let longest = artifact_max.min(shortest + 3 * CHUNK_BYTES as u64);
+            shortest + self.random.below(longest - shortest + 1)
+        } else {
+            self.random.below(artifact_max.min(push_max).min(900) + 1)
+        };
+        let mut bytes = vec![self.random.bits() as u8; length as usize];
+        let mut metadata = self.random.bits().to_le_bytes().to_vec();
+        metadata.truncate(self.random.below(9) as usize);
+        let mark = self.random.bits().to_le_bytes();
+        bytes.iter_mut().zip(mark).for_each(|(byte, mark)| *byte = mark);
+        Artifact::new(bytes.into(), &metadata).expect("within the limits")
+    }
+
+    /// What is written about an artifact in a slot: a push, or an advert that is answered in a
+    /// manner.
+    pub(super) fn tell(
+        &mut self,
+        channel: usize,
+        slot: u32,
+        version: u64,
+        artifact: &Artifact,
+        manner: Manner,
+    ) -> Vec<u8> {
+        let pushed = artifact.bytes().len() <= self.channels[channel].push_bytes_max as usize;
+        if pushed && manner == Manner::Honest {
+            return frames::push(slot, version, artifact.metadata(), artifact.bytes());
+        }
+        self.offers.insert(artifact.clone(), manner);
+        frames::advert(slot, version, 0, false, artifact.advert())
+    }
+
+    /// Writes a whole stream. False if the peer allows no more.
+    pub(super) fn say(&mut self, line: LineId, bytes: Vec<u8>) -> bool {
+        match self.bare.open(line) {
+            Some(stream) => self.bare.write(line, stream, bytes, true),
+            None => false,
+        }
+    }
+
+    /// Writes the same stream to everybody who listens.
+    pub(super) fn say_to_all(&mut self, bytes: &[u8]) -> bool {
+        let mut said = false;
+        for line in self.greeted() {
+            said |= self.say(line, bytes.to_vec());
+        }
+        said
+    }
+
+    /// The connections over which it can speak.
+    pub(super) fn greeted(&self) -> Vec<LineId> {
+        let greeted = self.talks.iter().filter(|(_, talk)| talk.is_greeted);
+        greeted.map(|(line, _)| *line).collect()
+    }
+
+    pub(super) fn talk(&mut self, line: LineId) -> &mut Talk {
+        self.talks.get_mut(&line).expect("a connection that is up")
+    }
+
+    /// Writes bytes one per second, into a stream that is open or a new one.
+    pub(super) fn drip(&mut self, now: Time, line: LineId, bytes: Vec<u8>) -> bool {
+        if self.talk(line).drips.len() >= DRIPS_MAX {
+            return false;
+        }
+        let Some(stream) = self.bare.open(line) else { return false };
+        self.talk(line).drips.push(Drip { stream, rest: bytes.into(), at: now });
+        true
+    }
+
+    // What happens.
+
+    fn connected(&mut self, now: Time, line: LineId, node: NodeId) {
+        let talk = Talk {
+            node,
+            is_greeted: false,
+            ears: Ears::default(),
+            drips: Vec::new(),
+            held: Vec::new(),
+            deaf_until: Time::ZERO,
+            endless_until: Time::ZERO,
+            stopping_until: Time::ZERO,
+            requests: 0,
+        };
+        self.talks.insert(line, talk);
+        if self.plays(Trick::HugeHello) && self.may_breach(now) {
+            self.played(now, Trick::HugeHello);
+            self.forge_hello(line);
+        } else {
+            self.greet(line);
+        }
+    }
+
+    /// Says hello as anybody would.
+    pub(super) fn greet(&mut self, line: LineId) {
+        let hello = self.hello();
+        self.talk(line).is_greeted = true;
+        self.say(line, hello);
+        for channel in 0..self.channels.len() {
+            let bytes = self.opening(channel);
+            self.say(line, bytes);
+        }
+    }
+
+    /// Its hello: what the honest members say.
+    pub(super) fn hello(&self) -> Vec<u8> {
+        let channels = self.channels.iter().map(channel_hello).collect();
+        let mut bytes = Vec::new();
+        Hello { minor: MINOR, incarnation: self.incarnation, channels }.encode(&mut bytes);
+        bytes
+    }
+
+    /// The snapshot of a channel, and what it names.
+    fn opening(&mut self, channel: usize) -> Vec<u8> {
+        let published = std::mem::take(&mut self.published);
+        let mut bitmap = vec![0; self.channels[channel].slots_max.div_ceil(8) as usize];
+        let mut told = Vec::new();
+        for Published { slot, version, artifact, .. } in
+            published.iter().filter(|published| published.channel == channel)
+        {
+            bitmap[*slot as usize / 8] |= 1 << (slot % 8);
+            told.extend(self.tell(channel, *slot, *version, artifact, Manner::Honest));
+        }
+        self.published = published;
+        let version = self.versions[channel];
+        frames::updates(self.channel(channel), &[&frames::snapshot(version, &bitmap), &told])
+    }
+
+    /// Reads what it wants to read.
+    fn listen(&mut self, now: Time) {
+        let lines: Vec<LineId> = self.talks.keys().copied().collect();
+        for line in lines {
+            let talk = self.talks.get_mut(&line).expect("just listed");
+            if now < talk.deaf_until {
+                continue;
+            }
+            // The head of a stream is shorter than this, its frames are longer.
+            let limit = if now < talk.endless_until { 4 } else { usize::MAX };
+            let mut unwanted = Vec::new();
+            let (ears, stops) = (&mut talk.ears, now < talk.stopping_until);
+            self.bare.read(line, limit, |stream, bytes| match bytes {
+                Some(_) if stops => unwanted.push(stream),
+                bytes => ears.take(stream, bytes),
+            });
+            let requests = std::mem::take(&mut talk.ears.requests);
+            let adverts = std::mem::take(&mut talk.ears.adverts);
+            let from = talk.node;
+            unwanted.dedup();
+            unwanted.into_iter().for_each(|stream| self.bare.stop(line, stream));
+            requests.iter().for_each(|request| self.answer(now, line, request));
+            for (channel, advert) in adverts {
+                let id = advert.id();
+                if self.pool.insert(Heard { channel, id, advert, from }) {
+                    self.claim_at_once(now);
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.tick_at = now + TICK_MIN + self.random.duration_below(TICK_SPREAD);
+        self.go_on(now);
+        if self.restart_at <= now {
+            return self.restart(now);
+        }
+        let greeted = self.greeted();
+        let trick = self.random.below(self.tricks.len() as u64) as usize;
+        let trick = self.tricks.get(trick).copied();
+        let Some(trick) = trick.filter(|_| !self.random.bits().is_multiple_of(4)) else {
+            return self.behave();
+        };
+        let line = match greeted.len() {
+            0 => None,
+            count => Some(greeted[self.random.below(count as u64) as usize]),
+        };
+        if trick.is_breach() && !self.may_breach(now) {
+            return;
+        }
+        if self.play(now, trick, line) {
+            self.played(now, trick);
+        }
+    }
+
+    /// Claims to hold what it has just heard of, before its peers have got it from elsewhere.
+    fn claim_at_once(&mut self, now: Time) {
+        if self.plays(Trick::WrongChunks) && self.may_breach(now) && self.one_in(2) {
+            self.claim(self.pool.len() - 1);
+        }
+    }
+
+    /// Goes on with what takes long.
+    fn go_on(&mut self, now: Time) {
+        for (line, talk) in &mut self.talks {
+            for drip in talk.drips.iter_mut().filter(|drip| drip.at <= now) {
+                let byte = drip.rest.split_to(1);
+                self.bare.write(*line, drip.stream, byte, drip.rest.is_empty());
+                drip.at = now + Duration::from_secs(1);
+            }
+            talk.drips.retain(|drip| !drip.rest.is_empty());
+            let over = |(until, _): &mut (Time, StreamId)| *until <= now;
+            for (_, stream) in talk.held.extract_if(.., over) {
+                self.bare.reset(*line, stream);
+            }
+        }
+    }
+
+    /// Something honest: publishes, or clears what it has published.
+    fn behave(&mut self) {
+        if self.published.len() == PUBLISHED_MAX || (!self.published.is_empty() && self.one_in(3)) {
+            let Published { channel, slot, .. } = self.published.remove(0);
+            let version = self.next_version(channel);
+            let bytes = frames::updates(self.channel(channel), &[&frames::clear(slot, version)]);
+            self.say_to_all(&bytes);
+            return;
+        }
+        let channel = self.any_channel();
+        let (slot, version) = (self.any_slot(channel), self.next_version(channel));
+        let is_long = self.one_in(4);
+        let artifact = self.fresh(channel, is_long);
+        let told = self.tell(channel, slot, version, &artifact, Manner::Honest);
+        self.published.retain(|known| (known.channel, known.slot) != (channel, slot));
+        self.published.push(Published { channel, slot, version, artifact });
+        let bytes = frames::updates(self.channel(channel), &[&told]);
+        self.say_to_all(&bytes);
+    }
+
+    fn restart(&mut self, now: Time) {
+        self.played(now, Trick::RestartLoop);
+        self.bare.restart(now);
+        self.talks.clear();
+        self.incarnation = self.random.bits();
+        self.restarts -= 1;
+        self.restart_at = match self.restarts {
+            0 => Time::NEVER,
+            _ => now + self.span(100, 400),
+        };
+    }
+}
+
+impl Process for Byzantine {
+    fn handle_datagram(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        ecn: Option<EcnCodepoint>,
+        datagram: &[u8],
+    ) {
+        self.bare.handle_datagram(now, from, ecn, datagram);
+    }
+
+    fn poll(&mut self, now: Time, send: &mut dyn FnMut(SocketAddr, &[u8])) -> Time {
+        loop {
+            self.bare.serve(now);
+            while let Some(event) = self.bare.next_event() {
+                match event {
+                    BareEvent::Connected { line, node } => self.connected(now, line, node),
+                    BareEvent::Lost { line } => drop(self.talks.remove(&line)),
+                    BareEvent::Stopped { .. } => {}
+                }
+            }
+            self.listen(now);
+            if self.tick_at <= now {
+                self.tick(now);
+            }
+            if !self.bare.transmit(now, send) {
+                return self.bare.wake_at().min(self.tick_at);
+            }
+        }
+    }
+}
+
+/// What QUIC tells the peers: often as generous as they are, sometimes with next to no credit.
+fn transport(config: &Config, random: &mut Random) -> QuicTransport {
+    let credits: [(u32, u32); 4] = [(128, 2 << 20), (128, 2 << 20), (16, 64 << 10), (128, 4 << 10)];
+    let (streams, window) = credits[random.below(4) as usize];
+    let idle = config.transport.idle_timeout.try_into().unwrap_or(VarInt::MAX.into());
+    let mut transport = QuicTransport::default();
+    transport
+        .max_concurrent_bidi_streams(0_u32.into())
+        .max_concurrent_uni_streams(streams.into())
+        .stream_receive_window(window.into())
+        .receive_window((2 * window).into())
+        .send_window(1 << 20)
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(config.transport.keep_alive))
+        .mtu_discovery_config(None)
+        .datagram_receive_buffer_size(None);
+    transport
+}

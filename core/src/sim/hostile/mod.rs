@@ -1,0 +1,20 @@
+//! Members that break the rules on purpose.
+//!
+//! `bare` is QUIC with a member's key and nothing more. [`Byzantine`] drives one: it says hello like
+//! anybody, publishes now and then, and in between plays the [`Trick`]s that it was given. `heard` is
+//! what it learns by listening, `offers` how it answers requests, `acts` one function for each trick,
+//! and `frames` and `forge` the bytes that are written for them.
+
+mod acts;
+pub(crate) mod bare;
+mod byzantine;
+mod forge;
+pub(crate) mod frames;
+mod heard;
+mod offers;
+#[cfg(test)]
+mod tests;
+mod trick;
+
+pub use byzantine::Byzantine;
+pub use trick::{Tally, Trick};
