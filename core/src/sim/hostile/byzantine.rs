@@ -178,7 +178,10 @@ impl Byzantine {
     pub(super) fn played(&mut self, now: Time, trick: Trick) {
         self.tally.note(trick);
         if trick.is_breach() {
-            self.breach_at = now + self.span(300, 6000);
+            // Between breaches there is to be time for the other tricks, if there are any.
+            let is_mixed = self.tricks.iter().any(|trick| !trick.is_breach());
+            let (from, to) = if is_mixed { (2_000, 20_000) } else { (300, 6_000) };
+            self.breach_at = now + self.span(from, to);
         }
     }
 
@@ -300,7 +303,7 @@ impl Byzantine {
             requests: 0,
         };
         self.talks.insert(line, talk);
-        if self.plays(Trick::HugeHello) && self.may_breach(now) {
+        if self.plays(Trick::HugeHello) && self.may_breach(now) && self.one_in(2) {
             self.played(now, Trick::HugeHello);
             self.forge_hello(line);
         } else {

@@ -228,13 +228,6 @@ fn each_trick_is_played_and_harms_no_one() {
             arena.live(ms(8_000));
             let fired = arena.hostile.fired()[trick as usize];
             let faults = arena.faults.len();
-            #[allow(clippy::print_stderr)]
-            {
-                std::eprintln!(
-                    "{what}: {fired} fired, {faults} faults, {} datagrams",
-                    arena.timeline.len()
-                );
-            }
             assert!(fired > 0, "{what} is never played");
             arena.assert_unharmed(&what);
             assert!(trick.is_breach() || faults == 0, "{what}: {:?}", arena.faults);
