@@ -122,15 +122,15 @@ impl Byzantine {
         topology: &Topology,
         config: &Config,
         tricks: &[Trick],
+        crypto: Crypto,
         seed: u64,
         start: Instant,
-        crypto: Crypto,
     ) -> Self {
         let mut random = Random::new(seed);
         let transport = transport(config, &mut random);
         let seed = random.bits();
         Self {
-            bare: BarePeer::new(key, topology, &config.transport, transport, seed, start, crypto),
+            bare: BarePeer::new(key, topology, &config.transport, transport, crypto, seed, start),
             channels: config.channels.clone(),
             tricks: tricks.to_vec(),
             tally: Tally::default(),
@@ -178,8 +178,14 @@ impl Byzantine {
     pub(super) fn played(&mut self, now: Time, trick: Trick) {
         self.tally.note(trick);
         if trick.is_breach() {
-            let pause = if self.unplayed().next().is_some() { 500 } else { 6000 };
-            self.breach_at = now + self.span(50, pause);
+            // Each is to be played; after that, there is to be time for others between breaches.
+            let is_mixed = self.tricks.iter().any(|trick| !trick.is_breach());
+            let (from, to) = match self.unplayed().next() {
+                Some(_) => (50, 500),
+                None if is_mixed => (2_000, 20_000),
+                None => (300, 6_000),
+            };
+            self.breach_at = now + self.span(from, to);
         }
     }
 
@@ -301,7 +307,7 @@ impl Byzantine {
             requests: 0,
         };
         self.talks.insert(line, talk);
-        if self.plays(Trick::HugeHello) && self.may_breach(now) {
+        if self.plays(Trick::HugeHello) && self.may_breach(now) && self.one_in(2) {
             self.played(now, Trick::HugeHello);
             self.forge_hello(line);
         } else {
@@ -406,8 +412,10 @@ impl Byzantine {
     /// Any of its tricks; those that it has not played yet come to their turn soon.
     fn next_trick(&mut self) -> Option<Trick> {
         let unplayed: Vec<Trick> = self.unplayed().collect();
-        let tricks = if self.one_in(2) { &unplayed } else { &self.tricks };
-        let tricks = if tricks.is_empty() { &self.tricks } else { tricks };
+        let tricks = match self.one_in(2) && !unplayed.is_empty() {
+            true => &unplayed,
+            false => &self.tricks,
+        };
         let place = self.random.below(tricks.len() as u64) as usize;
         tricks.get(place).copied()
     }

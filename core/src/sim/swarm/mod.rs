@@ -189,9 +189,9 @@ impl<'a> Run<'a> {
             &topology,
             &self.plan.config,
             &self.plan.tricks,
+            self.plan.crypto,
             self.random.bits(),
             self.subnet.start_instant(),
-            self.plan.crypto,
         );
         self.tallies.push(byzantine.tally());
         self.subnet.install(at, Box::new(byzantine));
