@@ -38,7 +38,8 @@ struct Made {
     publishers: BTreeSet<usize>,
     /// By sender and receiver: words sent since the sender was started, up to the furthest.
     sent: Vec<u32>,
-    /// Who has aborted it, and has neither published it again nor been brought it to relay.
+    /// Who has aborted it, and has neither published it again nor been brought it to relay. Where
+    /// nodes relay before they tell their applications, nobody knows who does.
     aborted_by: BTreeSet<usize>,
 }
 
@@ -240,7 +241,9 @@ impl Oracle {
         let made = &self.made[serial as usize];
         let was_active = node.abort(made.channel, &made.id);
         self.check(1, time, was_active, || format!("abort at {at} finds nothing"));
-        self.made[serial as usize].aborted_by.insert(at);
+        if self.config(self.made[serial as usize].channel).relay != Relay::Automatic {
+            self.made[serial as usize].aborted_by.insert(at);
+        }
         self.replicas[at].active.remove(&serial);
         self.replicas[at].ended.insert(serial, time);
         self.counts.aborted += 1;
@@ -325,7 +328,7 @@ impl Oracle {
         let Some(place) = self.places.get(publisher).copied() else { return false };
         let replica = &self.replicas[place];
         let active = replica.active.get(&serial).filter(|_| replica.is_running);
-        active.is_some_and(|active| !active.again && self.joined(place, at) <= active.since)
+        active.is_some_and(|active| !active.again && self.joined(place, at) < active.since)
     }
 
     fn withdrawn(&mut self, at: usize, time: Time, name: Name, by: &NodeId) {
