@@ -141,9 +141,11 @@ impl Plan {
         self.faults.contains(&kind)
     }
 
-    /// Between `low` and `high`, by strength.
-    fn scaled(&self, low: u32, high: u32) -> u32 {
-        low + (high - low) * self.strength.min(100) / 100
+    /// From `mild` to `severe`, by strength.
+    fn scaled(&self, mild: u32, severe: u32) -> u32 {
+        let strength = i64::from(self.strength.min(100));
+        let (mild, severe) = (i64::from(mild), i64::from(severe));
+        (mild + (severe - mild) * strength / 100) as u32
     }
 
     /// The link from one place to another once nothing goes wrong any more.
@@ -166,7 +168,7 @@ impl Plan {
             1 => Latency::Jitter(base, base / 2),
             _ => Latency::HeavyTail(base, ms(1)),
         };
-        let chance = |low, high| Chance(self.scaled(low, high));
+        let chance = |mild, severe| Chance(self.scaled(mild, severe));
         for kind in self.faults.iter().copied() {
             if random.below(4) == 0 {
                 continue;
