@@ -4,8 +4,8 @@
 //! who holds the secret is the node. Everything else that has to survive a restart is derived from
 //! the same 32 secret bytes, so that they are all an operator has to store.
 //!
-//! This module knows nothing of TLS (`tls` turns the key into credentials) nor of where a secret is
-//! stored.
+//! This module knows nothing of TLS (`crypto` turns the key into credentials) nor of where a secret
+//! is stored.
 //!
 //! Invariants:
 //! 1. The secret leaves only through [`NodeKey::seed`]; `Debug` prints the public half.

@@ -148,7 +148,11 @@ impl Node {
         Self::with_crypto(config, key, topology, seed, start, Crypto::Tls)
     }
 
-    /// [`Node::new`], with a choice of who proves what in the handshake.
+    /// The same with a choice of the handshake. Without TLS, `seed` and inputs decide every byte
+    /// that the node sends.
+    ///
+    /// # Errors
+    /// As for [`Node::new`].
     pub(crate) fn with_crypto(
         config: Config,
         key: NodeKey,

@@ -189,8 +189,8 @@ impl Pair {
         pair
     }
 
-    /// Lets `client`, which expects `expected`, dial `server`, which accepts `members`. Both are who
-    /// they say.
+    /// Lets `client`, which expects `expected`, dial `server`, which accepts `members`. Both are
+    /// who they say.
     pub(super) fn dial(
         crypto: Crypto,
         client: &NodeKey,

@@ -1,8 +1,8 @@
 //! The handshake of TLS 1.3 inside QUIC, with raw keys.
 //!
 //! Both sides present a raw Ed25519 public key (RFC 7250) instead of a certificate, and sign the
-//! handshake with it. Nothing else of TLS is in use: one key exchange, no tickets, no resumption, no
-//! early data, no server name on the wire.
+//! handshake with it. Nothing else of TLS is in use: one key exchange, no tickets, no resumption,
+//! no early data, no server name on the wire.
 //!
 //! Invariant, beside those of the parent: who is at the other end has signed this very handshake
 //! with the key that is its name.

@@ -60,6 +60,7 @@ impl Secret {
             let mut hasher = FixedState::with_seed(half).build_hasher();
             hasher.write_u64(number);
             for part in parts {
+                // A hasher need not tell where one part ends and the next begins.
                 hasher.write_u64(part.len() as u64);
                 hasher.write(part);
             }

@@ -52,6 +52,7 @@ struct Step {
     is_handshaking: bool,
     knows_peer: bool,
     knows_parameters: bool,
+    early_data: (bool, Option<bool>),
     /// The lengths of its messages, and whether keys came with them.
     written: Vec<(usize, bool)>,
 }
@@ -71,6 +72,7 @@ fn talk(
         let is_handshaking = session.is_handshaking();
         let knows_peer = session.peer_identity().is_some();
         let knows_parameters = session.transport_parameters().unwrap().is_some();
+        let early_data = (session.early_crypto().is_some(), session.early_data_accepted());
         assert!(!is_announced || session.handshake_data().is_some());
         let mut written = Vec::new();
         for (message, level) in write(session) {
@@ -85,6 +87,7 @@ fn talk(
             is_handshaking,
             knows_peer,
             knows_parameters,
+            early_data,
             written,
         });
     }
@@ -266,13 +269,23 @@ fn other_protocols_are_told_so() {
 }
 
 #[test]
+fn what_only_the_end_of_the_handshake_makes_good_is_not_there_before() {
+    let [mut client, mut server] = sessions(Crypto::Null);
+    server.read_handshake(&write(&mut *client)[0].0).unwrap();
+    assert!(server.next_1rtt_keys().is_none(), "those after the first");
+    write(&mut *server);
+    assert!(server.next_1rtt_keys().is_some());
+    assert!(server.peer_identity().is_none());
+    assert!(server.export_keying_material(&mut [0; 32], b"", b"").is_err());
+}
+
+#[test]
 fn both_sides_export_the_same() {
     let mut sessions = sessions(Crypto::Null);
     let export = |session: &dyn crypto::Session, context: &[u8], length: usize| {
         let mut out = vec![0; length];
         session.export_keying_material(&mut out, b"label", context).map(|()| out)
     };
-    assert!(export(&*sessions[CLIENT], b"", 32).is_err());
     talk(&mut sessions, whole);
     let [client, server] =
         sessions.each_ref().map(|session| export(&**session, b"a", 100).unwrap());
@@ -321,7 +334,6 @@ fn packets_fit_their_own_connection_side_level_and_generation_only() {
     let restarted = Crypto::Null.provider(&key(2), &[8; 32]);
     for server in [&server, &server, &restarted] {
         let mut sessions = sessions_of(&client, server);
-        assert!(sessions[CLIENT].next_1rtt_keys().is_none(), "before the first");
         let (_, keys) = talk(&mut sessions, whole);
         let levels = keys[CLIENT].len();
         let mut keys = keys.map(Vec::into_iter);
@@ -331,6 +343,10 @@ fn packets_fit_their_own_connection_side_level_and_generation_only() {
         for _ in 0..3 {
             pairs.push(sessions.each_mut().map(|session| session.next_1rtt_keys().unwrap()));
         }
+    }
+    for randoms in [[1, 2], [1, 3], [3, 2], [2, 1]] {
+        let secret = Secret::of_connection(&[randoms[0]; 32], &[randoms[1]; 32]);
+        pairs.push([Side::Client, Side::Server].map(|side| secret.packet_keys(side)));
     }
     let mut fitting = 0;
     for (at, a) in pairs.iter().enumerate() {
@@ -342,7 +358,7 @@ fn packets_fit_their_own_connection_side_level_and_generation_only() {
             }
         }
     }
-    assert_eq!(fitting, 2 * (6 + 3 * 5));
+    assert_eq!(fitting, 2 * (6 + 3 * 5 + 4));
 }
 
 #[test]
