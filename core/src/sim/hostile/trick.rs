@@ -37,6 +37,8 @@ pub enum Trick {
     UnknownKinds,
     /// Adverts of what it never serves: silence, refusals, or "busy" for ever.
     AdvertNeverServe,
+    /// Serves artifacts of its own and of others, but as slowly as is put up with.
+    CrawlingHolder,
     /// As many pushes of fresh artifacts as credit allows.
     Flood,
     /// Requests for all it has heard of, again and again, and for what does not exist.
@@ -64,7 +66,7 @@ impl Trick {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::EquivocatingAdverts,
         Self::ForgedAdvert,
         Self::WrongChunks,
@@ -78,6 +80,7 @@ impl Trick {
         Self::HugeHello,
         Self::UnknownKinds,
         Self::AdvertNeverServe,
+        Self::CrawlingHolder,
         Self::Flood,
         Self::FetchFlood,
         Self::RestartLoop,
@@ -106,6 +109,7 @@ impl Trick {
             Self::HugeHello => "HugeHello",
             Self::UnknownKinds => "UnknownKinds",
             Self::AdvertNeverServe => "AdvertNeverServe",
+            Self::CrawlingHolder => "CrawlingHolder",
             Self::Flood => "Flood",
             Self::FetchFlood => "FetchFlood",
             Self::RestartLoop => "RestartLoop",
