@@ -9,8 +9,6 @@ use super::forge;
 use super::frames;
 use super::offers::Manner;
 use super::trick::Trick;
-use crate::artifact::{Advert, METADATA_BYTES_MAX, Metadata};
-use crate::config::Relay;
 use crate::id::{ArtifactId, ChannelId, NodeId};
 use crate::time::Time;
 use crate::wire::{Request, StreamHead, kind, put_varint};

@@ -177,17 +177,6 @@ impl BarePeer {
         self.addresses.keys().copied()
     }
 
-    /// The connections whose handshake is over, and which have not ended: by age.
-    pub(crate) fn lines(&self) -> Vec<(LineId, NodeId)> {
-        let named = |(at, line): (usize, &Option<Line>)| {
-            let line = line.as_ref().filter(|line| !line.is_over)?;
-            Some((LineId { generation: line.generation, at }, line.node?))
-        };
-        let mut lines: Vec<_> = self.lines.iter().enumerate().filter_map(named).collect();
-        lines.sort_unstable();
-        lines
-    }
-
     fn instant(&self, now: Time) -> Instant {
         self.start + Duration::from_nanos(now.0)
     }
