@@ -29,6 +29,7 @@ impl Byzantine {
         match trick {
             Trick::RestartLoop => return self.begin_restarts(now),
             Trick::HandshakeFlood => return self.begin_handshakes(now),
+            Trick::GarbageDatagrams => return self.throw_garbage(),
             // Said at the beginning of a connection; here, once more.
             Trick::HugeHello => {
                 let hello = self.hello();
@@ -59,7 +60,10 @@ impl Byzantine {
             Trick::ResetStorm => self.storm(now, line),
             Trick::StopEverything => self.stop_everything(now, line),
             Trick::ManyConnections => self.connect_again(now, line),
-            Trick::HugeHello | Trick::RestartLoop | Trick::HandshakeFlood => unreachable!("above"),
+            Trick::HugeHello
+            | Trick::RestartLoop
+            | Trick::HandshakeFlood
+            | Trick::GarbageDatagrams => unreachable!("above"),
         }
     }
 
@@ -353,9 +357,22 @@ impl Byzantine {
         false
     }
 
-    fn begin_handshakes(&mut self, now: Time) -> bool {
+    fn any_other(&mut self) -> Option<NodeId> {
         let others: Vec<NodeId> = self.bare.others().collect();
-        let node = others[self.random.below(others.len() as u64) as usize];
+        others.get(self.random.below(others.len() as u64) as usize).copied()
+    }
+
+    fn throw_garbage(&mut self) -> bool {
+        let Some(node) = self.any_other() else { return false };
+        for _ in 0..=self.random.below(16) {
+            let datagram = forge::datagram(&mut self.random);
+            self.bare.throw(node, &datagram);
+        }
+        true
+    }
+
+    fn begin_handshakes(&mut self, now: Time) -> bool {
+        let Some(node) = self.any_other() else { return false };
         let count = 8 + self.random.below(64);
         (0..count).fold(false, |begun, _| self.bare.dial_hollow(now, node).is_some() || begun)
     }

@@ -259,6 +259,12 @@ impl Byzantine {
         if self.plays(Trick::HugeHello) && self.may_breach(now) && self.one_in(2) {
             self.played(now, Trick::HugeHello);
             self.forge_hello(line);
+        } else if self.plays(Trick::HalfOpenStreams) && self.one_in(4) {
+            // Half a hello, or none: the peer waits for it.
+            self.played(now, Trick::HalfOpenStreams);
+            let hello = self.hello();
+            let half = self.random.below(hello.len() as u64) as usize;
+            self.hold(Time::NEVER, line, hello[..half].into());
         } else {
             self.greet(line);
         }

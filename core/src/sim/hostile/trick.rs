@@ -59,6 +59,8 @@ pub enum Trick {
     ManyConnections,
     /// Handshakes, dozens at once, which it does not bring to their end.
     HandshakeFlood,
+    /// Datagrams that are none of QUIC's, or of no connection.
+    GarbageDatagrams,
 }
 
 impl Trick {
@@ -66,7 +68,7 @@ impl Trick {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::EquivocatingAdverts,
         Self::ForgedAdvert,
         Self::WrongChunks,
@@ -91,6 +93,7 @@ impl Trick {
         Self::StopEverything,
         Self::ManyConnections,
         Self::HandshakeFlood,
+        Self::GarbageDatagrams,
     ];
 
     /// Its name, as in the code.
@@ -120,6 +123,7 @@ impl Trick {
             Self::StopEverything => "StopEverything",
             Self::ManyConnections => "ManyConnections",
             Self::HandshakeFlood => "HandshakeFlood",
+            Self::GarbageDatagrams => "GarbageDatagrams",
         }
     }
 
