@@ -3,29 +3,27 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::vec;
 use std::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
-use quinn_proto::{
-    ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event as QuicEvent,
-    StreamEvent, StreamId, TransportConfig as QuicTransport,
-};
+use quinn_proto::{Dir, StreamId, TransportConfig as QuicTransport};
 
-use super::crypto::{Crypto, Members, Provider, SERVER_NAME};
+use super::crypto::Crypto;
 use super::{Closed, Node, NodeEvent, NodeKey, Output};
-use crate::artifact::{Advert, Artifact, CHUNK_BYTES, Metadata};
+use crate::artifact::{Advert, Artifact, CHUNK_BYTES};
 use crate::broadcast::Event;
 use crate::config::{ChannelConfig, Config};
 use crate::error::Fault;
-use crate::id::{ChannelId, NodeId, Slot, Version};
+use crate::id::{ChannelId, NodeId};
 use crate::membership::Topology;
+use crate::sim::hostile::bare::{BareEvent, BarePeer, LineId};
+use crate::sim::hostile::frames::{self, chunk, frame, stream};
 use crate::time::Time;
 use crate::wire::{
-    ChannelHello, Chunk, HELLO_BYTES_MAX, Hello, Item, LiveSlots, Malformed, Refusal, Request,
-    StreamDecoder, StreamHead, Update, put_frame_start, put_varint,
+    ChannelHello, HELLO_BYTES_MAX, Hello, Item, Malformed, Refusal, Request, StreamDecoder,
+    StreamHead, put_varint,
 };
 
 const CHANNEL: ChannelId = ChannelId(1);
@@ -62,140 +60,68 @@ const fn ms(count: u64) -> Duration {
 
 /// The member that breaks the rules. One connection at a time.
 struct Hostile {
-    key: NodeKey,
-    provider: Provider,
-    endpoint: Endpoint,
-    transport: Arc<QuicTransport>,
-    connection: Option<(ConnectionHandle, quinn_proto::Connection)>,
+    bare: BarePeer,
+    line: Option<LineId>,
     /// Of each stream of the victim, what has arrived.
     read: BTreeMap<StreamId, Vec<u8>>,
     reads: bool,
-    unwritten: Vec<(StreamId, Bytes, bool)>,
     is_lost: bool,
-    sent: Vec<BytesMut>,
 }
 
 impl Hostile {
-    fn new(
-        key: NodeKey,
-        transport: QuicTransport,
-        members: impl IntoIterator<Item = NodeId>,
-    ) -> Self {
-        let transport = Arc::new(transport);
-        let mut endpoint = EndpointConfig::new(key.reset_key());
-        endpoint.rng_seed(Some([9; 32]));
-        let admitted = Arc::new(Members::default());
-        admitted.set(members);
-        let provider = Crypto::Tls.provider(&key, &[9; 32]);
-        let mut server = provider.server_config(admitted);
-        server.transport_config(transport.clone());
-        Self {
-            key,
-            provider,
-            endpoint: Endpoint::new(Arc::new(endpoint), Some(Arc::new(server)), true, None),
-            transport,
-            connection: None,
-            read: BTreeMap::new(),
-            reads: true,
-            unwritten: Vec::new(),
-            is_lost: false,
-            sent: Vec::new(),
-        }
+    fn new(bare: BarePeer) -> Self {
+        Self { bare, line: None, read: BTreeMap::new(), reads: true, is_lost: false }
+    }
+
+    fn id(&self) -> NodeId {
+        self.bare.id()
     }
 
     fn forget(&mut self) {
-        self.connection = None;
+        self.line = None;
         self.read.clear();
-        self.unwritten.clear();
         self.is_lost = false;
     }
 
-    fn quic(&mut self) -> &mut quinn_proto::Connection {
-        &mut self.connection.as_mut().expect("dialled").1
+    fn line(&self) -> LineId {
+        self.line.expect("connected")
     }
 
     fn open(&mut self) -> Option<StreamId> {
-        self.quic().streams().open(Dir::Uni)
+        self.bare.open(self.line())
     }
 
     /// Writes into a stream, as far as credit goes, and ends it if that is wanted.
     fn write(&mut self, stream: StreamId, bytes: &[u8], finish: bool) {
-        self.unwritten.push((stream, Bytes::copy_from_slice(bytes), finish));
-        self.flush();
+        self.bare.write(self.line(), stream, Bytes::copy_from_slice(bytes), finish);
     }
 
-    fn flush(&mut self) {
-        let Some((_, quic)) = &mut self.connection else { return };
-        self.unwritten.retain_mut(|(stream, bytes, finish)| {
-            let mut send = quic.send_stream(*stream);
-            while !bytes.is_empty() {
-                match send.write(bytes) {
-                    Ok(written) => drop(bytes.split_to(written)),
-                    Err(quinn_proto::WriteError::Blocked) => return true,
-                    Err(_) => return false,
-                }
-            }
-            if *finish {
-                let _ = send.finish();
-            }
-            false
-        });
+    fn reset(&mut self, stream: StreamId) {
+        self.bare.reset(self.line(), stream);
     }
 
-    fn receive(&mut self, now: Instant, from: SocketAddr, datagram: BytesMut) {
-        let mut buffer = Vec::new();
-        match self.endpoint.handle(now, from, None, None, datagram, &mut buffer) {
-            Some(DatagramEvent::NewConnection(incoming)) => {
-                self.forget();
-                self.connection = self.endpoint.accept(incoming, now, &mut buffer, None).ok();
-            }
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => match &mut self.connection {
-                Some((own, quic)) if *own == handle => quic.handle_event(event),
-                _ => {}
-            },
-            Some(DatagramEvent::Response(transmit)) => {
-                self.sent.push(BytesMut::from(&buffer[..transmit.size]));
-            }
-            None => {}
-        }
-    }
-
-    fn poll(&mut self, now: Instant) -> Option<Instant> {
-        self.flush();
-        let (handle, quic) = self.connection.as_mut()?;
-        if quic.poll_timeout().is_some_and(|at| at <= now) {
-            quic.handle_timeout(now);
-        }
-        while let Some(event) = quic.poll() {
-            match event {
-                QuicEvent::ConnectionLost { .. } => self.is_lost = true,
-                QuicEvent::Stream(StreamEvent::Opened { .. }) if self.reads => {
-                    while let Some(stream) = quic.streams().accept(Dir::Uni) {
-                        self.read.insert(stream, Vec::new());
+    fn poll(&mut self, now: Time, send: &mut dyn FnMut(SocketAddr, &[u8])) -> Time {
+        loop {
+            self.bare.serve(now);
+            while let Some(event) = self.bare.next_event() {
+                match event {
+                    BareEvent::Connected { line, .. } => {
+                        self.forget();
+                        self.line = Some(line);
                     }
+                    BareEvent::Lost { line } => self.is_lost |= self.line == Some(line),
+                    BareEvent::Stopped { .. } => {}
                 }
-                _ => {}
+            }
+            if let Some(line) = self.line.filter(|_| self.reads) {
+                self.bare.read(line, usize::MAX, |stream, bytes| {
+                    self.read.entry(stream).or_default().extend(bytes.unwrap_or_default());
+                });
+            }
+            if !self.bare.transmit(now, send) {
+                return self.bare.wake_at();
             }
         }
-        for (stream, bytes) in &mut self.read {
-            let mut recv = quic.recv_stream(*stream);
-            let Ok(mut chunks) = recv.read(true) else { continue };
-            while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
-                bytes.extend_from_slice(&chunk.bytes);
-            }
-            let _ = chunks.finalize();
-        }
-        while let Some(event) = quic.poll_endpoint_events() {
-            if let Some(event) = self.endpoint.handle_event(*handle, event) {
-                quic.handle_event(event);
-            }
-        }
-        let mut buffer = Vec::new();
-        while quic.poll_transmit(now, 1, &mut buffer).is_some() {
-            self.sent.push(BytesMut::from(&buffer[..]));
-            buffer.clear();
-        }
-        quic.poll_timeout()
     }
 
     /// The requests of the victim, in no particular order.
@@ -224,7 +150,6 @@ const HONEST: usize = 1;
 const HOSTILE: usize = 2;
 
 struct Arena {
-    start: Instant,
     now: Time,
     nodes: [Node; 2],
     wake_at: [Time; 2],
@@ -258,12 +183,14 @@ impl Arena {
             let (key, topology) = (keys[at].clone(), topology.clone());
             Node::new(config(), key, topology, [at as u8 + 1; 32], start).unwrap()
         };
+        let (settings, crypto) = (config().transport, Crypto::Tls);
+        let mut bare = BarePeer::new(hostile, &topology, &settings, transport, crypto, 9, start);
+        bare.stop_dialling();
         let mut arena = Self {
-            start,
             now: Time::ZERO,
             nodes: [node(VICTIM), node(HONEST)],
             wake_at: [Time::ZERO; 2],
-            hostile: Hostile::new(hostile, transport, ids),
+            hostile: Hostile::new(bare),
             hostile_wake_at: Time::NEVER,
             in_flight: BTreeMap::new(),
             sequence: 0,
@@ -284,32 +211,22 @@ impl Arena {
         arena.write(&hello());
         arena.run_until("it is up", Self::is_up);
         arena.elapse(ms(100));
-        assert_eq!(arena.take_told(), [NodeEvent::Up { peer: arena.hostile.key.id() }]);
+        assert_eq!(arena.take_told(), [NodeEvent::Up { peer: arena.hostile.id() }]);
         arena
     }
 
-    fn instant(&self) -> Instant {
-        self.start + Duration::from_nanos(self.now.0)
+    fn dial(&mut self) {
+        // As a restarted process would, without a word to the connection before.
+        self.hostile.bare.restart(self.now);
+        self.dial_again();
     }
 
-    fn dial(&mut self) {
+    /// Makes one more connection, which is the one from then on.
+    fn dial_again(&mut self) {
+        self.hostile.forget();
         let victim = self.nodes[VICTIM].id();
-        let mut client = self.hostile.provider.client_config(victim);
-        client.transport_config(self.hostile.transport.clone());
-        let (now, hostile) = (self.instant(), &mut self.hostile);
-        // As a restarted process would, without a word to the connection before.
-        let (key, transport) = (hostile.key.clone(), hostile.transport.clone());
-        hostile.forget();
-        let mut endpoint = EndpointConfig::new(key.reset_key());
-        endpoint.rng_seed(Some([9; 32]));
-        hostile.endpoint = Endpoint::new(Arc::new(endpoint), None, true, None);
-        hostile.transport = transport;
-        let dialled = hostile.endpoint.connect(now, client, address(VICTIM), SERVER_NAME);
-        hostile.connection = Some(dialled.unwrap());
-        // Streams can be opened once the victim's transport parameters are here.
-        self.run_until("the handshake is over", |arena| {
-            arena.hostile.connection.as_ref().is_some_and(|(_, quic)| !quic.is_handshaking())
-        });
+        self.hostile.bare.dial(self.now, victim).expect("a member");
+        self.run_until("the handshake is over", |arena| arena.hostile.line.is_some());
     }
 
     /// Writes a whole stream.
@@ -320,7 +237,7 @@ impl Arena {
     }
 
     fn is_up(&self) -> bool {
-        let id = self.hostile.key.id();
+        let id = self.hostile.id();
         self.nodes[VICTIM].peers_up().any(|peer| peer == id)
     }
 
@@ -329,11 +246,11 @@ impl Arena {
     }
 
     fn fault(&self, fault: Fault) -> NodeEvent {
-        NodeEvent::Fault { peer: self.hostile.key.id(), fault, count: 1 }
+        NodeEvent::Fault { peer: self.hostile.id(), fault, count: 1 }
     }
 
     fn down(&self, why: Closed) -> NodeEvent {
-        NodeEvent::Down { peer: self.hostile.key.id(), why }
+        NodeEvent::Down { peer: self.hostile.id(), why }
     }
 
     fn faults(&self) -> u64 {
@@ -384,9 +301,9 @@ impl Arena {
             && entry.key().0 <= self.now
         {
             let (from, to, bytes) = entry.remove();
-            let instant = self.instant();
+
             match to {
-                HOSTILE => self.hostile.receive(instant, address(from), bytes),
+                HOSTILE => self.hostile.bare.handle_datagram(self.now, address(from), None, &bytes),
                 at => {
                     let length = bytes.len();
                     self.nodes[at].handle_datagrams(
@@ -401,13 +318,10 @@ impl Arena {
             }
         }
         (0..2).for_each(|at| self.poll_node(at));
-        let timeout = self.hostile.poll(self.instant());
-        self.hostile_wake_at = timeout.map_or(Time::NEVER, |timeout| {
-            Time::ZERO + timeout.saturating_duration_since(self.start)
-        });
-        for datagram in std::mem::take(&mut self.hostile.sent) {
-            self.send(HOSTILE, address(VICTIM), datagram);
-        }
+        let mut sent = Vec::new();
+        let mut send = |to, bytes: &[u8]| sent.push((to, BytesMut::from(bytes)));
+        self.hostile_wake_at = self.hostile.poll(self.now, &mut send);
+        sent.into_iter().for_each(|(to, bytes)| self.send(HOSTILE, to, bytes));
     }
 
     fn run(&mut self, end: Time, is_done: impl Fn(&Self) -> bool) -> bool {
@@ -485,25 +399,8 @@ fn head(head: StreamHead) -> Vec<u8> {
     bytes
 }
 
-fn stream(of: StreamHead, frames: &[&[u8]]) -> Vec<u8> {
-    [head(of), frames.concat()].concat()
-}
-
 fn updates(frames: &[&[u8]]) -> Vec<u8> {
-    stream(StreamHead::Updates(CHANNEL), frames)
-}
-
-fn frame(kind: u64, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    put_frame_start(&mut bytes, kind, body.len());
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-fn update(update: &Update<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    update.encode(&mut bytes);
-    bytes
+    frames::updates(CHANNEL, frames)
 }
 
 fn request(request: &Request) -> Vec<u8> {
@@ -513,24 +410,15 @@ fn request(request: &Request) -> Vec<u8> {
 }
 
 fn push(slot: u32, version: u64, bytes: &[u8]) -> Vec<u8> {
-    let (slot, version) = (Slot(slot), Version(version));
-    update(&Update::Push { slot, version, metadata: Metadata::new(), bytes })
+    frames::push(slot, version, b"", bytes)
 }
 
 fn advert_of(slot: u32, hops: u8, streamed: bool, advert: &Advert) -> Vec<u8> {
-    let (slot, version, advert) = (Slot(slot), Version(1), advert.clone());
-    update(&Update::Advert { slot, version, hops, streamed, advert })
+    frames::advert(slot, 1, hops, streamed, advert)
 }
 
 fn snapshot(live: &[u8]) -> Vec<u8> {
-    update(&Update::Snapshot { version: Version(1), live: LiveSlots(live) })
-}
-
-fn chunk(artifact: &Artifact, index: u32) -> Vec<u8> {
-    let (bytes, proof) = artifact.chunk(index);
-    let mut frame = Vec::new();
-    Chunk { index, proof, bytes: &bytes }.encode(&mut frame);
-    frame
+    frames::snapshot(1, live)
 }
 
 /// A stream that is cut off in the middle of a frame.
@@ -771,7 +659,7 @@ fn without_a_complete_hello_a_connection_ends_after_a_while() {
             let stream = arena.hostile.open().unwrap();
             arena.hostile.write(stream, &hello(), false);
             arena.elapse(ms(50));
-            arena.hostile.quic().send_stream(stream).reset(9_u32.into()).unwrap();
+            arena.hostile.reset(stream);
         }),
         ("everything but a hello", |arena| {
             let first = arena.hostile.open().unwrap();
@@ -843,7 +731,7 @@ fn after_three_faults_a_member_is_cut_off_for_a_minute() {
     arena.dial();
     arena.write(&hello());
     arena.run_until("it is up", Arena::is_up);
-    assert_eq!(arena.take_told(), [NodeEvent::Up { peer: arena.hostile.key.id() }]);
+    assert_eq!(arena.take_told(), [NodeEvent::Up { peer: arena.hostile.id() }]);
     arena.write(&hello());
     arena.elapse(ms(100));
     assert!(arena.is_up(), "the count begins anew");
@@ -856,7 +744,7 @@ fn faults_in_one_burst_cut_off_once_and_are_not_held_against_it_afterwards() {
         arena.write(&hello());
     }
     arena.elapse(ms(100));
-    let peer = arena.hostile.key.id();
+    let peer = arena.hostile.id();
     let fault = NodeEvent::Fault { peer, fault: Fault::HelloMisplaced, count: 3 };
     assert_eq!(arena.take_told(), [fault, arena.down(Closed::CutOff)]);
     assert_eq!(arena.faults(), 3);
@@ -874,9 +762,7 @@ fn faults_in_one_burst_cut_off_once_and_are_not_held_against_it_afterwards() {
 #[test]
 fn a_listener_that_was_cut_off_is_not_dialled_for_a_minute() {
     let mut arena = Arena::with(false, QuicTransport::default());
-    arena.run_until("it is dialled", |arena| {
-        arena.hostile.connection.as_ref().is_some_and(|(_, quic)| !quic.is_handshaking())
-    });
+    arena.run_until("it is dialled", |arena| arena.hostile.line.is_some());
     arena.write(&hello());
     arena.run_until("it is up", Arena::is_up);
     for _ in 0..3 {
@@ -886,8 +772,8 @@ fn a_listener_that_was_cut_off_is_not_dialled_for_a_minute() {
     assert_eq!(arena.take_told().last(), Some(&arena.down(Closed::CutOff)));
     arena.hostile.forget();
     arena.elapse(ms(59_000));
-    assert!(arena.hostile.connection.is_none());
-    arena.run_until("it is dialled again", |arena| arena.hostile.connection.is_some());
+    assert!(arena.hostile.line.is_none());
+    arena.run_until("it is dialled again", |arena| arena.hostile.line.is_some());
     arena.assert_unharmed();
 }
 
@@ -942,11 +828,11 @@ fn a_holder_that_does_not_answer_is_passed_over_without_a_fault() {
         let begun = arena.now;
         if way > 0 {
             let stream = arena.hostile.open().unwrap();
-            let bytes = self::stream(StreamHead::Chunks(request), &[&chunk(&block, 0)]);
+            let bytes = frames::stream(StreamHead::Chunks(request), &[&chunk(&block, 0)]);
             arena.hostile.write(stream, &bytes, way == 2);
             if way == 3 {
                 arena.elapse(ms(50));
-                arena.hostile.quic().send_stream(stream).reset(9_u32.into()).unwrap();
+                arena.hostile.reset(stream);
             }
         }
         arena.run_until("delivered", |arena| arena.bringer(&block).is_some());
@@ -981,7 +867,7 @@ fn more_behind_a_complete_answer_is_stopped() {
     let all = (0..3).map(|at| chunk(&block, at)).collect::<Vec<_>>().concat();
     arena.write(&stream(StreamHead::Chunks(request), &[&all, &chunk(&block, 0)]));
     arena.elapse(ms(300));
-    assert_eq!(arena.bringer(&block), Some(arena.hostile.key.id()));
+    assert_eq!(arena.bringer(&block), Some(arena.hostile.id()));
     assert_eq!((arena.take_told(), arena.faults()), (vec![], 0));
 }
 
@@ -999,7 +885,9 @@ fn a_peer_that_allows_no_streams_is_not_taken_on() {
 #[test]
 fn bidirectional_streams_are_not_allowed() {
     let mut arena = Arena::greeted();
-    assert_eq!(arena.hostile.quic().streams().open(Dir::Bi), None);
+    let line = arena.hostile.line();
+    let quic = arena.hostile.bare.quic(line).expect("connected");
+    assert_eq!(quic.streams().open(Dir::Bi), None);
 }
 
 #[test]
@@ -1076,7 +964,7 @@ fn storms_of_resets_bother_no_one() {
             arena.elapse(ms(7));
         }
         for stream in streams {
-            arena.hostile.quic().send_stream(stream).reset(9_u32.into()).unwrap();
+            arena.hostile.reset(stream);
             resets += 1;
         }
         arena.elapse(ms(13));
@@ -1090,7 +978,7 @@ fn storms_of_resets_bother_no_one() {
 fn a_member_with_many_connections_has_one() {
     let mut arena = Arena::greeted();
     for round in 0..20 {
-        arena.dial();
+        arena.dial_again();
         arena.write(&hello());
         let version = 1 + round;
         arena.write(&updates(&[&snapshot(&[2]), &push(1, version, b"always the same")]));

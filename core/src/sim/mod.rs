@@ -147,7 +147,7 @@
 mod application;
 mod clock;
 mod fault;
-mod hostile;
+pub(crate) mod hostile;
 mod network;
 mod process;
 mod subnet;

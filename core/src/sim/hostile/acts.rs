@@ -7,11 +7,8 @@ use super::bare::LineId;
 use super::byzantine::Byzantine;
 use super::forge;
 use super::frames;
-use super::heard::Heard;
 use super::offers::Manner;
 use super::trick::Trick;
-use crate::artifact::{Advert, METADATA_BYTES_MAX, Metadata};
-use crate::config::Relay;
 use crate::id::{ArtifactId, ChannelId, NodeId};
 use crate::time::Time;
 use crate::wire::{Request, StreamHead, kind, put_varint};
@@ -32,6 +29,7 @@ impl Byzantine {
         match trick {
             Trick::RestartLoop => return self.begin_restarts(now),
             Trick::HandshakeFlood => return self.begin_handshakes(now),
+            Trick::GarbageDatagrams => return self.throw_garbage(),
             // Said at the beginning of a connection; here, once more.
             Trick::HugeHello => {
                 let hello = self.hello();
@@ -43,7 +41,7 @@ impl Byzantine {
         match trick {
             Trick::EquivocatingAdverts => self.equivocate(),
             Trick::ForgedAdvert => self.forge_advert(),
-            Trick::WrongChunks => self.offer_wrong(line),
+            Trick::WrongChunks => self.offer_wrong(now, line),
             Trick::SlotBeyondBound => self.exceed_slots(line),
             Trick::VersionRegress => self.regress(line),
             Trick::ClearPushChurn => self.churn(line),
@@ -52,7 +50,8 @@ impl Byzantine {
             Trick::NeverRead => self.go_deaf(now, line),
             Trick::AckNeverFinish => self.never_finish(now, line),
             Trick::UnknownKinds => self.speak_of_the_future(line),
-            Trick::AdvertNeverServe => self.offer_nothing(),
+            Trick::AdvertNeverServe => self.offer_nothing(now),
+            Trick::CrawlingHolder => self.offer_to_crawl(now),
             Trick::Flood => self.flood(line),
             Trick::FetchFlood => self.flood_requests(line),
             Trick::GarbageStreams => self.babble(line),
@@ -61,7 +60,10 @@ impl Byzantine {
             Trick::ResetStorm => self.storm(now, line),
             Trick::StopEverything => self.stop_everything(now, line),
             Trick::ManyConnections => self.connect_again(now, line),
-            Trick::HugeHello | Trick::RestartLoop | Trick::HandshakeFlood => unreachable!("above"),
+            Trick::HugeHello
+            | Trick::RestartLoop
+            | Trick::HandshakeFlood
+            | Trick::GarbageDatagrams => unreachable!("above"),
         }
     }
 
@@ -80,83 +82,6 @@ impl Byzantine {
             said |= self.say(line, bytes);
         }
         said
-    }
-
-    fn place_of(&self, channel: ChannelId) -> Option<usize> {
-        self.channels.iter().position(|config| config.id == channel)
-    }
-
-    /// As the publisher, or as a relay where there are such.
-    fn hops(&mut self, channel: usize) -> u8 {
-        let config = &self.channels[channel];
-        let hops_max = if config.relay == Relay::Off { 0 } else { config.relay_hops_max };
-        self.random.below(u64::from(hops_max) + 1) as u8
-    }
-
-    /// An advert to all but those who know better.
-    fn advertise(&mut self, channel: usize, advert: &Advert, but: Option<NodeId>) -> bool {
-        let (slot, version) = (self.any_slot(channel), self.next_version(channel));
-        let hops = self.hops(channel);
-        let told = frames::advert(slot, version, hops, false, advert);
-        let bytes = frames::updates(self.channel(channel), &[&told]);
-        let mut said = false;
-        for line in self.greeted() {
-            if Some(self.talk(line).node) != but {
-                said |= self.say(line, bytes.clone());
-            }
-        }
-        said
-    }
-
-    fn forge_advert(&mut self) -> bool {
-        if self.pool.len() == 0 {
-            return false;
-        }
-        let at = self.random.below(self.pool.len() as u64) as usize;
-        let Heard { channel, mut advert, .. } = self.pool.at(at).clone();
-        let Some(channel) = self.place_of(channel) else { return false };
-        let longest = self.channels[channel].artifact_bytes_max;
-        match self.random.below(4) {
-            0 => advert.length = (advert.length + 1).min(longest),
-            1 => advert.length = (2 * advert.length + 1).min(longest),
-            2 if advert.metadata.len() < METADATA_BYTES_MAX => {
-                advert.metadata.push(7).expect("room for one byte");
-            }
-            _ => advert.root[self.random.below(32) as usize] ^= 1,
-        }
-        self.offers.claim(advert.clone(), Manner::Wrong(Trick::ForgedAdvert));
-        self.advertise(channel, &advert, None);
-        false
-    }
-
-    /// Claims to hold what another member has published.
-    pub(super) fn claim(&mut self, at: usize) {
-        let Heard { channel, advert, from, .. } = self.pool.at(at).clone();
-        if let Some(channel) = self.place_of(channel) {
-            self.offers.claim(advert.clone(), Manner::Wrong(Trick::WrongChunks));
-            self.advertise(channel, &advert, Some(from));
-        }
-    }
-
-    fn offer_wrong(&mut self, line: LineId) -> bool {
-        if self.pool.len() > 0 && self.one_in(2) {
-            let at = self.random.below(self.pool.len() as u64) as usize;
-            self.claim(at);
-            return false;
-        }
-        let channel = self.any_channel();
-        let (slot, version) = (self.any_slot(channel), self.next_version(channel));
-        let artifact = self.fresh(channel, true);
-        if self.one_in(3) {
-            let told = frames::advert(slot, version, 0, true, artifact.advert());
-            let wrong = self.wrong_chunks(&artifact, 0, artifact.advert().chunks());
-            let bytes = frames::updates(self.channel(channel), &[&told, &wrong]);
-            return self.say(line, bytes);
-        }
-        let manner = Manner::Wrong(Trick::WrongChunks);
-        let told = self.tell(channel, slot, version, &artifact, manner);
-        self.say(line, frames::updates(self.channel(channel), &[&told]));
-        false
     }
 
     fn exceed_slots(&mut self, line: LineId) -> bool {
@@ -241,36 +166,43 @@ impl Byzantine {
     }
 
     fn half_open(&mut self, now: Time, line: LineId) -> bool {
-        if !self.talk(line).held.is_empty() {
+        if self.talk(line).held() > 0 {
             return false;
         }
         let until = now + self.span(1_000, 10_000);
-        while let Some(stream) = self.bare.open(line) {
+        loop {
             let bytes = self.beginning();
-            self.bare.write(line, stream, bytes, false);
-            self.talk(line).held.push((until, stream));
+            if !self.hold(until, line, bytes) {
+                return self.talk(line).held() > 0;
+            }
         }
-        !self.talk(line).held.is_empty()
     }
 
     fn storm(&mut self, now: Time, line: LineId) -> bool {
         let count = 1 + self.random.below(64);
         let mut resets = 0;
         for _ in 0..count {
-            let Some(stream) = self.bare.open(line) else { break };
             let bytes = self.beginning();
-            self.bare.write(line, stream, bytes, false);
             // Some before anything has left, some after.
-            match self.one_in(2) {
-                true => self.bare.reset(line, stream),
-                false => self.talk(line).held.push((now, stream)),
-            }
-            resets += 1;
+            let opened = if self.one_in(2) {
+                self.hold(now, line, bytes)
+            } else if let Some(stream) = self.bare.open(line) {
+                self.bare.write(line, stream, bytes, false);
+                self.bare.reset(line, stream);
+                true
+            } else {
+                false
+            };
+            resets += u32::from(opened);
         }
         resets > 0
     }
 
     fn drip_update(&mut self, now: Time, line: LineId) -> bool {
+        if self.one_in(3) {
+            self.claim_any(now, Manner::Drip);
+            return false;
+        }
         let channel = self.any_channel();
         let (slot, version) = (self.any_slot(channel), self.next_version(channel));
         if self.one_in(2) {
@@ -295,7 +227,11 @@ impl Byzantine {
 
     fn never_finish(&mut self, now: Time, line: LineId) -> bool {
         self.talk(line).endless_until = now + self.span(1_000, 15_000);
-        if self.talk(line).held.len() > 16 {
+        if self.talk(line).held() > 16 {
+            return false;
+        }
+        if self.one_in(3) {
+            self.claim_any(now, Manner::AllButLast);
             return false;
         }
         let channel = self.any_channel();
@@ -365,24 +301,6 @@ impl Byzantine {
         self.say(line, bytes)
     }
 
-    fn offer_nothing(&mut self) -> bool {
-        let channel = self.any_channel();
-        let (slot, version) = (self.any_slot(channel), self.next_version(channel));
-        let manners = [Manner::Silent, Manner::Refuse, Manner::Busy];
-        let manner = manners[self.random.below(3) as usize];
-        // As long as it may be: so much room is set aside for it.
-        let length = match self.one_in(2) {
-            true => self.channels[channel].artifact_bytes_max,
-            false => self.random.below(self.channels[channel].artifact_bytes_max + 1),
-        };
-        let root = core::array::from_fn(|_| self.random.bits() as u8);
-        let advert = Advert { length, metadata: Metadata::new(), root };
-        let told = frames::advert(slot, version, 0, false, &advert);
-        self.offers.claim(advert, manner);
-        self.say_to_all(&frames::updates(self.channel(channel), &[&told]));
-        false
-    }
-
     fn flood(&mut self, line: LineId) -> bool {
         let channel = self.any_channel();
         let burst = 1 + self.random.below(FLOOD_BYTES);
@@ -405,9 +323,7 @@ impl Byzantine {
     fn flood_requests(&mut self, line: LineId) -> bool {
         let mut requests = Vec::new();
         for _ in 0..=self.random.below(REQUESTS_MAX) {
-            let talk = self.talk(line);
-            talk.requests += 1;
-            let request = talk.requests;
+            let request = self.talk(line).next_request();
             let (channel, id) = match self.pool.len() as u64 {
                 count if count > 0 && !self.one_in(4) => {
                     let heard = self.pool.at(self.random.below(count) as usize);
@@ -441,9 +357,22 @@ impl Byzantine {
         false
     }
 
-    fn begin_handshakes(&mut self, now: Time) -> bool {
+    fn any_other(&mut self) -> Option<NodeId> {
         let others: Vec<NodeId> = self.bare.others().collect();
-        let node = others[self.random.below(others.len() as u64) as usize];
+        others.get(self.random.below(others.len() as u64) as usize).copied()
+    }
+
+    fn throw_garbage(&mut self) -> bool {
+        let Some(node) = self.any_other() else { return false };
+        for _ in 0..=self.random.below(16) {
+            let datagram = forge::datagram(&mut self.random);
+            self.bare.throw(node, &datagram);
+        }
+        true
+    }
+
+    fn begin_handshakes(&mut self, now: Time) -> bool {
+        let Some(node) = self.any_other() else { return false };
         let count = 8 + self.random.below(64);
         (0..count).fold(false, |begun, _| self.bare.dial_hollow(now, node).is_some() || begun)
     }

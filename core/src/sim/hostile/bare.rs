@@ -42,7 +42,7 @@ const HOLLOW_MAX: usize = 128;
 /// For how long such a handshake is kept, to prove our address if that is asked for.
 const HOLLOW_SPAN: Duration = Duration::from_secs(2);
 
-/// Responses without a connection, until they are sent.
+/// Datagrams without a connection, until they are sent.
 const RESPONSES_MAX: usize = 64;
 
 /// Pauses before the next dial.
@@ -177,17 +177,6 @@ impl BarePeer {
         self.addresses.keys().copied()
     }
 
-    /// The connections whose handshake is over, and which have not ended: by age.
-    pub(crate) fn lines(&self) -> Vec<(LineId, NodeId)> {
-        let named = |(at, line): (usize, &Option<Line>)| {
-            let line = line.as_ref().filter(|line| !line.is_over)?;
-            Some((LineId { generation: line.generation, at }, line.node?))
-        };
-        let mut lines: Vec<_> = self.lines.iter().enumerate().filter_map(named).collect();
-        lines.sort_unstable();
-        lines
-    }
-
     fn instant(&self, now: Time) -> Instant {
         self.start + Duration::from_nanos(now.0)
     }
@@ -248,6 +237,13 @@ impl BarePeer {
             unwritten_bytes: 0,
         });
         LineId { generation: self.generation, at: handle.0 }
+    }
+
+    /// Sends a member a datagram of no connection.
+    pub(crate) fn throw(&mut self, node: NodeId, datagram: &[u8]) {
+        if let Some(address) = self.addresses.get(&node).copied() {
+            self.respond(address, datagram.len(), datagram);
+        }
     }
 
     /// Closes a connection, and says so to the peer.

@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use std::vec;
 use std::vec::Vec;
 
-use bytes::Bytes;
-use quinn_proto::{StreamId, TransportConfig as QuicTransport, VarInt};
+use quinn_proto::{TransportConfig as QuicTransport, VarInt};
 
 use super::bare::{BareEvent, BarePeer, LineId};
 use super::frames;
-use super::heard::{Ears, Heard, Pool};
+use super::heard::{Heard, Pool};
 use super::offers::{Manner, Offers};
+use super::talk::Talk;
 use super::trick::{Tally, Trick};
 use crate::artifact::{Artifact, CHUNK_BYTES};
 use crate::config::{ChannelConfig, Config};
@@ -43,9 +43,6 @@ const TICK_SPREAD: Duration = Duration::from_millis(300);
 /// Artifacts that it publishes like anybody, at once.
 const PUBLISHED_MAX: usize = 6;
 
-/// Streams that are written byte by byte, per connection.
-const DRIPS_MAX: usize = 4;
-
 /// An artifact that it advertises as anybody would.
 #[derive(Debug)]
 pub(super) struct Published {
@@ -53,33 +50,6 @@ pub(super) struct Published {
     pub(super) slot: u32,
     pub(super) version: u64,
     pub(super) artifact: Artifact,
-}
-
-/// Bytes that are written one by one.
-#[derive(Debug)]
-struct Drip {
-    stream: StreamId,
-    rest: Bytes,
-    at: Time,
-}
-
-/// What goes on over one connection.
-#[derive(Debug)]
-pub(super) struct Talk {
-    pub(super) node: NodeId,
-    /// It has said a hello that the peer can accept.
-    pub(super) is_greeted: bool,
-    ears: Ears,
-    drips: Vec<Drip>,
-    /// Streams that are kept open, until they are reset.
-    pub(super) held: Vec<(Time, StreamId)>,
-    /// Until then, nothing is read.
-    pub(super) deaf_until: Time,
-    /// Until then, no stream is read to its end.
-    pub(super) endless_until: Time,
-    /// Until then, all streams of the peer are stopped.
-    pub(super) stopping_until: Time,
-    pub(super) requests: u64,
 }
 
 /// A hostile member. What it does with its peers is decided by its seed and the [`Trick`]s it is
@@ -282,34 +252,19 @@ impl Byzantine {
         self.talks.get_mut(&line).expect("a connection that is up")
     }
 
-    /// Writes bytes one per second, into a stream that is open or a new one.
-    pub(super) fn drip(&mut self, now: Time, line: LineId, bytes: Vec<u8>) -> bool {
-        if self.talk(line).drips.len() >= DRIPS_MAX {
-            return false;
-        }
-        let Some(stream) = self.bare.open(line) else { return false };
-        self.talk(line).drips.push(Drip { stream, rest: bytes.into(), at: now });
-        true
-    }
-
     // What happens.
 
     fn connected(&mut self, now: Time, line: LineId, node: NodeId) {
-        let talk = Talk {
-            node,
-            is_greeted: false,
-            ears: Ears::default(),
-            drips: Vec::new(),
-            held: Vec::new(),
-            deaf_until: Time::ZERO,
-            endless_until: Time::ZERO,
-            stopping_until: Time::ZERO,
-            requests: 0,
-        };
-        self.talks.insert(line, talk);
+        self.talks.insert(line, Talk::new(node));
         if self.plays(Trick::HugeHello) && self.may_breach(now) && self.one_in(2) {
             self.played(now, Trick::HugeHello);
             self.forge_hello(line);
+        } else if self.plays(Trick::HalfOpenStreams) && self.one_in(4) {
+            // Half a hello, or none: the peer waits for it.
+            self.played(now, Trick::HalfOpenStreams);
+            let hello = self.hello();
+            let half = self.random.below(hello.len() as u64) as usize;
+            self.hold(Time::NEVER, line, hello[..half].into());
         } else {
             self.greet(line);
         }
@@ -366,15 +321,14 @@ impl Byzantine {
                 Some(_) if stops => unwanted.push(stream),
                 bytes => ears.take(stream, bytes),
             });
-            let requests = std::mem::take(&mut talk.ears.requests);
-            let adverts = std::mem::take(&mut talk.ears.adverts);
+            let (requests, heard) = (talk.ears.take_requests(), talk.ears.take_heard());
             let from = talk.node;
             unwanted.dedup();
             unwanted.into_iter().for_each(|stream| self.bare.stop(line, stream));
             requests.iter().for_each(|request| self.answer(now, line, request));
-            for (channel, advert) in adverts {
+            for (channel, advert, artifact) in heard {
                 let id = advert.id();
-                if self.pool.insert(Heard { channel, id, advert, from }) {
+                if self.pool.insert(Heard { channel, id, advert, from, artifact }) {
                     self.claim_at_once(now);
                 }
             }
@@ -384,6 +338,7 @@ impl Byzantine {
     fn tick(&mut self, now: Time) {
         self.tick_at = now + TICK_MIN + self.random.duration_below(TICK_SPREAD);
         self.go_on(now);
+        self.learn();
         if self.restart_at <= now {
             return self.restart(now);
         }
@@ -418,29 +373,6 @@ impl Byzantine {
         };
         let place = self.random.below(tricks.len() as u64) as usize;
         tricks.get(place).copied()
-    }
-
-    /// Claims to hold what it has just heard of, before its peers have got it from elsewhere.
-    fn claim_at_once(&mut self, now: Time) {
-        if self.plays(Trick::WrongChunks) && self.may_breach(now) && self.one_in(2) {
-            self.claim(self.pool.len() - 1);
-        }
-    }
-
-    /// Goes on with what takes long.
-    fn go_on(&mut self, now: Time) {
-        for (line, talk) in &mut self.talks {
-            for drip in talk.drips.iter_mut().filter(|drip| drip.at <= now) {
-                let byte = drip.rest.split_to(1);
-                self.bare.write(*line, drip.stream, byte, drip.rest.is_empty());
-                drip.at = now + Duration::from_secs(1);
-            }
-            talk.drips.retain(|drip| !drip.rest.is_empty());
-            let over = |(until, _): &mut (Time, StreamId)| *until <= now;
-            for (_, stream) in talk.held.extract_if(.., over) {
-                self.bare.reset(*line, stream);
-            }
-        }
     }
 
     /// Something honest: publishes, or clears what it has published.

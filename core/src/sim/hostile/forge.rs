@@ -84,6 +84,26 @@ pub(super) fn garbage_stream(random: &mut Random, config: &ChannelConfig) -> Vec
     }
 }
 
+/// A datagram that belongs to no connection: of no version, of an unknown one, the first of a
+/// handshake with nothing in it, or one of a connection that does not exist.
+pub(super) fn datagram(random: &mut Random) -> Vec<u8> {
+    let length = 1 + random.below(1400) as usize;
+    let mut datagram = garbage(random, length);
+    let head: &[u8] = match random.below(5) {
+        0 => &[0xc3, 0, 0, 0, 1, 8],
+        1 => &[0xe3, 0, 0, 0, 1, 8],
+        2 => &[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8],
+        3 => &[0x43],
+        _ => &[],
+    };
+    // An unknown version is answered only if the datagram is long.
+    if random.below(2) == 0 {
+        datagram.resize(1200, 7);
+    }
+    datagram.iter_mut().zip(head).for_each(|(byte, head)| *byte = *head);
+    datagram
+}
+
 /// A hello that no node accepts.
 pub(super) fn hello(random: &mut Random, good: &[u8]) -> Vec<u8> {
     let hello = |frames: &[&[u8]]| stream(StreamHead::Hello, frames);

@@ -3,16 +3,26 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::vec::Vec;
 
+use bytes::Bytes;
 use quinn_proto::StreamId;
 
-use crate::artifact::{Advert, CHUNK_BYTES};
+use crate::artifact::{Advert, Artifact, CHUNK_BYTES, Hash};
 use crate::id::{ArtifactId, ChannelId, NodeId};
-use crate::wire::{Item, Request, StreamDecoder, StreamHead, Update};
+use crate::wire::{Chunk, Item, Request, StreamDecoder, StreamHead, Update};
 
 /// Adverts of other members that are remembered: the latest.
 const HEARD_MAX: usize = 64;
 
-/// Bytes of a frame that it listens to: longer than any update.
+/// Of those, long artifacts whose bytes are remembered.
+const LONG_MAX: usize = 8;
+
+/// Bytes in the longest artifact that it fetches.
+pub(super) const LESSON_BYTES_MAX: u64 = 1 << 20;
+
+/// Artifacts that it fetches from one peer at once.
+const LESSONS_MAX: usize = 2;
+
+/// Bytes of a frame that it listens to: longer than any update or chunk.
 const FRAME_MAX: usize = 2 * CHUNK_BYTES;
 
 /// An artifact that a member advertises.
@@ -22,6 +32,8 @@ pub(super) struct Heard {
     pub(super) id: ArtifactId,
     pub(super) advert: Advert,
     pub(super) from: NodeId,
+    /// The artifact itself, if it was pushed or fetched.
+    pub(super) artifact: Option<Artifact>,
 }
 
 /// The latest adverts of all members, each artifact once.
@@ -31,7 +43,9 @@ pub(super) struct Pool(VecDeque<Heard>);
 impl Pool {
     /// Whether it is new.
     pub(super) fn insert(&mut self, heard: Heard) -> bool {
-        if self.0.iter().any(|known| known.id == heard.id) {
+        if let Some(known) = self.0.iter_mut().find(|known| known.id == heard.id) {
+            known.artifact = known.artifact.take().or(heard.artifact);
+            self.forget_long_ones();
             return false;
         }
         if self.0.len() == HEARD_MAX {
@@ -39,6 +53,16 @@ impl Pool {
         }
         self.0.push_back(heard);
         true
+    }
+
+    fn forget_long_ones(&mut self) {
+        let is_long = |heard: &&mut Heard| {
+            heard.artifact.is_some() && heard.advert.length > CHUNK_BYTES as u64
+        };
+        let count = self.0.iter_mut().filter(is_long).count();
+        for heard in self.0.iter_mut().filter(is_long).take(count.saturating_sub(LONG_MAX)) {
+            heard.artifact = None;
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -55,6 +79,7 @@ enum Role {
     Unknown,
     Updates(ChannelId),
     Requests,
+    Chunks(u64),
     /// Nothing to be learnt from it.
     Ignored,
 }
@@ -66,15 +91,45 @@ struct Incoming {
     decoder: StreamDecoder,
 }
 
+/// An artifact that is being fetched.
+#[derive(Debug)]
+struct Lesson {
+    channel: ChannelId,
+    advert: Advert,
+    bytes: Vec<u8>,
+    leaves: Vec<Hash>,
+}
+
 /// The streams of a peer that have begun, and what has been said in them.
 #[derive(Debug, Default)]
 pub(super) struct Ears {
     streams: BTreeMap<StreamId, Incoming>,
-    pub(super) adverts: Vec<(ChannelId, Advert)>,
-    pub(super) requests: Vec<Request>,
+    /// By request.
+    lessons: BTreeMap<u64, Lesson>,
+    heard: Vec<(ChannelId, Advert, Option<Artifact>)>,
+    requests: Vec<Request>,
 }
 
 impl Ears {
+    /// What was advertised since the last call, with the bytes if they are known.
+    pub(super) fn take_heard(&mut self) -> Vec<(ChannelId, Advert, Option<Artifact>)> {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// What was asked since the last call.
+    pub(super) fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Listens for the answer to a request for all of an artifact.
+    pub(super) fn learn(&mut self, request: u64, channel: ChannelId, advert: Advert) {
+        if self.lessons.len() == LESSONS_MAX {
+            self.lessons.pop_first();
+        }
+        let (bytes, leaves) = (Vec::new(), Vec::new());
+        self.lessons.insert(request, Lesson { channel, advert, bytes, leaves });
+    }
+
     /// Takes what has arrived of a stream; `None` is its end.
     pub(super) fn take(&mut self, stream: StreamId, bytes: Option<&[u8]>) {
         let Some(mut bytes) = bytes else {
@@ -82,31 +137,65 @@ impl Ears {
             return;
         };
         let new = || Incoming { role: Role::Unknown, decoder: StreamDecoder::new(FRAME_MAX) };
-        let Incoming { role, decoder } = self.streams.entry(stream).or_insert_with(new);
-        while *role != Role::Ignored {
-            match decoder.next(&mut bytes) {
-                Ok(Some(Item::Head(StreamHead::Updates(channel)))) => {
-                    *role = Role::Updates(channel);
+        let mut incoming = self.streams.remove(&stream).unwrap_or_else(new);
+        while incoming.role != Role::Ignored {
+            match incoming.decoder.next(&mut bytes) {
+                Ok(Some(Item::Head(head))) => {
+                    incoming.role = match head {
+                        StreamHead::Updates(channel) => Role::Updates(channel),
+                        StreamHead::Requests => Role::Requests,
+                        StreamHead::Chunks(request) if self.lessons.contains_key(&request) => {
+                            Role::Chunks(request)
+                        }
+                        _ => Role::Ignored,
+                    };
                 }
-                Ok(Some(Item::Head(StreamHead::Requests))) => *role = Role::Requests,
-                Ok(Some(Item::Head(_))) | Err(_) => *role = Role::Ignored,
-                Ok(Some(Item::Frame { kind, body })) => match *role {
-                    Role::Updates(channel) => match Update::decode(kind, body) {
-                        Ok(Some(Update::Advert { advert, .. })) => {
-                            self.adverts.push((channel, advert));
-                        }
-                        // Another hostile member may push anything.
-                        Ok(Some(Update::Push { metadata, bytes, .. }))
-                            if bytes.len() <= CHUNK_BYTES =>
-                        {
-                            self.adverts.push((channel, Advert::of_chunk(metadata, bytes)));
-                        }
-                        _ => {}
-                    },
-                    _ => self.requests.extend(Request::decode(kind, body).ok().flatten()),
-                },
-                Ok(None) => return,
+                Ok(Some(Item::Frame { kind, body })) => self.take_frame(incoming.role, kind, body),
+                Ok(None) => break,
+                Err(_) => incoming.role = Role::Ignored,
             }
+        }
+        self.streams.insert(stream, incoming);
+    }
+
+    fn take_frame(&mut self, role: Role, kind: u64, body: &[u8]) {
+        match role {
+            Role::Updates(channel) => match Update::decode(kind, body) {
+                Ok(Some(Update::Advert { advert, .. })) => {
+                    self.heard.push((channel, advert, None));
+                }
+                // Another hostile member may push anything.
+                Ok(Some(Update::Push { metadata, bytes, .. })) if bytes.len() <= CHUNK_BYTES => {
+                    let advert = Advert::of_chunk(metadata, bytes);
+                    let bytes = Bytes::copy_from_slice(bytes);
+                    let artifact = Artifact::of_chunk(advert.clone(), bytes);
+                    self.heard.push((channel, advert, Some(artifact)));
+                }
+                _ => {}
+            },
+            Role::Requests => self.requests.extend(Request::decode(kind, body).ok().flatten()),
+            Role::Chunks(request) => {
+                if let Ok(Some(chunk)) = Chunk::decode(kind, body) {
+                    self.take_chunk(request, &chunk);
+                }
+            }
+            Role::Unknown | Role::Ignored => {}
+        }
+    }
+
+    fn take_chunk(&mut self, request: u64, chunk: &Chunk<'_>) {
+        let Some(lesson) = self.lessons.get_mut(&request) else { return };
+        let next = lesson.leaves.len() as u32;
+        let leaf = lesson.advert.check_chunk(next, &chunk.proof, chunk.bytes);
+        let Some(leaf) = leaf.filter(|_| chunk.index == next) else { return };
+        lesson.bytes.extend_from_slice(chunk.bytes);
+        lesson.leaves.push(leaf);
+        if next + 1 == lesson.advert.chunks() {
+            let Lesson { channel, advert, bytes, leaves } =
+                self.lessons.remove(&request).expect("just found");
+            let (id, bytes) = (advert.id(), bytes.into());
+            let artifact = Artifact::of_checked_chunks(id, advert.clone(), bytes, leaves);
+            self.heard.push((channel, advert, Some(artifact)));
         }
     }
 }

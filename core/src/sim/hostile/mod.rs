@@ -8,10 +8,12 @@
 mod acts;
 pub(crate) mod bare;
 mod byzantine;
+mod claims;
 mod forge;
 pub(crate) mod frames;
 mod heard;
 mod offers;
+mod talk;
 #[cfg(test)]
 mod tests;
 mod trick;

@@ -27,6 +27,7 @@ pub(super) enum Manner {
     Busy,
     AllButLast,
     Drip,
+    Crawl,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +101,12 @@ impl Byzantine {
                     self.played(now, Trick::OneBytePerSecond);
                 }
             }
+            (Manner::Crawl, Content::Whole(artifact)) => {
+                let head = frames::stream(StreamHead::Chunks(request), &[]);
+                if self.crawl(now, line, head, &artifact, first) {
+                    self.played(now, Trick::CrawlingHolder);
+                }
+            }
             (Manner::Wrong(_), _) if !self.may_breach(now) => {
                 self.refuse(line, request, Refusal::NotHeld);
             }
@@ -125,7 +132,10 @@ impl Byzantine {
                 self.refuse(line, request, refusals[reason as usize % 2]);
                 self.played(now, Trick::AdvertNeverServe);
             }
-            (Manner::Honest | Manner::AllButLast | Manner::Drip, Content::Claimed(_)) => {
+            (
+                Manner::Honest | Manner::AllButLast | Manner::Drip | Manner::Crawl,
+                Content::Claimed(_),
+            ) => {
                 self.refuse(line, request, Refusal::NotHeld);
             }
         }
@@ -133,15 +143,6 @@ impl Byzantine {
 
     fn refuse(&mut self, line: LineId, request: u64, refusal: Refusal) {
         self.say(line, frames::requests(&[Request::Refuse { request, refusal }]));
-    }
-
-    /// Writes all of a stream but its last byte, and keeps it open for long.
-    pub(super) fn all_but_last(&mut self, now: Time, line: LineId, mut bytes: Vec<u8>) -> bool {
-        bytes.pop();
-        let Some(stream) = self.bare.open(line) else { return false };
-        let until = now + self.span(5_000, 30_000);
-        self.talk(line).held.push((until, stream));
-        self.bare.write(line, stream, bytes, false)
     }
 
     /// A chunk that is not the artifact's, maybe behind one that is.

@@ -37,6 +37,8 @@ pub enum Trick {
     UnknownKinds,
     /// Adverts of what it never serves: silence, refusals, or "busy" for ever.
     AdvertNeverServe,
+    /// Serves artifacts of its own and of others, but as slowly as is put up with.
+    CrawlingHolder,
     /// As many pushes of fresh artifacts as credit allows.
     Flood,
     /// Requests for all it has heard of, again and again, and for what does not exist.
@@ -57,6 +59,8 @@ pub enum Trick {
     ManyConnections,
     /// Handshakes, dozens at once, which it does not bring to their end.
     HandshakeFlood,
+    /// Datagrams that are none of QUIC's, or of no connection.
+    GarbageDatagrams,
 }
 
 impl Trick {
@@ -64,7 +68,7 @@ impl Trick {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::EquivocatingAdverts,
         Self::ForgedAdvert,
         Self::WrongChunks,
@@ -78,6 +82,7 @@ impl Trick {
         Self::HugeHello,
         Self::UnknownKinds,
         Self::AdvertNeverServe,
+        Self::CrawlingHolder,
         Self::Flood,
         Self::FetchFlood,
         Self::RestartLoop,
@@ -88,6 +93,7 @@ impl Trick {
         Self::StopEverything,
         Self::ManyConnections,
         Self::HandshakeFlood,
+        Self::GarbageDatagrams,
     ];
 
     /// Its name, as in the code.
@@ -106,6 +112,7 @@ impl Trick {
             Self::HugeHello => "HugeHello",
             Self::UnknownKinds => "UnknownKinds",
             Self::AdvertNeverServe => "AdvertNeverServe",
+            Self::CrawlingHolder => "CrawlingHolder",
             Self::Flood => "Flood",
             Self::FetchFlood => "FetchFlood",
             Self::RestartLoop => "RestartLoop",
@@ -116,6 +123,7 @@ impl Trick {
             Self::StopEverything => "StopEverything",
             Self::ManyConnections => "ManyConnections",
             Self::HandshakeFlood => "HandshakeFlood",
+            Self::GarbageDatagrams => "GarbageDatagrams",
         }
     }
 
