@@ -2,25 +2,13 @@
 
 use core::time::Duration;
 
+use super::feed::Feed;
 use super::model::PEERS;
 use super::pool::ARTS;
 use super::run::{CHANNELS, Fate, Run};
 use crate::config::Relay;
 
-/// Reads arguments off the data; zeros behind its end.
-struct Feed<'a>(&'a [u8]);
-
 impl Feed<'_> {
-    fn byte(&mut self) -> u8 {
-        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
-        self.0 = rest;
-        *first
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::from(self.byte()) % end
-    }
-
     /// A peer, a channel and a slot in one byte: bits 0, 1, and 2 to 4.
     fn place(&mut self) -> (usize, usize, u32) {
         let byte = self.byte();
