@@ -56,7 +56,7 @@ impl Kind {
             Self::Wanted(priority) => Decision::Fetch(priority),
             Self::At(needed) if needed <= height => Decision::Fetch(Priority::Normal),
             Self::At(_) => Decision::Later,
-            Self::NotAt(places) if places >> at & 1 == 1 => Decision::Drop,
+            Self::NotAt(places) if at < 16 && places >> at & 1 == 1 => Decision::Drop,
             Self::NotAt(_) => Decision::Fetch(Priority::Normal),
         }
     }

@@ -42,7 +42,7 @@ const QUIET_FOR: Duration = Duration::from_secs(5);
 pub struct MemoryMeter {
     /// From now on memory is the node's at this place, or nobody's.
     pub enter: fn(Option<usize>),
-    /// Bytes that a node holds.
+    /// The most bytes that a node has held since this was last asked.
     pub held: fn(usize) -> u64,
 }
 

@@ -136,6 +136,28 @@ impl Plan {
         }
     }
 
+    /// The same with so many members, as many of them hostile as before if they bear it.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self.config.peers_max = self.config.peers_max.max(nodes as u16);
+        let byzantine = self.byzantine.min(byzantine_max(nodes));
+        self.with_byzantine(byzantine)
+    }
+
+    /// The same with so many hostile members. Inboxes have room for an artifact of each, beside
+    /// what they had room for.
+    #[must_use]
+    pub fn with_byzantine(mut self, byzantine: usize) -> Self {
+        let before = std::mem::replace(&mut self.byzantine, byzantine) as u64;
+        for channel in &mut self.config.channels {
+            let longest = channel.artifact_bytes_max;
+            let others = channel.inbox_bytes_max.saturating_sub(before * longest).max(longest);
+            channel.inbox_bytes_max = others + byzantine as u64 * longest;
+        }
+        self
+    }
+
     /// Whether a kind of fault is part of it.
     pub fn has(&self, kind: FaultKind) -> bool {
         self.faults.contains(&kind)
