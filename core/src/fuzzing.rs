@@ -3,11 +3,16 @@
 
 #[cfg(test)]
 mod enumeration;
+mod feed;
 mod model;
+#[cfg(feature = "sim")]
+mod node_frames;
 #[cfg(test)]
 mod pair;
 mod pool;
 mod run;
+#[cfg(feature = "sim")]
+mod sim_swarm;
 mod updates;
 mod wire;
 
@@ -19,6 +24,18 @@ pub fn wire(data: &[u8]) {
 /// A machine with two peers, driven by `data`, against the model of DESIGN, sections 4 and 5.
 pub fn updates(data: &[u8]) {
     updates::updates(data);
+}
+
+/// A whole node behind null crypto, with an honest peer, and one that `data` plays.
+#[cfg(feature = "sim")]
+pub fn node_frames(data: &[u8]) {
+    node_frames::node_frames(data);
+}
+
+/// A short run of the swarm, whose subnet and faults are read off `data`.
+#[cfg(feature = "sim")]
+pub fn sim_swarm(data: &[u8]) {
+    sim_swarm::sim_swarm(data);
 }
 
 #[cfg(test)]
@@ -51,6 +68,18 @@ mod tests {
         replay("updates", super::updates);
     }
 
+    #[test]
+    #[cfg(feature = "sim")]
+    fn the_corpus_of_node_frames_passes() {
+        replay("node_frames", super::node_frames);
+    }
+
+    #[test]
+    #[cfg(feature = "sim")]
+    fn the_corpus_of_sim_swarm_passes() {
+        replay("sim_swarm", super::sim_swarm);
+    }
+
     /// Always the same cases, so that a failure comes again.
     fn run(cases: u32, bytes: usize, body: fn(&[u8])) {
         let config = Config { cases, failure_persistence: None, ..Config::default() };
@@ -68,6 +97,12 @@ mod tests {
     #[test]
     fn any_updates_leave_what_the_model_says() {
         run(20_000, 800, super::updates);
+    }
+
+    #[test]
+    #[cfg(feature = "sim")]
+    fn any_frames_leave_a_node_as_it_should_be() {
+        run(300, 600, super::node_frames);
     }
 
     #[test]

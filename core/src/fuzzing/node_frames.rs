@@ -288,8 +288,7 @@ pub(super) fn node_frames(data: &[u8]) {
     let topology = subnet.topology(0..3);
     let transport = TransportConfig::default();
     let (key, start) = (subnet.key(HOSTILE).clone(), subnet.start_instant());
-    let bare =
-        BarePeer::new(key, &topology, &config.transport, transport, Crypto::Null, 7, start);
+    let bare = BarePeer::new(key, &topology, &config.transport, transport, Crypto::Null, 7, start);
     let is_done = Rc::new(Cell::new(false));
     let scripted = Scripted {
         bare,

@@ -22,12 +22,15 @@ pub(super) fn sim_swarm(data: &[u8]) {
 /// A short run of few nodes; what the seed draws, and what the data says instead.
 fn plan(feed: &mut Feed<'_>) -> Plan {
     let seed = u64::from(feed.byte()) << 8 | u64::from(feed.byte());
-    let mut plan = Plan::draw(seed).with_nodes(4 + feed.below(4));
-    plan = plan.with_byzantine(feed.below(byzantine_max(plan.nodes) + 1));
-    let chosen = u32::from(feed.byte()) | u32::from(feed.byte()) << 8 | u32::from(feed.byte()) << 16;
+    let nodes = 4 + feed.below(4);
+    let byzantine = feed.below(byzantine_max(nodes) + 1);
+    let mut plan = Plan::draw(seed).with_nodes(nodes).with_byzantine(byzantine);
+    let chosen =
+        u32::from(feed.byte()) | u32::from(feed.byte()) << 8 | u32::from(feed.byte()) << 16;
     let faults = FaultKind::ALL.into_iter().enumerate();
     plan.faults = faults.filter(|(at, _)| chosen >> at & 1 == 1).map(|(_, kind)| kind).collect();
-    let chosen = u32::from(feed.byte()) | u32::from(feed.byte()) << 8 | u32::from(feed.byte()) << 16;
+    let chosen =
+        u32::from(feed.byte()) | u32::from(feed.byte()) << 8 | u32::from(feed.byte()) << 16;
     let tricks = Trick::ALL.into_iter().enumerate();
     plan.tricks = tricks.filter(|(at, _)| chosen >> at & 1 == 1).map(|(_, trick)| trick).collect();
     plan.strength = 1 + u32::from(feed.byte()) % 100;

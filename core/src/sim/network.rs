@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn cuts_and_sizes_lose_what_they_say_until_they_are_healed() {
         let mut network = Network::new(3, Link { mtu: 1_300, ..Link::new(MS) }, 7);
-        let mut send = |network: &mut Network, from, to, length: usize| {
+        let send = |network: &mut Network, from, to, length: usize| {
             network.send(Time::ZERO, from, to, None, &std::vec![0; length]);
             std::mem::take(&mut network.in_flight).len()
         };

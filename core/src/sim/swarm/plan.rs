@@ -46,6 +46,11 @@ pub struct Plan {
     pub crypto: Crypto,
     /// The faults that there are. A run in which one of them never acts has failed.
     pub faults: Vec<FaultKind>,
+    /// Faults at given times, beside those that are drawn: of those that befall nodes, with the
+    /// place among the running honest ones, counted round.
+    pub script: Vec<(Duration, FaultKind, usize)>,
+    /// Whether a run has failed in which a fault or a trick never acts. Default true.
+    pub all_must_act: bool,
     /// How strong they are, from 1 to 100.
     pub strength: u32,
     /// What the applications do.
@@ -95,6 +100,8 @@ impl Plan {
             config: config(&mut random, byzantine),
             crypto: Crypto::Null,
             faults,
+            script: Vec::new(),
+            all_must_act: true,
             strength: between(&mut random, 1, 100) as u32,
             workload: Workload {
                 artifacts_per_second: between(&mut random, 5, 40) as u32,
@@ -123,6 +130,8 @@ impl Plan {
             config,
             crypto: Crypto::Null,
             faults: Vec::new(),
+            script: Vec::new(),
+            all_must_act: true,
             strength: 1,
             workload: Workload {
                 artifacts_per_second: 20,
