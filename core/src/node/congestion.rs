@@ -42,12 +42,6 @@ impl Meter {
         self.unsent.fetch_add(bytes, Relaxed);
     }
 
-    /// Stream bytes that QUIC holds and has not sent yet, estimated.
-    #[cfg(feature = "sim")]
-    pub(super) fn unsent(&self) -> u64 {
-        self.unsent.load(Relaxed)
-    }
-
     /// Bytes that QUIC has still to send, or has sent and that are neither acknowledged nor lost.
     pub(super) fn taken(&self) -> u64 {
         self.in_flight.load(Relaxed) + self.unsent.load(Relaxed)

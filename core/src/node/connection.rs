@@ -365,13 +365,6 @@ impl Connection {
         self.write_rest();
     }
 
-    /// Bytes of streams that QUIC holds and has not sent yet, estimated from above.
-    #[cfg(feature = "sim")]
-    pub(super) fn unsent(&self) -> u64 {
-        let unwritten = self.unwritten.iter().flat_map(|unwritten| &unwritten.pieces);
-        self.meter.unsent() + unwritten.map(|piece| piece.len() as u64).sum::<u64>()
-    }
-
     /// Hands QUIC what it has not taken yet.
     pub(super) fn write_rest(&mut self) {
         let Some(unwritten) = &mut self.unwritten else { return };

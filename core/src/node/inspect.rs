@@ -1,8 +1,24 @@
 //! What a simulator's checks look at inside a node.
 
+use std::vec::Vec;
+
 use super::Node;
-use crate::broadcast::Broadcast;
+use crate::broadcast::{Broadcast, SendBuffer};
 use crate::id::{NodeId, PeerIndex};
+
+/// What was handed to QUIC, for whom, if anyone wants to know.
+#[derive(Debug, Default)]
+pub(super) struct Written(Option<Vec<(NodeId, Vec<u8>)>>);
+
+impl Written {
+    pub(super) fn note(&mut self, node: Option<NodeId>, out: &SendBuffer) {
+        if let (Self(Some(written)), Some(node)) = (self, node) {
+            let mut bytes = Vec::with_capacity(out.len());
+            out.for_each_piece(|piece| bytes.extend_from_slice(piece));
+            written.push((node, bytes));
+        }
+    }
+}
 
 impl Node {
     pub(crate) fn machine(&self) -> &Broadcast {
@@ -13,16 +29,13 @@ impl Node {
         self.peers.find(node)
     }
 
-    /// Bytes of streams that QUIC holds for a peer and has not sent yet, estimated from above.
-    pub(crate) fn unsent_to(&self, node: &NodeId) -> u64 {
-        let peer = self.peers.find(node).map(|peer| self.peers.peer(peer));
-        let handle = peer.and_then(|peer| peer.connection);
-        let connection = handle.and_then(|handle| self.connections[handle.0].as_ref());
-        connection.map_or(0, |connection| connection.unsent())
+    /// Remembers from now on what is handed to QUIC, until it is taken.
+    pub(crate) fn watch_written(&mut self) {
+        self.written.0.get_or_insert_default();
     }
 
-    /// Connections in any state, draining ones included.
-    pub(crate) fn connections_count(&self) -> usize {
-        self.connections.iter().flatten().count()
+    /// What was handed to QUIC since the last call, in order.
+    pub(crate) fn take_written(&mut self) -> Vec<(NodeId, Vec<u8>)> {
+        self.written.0.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }

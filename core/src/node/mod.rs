@@ -116,6 +116,8 @@ pub struct Node {
     notices: Vec<Notice>,
     closing_since: Option<Time>,
     stats: NodeStats,
+    #[cfg(feature = "sim")]
+    written: inspect::Written,
 }
 
 impl fmt::Debug for Node {
@@ -188,6 +190,8 @@ impl Node {
             notices: Vec::new(),
             closing_since: None,
             stats: NodeStats::default(),
+            #[cfg(feature = "sim")]
+            written: inspect::Written::default(),
         };
         node.set_topology(Time::ZERO, topology)?;
         Ok(node)
@@ -762,6 +766,8 @@ impl Node {
                 let Some(send) = self.machine.poll_send(now, peer, room, &mut self.out) else {
                     break;
                 };
+                #[cfg(feature = "sim")]
+                self.written.note(connection.node, &self.out);
                 connection.send(send, &mut self.out);
                 wrote = true;
             }

@@ -32,23 +32,34 @@ pub trait Application {
         let _ = node;
     }
 
+    /// Whether [`Application::handle_written`] is to be called.
+    fn watches_written(&self) -> bool {
+        false
+    }
+
+    /// A node has handed its connection what is to be sent next: frames of one stream, readable
+    /// with real TLS, too. From here on it can only be reset.
+    fn handle_written(&mut self, written: &Sent<'_>) {
+        let _ = written;
+    }
+
     /// A node has sent a datagram; whether it arrives is another question.
     fn handle_sent(&mut self, sent: &Sent<'_>) {
         let _ = sent;
     }
 }
 
-/// A datagram that was sent.
+/// Bytes that one participant sends to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent<'a> {
     /// The simulator's time.
     pub time: Time,
-    /// The place of who sent it.
+    /// The place of who sends them.
     pub from: usize,
-    /// The place of who it is for.
+    /// The place of who they are for.
     pub to: usize,
-    /// The datagram. Behind the null crypto provider it is readable.
-    pub datagram: &'a [u8],
+    /// The bytes. A datagram is readable with [`Crypto::Null`](super::Crypto::Null) only.
+    pub bytes: &'a [u8],
 }
 
 /// A node, as its application sees it.

@@ -364,7 +364,10 @@ impl<A: Application> Subnet<A> {
         let count = place.starts;
         self.enter(Some(at));
         let node = Node::with_crypto(config, key, topology, seed, self.start, self.crypto);
-        let node = Box::new(node.expect("a valid setup"));
+        let mut node = Box::new(node.expect("a valid setup"));
+        if self.application.watches_written() {
+            node.watch_written();
+        }
         self.enter(None);
         self.trace.note(self.now, at, What::Started(count));
         self.places[at].resident = Resident::Node(node);
@@ -623,7 +626,7 @@ impl<A: Application> Subnet<A> {
         let wake_at = process.poll(now, &mut |destination, datagram| {
             let Some(to) = place(destination) else { return };
             trace.note_datagram(time, at, to, datagram.len());
-            application.handle_sent(&Sent { time, from: at, to, datagram });
+            application.handle_sent(&Sent { time, from: at, to, bytes: datagram });
             network.send(time, at, to, None, datagram);
         });
         let place = &mut places[at];
@@ -660,14 +663,16 @@ impl<A: Application> Subnet<A> {
             let Resident::Node(node) = &mut self.places[at].resident else { break Time::NEVER };
             let output = node.poll(now, SEGMENTS_MAX, &mut buffer);
             let is_closed = node.is_closed();
+            let written = node.take_written();
             self.enter(None);
+            self.tell_written(at, written);
             match output {
                 Output::Transmit(transmit) => {
                     assert_eq!(transmit.size, buffer.len(), "all that is in the buffer");
                     let Some(to) = place(transmit.destination) else { continue };
                     for datagram in buffer.chunks(transmit.segment_size.unwrap_or(transmit.size)) {
                         self.trace.note_datagram(self.now, at, to, datagram.len());
-                        let sent = Sent { time: self.now, from: at, to, datagram };
+                        let sent = Sent { time: self.now, from: at, to, bytes: datagram };
                         self.application.handle_sent(&sent);
                         self.network.send(self.now, at, to, transmit.ecn, datagram);
                     }
@@ -678,6 +683,15 @@ impl<A: Application> Subnet<A> {
         };
         self.buffer = buffer;
         wake_at
+    }
+
+    fn tell_written(&mut self, at: usize, written: Vec<(NodeId, Vec<u8>)>) {
+        for (node, bytes) in written {
+            if let Some(to) = self.place_of(&node) {
+                let written = Sent { time: self.now, from: at, to, bytes: &bytes };
+                self.application.handle_written(&written);
+            }
+        }
     }
 
     /// Hands the application all there is to be told. Whether that was anything, or led to

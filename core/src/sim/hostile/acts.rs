@@ -10,7 +10,7 @@ use super::frames;
 use super::heard::Heard;
 use super::offers::Manner;
 use super::trick::Trick;
-use crate::artifact::{Advert, METADATA_BYTES_MAX};
+use crate::artifact::{Advert, METADATA_BYTES_MAX, Metadata};
 use crate::config::Relay;
 use crate::id::{ArtifactId, ChannelId, NodeId};
 use crate::time::Time;
@@ -370,8 +370,15 @@ impl Byzantine {
         let (slot, version) = (self.any_slot(channel), self.next_version(channel));
         let manners = [Manner::Silent, Manner::Refuse, Manner::Busy];
         let manner = manners[self.random.below(3) as usize];
-        let artifact = self.fresh(channel, true);
-        let told = self.tell(channel, slot, version, &artifact, manner);
+        // As long as it may be: so much room is set aside for it.
+        let length = match self.one_in(2) {
+            true => self.channels[channel].artifact_bytes_max,
+            false => self.random.below(self.channels[channel].artifact_bytes_max + 1),
+        };
+        let root = core::array::from_fn(|_| self.random.bits() as u8);
+        let advert = Advert { length, metadata: Metadata::new(), root };
+        let told = frames::advert(slot, version, 0, false, &advert);
+        self.offers.claim(advert, manner);
         self.say_to_all(&frames::updates(self.channel(channel), &[&told]));
         false
     }

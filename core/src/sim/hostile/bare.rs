@@ -25,7 +25,7 @@ use quinn_proto::{
 use crate::config::TransportConfig;
 use crate::id::NodeId;
 use crate::membership::Topology;
-use crate::node::crypto::{self, Crypto, Members, Provider};
+use crate::node::crypto::{Crypto, Members, Provider, SERVER_NAME, peer_id};
 use crate::node::{EcnCodepoint, NodeKey, quic};
 use crate::random::Random;
 use crate::time::Time;
@@ -104,14 +104,15 @@ struct Dial {
 /// The participant.
 pub(crate) struct BarePeer {
     key: NodeKey,
-    start: Instant,
     crypto: Crypto,
-    provider: Provider,
+    start: Instant,
     config: TransportConfig,
     transport: Arc<QuicTransport>,
     members: Arc<Members>,
     addresses: BTreeMap<NodeId, SocketAddr>,
     dials: BTreeMap<NodeId, Dial>,
+    /// Of the present start, as is the endpoint.
+    provider: Provider,
     endpoint: Endpoint,
     random: Random,
     /// By connection handle.
@@ -129,9 +130,9 @@ impl BarePeer {
         topology: &Topology,
         config: &TransportConfig,
         transport: QuicTransport,
+        crypto: Crypto,
         seed: u64,
         start: Instant,
-        crypto: Crypto,
     ) -> Self {
         let mut random = Random::new(seed);
         let others = topology.members().filter(|(node, _)| *node != key.id());
@@ -142,18 +143,19 @@ impl BarePeer {
         let higher = addresses.keys().filter(|node| **node > key.id());
         let dials = higher.map(|node| (*node, dial)).collect();
         let transport = Arc::new(transport);
-        let (provider, endpoint) =
-            endpoint(crypto, &key, config, &transport, &members, &mut random);
+        let seed = seed32(&mut random);
+        let provider = crypto.provider(&key, &seed);
+        let endpoint = endpoint(&provider, config, &transport, &members, seed);
         Self {
             key,
-            start,
             crypto,
-            provider,
+            start,
             config: config.clone(),
             transport,
             members,
             addresses,
             dials,
+            provider,
             endpoint,
             random,
             lines: Vec::new(),
@@ -213,7 +215,7 @@ impl BarePeer {
         let mut client = self.provider.client_config(node);
         client.transport_config(self.transport.clone());
         let instant = self.instant(now);
-        let dialled = self.endpoint.connect(instant, client, address, crypto::SERVER_NAME);
+        let dialled = self.endpoint.connect(instant, client, address, SERVER_NAME);
         let (handle, quic) = dialled.ok()?;
         let id = self.insert(now, handle, quic, Some(node));
         self.line(id)?.is_hollow = is_hollow;
@@ -269,9 +271,10 @@ impl BarePeer {
     /// Forgets everything but its key, as a process that is killed and started again.
     pub(crate) fn restart(&mut self, now: Time) {
         let random = &mut self.random;
-        let (key, config) = (&self.key, &self.config);
-        (self.provider, self.endpoint) =
-            endpoint(self.crypto, key, config, &self.transport, &self.members, random);
+        let seed = seed32(random);
+        self.provider = self.crypto.provider(&self.key, &seed);
+        self.endpoint =
+            endpoint(&self.provider, &self.config, &self.transport, &self.members, seed);
         self.lines.clear();
         self.events.clear();
         self.responses.clear();
@@ -497,7 +500,7 @@ impl BarePeer {
             match event {
                 _ if line.is_over => {}
                 QuicEvent::Connected => {
-                    line.node = crypto::peer_id(&line.quic);
+                    line.node = peer_id(&line.quic);
                     match line.node {
                         Some(node) => {
                             self.events.push_back(BareEvent::Connected { line: id, node })
@@ -615,22 +618,23 @@ impl Line {
     }
 }
 
+fn seed32(random: &mut Random) -> [u8; 32] {
+    let mut seed = [0; 32];
+    seed.as_chunks_mut().0.iter_mut().for_each(|word| *word = random.bits().to_le_bytes());
+    seed
+}
+
 /// An endpoint with nothing in it. Its connection ids and resets are those of the key, so that a
 /// restarted one can tell its peers that it knows nothing.
 fn endpoint(
-    crypto: Crypto,
-    key: &NodeKey,
+    provider: &Provider,
     config: &TransportConfig,
     transport: &Arc<QuicTransport>,
     members: &Arc<Members>,
-    random: &mut Random,
-) -> (Provider, Endpoint) {
-    let mut seed = [0; 32];
-    seed.as_chunks_mut::<8>().0.iter_mut().for_each(|word| *word = random.bits().to_le_bytes());
-    let provider = crypto.provider(key, &seed);
-    let endpoint = quic::endpoint_config(config, &provider, seed);
-    let mut server: ServerConfig = quic::server_config(config, &provider, members.clone());
+    seed: [u8; 32],
+) -> Endpoint {
+    let endpoint = quic::endpoint_config(config, provider, seed);
+    let mut server: ServerConfig = quic::server_config(config, provider, members.clone());
     server.transport_config(transport.clone());
-    let endpoint = Endpoint::new(Arc::new(endpoint), Some(Arc::new(server)), true, None);
-    (provider, endpoint)
+    Endpoint::new(Arc::new(endpoint), Some(Arc::new(server)), true, None)
 }

@@ -122,15 +122,15 @@ impl Byzantine {
         topology: &Topology,
         config: &Config,
         tricks: &[Trick],
+        crypto: Crypto,
         seed: u64,
         start: Instant,
-        crypto: Crypto,
     ) -> Self {
         let mut random = Random::new(seed);
         let transport = transport(config, &mut random);
         let seed = random.bits();
         Self {
-            bare: BarePeer::new(key, topology, &config.transport, transport, seed, start, crypto),
+            bare: BarePeer::new(key, topology, &config.transport, transport, crypto, seed, start),
             channels: config.channels.clone(),
             tricks: tricks.to_vec(),
             tally: Tally::default(),
@@ -178,7 +178,14 @@ impl Byzantine {
     pub(super) fn played(&mut self, now: Time, trick: Trick) {
         self.tally.note(trick);
         if trick.is_breach() {
-            self.breach_at = now + self.span(300, 6000);
+            // Each is to be played; after that, there is to be time for others between breaches.
+            let is_mixed = self.tricks.iter().any(|trick| !trick.is_breach());
+            let (from, to) = match self.unplayed().next() {
+                Some(_) => (50, 500),
+                None if is_mixed => (2_000, 20_000),
+                None => (300, 6_000),
+            };
+            self.breach_at = now + self.span(from, to);
         }
     }
 
@@ -300,7 +307,7 @@ impl Byzantine {
             requests: 0,
         };
         self.talks.insert(line, talk);
-        if self.plays(Trick::HugeHello) && self.may_breach(now) {
+        if self.plays(Trick::HugeHello) && self.may_breach(now) && self.one_in(2) {
             self.played(now, Trick::HugeHello);
             self.forge_hello(line);
         } else {
@@ -381,8 +388,7 @@ impl Byzantine {
             return self.restart(now);
         }
         let greeted = self.greeted();
-        let trick = self.random.below(self.tricks.len() as u64) as usize;
-        let trick = self.tricks.get(trick).copied();
+        let trick = self.next_trick();
         let Some(trick) = trick.filter(|_| !self.random.bits().is_multiple_of(4)) else {
             return self.behave();
         };
@@ -396,6 +402,22 @@ impl Byzantine {
         if self.play(now, trick, line) {
             self.played(now, trick);
         }
+    }
+
+    /// Those that are still to be played for the first time.
+    fn unplayed(&self) -> impl Iterator<Item = Trick> {
+        self.tricks.iter().copied().filter(|trick| self.tally.of(*trick) == 0)
+    }
+
+    /// Any of its tricks; those that it has not played yet come to their turn soon.
+    fn next_trick(&mut self) -> Option<Trick> {
+        let unplayed: Vec<Trick> = self.unplayed().collect();
+        let tricks = match self.one_in(2) && !unplayed.is_empty() {
+            true => &unplayed,
+            false => &self.tricks,
+        };
+        let place = self.random.below(tricks.len() as u64) as usize;
+        tricks.get(place).copied()
     }
 
     /// Claims to hold what it has just heard of, before its peers have got it from elsewhere.

@@ -1,11 +1,14 @@
 //! Each trick alone, against two honest nodes: it is played, it is seen if it is a breach, and it
 //! does no harm to what the two do for each other.
 
+use core::hash::BuildHasher;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use std::vec;
 use std::vec::Vec;
+
+use foldhash::fast::FixedState;
 
 use super::{Byzantine, Trick};
 use crate::artifact::Artifact;
@@ -13,6 +16,7 @@ use crate::broadcast::Event;
 use crate::config::{ChannelConfig, Config, Relay};
 use crate::id::{ArtifactId, ChannelId, NodeId};
 use crate::membership::Topology;
+use crate::node::crypto::Crypto;
 use crate::node::{Node, NodeEvent, NodeKey, Output};
 use crate::random::Random;
 use crate::sim::Process;
@@ -52,8 +56,8 @@ struct Arena {
     in_flight: BTreeMap<(Time, u64), (usize, usize, Vec<u8>)>,
     sequence: u64,
     random: Random,
-    /// Of each datagram, when it was sent, by whom to whom, and its length.
-    timeline: Vec<(Time, usize, usize, usize)>,
+    /// Of each datagram, when it was sent, by whom to whom, and a hash of its bytes.
+    timeline: Vec<(Time, usize, usize, u64)>,
     delivered: [BTreeMap<ArtifactId, NodeId>; 2],
     published: [Vec<(ChannelId, ArtifactId)>; 2],
     faults: Vec<NodeEvent>,
@@ -63,7 +67,7 @@ struct Arena {
 impl Arena {
     /// `place` is that of the hostile member's id among the three: the lowest dials both others, the
     /// highest is dialled by both.
-    fn new(tricks: &[Trick], place: usize, seed: u64) -> Self {
+    fn new(tricks: &[Trick], place: usize, seed: u64, crypto: Crypto) -> Self {
         #[allow(clippy::disallowed_methods, reason = "an arbitrary origin")]
         let start = Instant::now();
         let mut keys: Vec<_> = (1..=3).map(|seed| NodeKey::from_seed([seed; 32])).collect();
@@ -74,12 +78,13 @@ impl Arena {
         let topology = Topology::new(1, members).unwrap();
         let node = |at: usize| {
             let seed = [seed as u8 ^ at as u8; 32];
-            Node::new(config(), keys[at].clone(), topology.clone(), seed, start).unwrap()
+            Node::with_crypto(config(), keys[at].clone(), topology.clone(), seed, start, crypto)
+                .unwrap()
         };
         Self {
             now: Time::ZERO,
             nodes: [node(0), node(1)],
-            hostile: Byzantine::new(hostile, &topology, &config(), tricks, seed, start),
+            hostile: Byzantine::new(hostile, &topology, &config(), tricks, crypto, seed, start),
             wake_at: [Time::ZERO; 3],
             in_flight: BTreeMap::new(),
             sequence: 0,
@@ -94,7 +99,7 @@ impl Arena {
 
     fn send(&mut self, from: usize, to: SocketAddr, bytes: &[u8]) {
         let to = (0..3).find(|at| address(*at) == to).expect("a member's address");
-        self.timeline.push((self.now, from, to, bytes.len()));
+        self.timeline.push((self.now, from, to, FixedState::default().hash_one(bytes)));
         self.sequence += 1;
         self.in_flight.insert((self.now + LATENCY, self.sequence), (from, to, bytes.into()));
     }
@@ -219,17 +224,10 @@ fn each_trick_is_played_and_harms_no_one() {
         let mut harmed = 0;
         for (place, seed) in [(1, 1), (0, 2), (2, 3)] {
             let what = std::format!("{}, place {place}", trick.name());
-            let mut arena = Arena::new(&[trick], place, seed);
+            let mut arena = Arena::new(&[trick], place, seed, Crypto::Null);
             arena.live(ms(8_000));
             let fired = arena.hostile.fired()[trick as usize];
             let faults = arena.faults.len();
-            #[allow(clippy::print_stderr)]
-            {
-                std::eprintln!(
-                    "{what}: {fired} fired, {faults} faults, {} datagrams",
-                    arena.timeline.len()
-                );
-            }
             assert!(fired > 0, "{what} is never played");
             arena.assert_unharmed(&what);
             assert!(trick.is_breach() || faults == 0, "{what}: {:?}", arena.faults);
@@ -243,7 +241,7 @@ fn each_trick_is_played_and_harms_no_one() {
 fn equal_seeds_make_equal_timelines() {
     for trick in Trick::ALL {
         let run = |seed| {
-            let mut arena = Arena::new(&[trick], 1, seed);
+            let mut arena = Arena::new(&[trick], 1, seed, Crypto::Null);
             arena.live(ms(4_000));
             arena.timeline
         };

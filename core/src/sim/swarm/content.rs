@@ -94,13 +94,15 @@ pub(super) fn words(datagram: &[u8]) -> impl Iterator<Item = (u32, u32)> {
             if rest.len() < WORD {
                 return None;
             }
-            if rest.starts_with(&MARK) {
-                let number = |at: usize| {
-                    u32::from_le_bytes(*rest[at..].first_chunk().expect("a word is longer"))
-                };
-                let word = (number(8), number(12));
-                rest = &rest[WORD..];
-                return Some(word);
+            let (word, after) = rest.split_at(WORD);
+            let number = |at: usize| {
+                u32::from_le_bytes(*word[at..].first_chunk().expect("a word is longer"))
+            };
+            let (serial, place) = (number(8), number(12));
+            // A word that is cut ends in something else.
+            if word.starts_with(&MARK) && word[24..] == [place as u8; 8] {
+                rest = after;
+                return Some((serial, place));
             }
             rest = &rest[1..];
         }

@@ -189,9 +189,9 @@ impl<'a> Run<'a> {
             &topology,
             &self.plan.config,
             &self.plan.tricks,
+            self.plan.crypto,
             self.random.bits(),
             self.subnet.start_instant(),
-            self.plan.crypto,
         );
         self.tallies.push(byzantine.tally());
         self.subnet.install(at, Box::new(byzantine));
@@ -421,8 +421,9 @@ impl<'a> Run<'a> {
     /// Some members do not hear from one any more.
     fn cut_one_way(&mut self, from: usize) {
         let lasts = self.span(1_500, 5_000);
+        let next = (from + 1) % self.plan.nodes;
         for to in (0..self.plan.nodes).filter(|to| *to != from) {
-            if self.percent(50) {
+            if to == next || self.percent(50) {
                 self.subnet.cut_one_way(from, to);
             }
         }

@@ -38,9 +38,9 @@ struct Made {
     publishers: BTreeSet<usize>,
     /// By sender and receiver: words sent since the sender was started, up to the furthest.
     sent: Vec<u32>,
-    /// By sender: bytes that may still leave for each receiver, since QUIC held them when the
-    /// sender aborted.
-    allowances: BTreeMap<usize, Vec<u64>>,
+    /// Who has aborted it, and has neither published it again nor been brought it to relay. Where
+    /// nodes relay before they tell their applications, nobody knows who does.
+    aborted_by: BTreeSet<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -171,11 +171,6 @@ impl Oracle {
         }
     }
 
-    /// A member has left the topology of all: nobody is to hear from it, nor it from anybody.
-    pub(super) fn moved(&mut self, at: usize, time: Time) {
-        self.part(at, time);
-    }
-
     // What the applications do.
 
     /// Makes an artifact and publishes it.
@@ -199,7 +194,7 @@ impl Oracle {
             artifact,
             publishers: BTreeSet::new(),
             sent: std::vec![0; count * count],
-            allowances: BTreeMap::new(),
+            aborted_by: BTreeSet::new(),
         });
         self.serials.insert((channel, id), serial);
         self.publish(node, serial);
@@ -234,7 +229,7 @@ impl Oracle {
         }
         let made = &mut self.made[serial as usize];
         self.counts.published += u64::from(made.publishers.insert(at));
-        made.allowances.remove(&at);
+        made.aborted_by.remove(&at);
         let replica = &mut self.replicas[at];
         let again = replica.ended.contains_key(&serial);
         replica.active.entry(serial).or_insert(Active { since: time, again });
@@ -244,11 +239,11 @@ impl Oracle {
     pub(super) fn abort(&mut self, node: &mut Context<'_>, serial: u32) {
         let (at, time) = (node.at(), node.time());
         let made = &self.made[serial as usize];
-        let held = |id: &NodeId| if made.is_fetched { 0 } else { node.node().unsent_to(id) };
-        let allowances = self.ids.iter().map(held).collect();
         let was_active = node.abort(made.channel, &made.id);
         self.check(1, time, was_active, || format!("abort at {at} finds nothing"));
-        self.made[serial as usize].allowances.insert(at, allowances);
+        if self.config(self.made[serial as usize].channel).relay != Relay::Automatic {
+            self.made[serial as usize].aborted_by.insert(at);
+        }
         self.replicas[at].active.remove(&serial);
         self.replicas[at].ended.insert(serial, time);
         self.counts.aborted += 1;
@@ -287,7 +282,7 @@ impl Oracle {
         if let Some(serial) = self.serials.get(&(channel, id)).copied() {
             self.check_delivery(at, time, serial, from);
             // It may relay from now on what it has aborted as its own.
-            self.made[serial as usize].allowances.remove(&at);
+            self.made[serial as usize].aborted_by.remove(&at);
         }
         let relays = self.config(channel).relay == Relay::Confirmed;
         if relays && id.0[0] & 1 == 0 {
@@ -309,7 +304,9 @@ impl Oracle {
         let is_prompt = matches!(kind, Kind::Wanted(_));
         // What was cleared does not come back: it had one publisher, once, who has aborted it, and
         // this node was told that it had expired after that.
-        let publisher = made.publishers.first().filter(|_| made.publishers.len() == 1);
+        let is_relayed = self.config(made.channel).relay != Relay::Off;
+        let publisher = made.publishers.first();
+        let publisher = publisher.filter(|_| made.publishers.len() == 1 && !is_relayed);
         let is_back = publisher.is_some_and(|publisher| {
             let ended = self.replicas[*publisher].ended.get(&serial);
             let is_active = self.replicas[*publisher].active.contains_key(&serial);
@@ -331,7 +328,7 @@ impl Oracle {
         let Some(place) = self.places.get(publisher).copied() else { return false };
         let replica = &self.replicas[place];
         let active = replica.active.get(&serial).filter(|_| replica.is_running);
-        active.is_some_and(|active| !active.again && self.joined(place, at) <= active.since)
+        active.is_some_and(|active| !active.again && self.joined(place, at) < active.since)
     }
 
     fn withdrawn(&mut self, at: usize, time: Time, name: Name, by: &NodeId) {
@@ -446,36 +443,31 @@ impl Oracle {
         None
     }
 
-    /// A datagram of an honest member: whose bytes it carries, and whether they may be in it
-    /// (invariant 3).
-    fn handle_content(&mut self, sent: &Sent<'_>) {
+    /// A datagram of an honest member: whose bytes it carries. Those of a fetched artifact have a
+    /// stream of their own, which ends with the abort.
+    fn count_content(&mut self, sent: &Sent<'_>) {
         let (from, to) = (sent.from, sent.to);
         let mut content = 0;
-        for (serial, word) in content::words(sent.datagram) {
+        for (serial, word) in content::words(sent.bytes) {
             let Some(made) = self.made.get_mut(serial as usize) else { continue };
             content += WORD as u64;
             let progress = &mut made.sent[from * self.ids.len() + to];
             let is_new = word >= *progress;
             *progress = (*progress).max(word + 1);
-            let kind = match made.allowances.get_mut(&from) {
-                Some(allowances) => {
-                    let allowed = allowances[to];
-                    let is_allowed = allowed >= WORD as u64 || (!is_new && !made.is_fetched);
-                    if is_new {
-                        allowances[to] = allowed.saturating_sub(WORD as u64);
-                    }
-                    let id = made.id;
-                    self.check(3, sent.time, is_allowed, || {
-                        format!("{from} sends {to} word {word} of {id:#}, which it has aborted")
-                    });
-                    &mut self.counts.bytes.aborted
-                }
-                None if is_new => &mut self.counts.bytes.useful,
-                None => &mut self.counts.bytes.duplicate,
-            };
-            *kind += WORD as u64;
+            let bytes = &mut self.counts.bytes;
+            if made.aborted_by.contains(&from) {
+                bytes.aborted += WORD as u64;
+                let (id, is_fetched) = (made.id, made.is_fetched);
+                self.check(3, sent.time, !is_fetched, || {
+                    format!("{from} sends {to} word {word} of {id:#}, which it has aborted")
+                });
+            } else if is_new {
+                bytes.useful += WORD as u64;
+            } else {
+                bytes.duplicate += WORD as u64;
+            }
         }
-        self.counts.bytes.control += (sent.datagram.len() as u64).saturating_sub(content);
+        self.counts.bytes.control += (sent.bytes.len() as u64).saturating_sub(content);
     }
 }
 
@@ -500,7 +492,7 @@ impl Application for Oracle {
         }
         let count = self.ids.len();
         for made in &mut self.made {
-            made.allowances.remove(&at);
+            made.aborted_by.remove(&at);
             made.sent[at * count..][..count].fill(0);
         }
         // The application knows what it has to publish again.
@@ -532,15 +524,29 @@ impl Application for Oracle {
         }
     }
 
+    fn watches_written(&self) -> bool {
+        true
+    }
+
+    fn handle_written(&mut self, written: &Sent<'_>) {
+        let (from, to, time) = (written.from, written.to, written.time);
+        for (serial, _) in content::words(written.bytes) {
+            let Some(made) = self.made.get(serial as usize) else { continue };
+            let (id, is_current) = (made.id, !made.aborted_by.contains(&from));
+            self.check(3, time, is_current, || {
+                format!("{from} encodes {id:#} for {to}, which it has aborted")
+            });
+        }
+    }
+
     fn handle_sent(&mut self, sent: &Sent<'_>) {
-        let is_honest =
-            |at: usize| self.replicas.get(at).is_some_and(|replica| !replica.is_hostile);
-        if !is_honest(sent.from) {
-            self.counts.bytes.hostile += sent.datagram.len() as u64;
+        let is_hostile = self.replicas.get(sent.from).is_none_or(|replica| replica.is_hostile);
+        if is_hostile {
+            self.counts.bytes.hostile += sent.bytes.len() as u64;
         } else if self.is_readable && sent.to < self.ids.len() {
-            self.handle_content(sent);
+            self.count_content(sent);
         } else {
-            self.counts.bytes.control += sent.datagram.len() as u64;
+            self.counts.bytes.control += sent.bytes.len() as u64;
         }
     }
 }
