@@ -7,7 +7,16 @@ fn main() {
     let mut virt = 0.0;
     for seed in args[0]..=args[1] {
         let t = std::time::Instant::now();
-        let mut plan = Plan::draw(seed); let filter = std::env::var("F").unwrap_or_default(); plan.keep_trace = !filter.is_empty(); let report = plan.run(); for e in &report.trace { let l = format!("{e}"); if l.contains(&filter) { println!("{l}"); } }
+        let mut plan = Plan::draw(seed);
+        let filter = std::env::var("F").unwrap_or_default();
+        plan.keep_trace = !filter.is_empty();
+        let report = plan.run();
+        for e in &report.trace {
+            let l = format!("{e}");
+            if l.contains(&filter) {
+                println!("{l}");
+            }
+        }
         virt += report.virtual_time.as_secs_f64();
         let ok = report.failure.is_none();
         failed += u64::from(!ok);

@@ -190,11 +190,13 @@ impl Network {
         self.way(from, to).cut = Cut::OneWay;
     }
 
-    /// Lets nothing through between two groups.
+    /// Lets nothing through between two groups. What is cut already is cut as it was.
     pub fn cut(&mut self, a: &[usize], b: &[usize]) {
         for (a, b) in a.iter().flat_map(|a| b.iter().map(move |b| (*a, *b))) {
-            self.way(a, b).cut = Cut::Both;
-            self.way(b, a).cut = Cut::Both;
+            for (from, to) in [(a, b), (b, a)] {
+                let cut = &mut self.way(from, to).cut;
+                *cut = if *cut == Cut::None { Cut::Both } else { *cut };
+            }
         }
     }
 

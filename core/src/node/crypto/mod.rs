@@ -203,9 +203,12 @@ fn parse_spki(spki: &[u8]) -> Option<NodeId> {
 
 #[cfg(test)]
 mod tests {
-    use super::pair::{ACCESS_DENIED, Pair, Peer, assert_refused, key, members, provider};
+    use std::vec;
+
+    use quinn_proto::{ConnectionError, Dir};
+
+    use super::pair::{ACCESS_DENIED, Pair, Peer, assert_refused, key, members};
     use super::*;
-    use quinn_proto::ConnectionError;
 
     const ALL: &[Crypto] = &[
         Crypto::Tls,
@@ -254,12 +257,82 @@ mod tests {
         let (client, server) = (key(1), key(2));
         for crypto in ALL {
             let mut pair = Pair::connected(*crypto, &client, &server);
-            let restarted = provider(*crypto, &server);
+            let restarted = crypto.provider(&server, &[8; 32]);
             let config = restarted.server_config(members(&[&client]));
             pair.server = Peer::new(&restarted, 2, Some(config));
             pair.client.quic().ping();
             pair.run();
             assert_eq!(pair.client.lost, Some(ConnectionError::Reset), "{crypto:?}");
         }
+    }
+
+    #[test]
+    fn a_server_may_ask_for_a_proof_of_the_address_first() {
+        let (client, server) = (key(1), key(2));
+        for crypto in ALL {
+            let pair = Pair::connected_after_retry(*crypto, &client, &server);
+            let first_answer = pair.wire.iter().find(|(_, by, _)| by.is_server()).unwrap();
+            assert!(first_answer.2.len() < 200, "a retry packet, {crypto:?}");
+            assert_eq!(pair.server.sees(), Some(client.id()), "{crypto:?}");
+        }
+    }
+
+    #[test]
+    fn keys_can_be_updated_by_both_sides() {
+        for crypto in ALL {
+            let mut pair = Pair::connected(*crypto, &key(1), &key(2));
+            for round in 0..6 {
+                let by = if round % 2 == 0 { &mut pair.client } else { &mut pair.server };
+                by.quic().force_key_update();
+                send(by.quic(), b"after an update");
+                pair.run();
+                pair.assert_connected();
+                let to = if round % 2 == 0 { &mut pair.server } else { &mut pair.client };
+                assert_eq!(receive(to.quic()).unwrap(), b"after an update", "{crypto:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_datagram_with_a_flipped_bit_does_nothing() {
+        for crypto in ALL {
+            let mut pair = Pair::connected(*crypto, &key(1), &key(2));
+            for length in [1, 40, 1000] {
+                let text = vec![b'x'; length];
+                send(pair.client.quic(), &text);
+                let [datagram] = pair.intercept().try_into().unwrap();
+                for bit in 0..8 * datagram.len() {
+                    let mut flipped = datagram.clone();
+                    flipped[bit / 8] ^= 1 << (bit % 8);
+                    pair.inject(&flipped);
+                    assert_eq!(receive(pair.server.quic()), None, "{crypto:?}, {length}, {bit}");
+                }
+                pair.assert_connected();
+                pair.inject(&datagram);
+                assert_eq!(receive(pair.server.quic()).unwrap(), text, "{crypto:?}");
+                pair.run();
+                pair.assert_connected();
+            }
+        }
+    }
+
+    /// Sends a stream with `text`.
+    fn send(quic: &mut Connection, text: &[u8]) {
+        let stream = quic.streams().open(Dir::Uni).unwrap();
+        assert_eq!(quic.send_stream(stream).write(text), Ok(text.len()));
+        quic.send_stream(stream).finish().unwrap();
+    }
+
+    /// What the next stream holds, if there is one.
+    fn receive(quic: &mut Connection) -> Option<Vec<u8>> {
+        let stream = quic.streams().accept(Dir::Uni)?;
+        let mut text = Vec::new();
+        let mut stream = quic.recv_stream(stream);
+        let mut chunks = stream.read(true).unwrap();
+        while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
+            text.extend_from_slice(&chunk.bytes);
+        }
+        let _ = chunks.finalize();
+        Some(text)
     }
 }

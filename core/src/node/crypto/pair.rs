@@ -43,6 +43,8 @@ pub(super) struct Peer {
     pub(super) connection: Option<(ConnectionHandle, Connection)>,
     pub(super) connected: bool,
     pub(super) lost: Option<ConnectionError>,
+    /// Has clients prove their address before anything else.
+    pub(super) retries: bool,
     sent: Vec<BytesMut>,
 }
 
@@ -56,6 +58,7 @@ impl Peer {
             connection: None,
             connected: false,
             lost: None,
+            retries: false,
             sent: Vec::new(),
         }
     }
@@ -77,6 +80,12 @@ impl Peer {
     fn receive(&mut self, now: Instant, from: SocketAddr, datagram: BytesMut) {
         let mut buf = Vec::new();
         match self.endpoint.handle(now, from, None, None, datagram, &mut buf) {
+            Some(DatagramEvent::NewConnection(incoming))
+                if self.retries && !incoming.remote_address_validated() =>
+            {
+                let response = self.endpoint.retry(incoming, &mut buf).unwrap();
+                self.send(response.size, &mut buf, response.segment_size);
+            }
             Some(DatagramEvent::NewConnection(incoming)) => {
                 match self.endpoint.accept(incoming, now, &mut buf, None) {
                     Ok(accepted) => self.connection = Some(accepted),
@@ -143,8 +152,20 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Lets the client dial the server and waits until nothing moves any more.
+    /// Lets the client dial the server, and waits until nothing moves any more.
     pub(super) fn new(
+        client: &Provider,
+        client_config: ClientConfig,
+        server: &Provider,
+        server_config: ServerConfig,
+    ) -> Self {
+        let mut pair = Self::before(client, client_config, server, server_config);
+        pair.run();
+        pair
+    }
+
+    /// The same before anything was sent.
+    fn before(
         client: &Provider,
         client_config: ClientConfig,
         server: &Provider,
@@ -165,12 +186,24 @@ impl Pair {
         let address = pair.server.address;
         let dialled = pair.client.endpoint.connect(now, client_config, address, SERVER_NAME);
         pair.client.connection = Some(dialled.unwrap());
+        pair
+    }
+
+    /// Lets `client`, which expects `expected`, dial `server`, which accepts `members`. Both are who
+    /// they say.
+    pub(super) fn dial(
+        crypto: Crypto,
+        client: &NodeKey,
+        expected: NodeId,
+        server: &NodeKey,
+        members: Arc<Members>,
+    ) -> Self {
+        let mut pair = Self::undialled(crypto, client, expected, server, members);
         pair.run();
         pair
     }
 
-    /// Lets `client` dial `server`, which do not hide who they are.
-    pub(super) fn dial(
+    fn undialled(
         crypto: Crypto,
         client: &NodeKey,
         expected: NodeId,
@@ -179,15 +212,49 @@ impl Pair {
     ) -> Self {
         let (client, server) = (provider(crypto, client), provider(crypto, server));
         let client_config = client.client_config(expected);
-        Self::new(&client, client_config, &server, server.server_config(members))
+        Self::before(&client, client_config, &server, server.server_config(members))
     }
 
     /// Two that are welcome to each other.
     pub(super) fn connected(crypto: Crypto, client: &NodeKey, server: &NodeKey) -> Self {
-        let pair = Self::dial(crypto, client, server.id(), server, members(&[client]));
-        assert!(pair.client.connected && pair.server.connected);
-        assert_eq!((&pair.client.lost, &pair.server.lost), (&None, &None));
+        let mut pair = Self::undialled(crypto, client, server.id(), server, members(&[client]));
+        pair.run();
+        pair.assert_connected();
         pair
+    }
+
+    /// The same, but the server wants to see the client's address proven.
+    pub(super) fn connected_after_retry(
+        crypto: Crypto,
+        client: &NodeKey,
+        server: &NodeKey,
+    ) -> Self {
+        let mut pair = Self::undialled(crypto, client, server.id(), server, members(&[client]));
+        pair.server.retries = true;
+        pair.run();
+        pair.assert_connected();
+        pair
+    }
+
+    pub(super) fn assert_connected(&self) {
+        assert!(self.client.connected && self.server.connected);
+        assert_eq!((&self.client.lost, &self.server.lost), (&None, &None));
+    }
+
+    /// What the client has to send now, which is taken off the wire.
+    pub(super) fn intercept(&mut self) -> Vec<BytesMut> {
+        self.client.poll(self.now);
+        self.client.sent.split_off(0)
+    }
+
+    /// Puts a datagram on the wire to the server, and lets the answers through.
+    pub(super) fn inject(&mut self, datagram: &[u8]) {
+        self.server.receive(self.now, self.client.address, BytesMut::from(datagram));
+        self.server.poll(self.now);
+        for answer in self.server.sent.split_off(0) {
+            self.client.receive(self.now, self.server.address, answer);
+        }
+        self.client.poll(self.now);
     }
 
     pub(super) fn run(&mut self) {
@@ -200,7 +267,7 @@ impl Pair {
                 (self.client.sent.split_off(0), self.server.sent.split_off(0));
             if to_server.is_empty() && to_client.is_empty() {
                 let wake_at = self.client.wake_at().into_iter().chain(self.server.wake_at()).min();
-                self.now = wake_at.unwrap_or(end).max(self.now);
+                self.now = wake_at.unwrap_or(end).clamp(self.now, end);
                 continue;
             }
             let at = self.now - self.start;

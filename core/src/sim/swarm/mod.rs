@@ -70,6 +70,7 @@ struct Run<'a> {
     stalled_until: Vec<Time>,
     deaf_until: Vec<Time>,
     left: BTreeSet<usize>,
+    cut_until: Time,
     memory_max: u64,
     converged_in: Option<Duration>,
     missing: u64,
@@ -127,6 +128,7 @@ impl<'a> Run<'a> {
             stalled_until: std::vec![Time::ZERO; plan.nodes],
             deaf_until: std::vec![Time::ZERO; plan.nodes],
             left: BTreeSet::new(),
+            cut_until: Time::ZERO,
             memory_max: 0,
             converged_in: None,
             missing: 0,
@@ -179,6 +181,10 @@ impl<'a> Run<'a> {
         }
         self.schedule(self.subnet.now(), Action::Inspect);
         self.schedule(self.subnet.now(), Action::Work);
+        if plan.has(FaultKind::QueueDrop) {
+            // Whatever the workload is, something must be longer than the queues.
+            self.publish_longest();
+        }
         self.schedule_faults();
     }
 
@@ -261,7 +267,8 @@ impl<'a> Run<'a> {
             }
             Action::Fault(kind) => self.befall(kind),
             Action::Restart(at) => self.restart(at),
-            Action::Heal => self.subnet.heal(),
+            Action::Heal if self.cut_until <= self.subnet.now() => self.subnet.heal(),
+            Action::Heal => {}
             Action::Return(at) => self.bring_back(at),
         }
     }
@@ -326,6 +333,14 @@ impl<'a> Run<'a> {
             _ => Kind::Wanted(Priority::Normal),
         };
         let (channel, length) = (channel.id, length as usize);
+        self.subnet.command(at, |oracle, node| oracle.publish_new(node, channel, kind, length));
+    }
+
+    fn publish_longest(&mut self) {
+        let Some(at) = self.anyone() else { return };
+        let channel = &self.plan.config.channels[0];
+        let (channel, length) = (channel.id, channel.artifact_bytes_max as usize);
+        let kind = Kind::Wanted(Priority::Normal);
         self.subnet.command(at, |oracle, node| oracle.publish_new(node, channel, kind, length));
     }
 
@@ -415,7 +430,13 @@ impl<'a> Run<'a> {
             b.push(a.swap_remove(self.random.below(a.len() as u64) as usize));
         }
         self.subnet.cut(&a, &b);
-        self.schedule(self.subnet.now() + lasts, Action::Heal);
+        self.heal_in(lasts);
+    }
+
+    /// Cuts that overlap end together, when the last of them ends.
+    fn heal_in(&mut self, span: Duration) {
+        self.cut_until = self.cut_until.max(self.subnet.now() + span);
+        self.schedule(self.cut_until, Action::Heal);
     }
 
     /// Some members do not hear from one any more.
@@ -427,7 +448,7 @@ impl<'a> Run<'a> {
                 self.subnet.cut_one_way(from, to);
             }
         }
-        self.schedule(self.subnet.now() + lasts, Action::Heal);
+        self.heal_in(lasts);
     }
 
     /// Looks at every node (invariants 4, 5, 8 and 10, and what the machine says of itself).

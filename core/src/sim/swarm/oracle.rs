@@ -33,6 +33,8 @@ struct Made {
     id: ArtifactId,
     kind: Kind,
     artifact: Artifact,
+    /// Who published it first, and so never relayed it before.
+    maker: usize,
     /// Once fetched, not pushed: an answer has a stream to itself, which ends with an abort.
     is_fetched: bool,
     publishers: BTreeSet<usize>,
@@ -192,6 +194,7 @@ impl Oracle {
             kind,
             is_fetched: length > config.push_bytes_max as usize && !config.latency_sensitive,
             artifact,
+            maker: node.at(),
             publishers: BTreeSet::new(),
             sent: std::vec![0; count * count],
             aborted_by: BTreeSet::new(),
@@ -323,11 +326,13 @@ impl Oracle {
         }
     }
 
-    /// Whether a member has had an artifact active all the time that another could hear of it.
+    /// Whether a member has had an artifact active all the time that another could hear of it: it
+    /// made it, and has not aborted it since.
     fn is_constant(&self, publisher: &NodeId, at: usize, serial: u32) -> bool {
-        let Some(place) = self.places.get(publisher).copied() else { return false };
+        let place = self.made[serial as usize].maker;
         let replica = &self.replicas[place];
         let active = replica.active.get(&serial).filter(|_| replica.is_running);
+        let active = active.filter(|_| self.ids[place] == *publisher);
         active.is_some_and(|active| !active.again && self.joined(place, at) < active.since)
     }
 

@@ -179,8 +179,8 @@ impl Plan {
                         Some(Bursts { begin: chance(4_000, 15_000), end: Chance(150_000), loss });
                 }
                 FaultKind::QueueDrop => {
-                    link.bytes_per_second = u64::from(self.scaled(400_000, 60_000));
-                    link.queue_bytes_max = 9_000;
+                    link.bytes_per_second = u64::from(self.scaled(300_000, 50_000));
+                    link.queue_bytes_max = 4_500;
                 }
                 FaultKind::Reorder => {
                     link.reorder = chance(10_000, 300_000);
@@ -231,7 +231,7 @@ fn config(random: &mut Random, byzantine: usize) -> Config {
     transport.receive_window = transport.stream_window * between(random, 1, 4) as u32;
     transport.send_window = between(random, 128, 4_096) as u32 * 1024;
     transport.dial_pause_max = ms(between(random, 200, 2_000));
-    transport.cut_off = ms(between(random, 500, 10_000));
+    transport.cut_off = ms(between(random, 500, 3_000));
     transport.hello_timeout = ms(between(random, 2_000, 4_000));
     config
 }
