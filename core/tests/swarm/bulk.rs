@@ -1,0 +1,178 @@
+//! Large artifacts: how long they take, what they cost, and what they do to others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use slotcast::config::{ChannelConfig, Class, Config};
+use slotcast::sim::Setup;
+
+use crate::common::{CHANNEL, OTHER, artifact, config, ms, small};
+use crate::subnet::{Recorded, Subnet, Told, connected, limit, of};
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn i11_fifty_and_ten_megabytes_go_back_and_forth() {
+    const LARGE: usize = 50_000_000;
+    const SMALLER: usize = 10_000_000;
+    let wide = config(|channel| {
+        channel.latency_sensitive = true;
+        channel.artifact_bytes_max = LARGE as u64;
+        channel.inbox_bytes_max = 2 * LARGE as u64;
+    });
+    let mut subnet = connected(&wide, 2);
+    let mut length = [0, 0];
+    // The large one goes there first, then back.
+    for (number, (from, size)) in
+        [(0, LARGE), (1, SMALLER), (1, LARGE), (0, SMALLER)].iter().enumerate()
+    {
+        let block = artifact(number as u64, *size);
+        subnet.publish(*from, &block);
+        let took = subnet.run_until("the ball", ms(20_000), |subnet| subnet.has(1 - from, &block));
+        println!("{size}: {took:?}");
+        subnet.abort(*from, &block);
+        length[*from] += *size as u64;
+        let (_, delivered) = subnet.application.events[1 - from].pop().expect("just delivered");
+        let slotcast::broadcast::Event::Delivered { artifact, from: by } = delivered else {
+            panic!("{delivered:?}")
+        };
+        assert!(artifact.bytes() == block.bytes() && by == subnet.id(*from));
+    }
+    for from in 0..2 {
+        let sent = subnet.sent(from, 1 - from);
+        println!("{sent}");
+        assert!(sent < length[from] * 107 / 100, "{sent} bytes for {}", length[from]);
+    }
+    subnet.assert_peace();
+}
+
+#[test]
+fn y5_twelve_nodes_fetch_from_one_holder_at_once() {
+    let mut subnet = connected(&config(|_| {}), 13);
+    subnet.network.each_link(|_, _, link| limit(link, 1_000_000));
+    let block = artifact(1, 3 * MIB);
+    subnet.publish(0, &block);
+    let took = subnet
+        .run_until("all have it", ms(10_000), |subnet| (1..13).all(|at| subnet.has(at, &block)));
+    println!("{took:?}");
+    for at in 1..13 {
+        let sent = subnet.sent(0, at);
+        assert!(sent < 3 * MIB as u64 * 110 / 100, "{sent}");
+    }
+    subnet.settle();
+    assert!((1..13).all(|at| subnet.told(at) == [Told::Delivered(block.id())]));
+    subnet.assert_peace();
+}
+
+#[test]
+fn y4_what_is_replaced_while_it_is_fetched_is_never_delivered_and_its_last_state_is() {
+    let mut subnet = connected(&config(|_| {}), 3);
+    subnet.network.each_link(|_, _, link| limit(link, 1_000_000));
+    // Four seconds for each, of which it has two. Two nodes come to the same state at a time.
+    let states: Vec<_> = (0..5).map(|number| artifact(number, 4 * MIB)).collect();
+    for (number, state) in states.iter().enumerate() {
+        for at in 0..2 {
+            if number > 0 {
+                subnet.abort(at, &states[number - 1]);
+            }
+            subnet.publish(at, state);
+        }
+        subnet.elapse(ms(2000));
+    }
+    let before = subnet.sent(0, 2) + subnet.sent(1, 2);
+    let took = subnet.run_until("the last one", ms(6000), |subnet| subnet.has(2, &states[4]));
+    println!("{took:?} {before}");
+    subnet.settle();
+    assert_eq!(subnet.told(2), [Told::Delivered(states[4].id())]);
+    // Two seconds' worth of each that was given up, once.
+    assert!(before < 5 * 2_100_000, "{before}");
+    subnet.assert_peace();
+}
+
+#[test]
+fn y11_a_holder_that_is_removed_and_added_again_and_again_leaves_the_budget_whole() {
+    let tight = config(|channel| {
+        channel.artifact_bytes_max = MIB as u64;
+        channel.inbox_bytes_max = 2 * MIB as u64;
+    });
+    let mut subnet = connected(&tight, 3);
+    subnet.network.each_link(|_, _, link| limit(link, 4_000_000));
+    let blocks: Vec<_> = (0..6).map(|number| artifact(number, MIB)).collect();
+    blocks.iter().for_each(|block| subnet.publish(2, block));
+    for round in 0..25 {
+        let rest = subnet.topology([0, 1]);
+        subnet.follow(0, &rest);
+        subnet.elapse(ms(7 * round % 50));
+        let all = subnet.topology([0, 1, 2]);
+        subnet.follow(0, &all);
+        subnet.elapse(ms(100 + 37 * round % 400));
+    }
+    let has_all = |subnet: &mut Subnet| blocks.iter().all(|block| subnet.has(0, block));
+    let took = subnet.run_until("all are delivered", ms(10_000), has_all);
+    println!("{took:?}");
+    // As many again, from another, as fast as ever.
+    let more: Vec<_> = (10..16).map(|number| artifact(number, MIB)).collect();
+    more.iter().for_each(|block| subnet.publish(1, block));
+    let has_more = |subnet: &mut Subnet| more.iter().all(|block| subnet.has(0, block));
+    let took = subnet.run_until("more", ms(3000), has_more);
+    println!("{took:?}");
+    // None came twice but after it had expired.
+    let mut is_known = BTreeMap::new();
+    for told in subnet.told(0) {
+        let (id, is_delivered) = match told {
+            Told::Delivered(id) => (id, true),
+            Told::Expired(id) => (id, false),
+            Told::Withdrawn(_) => panic!("{told:?}"),
+        };
+        let was_known = is_known.insert(id, is_delivered).unwrap_or(false);
+        assert_ne!(was_known, is_delivered, "{told:?}");
+    }
+    subnet.assert_peace();
+}
+
+/// The 99th of a hundred latencies of urgent artifacts of four nodes, of which one at a time
+/// publishes.
+fn urgent_p99(is_disturbed: bool) -> Duration {
+    let urgent = ChannelConfig::new(CHANNEL).class(Class::Urgent);
+    let bulk = ChannelConfig::new(OTHER).class(Class::Bulk);
+    let mut subnet = of(Setup::new(&Config::new([urgent, bulk]), 4));
+    subnet.connect();
+    subnet.network.each_link(|_, _, link| {
+        limit(link, 2_000_000);
+        link.queue_bytes_max = 80_000;
+    });
+    let mut latencies = Vec::new();
+    for number in 0..200 {
+        if is_disturbed && number % 50 == 0 {
+            for at in 0..4 {
+                let block = artifact(1000 + number + at as u64, 5 * MIB);
+                subnet.with(at, |node| node.publish(OTHER, block)).expect("room");
+            }
+        }
+        let from = number as usize % 4;
+        let block = small(number);
+        subnet.publish(from, &block);
+        let took = subnet.run_until("the urgent one", ms(20000), |subnet| {
+            (0..4).all(|at| at == from || subnet.has(at, &block))
+        });
+        if is_disturbed {println!("{number} {took:?}");}
+        latencies.push(took);
+        subnet.elapse(ms(50).saturating_sub(took));
+    }
+    latencies.sort_unstable();
+    println!(
+        "{is_disturbed} {:?} {:?} {:?} {:?}; {} bytes",
+        latencies[100],
+        latencies[180],
+        latencies[197],
+        latencies[199],
+        subnet.sent(0, 1)
+    );
+    latencies[197]
+}
+
+#[test]
+fn l11_urgent_artifacts_pass_a_bulk_transfer() {
+    let (alone, beside) = (urgent_p99(false), urgent_p99(true));
+    assert!(beside <= 5 * alone, "{beside:?} beside a transfer, {alone:?} without");
+}
