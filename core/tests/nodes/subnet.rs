@@ -38,7 +38,7 @@ impl Application for Log {
     }
 
     fn handle_sent(&mut self, sent: &Sent<'_>) {
-        *self.sent.entry((sent.from, sent.to)).or_default() += sent.datagram.len() as u64;
+        *self.sent.entry((sent.from, sent.to)).or_default() += sent.bytes.len() as u64;
     }
 }
 

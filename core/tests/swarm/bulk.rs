@@ -130,49 +130,47 @@ fn y11_a_holder_that_is_removed_and_added_again_and_again_leaves_the_budget_whol
     subnet.assert_peace();
 }
 
-/// The 99th of a hundred latencies of urgent artifacts of four nodes, of which one at a time
-/// publishes.
-fn urgent_p99(is_disturbed: bool) -> Duration {
+/// The 99th of a hundred latencies of urgent artifacts: how long each took to the last of three
+/// nodes, which send each other large ones in a channel of some class all the while, or do not.
+fn urgent_p99(beside: Option<Class>) -> Duration {
     let urgent = ChannelConfig::new(CHANNEL).class(Class::Urgent);
-    let bulk = ChannelConfig::new(OTHER).class(Class::Bulk);
-    let mut subnet = of(Setup::new(&Config::new([urgent, bulk]), 4));
+    let bulk = ChannelConfig::new(OTHER).class(beside.unwrap_or_default());
+    let mut subnet = of(Setup::new(&Config::new([urgent, bulk]), 3));
     subnet.connect();
     subnet.network.each_link(|_, _, link| {
-        limit(link, 2_000_000);
+        link.bytes_per_second = 2_000_000;
         link.queue_bytes_max = 80_000;
     });
     let mut latencies = Vec::new();
-    for number in 0..200 {
-        if is_disturbed && number % 50 == 0 {
-            for at in 0..4 {
-                let block = artifact(1000 + number + at as u64, 5 * MIB);
+    for number in 0..100 {
+        // 1.6 seconds' worth for each link.
+        if beside.is_some() && number % 32 == 0 {
+            for at in 0..3 {
+                let block = artifact(1000 + 3 * number + at as u64, 3 * MIB);
                 subnet.with(at, |node| node.publish(OTHER, block)).expect("room");
             }
         }
-        let from = number as usize % 4;
-        let block = small(number);
+        let (from, block) = (number as usize % 3, small(number));
         subnet.publish(from, &block);
-        let took = subnet.run_until("the urgent one", ms(20000), |subnet| {
-            (0..4).all(|at| at == from || subnet.has(at, &block))
+        let took = subnet.run_until("the urgent one", ms(5000), |subnet| {
+            (0..3).all(|at| at == from || subnet.has(at, &block))
         });
-        if is_disturbed {println!("{number} {took:?}");}
         latencies.push(took);
         subnet.elapse(ms(50).saturating_sub(took));
     }
+    subnet.assert_peace();
     latencies.sort_unstable();
-    println!(
-        "{is_disturbed} {:?} {:?} {:?} {:?}; {} bytes",
-        latencies[100],
-        latencies[180],
-        latencies[197],
-        latencies[199],
-        subnet.sent(0, 1)
-    );
-    latencies[197]
+    latencies[98]
 }
 
 #[test]
 fn l11_urgent_artifacts_pass_a_bulk_transfer() {
-    let (alone, beside) = (urgent_p99(false), urgent_p99(true));
-    assert!(beside <= 5 * alone, "{beside:?} beside a transfer, {alone:?} without");
+    let alone = urgent_p99(None);
+    assert!(alone <= ms(21), "{alone:?}");
+    // The way of 20 ms, a full queue of 40 ms, a chunk of 33 ms that was written before. In its own
+    // class a transfer has its turns.
+    for (class, factor) in [(Class::Bulk, 6), (Class::Urgent, 12)] {
+        let beside = urgent_p99(Some(class));
+        assert!(beside <= factor * alone, "{beside:?} beside {class:?}, {alone:?} alone");
+    }
 }

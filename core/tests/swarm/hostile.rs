@@ -48,8 +48,8 @@ fn l9_slots_used_up_on_every_channel_at_once() {
             channel.id = ChannelId(id);
             plan.config.channels.push(channel);
         }
-        plan.workload.artifacts_per_second = 60;
-        plan.workload.aborted_percent = 80;
+        plan.workload.artifacts_per_second = 100;
+        plan.workload.aborted_percent = 20;
         let report = run(&plan);
         assert!(accusations(&report).contains(&Fault::SlotBeyondBound));
 
@@ -132,8 +132,9 @@ fn y8_one_holder_crashes_and_the_other_lies_and_a_third_can_begin_anew() {
         lied += tally.of(Trick::WrongChunks);
         let is_accused = |event: &NodeEvent| match event {
             NodeEvent::Fault { peer, fault, .. } => {
-                assert_eq!((*peer, *fault), (subnet.id(3), Fault::WrongChunk));
-                true
+                assert_eq!(*peer, subnet.id(3));
+                // Of a chunk with another's number, it cannot be said that it is wrong.
+                matches!(fault, Fault::WrongChunk | Fault::UnrequestedChunk)
             }
             _ => false,
         };

@@ -13,7 +13,6 @@ mod determinism;
 mod faults;
 mod hostile;
 mod scenarios;
-mod scratch;
 
 use slotcast::sim::{Plan, Report};
 
