@@ -2,6 +2,8 @@
 
 use slotcast::sim::{FaultKind, Report};
 
+use crate::common::{config, ms, small};
+use crate::subnet::{Recorded, connected};
 use crate::{mixed, run};
 
 /// Runs with these faults alone.
@@ -57,6 +59,30 @@ fn l15_clocks_that_jump_and_drift_cost_no_artifact() {
             under(&[kind], seed);
         }
         under(&kinds, seed);
+    }
+}
+
+#[test]
+fn l15_a_clock_that_jumps_costs_a_handshake_at_most() {
+    // On links without loss, a clock that stands still for long is not even noticed; one that jumps
+    // over the idle timeout ends connections.
+    for (jump_ms, is_lost) in
+        [(1_000, false), (8_000, false), (20_000, true), (-1_000, false), (-3_600_000, false)]
+    {
+        let mut subnet = connected(&config(|_| {}), 3);
+        subnet.elapse(ms(4000));
+        subnet.jump_clock(1, jump_ms * 1_000_000);
+        let (from, to) = (small(1), small(2));
+        subnet.publish(1, &from);
+        subnet.publish(0, &to);
+        let took = subnet.run_until("both are everywhere", ms(1000), |subnet| {
+            subnet.has(0, &from) && subnet.has(2, &from) && subnet.has(1, &to)
+        });
+        assert!(took <= if is_lost { ms(300) } else { ms(20) }, "{took:?} after {jump_ms} ms");
+        assert_eq!(subnet.node_told(1).is_empty(), !is_lost, "{jump_ms} ms");
+        subnet.settle();
+        assert!([0, 1, 2].map(|at| subnet.delivered(at).len()) == [1, 1, 2]);
+        subnet.assert_peace();
     }
 }
 
