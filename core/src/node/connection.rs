@@ -14,7 +14,7 @@ use quinn_proto::{Dir, ReadError, ReadableError, StreamId, VarInt};
 use super::congestion::Meter;
 use crate::artifact::CHUNK_BYTES;
 use crate::broadcast::{Broadcast, ChunkTaken, OutStream, RequestId, Send, SendBuffer, Taken};
-use crate::config::{ChannelConfig, Class, TransportConfig};
+use crate::config::{ChannelConfig, TransportConfig};
 use crate::error::Fault;
 use crate::id::{ChannelId, NodeId, PeerIndex};
 use crate::time::Time;
@@ -35,6 +35,11 @@ type StreamMap<V> = HashMap<StreamId, V, FixedState>;
 /// How much of an encoded batch QUIC may hold unsent: enough to fill the next datagrams without a
 /// pause.
 const SLACK: u64 = 16 * 1024;
+
+/// Priorities that a class has. Within a class QUIC sends in the order in which it was given
+/// something: taking turns, all streams would come to their ends late, and more of them be obsolete
+/// before. (Who lives to see this many turns takes turns from then on.)
+const TURNS: i32 = 1 << 29;
 
 /// What a stream from the peer turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +114,8 @@ pub(super) struct Connection {
     next_stream: Option<StreamId>,
     out_streams: StreamMap<OutStream>,
     by_place: Vec<Option<StreamId>>,
+    /// How often QUIC was given something.
+    turn: i32,
     unwritten: Option<Unwritten>,
     pieces: Vec<Bytes>,
 }
@@ -147,6 +154,7 @@ impl Connection {
             next_stream: None,
             out_streams: StreamMap::default(),
             by_place: Vec::new(),
+            turn: 0,
             unwritten: None,
             pieces: Vec::new(),
         }
@@ -349,15 +357,13 @@ impl Connection {
                     }
                     self.by_place[known.place()] = Some(stream);
                 }
-                let priority = match send.class {
-                    Class::Urgent => 1,
-                    Class::Normal => 0,
-                    Class::Bulk => -1,
-                };
-                let _ = self.quic.send_stream(stream).set_priority(priority);
                 stream
             }
         };
+        self.turn = (self.turn + 1).min(TURNS - 1);
+        // A stream that goes on has its turn behind those that were written meanwhile.
+        let priority = i32::MAX - send.class as i32 * TURNS - self.turn;
+        let _ = self.quic.send_stream(stream).set_priority(priority);
         self.meter.note_written(out.len() as u64);
         let mut pieces = std::mem::take(&mut self.pieces);
         out.take_pieces(&mut pieces);

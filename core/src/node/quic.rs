@@ -57,7 +57,9 @@ pub(super) fn transport_config(config: &TransportConfig, meter: &Arc<Meter>) -> 
         .stream_receive_window(config.stream_window.into())
         .receive_window(config.receive_window.into())
         .send_window(config.send_window.into())
-        .send_fairness(false)
+        // Without it, a stream that has begun goes first until it has no more to send, whatever the
+        // priorities of others: a bulk transfer would hold up everything else.
+        .send_fairness(true)
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(config.keep_alive))
         .mtu_discovery_config((config.mtu_max > 1200).then_some(discovery))

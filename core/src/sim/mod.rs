@@ -156,7 +156,7 @@ mod trace;
 
 pub use crate::node::crypto::Crypto;
 pub use crate::random::Random;
-pub use application::{Application, Context, Sent};
+pub use application::{Application, Context, Sent, address};
 pub use clock::Clock;
 pub use fault::{FaultCounts, FaultKind};
 pub use hostile::{Byzantine, Tally, Trick};

@@ -53,8 +53,13 @@ pub struct Setup {
 impl Setup {
     /// `count` members with the same configuration.
     pub fn new(config: &Config, count: usize) -> Self {
+        Self::with_configs(std::vec![config.clone(); count])
+    }
+
+    /// A member with each of these configurations.
+    pub fn with_configs(configs: Vec<Config>) -> Self {
         Self {
-            configs: std::vec![config.clone(); count],
+            configs,
             strangers: 0,
             link: Link::new(Duration::from_millis(20)),
             seed: 1,
@@ -340,11 +345,20 @@ impl<A: Application> Subnet<A> {
     /// # Panics
     /// If its configuration does not hold together.
     pub fn start(&mut self, at: usize) {
+        self.start_as(at, self.places[at].key.clone());
+    }
+
+    /// The same with another key than the place's: a member that has moved, or an impostor. All else
+    /// knows the place by its own key.
+    ///
+    /// # Panics
+    /// If its configuration does not hold together.
+    pub fn start_as(&mut self, at: usize, key: NodeKey) {
         let mut seed = [0; 32];
         seed.chunks_mut(8).for_each(|word| word.copy_from_slice(&self.random.bits().to_le_bytes()));
         self.remove(at);
         let place = &mut self.places[at];
-        let (key, topology) = (place.key.clone(), place.topology.clone());
+        let topology = place.topology.clone();
         let config = place.config.clone().expect("a member's place");
         place.starts += 1;
         let count = place.starts;
@@ -404,6 +418,13 @@ impl<A: Application> Subnet<A> {
         self.faults.note(FaultKind::Deaf);
         self.trace.note(self.now, at, What::Deaf(until));
         self.places[at].deaf_until = until;
+    }
+
+    /// A node's application takes events again, before its time.
+    pub fn undeafen(&mut self, at: usize) {
+        self.places[at].deaf_until = self.now;
+        self.trace.note(self.now, at, What::Deaf(self.now));
+        self.wake(at);
     }
 
     /// A participant's clock jumps, forwards or backwards.

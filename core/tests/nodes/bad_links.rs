@@ -1,9 +1,10 @@
 //! Loss, duplication, reordering, partitions: everything arrives, and once.
 
 use slotcast::artifact::Artifact;
+use slotcast::sim::{Chance, Latency, Link, Setup};
 
 use crate::common::{artifact, config, ms, small};
-use crate::subnet::{Link, Subnet, Told};
+use crate::subnet::{Recorded, Subnet, Told, connected, of};
 
 /// Two hundred small artifacts and a few of several chunks.
 fn load(at: usize) -> Vec<Artifact> {
@@ -13,7 +14,7 @@ fn load(at: usize) -> Vec<Artifact> {
 }
 
 fn assert_all_once(subnet: &Subnet) {
-    let count = subnet.keys.len();
+    let count = subnet.members();
     for at in 0..count {
         let others = (0..count).filter(|other| *other != at);
         let mut expected: Vec<_> = others.flat_map(load).map(|block| block.id()).collect();
@@ -25,14 +26,18 @@ fn assert_all_once(subnet: &Subnet) {
 }
 
 fn weather(seed: u64) -> Subnet {
-    let mut subnet = Subnet::new(config(|_| {}), 3);
-    subnet.seed(seed);
-    subnet.link = Link { latency: ms(10), jitter: ms(15), lost: 50, doubled: 50, rate: 0 };
+    let link = Link {
+        latency: Latency::Jitter(ms(10), ms(15)),
+        loss: Chance::percent(5),
+        duplicate: Chance::percent(5),
+        ..Link::new(ms(10))
+    };
+    let mut subnet = of(Setup::new(&config(|_| {}), 3).seed(seed).link(link));
     for at in 0..3 {
         load(at).iter().for_each(|block| subnet.publish(at, block));
     }
     subnet.run_until("all have all", ms(120_000), |subnet| {
-        (0..3).all(|at| subnet.delivered(at).len() >= 2 * 204)
+        subnet.application.delivered.iter().all(|delivered| delivered.len() >= 2 * 204)
     });
     subnet
 }
@@ -43,7 +48,7 @@ fn l14_lost_doubled_and_reordered_datagrams_change_nothing() {
         let mut subnet = weather(seed);
         subnet.elapse(ms(2000));
         assert_all_once(&subnet);
-        let faults: u64 = (0..3).map(|at| subnet.node(at).stats().faults).sum();
+        let faults: u64 = (0..3).map(|at| subnet.stats(at).faults).sum();
         assert_eq!(faults, 0, "seed {seed}");
     }
 }
@@ -51,9 +56,9 @@ fn l14_lost_doubled_and_reordered_datagrams_change_nothing() {
 #[test]
 fn the_same_seed_gives_the_same_course_of_things() {
     let run = |seed| {
-        let mut subnet = weather(seed);
-        let stats = [0, 1, 2].map(|at| subnet.node(at).stats());
-        (subnet.now, stats, [0, 1, 2].map(|at| subnet.delivered(at)))
+        let subnet = weather(seed);
+        let stats = [0, 1, 2].map(|at| subnet.stats(at));
+        (subnet.trace().hash(), stats, [0, 1, 2].map(|at| subnet.delivered(at)))
     };
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
@@ -61,17 +66,17 @@ fn the_same_seed_gives_the_same_course_of_things() {
 
 #[test]
 fn i3_a_flapping_link_causes_no_second_download_and_no_second_delivery() {
-    let mut subnet = Subnet::connected(config(|_| {}), 2);
+    let mut subnet = connected(&config(|_| {}), 2);
     load(0).iter().for_each(|block| subnet.publish(0, block));
     subnet.run_until("delivered", ms(5000), |subnet| subnet.delivered(1).len() == 204);
     subnet.settle();
     let before = subnet.sent(0, 1);
     // Short ones are the transport's; over long ones connections end.
     for span in [500, 12_000, 3000, 30_000] {
-        subnet.part(&[0], &[1]);
+        subnet.cut(&[0], &[1]);
         subnet.elapse(ms(span));
-        subnet.cut.clear();
-        subnet.run_until("connected", ms(15_000), Subnet::is_mesh);
+        subnet.heal();
+        subnet.run_until("connected", ms(15_000), Recorded::is_mesh);
         subnet.elapse(ms(3000));
     }
     assert_eq!(subnet.delivered(1).len(), 204);
@@ -87,16 +92,17 @@ fn i3_a_flapping_link_causes_no_second_download_and_no_second_delivery() {
 #[test]
 fn i10_what_is_published_during_a_partition_arrives_after_it() {
     for span in [2000, 15_000] {
-        let mut subnet = Subnet::connected(config(|_| {}), 3);
-        subnet.part(&[0], &[2]);
+        let mut subnet = connected(&config(|_| {}), 3);
+        subnet.cut(&[0], &[2]);
         subnet.publish(0, &small(1));
-        subnet.publish(2, &artifact(2, 200_000));
+        let block = artifact(2, 200_000);
+        subnet.publish(2, &block);
         subnet.elapse(ms(span));
         assert_eq!(subnet.delivered(1).len(), 2, "the third one has both meanwhile");
         assert_eq!((subnet.delivered(0), subnet.delivered(2)), (vec![], vec![]));
-        subnet.cut.clear();
+        subnet.heal();
         subnet.run_until("arrived", ms(12_000), |subnet| {
-            subnet.has(2, &small(1)) && subnet.has(0, &artifact(2, 200_000))
+            subnet.has(2, &small(1)) && subnet.has(0, &block)
         });
         subnet.assert_peace();
     }
@@ -104,17 +110,17 @@ fn i10_what_is_published_during_a_partition_arrives_after_it() {
 
 #[test]
 fn t5_nodes_parted_into_four_find_each_other_again() {
-    let mut subnet = Subnet::connected(config(|_| {}), 5);
+    let mut subnet = connected(&config(|_| {}), 5);
     let groups: [&[usize]; 4] = [&[0], &[1], &[2], &[3, 4]];
     for (at, group) in groups.iter().enumerate() {
-        groups[..at].iter().for_each(|other| subnet.part(group, other));
+        groups[..at].iter().for_each(|other| subnet.cut(group, other));
     }
     (0..5).for_each(|at| subnet.publish(at, &small(at as u64)));
     subnet.elapse(ms(15_000));
     let ups: Vec<_> = (0..5).map(|at| subnet.peers_up(at)).collect();
     assert_eq!(ups, [0, 0, 0, 1, 1]);
-    subnet.cut.clear();
-    subnet.run_until("all are connected", ms(12_000), Subnet::is_mesh);
+    subnet.heal();
+    subnet.run_until("all are connected", ms(12_000), Recorded::is_mesh);
     subnet.settle();
     assert!((0..5).all(|at| subnet.delivered(at).len() == 4));
     subnet.assert_peace();
@@ -122,14 +128,14 @@ fn t5_nodes_parted_into_four_find_each_other_again() {
 
 #[test]
 fn t6_who_is_removed_while_parted_stays_out() {
-    let mut subnet = Subnet::connected(config(|_| {}), 3);
-    subnet.part(&[2], &[0, 1]);
+    let mut subnet = connected(&config(|_| {}), 3);
+    subnet.cut(&[2], &[0, 1]);
     subnet.elapse(ms(3000));
     let rest = subnet.topology([0, 1]);
     (0..2).for_each(|at| subnet.follow(at, &rest));
     subnet.publish(0, &small(1));
     subnet.elapse(ms(3000));
-    subnet.cut.clear();
+    subnet.heal();
     subnet.elapse(ms(20_000));
     assert_eq!([0, 1, 2].map(|at| subnet.peers_up(at)), [1, 1, 0]);
     assert_eq!([1, 2].map(|at| subnet.delivered(at).len()), [1, 0]);
@@ -138,13 +144,13 @@ fn t6_who_is_removed_while_parted_stays_out() {
 #[test]
 fn a_link_that_is_dead_in_one_direction_is_down_on_both_sides_and_comes_back() {
     for way in [(0, 1), (1, 0)] {
-        let mut subnet = Subnet::connected(config(|_| {}), 2);
-        subnet.cut.insert(way);
+        let mut subnet = connected(&config(|_| {}), 2);
+        subnet.cut_one_way(way.0, way.1);
         subnet.elapse(ms(40_000));
         assert_eq!((subnet.peers_up(0), subnet.peers_up(1)), (0, 0));
         subnet.publish(0, &small(1));
         subnet.publish(1, &small(2));
-        subnet.cut.clear();
+        subnet.heal();
         subnet.run_until("delivered", ms(12_000), |subnet| {
             subnet.has(1, &small(1)) && subnet.has(0, &small(2))
         });

@@ -2,21 +2,23 @@
 
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::id::ChannelId;
+use slotcast::sim::Setup;
 use slotcast::wire::CHANNELS_MAX;
 
 use crate::common::{CHANNEL, OTHER, artifact, config, ms, small};
-use crate::subnet::Subnet;
+use crate::subnet::{Recorded, of, started};
 
 #[test]
 fn as_many_channels_as_there_may_be_share_one_connection() {
     let channels = || (0..CHANNELS_MAX).map(|at| ChannelConfig::new(ChannelId(at as u16 * 1021)));
-    let mut subnet = Subnet::new(Config::new(channels()), 2);
+    let mut subnet = started(&Config::new(channels()), 2);
     for (at, channel) in channels().enumerate() {
         for number in 0..20 {
             let number = number + 100 * at as u64;
-            subnet.node(at % 2).publish(channel.id, small(number)).unwrap();
+            subnet.with(at % 2, |node| node.publish(channel.id, small(number))).unwrap();
         }
-        subnet.node(at % 2).publish(channel.id, artifact(at as u64, 100_000)).unwrap();
+        let block = artifact(at as u64, 100_000);
+        subnet.with(at % 2, |node| node.publish(channel.id, block)).unwrap();
     }
     subnet.run_until("all is delivered", ms(5000), |subnet| {
         (0..2).all(|at| subnet.delivered(at).len() == 21 * CHANNELS_MAX / 2)
@@ -24,10 +26,11 @@ fn as_many_channels_as_there_may_be_share_one_connection() {
     subnet.settle();
     for at in 0..2 {
         for (place, channel) in channels().enumerate() {
-            let of = subnet.events[at].iter().filter(|(id, _)| *id == channel.id).count();
+            let of =
+                subnet.application.events[at].iter().filter(|(id, _)| *id == channel.id).count();
             assert_eq!(of, if place % 2 == at { 0 } else { 21 });
         }
-        assert_eq!(subnet.node(at).stats().connections, 1);
+        assert_eq!(subnet.stats(at).connections, 1);
     }
     subnet.assert_peace();
 }
@@ -35,11 +38,11 @@ fn as_many_channels_as_there_may_be_share_one_connection() {
 #[test]
 fn a_channel_that_only_one_side_has_is_inert() {
     let two = Config::new([ChannelConfig::new(CHANNEL), ChannelConfig::new(OTHER)]);
-    let mut subnet = Subnet::with_configs(vec![two.clone(), config(|_| {}), two]);
+    let mut subnet = of(Setup::with_configs(vec![two.clone(), config(|_| {}), two]));
     subnet.connect();
     let before = subnet.sent(0, 1);
     for number in 0..100 {
-        subnet.node(0).publish(OTHER, artifact(number, 10_000)).unwrap();
+        subnet.with(0, |node| node.publish(OTHER, artifact(number, 10_000))).unwrap();
     }
     subnet.publish(0, &small(1));
     subnet.settle();
@@ -70,7 +73,7 @@ fn a_channel_with_other_bounds_is_inert_in_the_direction_that_does_not_suit() {
         for wider in 0..2 {
             let mut configs = vec![config(wide), config(wide)];
             configs[1 - wider] = config(narrow(bound));
-            let mut subnet = Subnet::with_configs(configs);
+            let mut subnet = of(Setup::with_configs(configs));
             subnet.connect();
             for at in 0..2 {
                 for number in 0..5 {

@@ -3,7 +3,7 @@
 use slotcast::artifact::Artifact;
 
 use crate::common::{artifact, config, ms, small};
-use crate::subnet::{Link, Subnet, Told};
+use crate::subnet::{Recorded, Subnet, Told, connected, limit};
 
 /// Pushed, and a little less than a window in number.
 const PUSH: usize = 10_000;
@@ -24,8 +24,8 @@ fn content(generation: u64, slot: u64) -> Artifact {
 
 #[test]
 fn after_a_partition_only_the_newest_content_is_sent() {
-    let mut subnet = Subnet::connected(config(|_| {}), 2);
-    subnet.part(&[0], &[1]);
+    let mut subnet = connected(&config(|_| {}), 2);
+    subnet.cut(&[0], &[1]);
     let before = subnet.sent(0, 1);
     for generation in 0..300 {
         turn(&mut subnet, generation);
@@ -35,9 +35,10 @@ fn after_a_partition_only_the_newest_content_is_sent() {
     }
     let during = subnet.sent(0, 1) - before;
     assert!(during < 60_000, "a window, and probes: {during}");
-    subnet.cut.clear();
+    subnet.heal();
+    let newest = [0, 1, 2, 3].map(|slot| content(299, slot));
     subnet.run_until("the newest", ms(6000), |subnet| {
-        (0..4).all(|slot| subnet.has(1, &content(299, slot)))
+        newest.iter().all(|block| subnet.has(1, block))
     });
     subnet.settle();
     let after = subnet.sent(0, 1) - before - during;
@@ -56,14 +57,14 @@ fn after_a_partition_only_the_newest_content_is_sent() {
 
 #[test]
 fn after_much_that_was_aborted_the_next_takes_one_way() {
-    let mut subnet = Subnet::connected(config(|_| {}), 2);
-    subnet.part(&[0], &[1]);
+    let mut subnet = connected(&config(|_| {}), 2);
+    subnet.cut(&[0], &[1]);
     (0..100).for_each(|generation| {
         turn(&mut subnet, generation);
         subnet.elapse(ms(10));
     });
     (0..4).for_each(|slot| subnet.abort(0, &content(99, slot)));
-    subnet.cut.clear();
+    subnet.heal();
     subnet.elapse(ms(2500));
     for number in 0..10 {
         subnet.publish(0, &small(number));
@@ -76,9 +77,9 @@ fn after_much_that_was_aborted_the_next_takes_one_way() {
 
 #[test]
 fn on_a_slow_link_what_arrives_is_new() {
-    let mut subnet = Subnet::connected(config(|_| {}), 2);
+    let mut subnet = connected(&config(|_| {}), 2);
     // 125 KB/s, and 400 KB/s to be published: the excess must not queue up.
-    subnet.link.rate = 125_000;
+    subnet.network.each_link(|_, _, link| limit(link, 125_000));
     let before = subnet.sent(0, 1);
     for generation in 0..100 {
         turn(&mut subnet, generation);
@@ -86,8 +87,9 @@ fn on_a_slow_link_what_arrives_is_new() {
     }
     let arrived = subnet.delivered(1).len();
     assert!(arrived > 30, "{arrived}");
+    let newest = [0, 1, 2, 3].map(|slot| content(99, slot));
     let took = subnet.run_until("the newest", ms(6000), |subnet| {
-        (0..4).all(|slot| subnet.has(1, &content(99, slot)))
+        newest.iter().all(|block| subnet.has(1, block))
     });
     // Window and slack at this rate, the newest 40 KB themselves, and a loss.
     assert!(took <= ms(1200), "{took:?}");
@@ -99,18 +101,20 @@ fn on_a_slow_link_what_arrives_is_new() {
 
 #[test]
 fn l10_one_slow_reader_slows_nobody_else_down() {
-    let mut subnet = Subnet::connected(config(|_| {}), 4);
-    let slow = Link { rate: 20_000, ..subnet.link };
-    subnet.links.insert((0, 3), slow);
+    let mut subnet = connected(&config(|_| {}), 4);
+    limit(subnet.network.link(0, 3), 20_000);
     for generation in 0..50 {
         turn(&mut subnet, generation);
+        let newest = [0, 1, 2, 3].map(|slot| content(generation, slot));
         subnet.run_until("the fast ones have it", ms(80), |subnet| {
-            [1, 2].iter().all(|at| (0..4).all(|slot| subnet.has(*at, &content(generation, slot))))
+            [1, 2].iter().all(|at| newest.iter().all(|block| subnet.has(*at, block)))
         });
         subnet.elapse(ms(20));
     }
     assert_eq!(subnet.peers_up(3), 3);
-    let newest = |subnet: &Subnet| (0..4).all(|slot| subnet.has(3, &content(49, slot)));
-    subnet.run_until("the slow one has the newest", ms(20_000), newest);
+    let newest = [0, 1, 2, 3].map(|slot| content(49, slot));
+    subnet.run_until("the slow one has the newest", ms(20_000), |subnet| {
+        newest.iter().all(|block| subnet.has(3, block))
+    });
     subnet.assert_peace();
 }

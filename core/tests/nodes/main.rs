@@ -1,5 +1,5 @@
-//! Whole nodes, with real TLS and virtual time: connections, membership, restarts, broadcast over
-//! QUIC, bad links, and the end. `subnet` is the network that they share.
+//! Whole nodes in simulated subnets: connections, membership, restarts, broadcast over QUIC, bad
+//! links, and the end. What is about keys and handshakes runs with real TLS.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -2,20 +2,21 @@
 
 use slotcast::membership::{Topology, TopologyError};
 use slotcast::node::Closed;
+use slotcast::sim::address;
 
 use crate::common::{artifact, config, ms, small};
-use crate::subnet::{Subnet, Told, address};
+use crate::subnet::{Recorded, Subnet, Told, connected, secured, started};
 
 fn follow_all(subnet: &mut Subnet, members: &[usize]) {
     let topology = subnet.topology(members.iter().copied());
-    for at in 0..subnet.keys.len() {
+    for at in 0..subnet.members() {
         subnet.follow(at, &topology);
     }
 }
 
 #[test]
 fn t3_members_are_added_removed_and_come_back() {
-    let mut subnet = Subnet::new(config(|_| {}), 4);
+    let mut subnet = started(&config(|_| {}), 4);
     follow_all(&mut subnet, &[0, 1]);
     (0..4).for_each(|at| subnet.publish(at, &small(at as u64)));
     subnet.elapse(ms(1000));
@@ -24,7 +25,7 @@ fn t3_members_are_added_removed_and_come_back() {
 
     // Two come at once.
     follow_all(&mut subnet, &[0, 1, 2, 3]);
-    let took = subnet.run_until("all are connected", ms(1000), Subnet::is_mesh);
+    let took = subnet.run_until("all are connected", ms(1000), Recorded::is_mesh);
     assert!(took < ms(200), "{took:?}");
     subnet.settle();
     assert!((0..4).all(|at| subnet.delivered(at).len() == 3));
@@ -47,7 +48,7 @@ fn t3_members_are_added_removed_and_come_back() {
 
     // It comes back.
     follow_all(&mut subnet, &[0, 1, 2, 3]);
-    let took = subnet.run_until("all are connected", ms(1000), Subnet::is_mesh);
+    let took = subnet.run_until("all are connected", ms(1000), Recorded::is_mesh);
     assert!(took < ms(200), "{took:?}");
     subnet.settle();
     for at in [0, 1, 3] {
@@ -59,13 +60,13 @@ fn t3_members_are_added_removed_and_come_back() {
     follow_all(&mut subnet, &[]);
     subnet.settle();
     assert_eq!(ups(&subnet), [0, 0, 0, 0]);
-    assert!((0..4).all(|at| subnet.node(at).stats().refused == 0), "they were welcome once");
+    assert!((0..4).all(|at| subnet.stats(at).refused == 0), "they were welcome once");
     subnet.assert_peace();
 }
 
 #[test]
 fn a_former_member_that_does_not_know_yet_is_told_and_kept_out() {
-    let mut subnet = Subnet::connected(config(|_| {}), 3);
+    let mut subnet = connected(&config(|_| {}), 3);
     // 0 dials 2, and 1 listens to 0: both roles.
     for (gone, by) in [(0, 1), (2, 1)] {
         let rest = subnet.topology((0..3).filter(|at| *at != gone));
@@ -77,7 +78,7 @@ fn a_former_member_that_does_not_know_yet_is_told_and_kept_out() {
         assert!(!subnet.has(gone, &small(gone as u64)));
         let all = subnet.topology(0..3);
         subnet.follow(by, &all);
-        subnet.run_until("it is back", ms(12_000), Subnet::is_mesh);
+        subnet.run_until("it is back", ms(12_000), Recorded::is_mesh);
         subnet.settle();
         assert!(subnet.has(gone, &small(gone as u64)));
         assert_eq!(subnet.node_told(gone), [subnet.up(by)]);
@@ -86,7 +87,7 @@ fn a_former_member_that_does_not_know_yet_is_told_and_kept_out() {
 
 #[test]
 fn l21_a_member_that_is_removed_while_it_serves_is_replaced() {
-    let mut subnet = Subnet::connected(config(|_| {}), 3);
+    let mut subnet = connected(&config(|_| {}), 3);
     let block = artifact(1, 4 << 20);
     subnet.publish(1, &block);
     subnet.elapse(ms(70));
@@ -102,26 +103,29 @@ fn l21_a_member_that_is_removed_while_it_serves_is_replaced() {
     subnet.run_until("delivered", ms(5000), |subnet| subnet.has(0, &block));
     subnet.elapse(ms(5000));
     assert_eq!(subnet.delivered(0), [block.id()]);
-    assert_eq!(subnet.node(0).stats().faults, 0);
+    assert_eq!(subnet.stats(0).faults, 0);
 }
 
 #[test]
 fn topologies_that_cannot_be_change_nothing() {
     let mut small_subnet = config(|_| {});
     small_subnet.peers_max = 2;
-    let mut subnet = Subnet::connected(small_subnet, 3);
-    let before = subnet.node(0).topology().clone();
-    let now = subnet.now;
+    let mut subnet = connected(&small_subnet, 3);
+    let topology_of = |subnet: &Subnet| subnet.node(0).expect("it runs").topology().clone();
+    let before = topology_of(&subnet);
+    let now = subnet.now();
     let members = |count: usize| (0..count).map(|at| ([at as u8; 32], at));
     let topology = |version, count| {
         let members = members(count).map(|(id, at)| (slotcast::id::NodeId(id), vec![address(at)]));
         Topology::new(version, members).unwrap()
     };
     let stale = topology(before.version() - 1, 0);
-    assert_eq!(subnet.node(0).set_topology(now, stale), Err(TopologyError::VersionBackwards));
+    let answer = subnet.with(0, |node| node.set_topology(now, stale));
+    assert_eq!(answer, Err(TopologyError::VersionBackwards));
     let wide = topology(before.version() + 1, 3);
-    assert_eq!(subnet.node(0).set_topology(now, wide), Err(TopologyError::TooManyMembers));
-    assert_eq!(subnet.node(0).topology(), &before);
+    let answer = subnet.with(0, |node| node.set_topology(now, wide));
+    assert_eq!(answer, Err(TopologyError::TooManyMembers));
+    assert_eq!(topology_of(&subnet), before);
     subnet.elapse(ms(5000));
     assert!(subnet.is_mesh());
     assert_eq!(subnet.node_told(0), []);
@@ -136,14 +140,15 @@ fn topologies_that_cannot_be_change_nothing() {
 
 #[test]
 fn a_member_that_moves_is_found_at_its_new_address() {
-    let mut subnet = Subnet::connected(config(|_| {}), 3);
+    let mut subnet = secured(&config(|_| {}), 3);
+    subnet.connect();
     // What runs at place 2 crashes, and comes back at place 1, whose node is gone for good.
-    subnet.crash(1);
-    subnet.crash(2);
+    subnet.kill(1);
+    subnet.kill(2);
     let moved = [(0, 0), (2, 1)];
     let members = moved.map(|(key, at)| (subnet.id(key), vec![address(at)]));
     let topology = Topology::new(1000, members).unwrap();
-    subnet.start_as(1, subnet.keys[2].clone());
+    subnet.start_as(1, subnet.key(2).clone());
     subnet.follow(1, &topology);
     subnet.follow(0, &topology);
     subnet.publish(0, &small(1));

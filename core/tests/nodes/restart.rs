@@ -4,15 +4,15 @@ use slotcast::id::ArtifactId;
 use slotcast::node::Closed;
 
 use crate::common::{config, large, ms, small};
-use crate::subnet::{Subnet, Told};
+use crate::subnet::{Recorded, Subnet, Told, connected, secured};
 
 /// A crash and a restart at once, seen from the other side: the time until it is back.
 fn restart(subnet: &mut Subnet, at: usize) -> std::time::Duration {
-    let connections = subnet.node(1 - at).stats().connections;
-    subnet.crash(at);
+    let connections = subnet.stats(1 - at).connections;
+    subnet.kill(at);
     subnet.start(at);
     subnet.run_until("connected anew", ms(15_000), |subnet| {
-        subnet.is_up(0, 1) && subnet.connections(1 - at) > connections
+        subnet.is_up(0, 1) && subnet.stats(1 - at).connections > connections
     })
 }
 
@@ -23,7 +23,8 @@ fn gone(id: ArtifactId) -> [Told; 2] {
 
 #[test]
 fn t2_a_dialler_that_restarts_is_back_after_a_handshake() {
-    let mut subnet = Subnet::connected(config(|_| {}), 2);
+    let mut subnet = secured(&config(|_| {}), 2);
+    subnet.connect();
     // Round trip and a half; the other side takes the new connection in place of the old.
     let took = restart(&mut subnet, 0);
     assert!(took <= ms(100), "{took:?}");
@@ -36,11 +37,13 @@ fn t2_a_dialler_that_restarts_is_back_after_a_handshake() {
 #[test]
 fn t2_a_listener_that_restarts_is_found_out_by_the_next_datagram() {
     // Stateless reset: without it this would take the idle timeout of 10 s.
-    let mut subnet = Subnet::connected(config(|_| {}), 2);
-    subnet.crash(1);
+    let mut subnet = secured(&config(|_| {}), 2);
+    subnet.connect();
+    subnet.kill(1);
     subnet.start(1);
     subnet.publish(0, &small(1));
-    let took = subnet.run_until("down", ms(10_000), |subnet| !subnet.node_events[0].is_empty());
+    let took = subnet
+        .run_until("down", ms(10_000), |subnet| !subnet.application.node_events[0].is_empty());
     assert_eq!(took, ms(40), "there and back");
     assert_eq!(subnet.node_told(0), [subnet.down(1, Closed::Reset)]);
     let took = subnet.run_until("delivered", ms(10_000), |subnet| subnet.has(1, &small(1)));
@@ -52,7 +55,7 @@ fn t2_a_listener_that_restarts_is_found_out_by_the_next_datagram() {
 
 #[test]
 fn t2_an_idle_listener_that_restarts_is_found_out_by_the_next_keep_alive() {
-    let mut subnet = Subnet::connected(config(|_| {}), 2);
+    let mut subnet = connected(&config(|_| {}), 2);
     let took = restart(&mut subnet, 1);
     assert!(took <= ms(3300), "keep-alive of 3 s, reset, handshake: {took:?}");
     subnet.settle();
@@ -62,13 +65,13 @@ fn t2_an_idle_listener_that_restarts_is_found_out_by_the_next_keep_alive() {
 #[test]
 fn t2_a_node_that_stays_away_is_down_after_the_idle_timeout() {
     for gone in 0..2 {
-        let mut subnet = Subnet::connected(config(|_| {}), 2);
-        subnet.crash(gone);
+        let mut subnet = connected(&config(|_| {}), 2);
+        subnet.kill(gone);
         let took = subnet.run_until("down", ms(15_000), |subnet| subnet.peers_up(1 - gone) == 0);
         assert!(took > ms(9000) && took <= ms(13_100), "from the last keep-alive on: {took:?}");
         assert_eq!(subnet.node_told(1 - gone), [subnet.down(gone, Closed::Lost)]);
         subnet.start(gone);
-        subnet.run_until("back", ms(12_000), Subnet::is_mesh);
+        subnet.run_until("back", ms(12_000), Recorded::is_mesh);
         assert_eq!(subnet.node_told(1 - gone), [subnet.up(gone)]);
     }
 }
@@ -76,16 +79,16 @@ fn t2_a_node_that_stays_away_is_down_after_the_idle_timeout() {
 #[test]
 fn i9_a_restarted_node_receives_what_is_active_and_the_others_nothing() {
     for restarted in 0..3 {
-        let mut subnet = Subnet::connected(config(|_| {}), 3);
+        let mut subnet = connected(&config(|_| {}), 3);
         for (at, block) in [(0, small(1)), (0, large(2)), (1, small(3)), (2, large(4))] {
             subnet.publish(at, &block);
         }
         subnet.settle();
         subnet.settle();
         let before: Vec<_> = (0..3).map(|at| subnet.told(at)).collect();
-        subnet.crash(restarted);
+        subnet.kill(restarted);
         subnet.start(restarted);
-        subnet.run_until("connected anew", ms(15_000), Subnet::is_mesh);
+        subnet.run_until("connected anew", ms(15_000), Recorded::is_mesh);
         subnet.elapse(ms(5000));
         let own = [[small(1), large(2)].to_vec(), vec![small(3)], vec![large(4)]];
         for (at, before) in before.iter().enumerate() {
@@ -112,12 +115,12 @@ fn i9_a_restarted_node_receives_what_is_active_and_the_others_nothing() {
 #[test]
 fn l3_a_node_that_restarts_with_less_leaves_nothing_stale_and_repeats_nothing() {
     for restarted in 0..2 {
-        let mut subnet = Subnet::connected(config(|_| {}), 2);
+        let mut subnet = connected(&config(|_| {}), 2);
         let other = 1 - restarted;
         [small(1), large(2), small(3)].iter().for_each(|block| subnet.publish(restarted, block));
         subnet.settle();
         assert_eq!(subnet.told(other).len(), 3);
-        subnet.crash(restarted);
+        subnet.kill(restarted);
         subnet.start(restarted);
         subnet.publish(restarted, &large(2));
         subnet.elapse(ms(5000));
@@ -128,18 +131,18 @@ fn l3_a_node_that_restarts_with_less_leaves_nothing_stale_and_repeats_nothing() 
         told.sort_by_key(key);
         assert_eq!(told, expected);
         assert_eq!((subnet.peers_up(0), subnet.peers_up(1)), (1, 1));
-        assert_eq!(subnet.node(other).stats().connections, 2);
+        assert_eq!(subnet.stats(other).connections, 2);
         subnet.assert_peace();
     }
 }
 
 #[test]
 fn a_node_that_restarts_again_and_again_has_one_connection_in_the_end() {
-    let mut subnet = Subnet::connected(config(|_| {}), 2);
+    let mut subnet = connected(&config(|_| {}), 2);
     let mut now = 0;
     for round in 0..20 {
         // In the middle of handshakes, hellos and pauses.
-        subnet.crash(round % 2);
+        subnet.kill(round % 2);
         subnet.start(round % 2);
         now += 13 * round as u64 % 97;
         subnet.elapse(ms(now % 97));
@@ -156,23 +159,21 @@ fn a_node_that_restarts_again_and_again_has_one_connection_in_the_end() {
 
 #[test]
 fn ups_and_downs_that_nobody_looks_at_become_one_event_or_none() {
-    let mut subnet = Subnet::connected(config(|_| {}), 2);
-    subnet.deaf.insert(1);
+    let mut subnet = connected(&config(|_| {}), 2);
+    subnet.deafen(1, ms(600_000));
     for _ in 0..5 {
         restart(&mut subnet, 0);
         subnet.settle();
     }
-    subnet.deaf.clear();
-    subnet.node(1);
+    subnet.undeafen(1);
     subnet.settle();
     assert_eq!(subnet.node_told(1), []);
 
-    subnet.deaf.insert(1);
+    subnet.deafen(1, ms(600_000));
     restart(&mut subnet, 0);
-    subnet.crash(0);
+    subnet.kill(0);
     subnet.elapse(ms(15_000));
-    subnet.deaf.clear();
-    subnet.node(1);
+    subnet.undeafen(1);
     subnet.settle();
     assert_eq!(subnet.node_told(1), [subnet.down(0, Closed::Lost)]);
 }

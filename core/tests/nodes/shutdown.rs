@@ -3,18 +3,18 @@
 use slotcast::node::Closed;
 
 use crate::common::{artifact, config, ms, small};
-use crate::subnet::Subnet;
+use crate::subnet::{Recorded, Subnet, connected, started};
 
 fn shut_down(subnet: &mut Subnet, at: usize) -> std::time::Duration {
-    let now = subnet.now;
-    subnet.node(at).shutdown(now);
+    let now = subnet.now();
+    subnet.with(at, |node| node.shutdown(now));
     subnet.run_until("closed", ms(600), |subnet| subnet.is_closed(at))
 }
 
 #[test]
 fn peers_are_told_and_the_node_is_closed_within_half_a_second() {
     for at in 0..3 {
-        let mut subnet = Subnet::connected(config(|_| {}), 3);
+        let mut subnet = connected(&config(|_| {}), 3);
         subnet.publish(at, &small(1));
         subnet.settle();
         let took = shut_down(&mut subnet, at);
@@ -23,28 +23,28 @@ fn peers_are_told_and_the_node_is_closed_within_half_a_second() {
         for other in &others {
             assert_eq!(subnet.node_told(*other), [subnet.down(at, Closed::Shutdown)]);
         }
-        subnet.crash(at);
+        subnet.kill(at);
         assert!(subnet.is_up(others[0], others[1]));
 
         subnet.start(at);
-        subnet.run_until("back", ms(12_000), Subnet::is_mesh);
+        subnet.run_until("back", ms(12_000), Recorded::is_mesh);
     }
 }
 
 #[test]
 fn a_member_that_cannot_be_reached_holds_nothing_up() {
     for gone in [0, 2] {
-        let mut subnet = Subnet::connected(config(|_| {}), 3);
+        let mut subnet = connected(&config(|_| {}), 3);
         // One was connected, and is silent now; for 0 it is being dialled, too, later.
-        subnet.crash(gone);
+        subnet.kill(gone);
         subnet.publish(1, &small(1));
         subnet.settle();
         let took = shut_down(&mut subnet, 1);
         assert!(took <= ms(500), "{took:?}");
 
         // Never connected at all.
-        let mut subnet = Subnet::new(config(|_| {}), 3);
-        subnet.crash(gone);
+        let mut subnet = started(&config(|_| {}), 3);
+        subnet.kill(gone);
         subnet.elapse(ms(300));
         let took = shut_down(&mut subnet, 1);
         assert!(took <= ms(500), "{took:?}");
@@ -53,19 +53,19 @@ fn a_member_that_cannot_be_reached_holds_nothing_up() {
 
 #[test]
 fn a_node_without_connections_is_closed_at_once() {
-    let mut subnet = Subnet::new(config(|_| {}), 2);
-    subnet.crash(0);
+    let mut subnet = started(&config(|_| {}), 2);
+    subnet.kill(0);
     assert_eq!(shut_down(&mut subnet, 1), ms(0));
     // The dialler has a handshake that goes nowhere.
-    let mut subnet = Subnet::new(config(|_| {}), 2);
-    subnet.crash(1);
+    let mut subnet = started(&config(|_| {}), 2);
+    subnet.kill(1);
     subnet.elapse(ms(10));
     assert_eq!(shut_down(&mut subnet, 0), ms(0));
 }
 
 #[test]
 fn a_node_that_ends_in_the_middle_of_a_transfer_sends_no_more_of_it() {
-    let mut subnet = Subnet::connected(config(|_| {}), 2);
+    let mut subnet = connected(&config(|_| {}), 2);
     subnet.publish(0, &artifact(1, 4 << 20));
     subnet.elapse(ms(130));
     let before = subnet.sent(0, 1);
@@ -78,9 +78,9 @@ fn a_node_that_ends_in_the_middle_of_a_transfer_sends_no_more_of_it() {
 
 #[test]
 fn a_node_that_ends_takes_no_one_new() {
-    let mut subnet = Subnet::new(config(|_| {}), 2);
-    let now = subnet.now;
-    subnet.node(1).shutdown(now);
+    let mut subnet = started(&config(|_| {}), 2);
+    let now = subnet.now();
+    subnet.with(1, |node| node.shutdown(now));
     subnet.elapse(ms(3000));
     assert_eq!((subnet.peers_up(0), subnet.peers_up(1)), (0, 0));
     assert!(subnet.is_closed(1));
