@@ -148,15 +148,20 @@ impl Byzantine {
     pub(super) fn played(&mut self, now: Time, trick: Trick) {
         self.tally.note(trick);
         if trick.is_breach() {
-            // Each is to be played; after that, there is to be time for others between breaches.
-            let is_mixed = self.tricks.iter().any(|trick| !trick.is_breach());
-            let (from, to) = match self.unplayed().next() {
-                Some(_) => (50, 500),
-                None if is_mixed => (2_000, 20_000),
-                None => (300, 6_000),
-            };
-            self.breach_at = now + self.span(from, to);
+            self.pause_breaches(now);
         }
+    }
+
+    /// The next breach comes later: each is to be played, but after that there is to be time for
+    /// the other tricks, too.
+    pub(super) fn pause_breaches(&mut self, now: Time) {
+        let is_mixed = self.tricks.iter().any(|trick| !trick.is_breach());
+        let (from, to) = match self.unplayed().next() {
+            Some(_) => (50, 500),
+            None if is_mixed => (2_000, 20_000),
+            None => (300, 6_000),
+        };
+        self.breach_at = now + self.span(from, to);
     }
 
     /// True once in `count` times.

@@ -34,16 +34,18 @@ impl Byzantine {
     }
 
     /// An advert to all but those who know better.
-    fn advertise(&mut self, channel: usize, advert: &Advert, but: Option<NodeId>) {
+    fn advertise(&mut self, channel: usize, advert: &Advert, but: Option<NodeId>) -> bool {
         let (slot, version) = (self.any_slot(channel), self.next_version(channel));
         let hops = self.hops(channel);
         let told = frames::advert(slot, version, hops, false, advert);
         let bytes = frames::updates(self.channel(channel), &[&told]);
+        let mut said = false;
         for line in self.greeted() {
             if Some(self.talk(line).node) != but {
-                self.say(line, bytes.clone());
+                said |= self.say(line, bytes.clone());
             }
         }
+        said
     }
 
     /// The same, as if the bytes were to follow at once.
@@ -82,7 +84,7 @@ impl Byzantine {
     /// The tricks that it plays with what it claims to hold.
     fn any_manner(&mut self) -> Option<Manner> {
         let manners = [
-            (Trick::WrongChunks, Manner::Wrong(Trick::WrongChunks)),
+            (Trick::WrongChunks, Manner::WrongIfDue),
             (Trick::AdvertNeverServe, Manner::Silent),
             (Trick::OneBytePerSecond, Manner::Drip),
             (Trick::AckNeverFinish, Manner::AllButLast),
@@ -132,15 +134,13 @@ impl Byzantine {
             }
             _ => advert.root[self.random.below(32) as usize] ^= 1,
         }
-        self.offers.claim(advert.clone(), Manner::Wrong(Trick::ForgedAdvert));
-        self.advertise(channel, &advert, None);
-        false
+        self.offers.claim(advert.clone(), Manner::Wrong);
+        self.advertise(channel, &advert, None)
     }
 
     pub(super) fn offer_wrong(&mut self, now: Time, line: LineId) -> bool {
-        let manner = Manner::Wrong(Trick::WrongChunks);
         if self.one_in(2) {
-            self.claim_any(now, manner);
+            self.claim_any(now, Manner::WrongIfDue);
             return false;
         }
         let channel = self.any_channel();
@@ -152,7 +152,7 @@ impl Byzantine {
             let bytes = frames::updates(self.channel(channel), &[&told, &wrong]);
             return self.say(line, bytes);
         }
-        let told = self.tell(channel, slot, version, &artifact, manner);
+        let told = self.tell(channel, slot, version, &artifact, Manner::Wrong);
         self.say(line, frames::updates(self.channel(channel), &[&told]));
         false
     }

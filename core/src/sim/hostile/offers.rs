@@ -20,8 +20,10 @@ const OFFERS_MAX: usize = 32;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Manner {
     Honest,
-    /// With a wrong chunk, for the sake of this trick.
-    Wrong(Trick),
+    /// With a wrong chunk, once.
+    Wrong,
+    /// The same, if the last breach is long enough ago; else refused.
+    WrongIfDue,
     Silent,
     Refuse,
     Busy,
@@ -107,10 +109,10 @@ impl Byzantine {
                     self.played(now, Trick::CrawlingHolder);
                 }
             }
-            (Manner::Wrong(_), _) if !self.may_breach(now) => {
+            (Manner::WrongIfDue, _) if !self.may_breach(now) => {
                 self.refuse(line, request, Refusal::NotHeld);
             }
-            (Manner::Wrong(trick), content) => {
+            (Manner::Wrong | Manner::WrongIfDue, content) => {
                 let bytes = match content {
                     Content::Whole(artifact) => self.wrong_chunks(&artifact, first, count),
                     Content::Claimed(advert) => self.made_up_chunk(&advert, first),
@@ -118,7 +120,11 @@ impl Byzantine {
                 // Once: who asks again would see a fault per second.
                 if self.say(line, frames::stream(StreamHead::Chunks(request), &[&bytes])) {
                     self.offers.remove(&id);
-                    self.played(now, trick);
+                    match self.plays(Trick::WrongChunks) {
+                        true => self.played(now, Trick::WrongChunks),
+                        // What was forged cannot be served otherwise.
+                        false => self.pause_breaches(now),
+                    }
                 }
             }
             (Manner::Silent, _) => self.played(now, Trick::AdvertNeverServe),
@@ -162,7 +168,7 @@ impl Byzantine {
                 let at = self.random.below(bytes.len() as u64) as usize;
                 bytes[at] ^= 1 << self.random.below(8);
             }
-            1 => drop(bytes.pop().map_or_else(|| bytes.push(7), drop)),
+            1 => bytes.push(7),
             2 => index += 1 + self.random.below(3) as u32,
             3 if !proof.is_empty() => drop(proof.pop()),
             _ => proof.push([self.random.bits() as u8; 32]).expect("a short proof"),
