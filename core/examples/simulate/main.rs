@@ -34,16 +34,38 @@ fn main() -> ExitCode {
     };
     let begun = Instant::now();
     let mut totals = Totals::default();
+    let mut drawn = Ok(());
     runs::run_all(&options, |report| {
-        show_failure(&options, &report);
+        totals.wall_time = begun.elapsed();
         totals.add(&report);
+        show_trace(&options, &report);
+        show_failure(&options, &report);
+        drawn = draw(&options, &report);
     });
-    totals.wall_time = begun.elapsed();
+    if let Err(mistake) = drawn {
+        eprintln!("{mistake}");
+        return ExitCode::from(2);
+    }
     println!("{}\n\n{totals}", head(&options, &totals));
     if options.json {
         println!("{}", json::json(&options, &totals));
     }
     if totals.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Draws the run, if it is to be drawn.
+fn draw(options: &Options, report: &Report) -> Result<(), String> {
+    let Some(file) = &options.svg else { return Ok(()) };
+    let written = std::fs::write(file, report.svg());
+    written.map_err(|error| format!("the picture cannot be written to {}: {error}", file.display()))
+}
+
+/// Prints the events that were asked for.
+fn show_trace(options: &Options, report: &Report) {
+    let Some(text) = &options.trace else { return };
+    let lines = report.trace.iter().map(ToString::to_string);
+    lines.filter(|line| line.contains(text)).for_each(|line| println!("{line}"));
+    println!();
 }
 
 /// What went wrong, what had happened before, and how to see it again.

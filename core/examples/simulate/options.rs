@@ -30,6 +30,8 @@ usage: cargo run --release -p slotcast --features sim --example simulate -- [OPT
                             cannot be watched on the wire
   --twice                   each run twice, which has to take the same course
   --svg FILE                draw the run over time; for one seed
+  --trace TEXT              print every event whose line contains TEXT, such as the beginning of
+                            an id or \"node 3 \"; for one seed
   --json                    the last line on stdout is the result as a JSON object
   --help                    this text";
 
@@ -52,6 +54,7 @@ pub(crate) struct Options {
     pub(crate) tls: bool,
     pub(crate) twice: bool,
     pub(crate) svg: Option<PathBuf>,
+    pub(crate) trace: Option<String>,
     pub(crate) json: bool,
 }
 
@@ -75,6 +78,7 @@ impl Options {
             tls: false,
             twice: false,
             svg: None,
+            trace: None,
             json: false,
         };
         while let Some(argument) = arguments.next() {
@@ -104,6 +108,7 @@ impl Options {
                     options.artifacts_per_second = Some(rate);
                 }
                 "--svg" => options.svg = Some(value()?.into()),
+                "--trace" => options.trace = Some(value()?),
                 "--calm" => options.calm = true,
                 "--tls" => options.tls = true,
                 "--twice" => options.twice = true,
@@ -141,10 +146,13 @@ impl Options {
                 3 * byzantine + 1
             ));
         }
-        if self.svg.is_some() && !self.is_one_run() {
-            return Err("--svg draws a single run: give --seed instead of --seeds".to_string());
+        let single = [("--svg", self.svg.is_some()), ("--trace", self.trace.is_some())];
+        match single.iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) if !self.is_one_run() => {
+                Err(format!("{name} is for a single run: give --seed instead of --seeds"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     pub(crate) fn is_one_run(&self) -> bool {
@@ -178,7 +186,7 @@ impl Options {
         if self.tls {
             plan.crypto = Crypto::Tls;
         }
-        plan.keep_trace = self.svg.is_some();
+        plan.keep_trace = self.svg.is_some() || self.trace.is_some();
         plan
     }
 

@@ -88,7 +88,7 @@ impl Totals {
             Some((_, longest)) => {
                 writeln!(f, "{} after the last fault", readable_duration(longest))?;
             }
-            None => writeln!(f, "not at all")?,
+            None => writeln!(f, "the run did not come that far")?,
         }
         line(f, "time")?;
         writeln!(

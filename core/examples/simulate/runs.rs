@@ -2,8 +2,10 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::num::NonZero;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -20,6 +22,9 @@ use crate::options::Options;
 const REDRAWN_EVERY: Duration = Duration::from_millis(100);
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
+/// What runs longer is named.
+const LONG: Duration = Duration::from_secs(10);
+
 /// Runs all seeds; `take` is handed the reports as they come, in any order.
 pub(crate) fn run_all(options: &Options, mut take: impl FnMut(Report)) {
     keep_panics();
@@ -27,16 +32,24 @@ pub(crate) fn run_all(options: &Options, mut take: impl FnMut(Report)) {
     let count = (options.seeds.end() - first).saturating_add(1);
     let threads = thread::available_parallelism().map_or(1, NonZero::get) as u64;
     let next = AtomicU64::new(0);
+    let under_way = UnderWay::default();
     let (sender, reports) = mpsc::sync_channel(64);
-    let mut progress = Progress::new(count);
+    let mut progress = Progress::new(count, &under_way);
     thread::scope(|scope| {
         for _ in 0..threads.min(count) {
-            let (sender, next) = (sender.clone(), &next);
+            let (sender, next, under_way) = (sender.clone(), &next, &under_way);
             scope.spawn(move || {
                 IS_RUN.set(true);
                 loop {
                     let place = next.fetch_add(1, Relaxed);
-                    if place >= count || sender.send(run(options, first + place)).is_err() {
+                    if place >= count {
+                        return;
+                    }
+                    let seed = first + place;
+                    under_way.lock().expect("held shortly").insert(seed, Instant::now());
+                    let report = run(options, seed);
+                    under_way.lock().expect("held shortly").remove(&seed);
+                    if sender.send(report).is_err() {
                         return;
                     }
                 }
@@ -108,8 +121,12 @@ fn keep_panics() {
     }));
 }
 
+/// Seeds that are being run, and since when.
+type UnderWay = Mutex<BTreeMap<u64, Instant>>;
+
 /// How far the runs are.
-struct Progress {
+struct Progress<'a> {
+    under_way: &'a UnderWay,
     count: u64,
     done: u64,
     failed: u64,
@@ -118,11 +135,11 @@ struct Progress {
     is_terminal: bool,
 }
 
-impl Progress {
-    fn new(count: u64) -> Self {
+impl<'a> Progress<'a> {
+    fn new(count: u64, under_way: &'a UnderWay) -> Self {
         let begun = Instant::now();
         let is_terminal = std::io::stderr().is_terminal();
-        Self { count, done: 0, failed: 0, begun, told: begun, is_terminal }
+        Self { under_way, count, done: 0, failed: 0, begun, told: begun, is_terminal }
     }
 
     fn every(&self) -> Duration {
@@ -149,16 +166,19 @@ impl Progress {
         self.told = Instant::now();
         let Self { count, done, failed, .. } = *self;
         let seconds = self.begun.elapsed().as_secs_f64();
-        let line = if count == 1 {
-            format!("{seconds:.1} s")
-        } else {
-            let share = 100.0 * done as f64 / count as f64;
-            let rest = match done {
-                0 => String::new(),
-                _ => format!(", {:.0} s to go", seconds * (count - done) as f64 / done as f64),
-            };
-            format!("{seconds:.1} s: {done} of {count} runs ({share:.0} %), {failed} failed{rest}")
-        };
+        let mut line = format!("{seconds:.1} s: {done} of {count} runs, {failed} failed");
+        let under_way = self.under_way.lock().expect("held shortly");
+        let long: Vec<_> =
+            under_way.iter().filter(|(_, since)| since.elapsed() > LONG).take(4).collect();
+        for (seed, since) in &long {
+            let seconds = since.elapsed().as_secs();
+            line.push_str(&format!(", seed {seed} has run for {seconds} s"));
+        }
+        if done > 0 && long.is_empty() {
+            let rest = seconds * (count - done) as f64 / done as f64;
+            line.push_str(&format!(", {rest:.0} s to go"));
+        }
+        drop(under_way);
         let mut stderr = std::io::stderr();
         // Nobody there to read it: not a reason to fail.
         let _ = if self.is_terminal {

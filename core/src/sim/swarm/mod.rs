@@ -2,6 +2,7 @@
 
 mod content;
 mod oracle;
+mod picture;
 mod plan;
 mod report;
 
@@ -73,6 +74,7 @@ struct Run<'a> {
     left: BTreeSet<usize>,
     cut_until: Time,
     memory_max: u64,
+    healed_at: Option<Time>,
     converged_in: Option<Duration>,
     missing: u64,
 }
@@ -131,6 +133,7 @@ impl<'a> Run<'a> {
             left: BTreeSet::new(),
             cut_until: Time::ZERO,
             memory_max: 0,
+            healed_at: None,
             converged_in: None,
             missing: 0,
         }
@@ -485,6 +488,7 @@ impl<'a> Run<'a> {
 
     fn heal(&mut self) {
         let plan = self.plan;
+        self.healed_at = Some(self.subnet.now());
         self.subnet.network.each_link(|from, to, link| *link = plan.whole_link(from, to));
         self.subnet.heal();
         let honest: Vec<usize> = self.subnet.application.honest().collect();
@@ -668,6 +672,7 @@ impl<'a> Run<'a> {
             bytes: counts.bytes,
             memory_max: self.memory_max,
             memory_bound: self.plan.config.memory_bound(),
+            healed_at: self.healed_at,
             converged_in: self.converged_in,
             trace_hash: trace.hash(),
             virtual_time,

@@ -110,6 +110,8 @@ pub struct Report {
     pub memory_max: u64,
     /// What [`Config::memory_bound`](crate::config::Config::memory_bound) says to that.
     pub memory_bound: u64,
+    /// When faults ended, if the run came that far.
+    pub healed_at: Option<Time>,
     /// How long it took after the last fault until everything was where it should be.
     pub converged_in: Option<Duration>,
     /// A hash of everything that happened.
