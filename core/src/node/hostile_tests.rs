@@ -114,7 +114,7 @@ impl Hostile {
                 }
             }
             if let Some(line) = self.line.filter(|_| self.reads) {
-                self.bare.read(line, usize::MAX, |stream, bytes| {
+                self.bare.read(line, None, |stream, bytes| {
                     self.read.entry(stream).or_default().extend(bytes.unwrap_or_default());
                 });
             }

@@ -319,7 +319,7 @@ impl Byzantine {
                 continue;
             }
             // The head of a stream is shorter than this, its frames are longer.
-            let limit = if now < talk.endless_until { 4 } else { usize::MAX };
+            let limit = (now < talk.endless_until).then_some(4);
             let mut unwanted = Vec::new();
             let (ears, stops) = (&mut talk.ears, now < talk.stopping_until);
             self.bare.read(line, limit, |stream, bytes| match bytes {

@@ -7,10 +7,14 @@
 //!
 //! Invariants:
 //! 1. A [`LineId`] names one connection for ever: quinn-proto reuses its handles.
-//! 2. At most [`UNWRITTEN_MAX`] bytes (and one piece) wait for credit in a connection, and at most
+//! 2. At most `UNWRITTEN_MAX` bytes (and one piece) wait for credit in a connection, and at most
 //!    [`LINES_PER_MEMBER`] connections exist for each member, hollow ones aside.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod line;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +22,8 @@ use std::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointEvent, Event as QuicEvent, Incoming,
-    ReadError, ServerConfig, StreamEvent, StreamId, TransportConfig as QuicTransport, WriteError,
+    ConnectionHandle, DatagramEvent, Endpoint, EndpointEvent, Event as QuicEvent, Incoming,
+    ServerConfig, StreamEvent, StreamId, TransportConfig as QuicTransport,
 };
 
 use crate::config::TransportConfig;
@@ -29,9 +33,7 @@ use crate::node::crypto::{Crypto, Members, Provider, SERVER_NAME, peer_id};
 use crate::node::{EcnCodepoint, NodeKey, quic};
 use crate::random::Random;
 use crate::time::Time;
-
-/// Bytes that wait for the peer's credit in one connection; a write beyond is not taken.
-const UNWRITTEN_MAX: usize = 1 << 20;
+use line::Line;
 
 /// Connections per member, so that a peer which dials for ever costs no more.
 const LINES_PER_MEMBER: usize = 8;
@@ -65,33 +67,6 @@ pub(crate) enum BareEvent {
     Lost { line: LineId },
     /// The peer does not want the rest of a stream.
     Stopped { line: LineId, stream: StreamId },
-}
-
-/// Bytes of a stream that QUIC has not taken yet.
-#[derive(Debug, Default)]
-struct Unwritten {
-    pieces: VecDeque<Bytes>,
-    finish: bool,
-}
-
-struct Line {
-    quic: quinn_proto::Connection,
-    generation: u64,
-    /// Who was dialled.
-    dialled: Option<NodeId>,
-    /// Who it is, once the handshake is over.
-    node: Option<NodeId>,
-    begun: Time,
-    /// Begun only to be left alone in the middle of the handshake.
-    is_hollow: bool,
-    is_over: bool,
-    /// Something has happened: events or datagrams may be waiting.
-    touched: bool,
-    timeout: Option<Instant>,
-    /// Streams of the peer in which something has happened since they were read.
-    readable: BTreeSet<StreamId>,
-    unwritten: BTreeMap<StreamId, Unwritten>,
-    unwritten_bytes: usize,
 }
 
 /// A member that is to be dialled, over and over.
@@ -222,20 +197,7 @@ impl BarePeer {
             self.lines.resize_with(handle.0 + 1, || None);
         }
         self.generation += 1;
-        self.lines[handle.0] = Some(Line {
-            quic,
-            generation: self.generation,
-            dialled,
-            node: None,
-            begun: now,
-            is_hollow: false,
-            is_over: false,
-            touched: true,
-            timeout: None,
-            readable: BTreeSet::new(),
-            unwritten: BTreeMap::new(),
-            unwritten_bytes: 0,
-        });
+        self.lines[handle.0] = Some(Line::new(quic, self.generation, dialled, now));
         LineId { generation: self.generation, at: handle.0 }
     }
 
@@ -290,8 +252,7 @@ impl BarePeer {
         if std::mem::replace(&mut line.is_over, true) {
             return;
         }
-        line.readable.clear();
-        line.unwritten.clear();
+        line.forget_streams();
         let (was_short, is_hollow) = (now.since(line.begun) < DIAL_PAUSE_MAX, line.is_hollow);
         let Some(node) = line.dialled.filter(|_| !is_hollow) else { return };
         let Some(dial) = self.dials.get_mut(&node) else { return };
@@ -310,6 +271,7 @@ impl BarePeer {
     // Streams.
 
     /// Everything that quinn-proto offers of a connection.
+    #[cfg(test)]
     pub(crate) fn quic(&mut self, id: LineId) -> Option<&mut quinn_proto::Connection> {
         let line = self.line(id)?;
         line.touched = true;
@@ -318,7 +280,7 @@ impl BarePeer {
 
     /// Opens a stream to the peer, if it allows one more.
     pub(crate) fn open(&mut self, id: LineId) -> Option<StreamId> {
-        self.quic(id)?.streams().open(Dir::Uni)
+        self.line(id)?.open()
     }
 
     /// Writes into a stream as credit comes, and ends it behind that if `finish` says so. False,
@@ -330,72 +292,34 @@ impl BarePeer {
         bytes: impl Into<Bytes>,
         finish: bool,
     ) -> bool {
-        let Some(line) = self.line(id) else { return false };
-        let bytes = bytes.into();
-        if line.unwritten_bytes > 0 && line.unwritten_bytes + bytes.len() > UNWRITTEN_MAX {
-            return false;
-        }
-        line.unwritten_bytes += bytes.len();
-        let unwritten = line.unwritten.entry(stream).or_default();
-        if !bytes.is_empty() {
-            unwritten.pieces.push_back(bytes);
-        }
-        unwritten.finish |= finish;
-        line.flush();
-        line.touched = true;
-        true
+        self.line(id).is_some_and(|line| line.write(stream, bytes.into(), finish))
     }
 
     /// Resets a stream to the peer.
     pub(crate) fn reset(&mut self, id: LineId, stream: StreamId) {
-        let Some(line) = self.line(id) else { return };
-        line.drop_unwritten(stream);
-        let _ = line.quic.send_stream(stream).reset(9_u32.into());
-        line.touched = true;
+        if let Some(line) = self.line(id) {
+            line.reset(stream);
+        }
     }
 
     /// Asks the peer to stop a stream.
     pub(crate) fn stop(&mut self, id: LineId, stream: StreamId) {
-        let Some(line) = self.line(id) else { return };
-        let _ = line.quic.recv_stream(stream).stop(9_u32.into());
-        line.touched = true;
+        if let Some(line) = self.line(id) {
+            line.stop(stream);
+        }
     }
 
-    /// Reads what has arrived in the peer's streams, of each at most `limit` bytes now, and hands
-    /// it to `take`: `None` is the end of the stream, or its reset. Who never calls this reads
-    /// nothing.
+    /// Reads what has arrived in the peer's streams and hands it to `take`: `None` is the end of
+    /// the stream, or its reset. With a `limit` only so many bytes of each; without it, what earlier
+    /// calls left, too. Who never calls this reads nothing.
     pub(crate) fn read(
         &mut self,
         id: LineId,
-        limit: usize,
-        mut take: impl FnMut(StreamId, Option<&[u8]>),
+        limit: Option<usize>,
+        take: impl FnMut(StreamId, Option<&[u8]>),
     ) {
-        let Some(line) = self.line(id) else { return };
-        line.touched = true;
-        while let Some(stream) = line.quic.streams().accept(Dir::Uni) {
-            line.readable.insert(stream);
-        }
-        for stream in std::mem::take(&mut line.readable) {
-            let mut recv = line.quic.recv_stream(stream);
-            let Ok(mut chunks) = recv.read(true) else {
-                take(stream, None);
-                continue;
-            };
-            let mut rest = limit;
-            while rest > 0 {
-                match chunks.next(rest) {
-                    Ok(Some(chunk)) => {
-                        rest -= chunk.bytes.len();
-                        take(stream, Some(&chunk.bytes));
-                    }
-                    Ok(None) | Err(ReadError::Reset(_)) => {
-                        take(stream, None);
-                        break;
-                    }
-                    Err(ReadError::Blocked) => break,
-                }
-            }
-            let _ = chunks.finalize();
+        if let Some(line) = self.line(id) {
+            line.read(limit, take);
         }
     }
 
@@ -508,11 +432,10 @@ impl BarePeer {
                     self.over(now, at);
                     self.events.push_back(BareEvent::Lost { line: id });
                 }
-                QuicEvent::Stream(StreamEvent::Readable { id }) => drop(line.readable.insert(id)),
+                QuicEvent::Stream(StreamEvent::Readable { id }) => line.note_readable(id),
                 QuicEvent::Stream(StreamEvent::Writable { .. }) => line.flush(),
                 QuicEvent::Stream(StreamEvent::Stopped { id: stream, .. }) => {
-                    line.drop_unwritten(stream);
-                    let _ = line.quic.send_stream(stream).reset(9_u32.into());
+                    line.reset(stream);
                     self.events.push_back(BareEvent::Stopped { line: id, stream });
                 }
                 _ => {}
@@ -575,42 +498,6 @@ impl BarePeer {
             None => Time::NEVER,
         });
         timeouts.min().unwrap_or(Time::NEVER).min(dial_at)
-    }
-}
-
-impl Line {
-    /// Hands QUIC as much as the peer's credit allows.
-    fn flush(&mut self) {
-        let (quic, waiting) = (&mut self.quic, &mut self.unwritten_bytes);
-        self.unwritten.retain(|stream, unwritten| {
-            let mut send = quic.send_stream(*stream);
-            while let Some(piece) = unwritten.pieces.front_mut() {
-                match send.write(piece) {
-                    Ok(written) => {
-                        *waiting -= written;
-                        drop(piece.split_to(written));
-                        if piece.is_empty() {
-                            unwritten.pieces.pop_front();
-                        }
-                    }
-                    Err(WriteError::Blocked) => return true,
-                    Err(_) => {
-                        *waiting -= unwritten.pieces.iter().map(Bytes::len).sum::<usize>();
-                        return false;
-                    }
-                }
-            }
-            if unwritten.finish {
-                let _ = send.finish();
-            }
-            false
-        });
-    }
-
-    fn drop_unwritten(&mut self, stream: StreamId) {
-        if let Some(unwritten) = self.unwritten.remove(&stream) {
-            self.unwritten_bytes -= unwritten.pieces.iter().map(Bytes::len).sum::<usize>();
-        }
     }
 }
 
