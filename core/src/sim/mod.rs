@@ -150,6 +150,7 @@ mod fault;
 pub(crate) mod hostile;
 mod network;
 mod process;
+mod setup;
 mod subnet;
 mod swarm;
 mod trace;
@@ -162,7 +163,8 @@ pub use fault::{FaultCounts, FaultKind};
 pub use hostile::{Byzantine, Tally, Trick};
 pub use network::{Bursts, Chance, Latency, Link, Network};
 pub use process::Process;
-pub use subnet::{Setup, Subnet};
+pub use setup::Setup;
+pub use subnet::Subnet;
 pub use swarm::{
     Bytes, CONVERGED_WITHIN, Failure, Latencies, MemoryMeter, Plan, Report, Workload, byzantine_max,
 };

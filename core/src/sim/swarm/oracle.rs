@@ -9,7 +9,6 @@ use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 
-use super::super::application::{Application, Context, Sent};
 use super::content::{self, Kind, WORD};
 use super::plan::Plan;
 use super::report::Bytes;
@@ -20,6 +19,7 @@ use crate::error::PublishError;
 use crate::id::{ArtifactId, ChannelId, NodeId};
 use crate::node::crypto::Crypto;
 use crate::node::{Node, NodeEvent};
+use crate::sim::{Application, Context, Sent};
 use crate::time::Time;
 
 /// Places in lists by invariant: 1 to 12, and 0 for what the run itself has to hold.

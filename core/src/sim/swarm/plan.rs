@@ -3,13 +3,13 @@
 use core::time::Duration;
 use std::vec::Vec;
 
-use super::super::fault::FaultKind;
-use super::super::hostile::Trick;
-use super::super::network::{Bursts, Chance, Latency, Link};
 use crate::config::{ChannelConfig, Class, Config, Relay};
 use crate::id::ChannelId;
 use crate::node::crypto::Crypto;
 use crate::random::Random;
+use crate::sim::FaultKind;
+use crate::sim::Trick;
+use crate::sim::{Bursts, Chance, Latency, Link};
 
 /// What the applications do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

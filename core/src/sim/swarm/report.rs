@@ -5,9 +5,9 @@ use core::time::Duration;
 use std::string::String;
 use std::vec::Vec;
 
-use super::super::fault::FaultCounts;
-use super::super::hostile::Trick;
-use super::super::trace::Entry;
+use crate::sim::Entry;
+use crate::sim::FaultCounts;
+use crate::sim::Trick;
 use crate::time::Time;
 
 /// Bytes of UDP payload that members have sent.

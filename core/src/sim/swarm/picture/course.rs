@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
-use super::super::super::trace::{Entry, What};
-use super::super::report::Report;
+use crate::sim::Report;
+use crate::sim::{Entry, What};
 use crate::time::Time;
 
 /// A span of time, in seconds.
