@@ -42,13 +42,13 @@ fn main() -> ExitCode {
         show_failure(&options, &report);
         drawn = draw(&options, &report);
     });
-    if let Err(mistake) = drawn {
-        eprintln!("{mistake}");
-        return ExitCode::from(2);
-    }
     println!("{}\n\n{totals}", head(&options, &totals));
     if options.json {
         println!("{}", json::json(&options, &totals));
+    }
+    if let Err(mistake) = drawn {
+        eprintln!("{mistake}");
+        return ExitCode::from(2);
     }
     if totals.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

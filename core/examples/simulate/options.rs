@@ -22,7 +22,8 @@ usage: cargo run --release -p slotcast --features sim --example simulate -- [OPT
   --byzantine B             hostile ones among them, at most (N - 1) / 3 (default: drawn);
                             without --nodes there are at least 3 B + 1 members
   --virtual-seconds S       how long applications work and things go wrong, 1 to 86400 (default:
-                            drawn, 8 to 15); after that faults end, and all has to arrive
+                            drawn, 8 to 15), and a little longer if a kind of fault has not
+                            acted by then; after that faults end, and all has to arrive
   --artifacts-per-second R  published by all together, 1 to 10000 (default: drawn, 5 to 40)
   --calm                    no faults, no hostile members, roomy tables; by default with 13
                             members, 100 artifacts per second, for 10 seconds

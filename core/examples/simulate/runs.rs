@@ -22,8 +22,11 @@ use crate::options::Options;
 const REDRAWN_EVERY: Duration = Duration::from_millis(100);
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
+/// So many runs say how long the others will take.
+const TELLING: u64 = 10;
+
 /// What runs longer is named.
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(5);
 
 /// Runs all seeds; `take` is handed the reports as they come, in any order.
 pub(crate) fn run_all(options: &Options, mut take: impl FnMut(Report)) {
@@ -174,7 +177,7 @@ impl<'a> Progress<'a> {
             let seconds = since.elapsed().as_secs();
             line.push_str(&format!(", seed {seed} has run for {seconds} s"));
         }
-        if done > 0 && long.is_empty() {
+        if done >= TELLING && long.is_empty() {
             let rest = seconds * (count - done) as f64 / done as f64;
             line.push_str(&format!(", {rest:.0} s to go"));
         }

@@ -25,6 +25,9 @@ const TOP: f64 = 118.0;
 /// Width of a bar.
 const BAR: f64 = 4.0;
 
+/// Seconds without anything to do that are worth a word.
+const QUIET: f64 = 3.0;
+
 /// Of a hundred bars, so many are not cut off at the top: a burst does not flatten all others.
 const WHOLE_BARS: usize = 98;
 
@@ -121,16 +124,17 @@ struct Picture<'a> {
 impl<'a> Picture<'a> {
     fn new(report: &'a Report, course: Course) -> Self {
         let lanes = Lanes::new(report.nodes);
-        // In the end all is aborted at once: bars are measured by what comes before.
-        let healed = report.healed_at.map_or(f64::INFINITY, seconds);
-        let bins_max = (healed / (course.end * BAR / PLOT)) as usize;
-        let most = |series: usize| {
+        // In the end all is aborted at once: bars are measured by what comes before, if it came.
+        let healed = report.healed_at.map_or(course.end, seconds);
+        let bins_max = (PLOT / BAR * healed / course.end) as usize;
+        let highest = |series: usize, bins_max: usize| {
             let bins = course.rows.iter().flat_map(|row| row.bins[series].iter().take(bins_max));
             let mut counts: Vec<u32> = bins.copied().filter(|count| *count > 0).collect();
             counts.sort_unstable();
-            let place = counts.len() * WHOLE_BARS / 100;
-            counts.get(place).copied().unwrap_or(0)
+            counts.get(counts.len() * WHOLE_BARS / 100).copied()
         };
+        let most =
+            |series| highest(series, bins_max).or_else(|| highest(series, usize::MAX)).unwrap_or(0);
         let most = core::array::from_fn(most);
         let bottom = TOP + lanes.row * course.rows.len() as f64;
         let notes = notes(report);
@@ -386,7 +390,7 @@ impl<'a> Picture<'a> {
                 let x = self.x(healed + took);
                 self.svg.line("done", (x, 82.0), (x, bottom));
                 let mut text = format!("converged {took:.1} s later");
-                if x + 380.0 < WIDTH {
+                if x + 380.0 < WIDTH && self.course.end - healed - took > QUIET {
                     text.push_str(", then quiet, until all is aborted");
                 }
                 self.svg.text("converged", (x + 5.0, 92.0), &text);
@@ -394,7 +398,7 @@ impl<'a> Picture<'a> {
         }
         if let Some(failure) = &self.report.failure {
             let x = self.x(seconds(failure.time));
-            self.svg.line("fail", (x, 82.0), (x, bottom));
+            self.svg.line("fail", (x, TOP), (x, bottom));
         }
     }
 
