@@ -38,6 +38,7 @@ fn l14_no_fault_of_the_network_costs_an_artifact() {
     let kinds = [
         FaultKind::Loss,
         FaultKind::BurstLoss,
+        FaultKind::QueueDrop,
         FaultKind::Reorder,
         FaultKind::Duplicate,
         FaultKind::Corrupt,
