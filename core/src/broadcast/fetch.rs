@@ -28,6 +28,10 @@ use super::Priority;
 /// What is expected of a holder that has not sent anything yet, in bytes per second.
 const RATE_DEFAULT: u64 = 16 << 20;
 
+/// What each request costs that waits at a holder for others to be answered, in microseconds,
+/// however short it is: part of a round trip. A silent holder's queue is long in this.
+const WAITING_COST: u64 = 10_000;
+
 /// Below this rate a transfer is overdue, even if chunks keep coming, in bytes per second.
 const RATE_MIN: u64 = 128 << 10;
 
@@ -84,6 +88,15 @@ struct Holder {
     under_way: Vec<u64>,
     /// Measured, in bytes per second.
     rate: u64,
+}
+
+impl Holder {
+    /// When it can be expected to have sent `more` bytes behind all it is to send already, in
+    /// microseconds from now.
+    fn expected(&self, more: u64) -> u64 {
+        let sending = (self.load + more).saturating_mul(1_000_000) / self.rate;
+        sending.saturating_add(u64::from(self.waiting_count) * WAITING_COST)
+    }
 }
 
 /// A request to be put on the wire.
@@ -262,10 +275,22 @@ impl Fetch {
         let expected = |(peer, _): (PeerIndex, u8)| {
             let holder = self.holders[peer.at()].as_ref()?;
             let usable = holder.up && !item.tried.contains(peer);
-            usable.then(|| ((holder.load + item.advert.length) * 1000 / holder.rate, peer))
+            usable.then(|| (holder.expected(item.advert.length), peer))
         };
         let usable = tables.holders(catalogue, known).filter_map(expected);
         usable.min_by_key(|(expected, peer)| (*expected, peer.0)).map(|(_, peer)| peer)
+    }
+
+    /// Whether `peer`, which advertises a waiting artifact as well, can be expected to have sent it
+    /// before the one that it waits for: who is slow or silent is not waited for any longer then.
+    pub(super) fn is_sooner(&self, catalogue: &Catalogue, known: u32, peer: PeerIndex) -> bool {
+        let item = &catalogue.knowns[known];
+        let State::Waiting(at) = item.state else { return false };
+        let (Some(now), Some(new)) = (&self.holders[at.at()], &self.holders[peer.at()]) else {
+            return false;
+        };
+        let is_usable = at != peer && new.up && !item.tried.contains(peer);
+        is_usable && new.expected(item.advert.length) < now.expected(0)
     }
 
     /// Takes an artifact out of every queue and ends its request. What was received stays.

@@ -188,6 +188,9 @@ impl Inbox {
                 _ => {}
             }
             self.want_if_parked(now, known);
+            if self.fetch.is_sooner(&self.catalogue, known, peer) {
+                self.want_anew(now, known);
+            }
         }
         placed
     }

@@ -94,7 +94,7 @@ impl Scripted {
         }
         if self.is_reading {
             for (line, _) in self.lines.clone() {
-                self.bare.read(line, usize::MAX, |_, _| ());
+                self.bare.read(line, None, |_, _| ());
             }
         }
     }

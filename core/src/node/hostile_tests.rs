@@ -850,7 +850,6 @@ fn a_holder_that_does_not_answer_is_passed_over_without_a_fault() {
 }
 
 #[test]
-#[ignore = "what others hold waits behind all that a silent member advertises: 2 s for each 8 slots"]
 fn what_is_never_served_is_not_waited_for_before_what_others_hold() {
     let mut arena = Arena::greeted();
     let block = artifact(1, 3 * CHUNK_BYTES);
