@@ -72,7 +72,8 @@ fn show_trace(options: &Options, report: &Report) {
 fn show_failure(options: &Options, report: &Report) {
     let Some(failure) = &report.failure else { return };
     println!("seed {} has failed: {failure}", report.seed);
-    println!("\nto see it again:\n  {}\n", options.replay(report.seed));
+    println!("\nto see it again, with --svg FILE as a picture, with --trace TEXT in words:");
+    println!("  {}\n", options.replay(report.seed));
 }
 
 /// Which runs these were.
