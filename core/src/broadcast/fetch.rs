@@ -28,6 +28,10 @@ use super::Priority;
 /// What is expected of a holder that has not sent anything yet, in bytes per second.
 const RATE_DEFAULT: u64 = 16 << 20;
 
+/// Each request that a holder fails halves what is expected of it, down to this many bytes per
+/// second: who is good for nothing is soon asked last.
+const RATE_FLOOR: u64 = 1 << 10;
+
 /// What each request costs that waits at a holder for others to be answered, in microseconds,
 /// however short it is: part of a round trip. A silent holder's queue is long in this.
 const WAITING_COST: u64 = 10_000;
@@ -88,6 +92,8 @@ struct Holder {
     under_way: Vec<u64>,
     /// Measured, in bytes per second.
     rate: u64,
+    /// It takes no requests, so that what waits for it has failed then; never, while it takes some.
+    stuck_at: Time,
 }
 
 impl Holder {
@@ -96,6 +102,16 @@ impl Holder {
     fn expected(&self, more: u64) -> u64 {
         let sending = (self.load + more).saturating_mul(1_000_000) / self.rate;
         sending.saturating_add(u64::from(self.waiting_count) * WAITING_COST)
+    }
+
+    /// Whether it is not even told which requests were given up, since it reads nothing.
+    fn is_stuck(&self, requests_max: u16) -> bool {
+        let is_cancelled = |request: &Request| request.phase == Phase::Cancelled;
+        self.requests.len() == usize::from(requests_max) && self.requests.iter().all(is_cancelled)
+    }
+
+    fn first_waiting(&self) -> Option<u32> {
+        self.waiting.iter().flatten().find_map(List::front)
     }
 }
 
@@ -176,6 +192,7 @@ impl Fetch {
             load: 0,
             under_way: vec![0; self.channels],
             rate: RATE_DEFAULT,
+            stuck_at: Time::NEVER,
         });
     }
 
@@ -233,6 +250,13 @@ impl Fetch {
     ) {
         let best = self.best_holder(catalogue, tables, known);
         let item = &mut catalogue.knowns[known];
+        // Once another has failed, a long queue is not waited in: after a pause all are asked again.
+        let pause = u64::try_from(self.retry.as_micros()).unwrap_or(u64::MAX);
+        let is_prompt = |peer: &PeerIndex| {
+            let holder = self.holders[peer.at()].as_ref();
+            item.tried.is_empty() || holder.is_some_and(|holder| holder.expected(0) <= pause)
+        };
+        let best = best.filter(is_prompt);
         if item.wanted == 0 {
             self.wanted += 1;
             item.wanted = self.wanted;
@@ -316,6 +340,8 @@ impl Fetch {
         let holder = self.holders[peer.at()].as_mut().expect("a member");
         holder.load -= length;
         holder.under_way[channel as usize] -= length;
+        // With this one, it may have no place left for a request: to be looked at.
+        self.wake_at = Time::ZERO;
         let request = &mut holder.requests[at];
         let id = RequestId::new(at, request.generation);
         match request.phase {
@@ -343,6 +369,8 @@ impl Fetch {
         failed: PeerIndex,
     ) {
         self.withdraw(catalogue, known);
+        let holder = self.holder(failed);
+        holder.rate = (holder.rate / 2).max(RATE_FLOOR);
         // Who has waited behind it goes first now.
         catalogue.knowns[known].wanted = 0;
         catalogue.knowns[known].tried.insert(failed);
@@ -571,8 +599,8 @@ impl Fetch {
         self.wake_at
     }
 
-    /// Collects what is overdue: artifacts whose request has failed, with the peer, and artifacts
-    /// whose pause is over, without. Each call gives one.
+    /// Collects what is overdue: artifacts whose request has failed, or is never taken, with the
+    /// peer, and artifacts whose pause is over, without. Each call gives one.
     pub(super) fn next_overdue(
         &mut self,
         now: Time,
@@ -590,20 +618,43 @@ impl Fetch {
             Some(State::Parked(Some(at))) => at,
             _ => Time::NEVER,
         };
-        for (at, holder) in self.holders.iter().enumerate() {
-            for request in holder.iter().flat_map(|holder| &holder.requests) {
-                if matches!(request.phase, Phase::Free | Phase::Cancelled) {
-                    continue;
-                }
+        for (at, holder) in self.holders.iter_mut().enumerate() {
+            let (Some(holder), peer) = (holder, PeerIndex(at as u16)) else { continue };
+            let is_live = |phase| !matches!(phase, Phase::Free | Phase::Cancelled);
+            for request in holder.requests.iter().filter(|request| is_live(request.phase)) {
                 let deadline = request.deadline.min(request.last_deadline);
                 if deadline <= now {
-                    return Some((request.known, Some(PeerIndex(at as u16))));
+                    return Some((request.known, Some(peer)));
                 }
                 wake_at = wake_at.min(deadline);
+            }
+            if !holder.is_stuck(self.requests_max) {
+                holder.stuck_at = Time::NEVER;
+            } else if let Some(known) = holder.first_waiting() {
+                holder.stuck_at = holder.stuck_at.min(now + self.timeout);
+                if holder.stuck_at <= now {
+                    return Some((known, Some(peer)));
+                }
+                wake_at = wake_at.min(holder.stuck_at);
             }
         }
         self.wake_at = wake_at;
         None
+    }
+
+    #[cfg(feature = "sim")]
+    pub(super) fn explain(&self, channel: u16) -> alloc::string::String {
+        let holder = |(at, holder): (usize, &Option<Holder>)| {
+            let holder = holder.as_ref()?;
+            let phases: Vec<Phase> = holder.requests.iter().map(|request| request.phase).collect();
+            let (waiting, under_way) = (holder.waiting_count, holder.under_way[channel as usize]);
+            let rate = holder.rate;
+            Some(alloc::format!(
+                "peer {at}: {waiting} waiting, {under_way} bytes of {phases:?}, {rate} B/s"
+            ))
+        };
+        let holders: Vec<_> = self.holders.iter().enumerate().filter_map(holder).collect();
+        holders.join("; ")
     }
 
     pub(super) fn assert_invariants(&self, catalogue: &Catalogue) {

@@ -550,6 +550,23 @@ impl Inbox {
         }
     }
 
+    #[cfg(feature = "sim")]
+    pub(super) fn explain(&self, channel: u16, known: u32) -> alloc::string::String {
+        let item = &self.catalogue.knowns[known];
+        let holders: Vec<u16> =
+            self.tables.holders(&self.catalogue, known).map(|(peer, _)| peer.0).collect();
+        let Channel { ready_bytes, fetching_bytes, config, .. } = &self.channels[channel as usize];
+        alloc::format!(
+            "{:?}, {} bytes, begun: {}, held by {holders:?}; {ready_bytes} bytes ready and \
+             {fetching_bytes} being fetched of {}; {}",
+            item.state,
+            item.advert.length,
+            item.assembly.is_some(),
+            config.inbox_bytes_max,
+            self.fetch.explain(channel),
+        )
+    }
+
     pub(super) fn assert_invariants(&self) {
         self.tables.assert_invariants(&self.catalogue);
         self.fetch.assert_invariants(&self.catalogue);

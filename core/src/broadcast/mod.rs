@@ -755,6 +755,14 @@ impl Broadcast {
         })
     }
 
+    /// Where an artifact stands on its way to the application, in words for a person.
+    #[cfg(feature = "sim")]
+    pub(crate) fn explain(&self, channel: ChannelId, id: &ArtifactId) -> alloc::string::String {
+        let place = self.place_of(channel);
+        let known = place.and_then(|place| Some((place, self.inbox.catalogue.find(place, id)?)));
+        known.map_or("not known".into(), |(place, known)| self.inbox.explain(place, known))
+    }
+
     /// Walks through all state and panics where it contradicts itself. For tests and fuzzing.
     #[doc(hidden)]
     pub fn assert_invariants(&self) {

@@ -380,13 +380,16 @@ impl Oracle {
 
     /// What honest members have active and another honest one should have been brought and was not:
     /// receiver, sender and artifact.
-    pub(super) fn missing(&self) -> impl Iterator<Item = (usize, usize, ArtifactId)> {
+    pub(super) fn missing(&self) -> impl Iterator<Item = (usize, usize, Name)> {
         let pairs = self.running().flat_map(|a| self.running().map(move |b| (a, b)));
         let pairs = pairs.filter(|(sender, receiver)| sender != receiver);
         pairs.flat_map(move |(sender, receiver)| {
             let active = self.replicas[sender].active.keys().copied();
             let missing = active.filter(move |serial| !self.has_or_refuses(receiver, *serial));
-            missing.map(move |serial| (receiver, sender, self.made[serial as usize].id))
+            missing.map(move |serial| {
+                let made = &self.made[serial as usize];
+                (receiver, sender, (made.channel, made.id))
+            })
         })
     }
 

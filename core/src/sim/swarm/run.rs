@@ -549,8 +549,10 @@ impl<'a> Run<'a> {
         if let Some((a, b)) = pairs.iter().find(|(a, b)| !self.subnet.is_up(*a, *b)) {
             return Some(format!("{a} and {b} are not connected"));
         }
-        if let Some((receiver, sender, id)) = oracle.missing().next() {
-            return Some(format!("{receiver} lacks {id:#} of {sender}"));
+        if let Some((receiver, sender, (channel, id))) = oracle.missing().next() {
+            let node = self.subnet.node(receiver);
+            let why = node.map(|node| node.machine().explain(channel, &id)).unwrap_or_default();
+            return Some(format!("{receiver} lacks {id:#} of {sender}: {why}"));
         }
         if !self.has_hostile_members()
             && let Some((at, (_, id))) = oracle.left_over().next()
