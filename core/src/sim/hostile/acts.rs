@@ -216,7 +216,7 @@ impl Byzantine {
     }
 
     fn go_deaf(&mut self, now: Time, line: LineId) -> bool {
-        if now < self.talk(line).deaf_until {
+        if now < self.talk(line).deaf_until || !self.may_spoil(Trick::NeverRead) {
             return false;
         }
         // At times for good: only a new connection ends it.
@@ -226,7 +226,10 @@ impl Byzantine {
     }
 
     fn never_finish(&mut self, now: Time, line: LineId) -> bool {
-        self.talk(line).endless_until = now + self.span(1_000, 15_000);
+        if now >= self.talk(line).endless_until {
+            self.talk(line).endless_until = now + self.span(1_000, 15_000);
+            return true;
+        }
         if self.talk(line).held() > 16 {
             return false;
         }
@@ -350,7 +353,7 @@ impl Byzantine {
     }
 
     fn begin_restarts(&mut self, now: Time) -> bool {
-        if self.restarts == 0 {
+        if self.restarts == 0 && self.may_spoil(Trick::RestartLoop) {
             self.restarts = 2 + self.random.below(8) as u32;
             self.restart_at = now + self.span(100, 5_000);
         }

@@ -49,7 +49,7 @@ const RESPONSES_MAX: usize = 64;
 
 /// Pauses before the next dial.
 const DIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
-const DIAL_PAUSE_MAX: Duration = Duration::from_secs(3);
+const DIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Names a connection; the later one is greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
