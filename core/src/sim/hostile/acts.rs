@@ -377,7 +377,15 @@ impl Byzantine {
     fn begin_handshakes(&mut self, now: Time) -> bool {
         let Some(node) = self.any_other() else { return false };
         let count = 8 + self.random.below(64);
-        (0..count).fold(false, |begun, _| self.bare.dial_hollow(now, node).is_some() || begun)
+        // Half of them leave the member waiting, the others leave it with something to clear away.
+        let mut begun = 0;
+        for _ in 0..count {
+            begun += u32::from(match self.one_in(2) {
+                true => self.bare.dial_hollow(now, node).is_some(),
+                false => self.bare.ring(now, node),
+            });
+        }
+        begun > 0
     }
 
     fn connect_again(&mut self, now: Time, line: LineId) -> bool {
