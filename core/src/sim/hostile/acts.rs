@@ -274,15 +274,22 @@ impl Byzantine {
         }
     }
 
+    /// A few frames of kinds that nobody knows, each up to so many bytes.
+    pub(super) fn unknown_frames(&mut self, longest: u64) -> Vec<u8> {
+        let mut frames = Vec::new();
+        for _ in 0..=self.random.below(4) {
+            let length = self.random.below(longest) as usize;
+            let kind = forge::unknown_kind(&mut self.random);
+            frames.extend(frames::frame(kind, &forge::garbage(&mut self.random, length)));
+        }
+        frames
+    }
+
     fn speak_of_the_future(&mut self, line: LineId) -> bool {
         let channel = self.any_channel();
         let id = self.channel(channel);
-        let mut unknown = Vec::new();
-        for _ in 0..=self.random.below(4) {
-            let length = if self.one_in(8) { 70_000 } else { self.random.below(300) as usize };
-            let kind = forge::unknown_kind(&mut self.random);
-            unknown.extend(frames::frame(kind, &forge::garbage(&mut self.random, length)));
-        }
+        let longest = if self.one_in(8) { 70_000 } else { 300 };
+        let unknown = self.unknown_frames(longest);
         let bytes = match self.random.below(4) {
             0 => {
                 let head = 4 + self.random.below(forge::VARINT_MAX - 4);

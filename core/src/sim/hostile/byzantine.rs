@@ -277,7 +277,10 @@ impl Byzantine {
 
     /// Says hello as anybody would.
     pub(super) fn greet(&mut self, line: LineId) {
-        let hello = self.hello();
+        let mut hello = self.hello();
+        if self.plays(Trick::UnknownKinds) && self.one_in(2) {
+            hello.extend(self.unknown_frames(300));
+        }
         self.talk(line).is_greeted = true;
         self.say(line, hello);
         for channel in 0..self.channels.len() {
