@@ -991,6 +991,23 @@ fn storms_of_resets_bother_no_one() {
 }
 
 #[test]
+#[ignore = "connections that never came up are kept for 3 s, any number of them"]
+fn who_dials_and_hangs_up_leaves_nothing_behind() {
+    let mut arena = Arena::new();
+    let victim = arena.nodes[VICTIM].id();
+    let limit = usize::from(config().transport.handshakes_max);
+    for _ in 0..100 {
+        for _ in 0..10 {
+            assert!(arena.hostile.bare.ring(arena.now, victim));
+        }
+        arena.elapse(ms(20));
+        let held = arena.nodes[VICTIM].connections.iter().flatten().count();
+        assert!(held <= 1 + limit, "{held} connections at {:?}", arena.now);
+    }
+    arena.assert_unharmed();
+}
+
+#[test]
 fn a_member_with_many_connections_has_one() {
     let mut arena = Arena::greeted();
     for round in 0..20 {

@@ -216,7 +216,7 @@ impl Byzantine {
     }
 
     fn go_deaf(&mut self, now: Time, line: LineId) -> bool {
-        if now < self.talk(line).deaf_until {
+        if now < self.talk(line).deaf_until || !self.may_spoil(Trick::NeverRead) {
             return false;
         }
         // At times for good: only a new connection ends it.
@@ -226,7 +226,10 @@ impl Byzantine {
     }
 
     fn never_finish(&mut self, now: Time, line: LineId) -> bool {
-        self.talk(line).endless_until = now + self.span(1_000, 15_000);
+        if now >= self.talk(line).endless_until {
+            self.talk(line).endless_until = now + self.span(1_000, 15_000);
+            return true;
+        }
         if self.talk(line).held() > 16 {
             return false;
         }
@@ -271,15 +274,22 @@ impl Byzantine {
         }
     }
 
+    /// A few frames of kinds that nobody knows, each up to so many bytes.
+    pub(super) fn unknown_frames(&mut self, longest: u64) -> Vec<u8> {
+        let mut frames = Vec::new();
+        for _ in 0..=self.random.below(4) {
+            let length = self.random.below(longest) as usize;
+            let kind = forge::unknown_kind(&mut self.random);
+            frames.extend(frames::frame(kind, &forge::garbage(&mut self.random, length)));
+        }
+        frames
+    }
+
     fn speak_of_the_future(&mut self, line: LineId) -> bool {
         let channel = self.any_channel();
         let id = self.channel(channel);
-        let mut unknown = Vec::new();
-        for _ in 0..=self.random.below(4) {
-            let length = if self.one_in(8) { 70_000 } else { self.random.below(300) as usize };
-            let kind = forge::unknown_kind(&mut self.random);
-            unknown.extend(frames::frame(kind, &forge::garbage(&mut self.random, length)));
-        }
+        let longest = if self.one_in(8) { 70_000 } else { 300 };
+        let unknown = self.unknown_frames(longest);
         let bytes = match self.random.below(4) {
             0 => {
                 let head = 4 + self.random.below(forge::VARINT_MAX - 4);
@@ -350,7 +360,7 @@ impl Byzantine {
     }
 
     fn begin_restarts(&mut self, now: Time) -> bool {
-        if self.restarts == 0 {
+        if self.restarts == 0 && self.may_spoil(Trick::RestartLoop) {
             self.restarts = 2 + self.random.below(8) as u32;
             self.restart_at = now + self.span(100, 5_000);
         }
@@ -374,7 +384,15 @@ impl Byzantine {
     fn begin_handshakes(&mut self, now: Time) -> bool {
         let Some(node) = self.any_other() else { return false };
         let count = 8 + self.random.below(64);
-        (0..count).fold(false, |begun, _| self.bare.dial_hollow(now, node).is_some() || begun)
+        // Half of them leave the member waiting, the others leave it with something to clear away.
+        let mut begun = 0;
+        for _ in 0..count {
+            begun += u32::from(match self.one_in(2) {
+                true => self.bare.dial_hollow(now, node).is_some(),
+                false => self.bare.ring(now, node),
+            });
+        }
+        begun > 0
     }
 
     fn connect_again(&mut self, now: Time, line: LineId) -> bool {

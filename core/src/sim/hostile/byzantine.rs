@@ -261,10 +261,10 @@ impl Byzantine {
 
     fn connected(&mut self, now: Time, line: LineId, node: NodeId) {
         self.talks.insert(line, Talk::new(node));
-        if self.plays(Trick::HugeHello) && self.may_breach(now) && self.one_in(2) {
+        if self.may_spoil(Trick::HugeHello) && self.may_breach(now) && self.one_in(2) {
             self.played(now, Trick::HugeHello);
             self.forge_hello(line);
-        } else if self.plays(Trick::HalfOpenStreams) && self.one_in(4) {
+        } else if self.may_spoil(Trick::HalfOpenStreams) && self.one_in(4) {
             // Half a hello, or none: the peer waits for it.
             self.played(now, Trick::HalfOpenStreams);
             let hello = self.hello();
@@ -277,7 +277,10 @@ impl Byzantine {
 
     /// Says hello as anybody would.
     pub(super) fn greet(&mut self, line: LineId) {
-        let hello = self.hello();
+        let mut hello = self.hello();
+        if self.plays(Trick::UnknownKinds) && self.one_in(2) {
+            hello.extend(self.unknown_frames(300));
+        }
         self.talk(line).is_greeted = true;
         self.say(line, hello);
         for channel in 0..self.channels.len() {
@@ -367,6 +370,13 @@ impl Byzantine {
     /// Those that are still to be played for the first time.
     fn unplayed(&self) -> impl Iterator<Item = Trick> {
         self.tricks.iter().copied().filter(|trick| self.tally.of(*trick) == 0)
+    }
+
+    /// Whether it plays a trick that leaves no room for others in the same connection: once, and
+    /// again when all others have been played.
+    pub(super) fn may_spoil(&self, trick: Trick) -> bool {
+        let is_first = self.tally.of(trick) == 0;
+        self.plays(trick) && (is_first || self.unplayed().next().is_none())
     }
 
     /// Any of its tricks; those that it has not played yet come to their turn soon.

@@ -57,7 +57,7 @@ pub enum Trick {
     StopEverything,
     /// Several connections to one member, each with a hello.
     ManyConnections,
-    /// Handshakes, dozens at once, which it does not bring to their end.
+    /// Handshakes, dozens at once, which it does not bring to their end, or ends at once.
     HandshakeFlood,
     /// Datagrams that are none of QUIC's, or of no connection.
     GarbageDatagrams,

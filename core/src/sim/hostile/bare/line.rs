@@ -1,7 +1,9 @@
 //! One connection of a bare participant, and its streams.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Instant;
+use std::vec::Vec;
 
 use bytes::Bytes;
 use quinn_proto::{Dir, ReadError, StreamId, VarInt, WriteError};
@@ -28,6 +30,17 @@ impl Unwritten {
     }
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// Whatever its driver wants.
+    Talk,
+    /// Left alone in the middle of the handshake, so that the member waits.
+    Hollow,
+    /// Closed and forgotten once its first datagram is out.
+    Ring,
+}
+
 pub(super) struct Line {
     pub(super) quic: quinn_proto::Connection,
     pub(super) generation: u64,
@@ -36,8 +49,7 @@ pub(super) struct Line {
     /// Who it is, once the handshake is over.
     pub(super) node: Option<NodeId>,
     pub(super) begun: Time,
-    /// Begun only to be left alone in the middle of the handshake.
-    pub(super) is_hollow: bool,
+    pub(super) purpose: Purpose,
     pub(super) is_over: bool,
     /// Something has happened: events or datagrams may be waiting.
     pub(super) touched: bool,
@@ -55,6 +67,7 @@ impl Line {
         quic: quinn_proto::Connection,
         generation: u64,
         dialled: Option<NodeId>,
+        purpose: Purpose,
         begun: Time,
     ) -> Self {
         Self {
@@ -63,7 +76,7 @@ impl Line {
             dialled,
             node: None,
             begun,
-            is_hollow: false,
+            purpose,
             is_over: false,
             touched: true,
             timeout: None,
@@ -83,6 +96,20 @@ impl Line {
         self.left.clear();
         self.unwritten.clear();
         self.unwritten_bytes = 0;
+    }
+
+    /// Hands out what there is to be sent.
+    pub(super) fn transmit(
+        &mut self,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+        send: &mut dyn FnMut(SocketAddr, &[u8]),
+    ) {
+        buffer.clear();
+        while let Some(transmit) = self.quic.poll_transmit(now, 1, buffer) {
+            send(transmit.destination, &buffer[..transmit.size]);
+            buffer.clear();
+        }
     }
 
     pub(super) fn open(&mut self) -> Option<StreamId> {

@@ -33,7 +33,7 @@ use crate::node::crypto::{Crypto, Members, Provider, SERVER_NAME, peer_id};
 use crate::node::{EcnCodepoint, NodeKey, quic};
 use crate::random::Random;
 use crate::time::Time;
-use line::Line;
+use line::{Line, Purpose};
 
 /// Connections per member, so that a peer which dials for ever costs no more.
 const LINES_PER_MEMBER: usize = 8;
@@ -49,7 +49,7 @@ const RESPONSES_MAX: usize = 64;
 
 /// Pauses before the next dial.
 const DIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
-const DIAL_PAUSE_MAX: Duration = Duration::from_secs(3);
+const DIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Names a connection; the later one is greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -165,25 +165,29 @@ impl BarePeer {
 
     /// Dials a member now, whatever connections to it there are.
     pub(crate) fn dial(&mut self, now: Time, node: NodeId) -> Option<LineId> {
-        self.connect(now, node, false)
+        self.connect(now, node, Purpose::Talk)
     }
 
     /// Begins a handshake which is never brought to its end: the member is left waiting.
     pub(crate) fn dial_hollow(&mut self, now: Time, node: NodeId) -> Option<LineId> {
-        let hollow = self.lines.iter().flatten().filter(|line| line.is_hollow).count();
-        if hollow < HOLLOW_MAX { self.connect(now, node, true) } else { None }
+        let is_hollow = |line: &&Line| line.purpose == Purpose::Hollow;
+        let hollow = self.lines.iter().flatten().filter(is_hollow).count();
+        if hollow < HOLLOW_MAX { self.connect(now, node, Purpose::Hollow) } else { None }
     }
 
-    fn connect(&mut self, now: Time, node: NodeId, is_hollow: bool) -> Option<LineId> {
+    /// Dials a member and hangs up before it has answered.
+    pub(crate) fn ring(&mut self, now: Time, node: NodeId) -> bool {
+        self.connect(now, node, Purpose::Ring).is_some()
+    }
+
+    fn connect(&mut self, now: Time, node: NodeId, purpose: Purpose) -> Option<LineId> {
         let address = *self.addresses.get(&node)?;
         let mut client = self.provider.client_config(node);
         client.transport_config(self.transport.clone());
         let instant = self.instant(now);
         let dialled = self.endpoint.connect(instant, client, address, SERVER_NAME);
         let (handle, quic) = dialled.ok()?;
-        let id = self.insert(now, handle, quic, Some(node));
-        self.line(id)?.is_hollow = is_hollow;
-        Some(id)
+        Some(self.insert(now, handle, quic, Some(node), purpose))
     }
 
     fn insert(
@@ -192,12 +196,13 @@ impl BarePeer {
         handle: ConnectionHandle,
         quic: quinn_proto::Connection,
         dialled: Option<NodeId>,
+        purpose: Purpose,
     ) -> LineId {
         if self.lines.len() <= handle.0 {
             self.lines.resize_with(handle.0 + 1, || None);
         }
         self.generation += 1;
-        self.lines[handle.0] = Some(Line::new(quic, self.generation, dialled, now));
+        self.lines[handle.0] = Some(Line::new(quic, self.generation, dialled, purpose, now));
         LineId { generation: self.generation, at: handle.0 }
     }
 
@@ -253,8 +258,8 @@ impl BarePeer {
             return;
         }
         line.forget_streams();
-        let (was_short, is_hollow) = (now.since(line.begun) < DIAL_PAUSE_MAX, line.is_hollow);
-        let Some(node) = line.dialled.filter(|_| !is_hollow) else { return };
+        let (was_short, purpose) = (now.since(line.begun) < DIAL_PAUSE_MAX, line.purpose);
+        let Some(node) = line.dialled.filter(|_| purpose == Purpose::Talk) else { return };
         let Some(dial) = self.dials.get_mut(&node) else { return };
         dial.pause = match was_short {
             true => (2 * dial.pause).clamp(DIAL_PAUSE_MIN, DIAL_PAUSE_MAX),
@@ -265,7 +270,9 @@ impl BarePeer {
 
     fn is_dialling(&self, node: NodeId) -> bool {
         let mut lines = self.lines.iter().flatten();
-        lines.any(|line| line.dialled == Some(node) && !line.is_over && !line.is_hollow)
+        lines.any(|line| {
+            line.dialled == Some(node) && !line.is_over && line.purpose == Purpose::Talk
+        })
     }
 
     // Streams.
@@ -340,7 +347,7 @@ impl BarePeer {
         match self.endpoint.handle(instant, from, None, ecn, datagram, &mut response) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(line) = self.lines.get_mut(handle.0).and_then(Option::as_mut)
-                    && (is_retry || !line.is_hollow)
+                    && (is_retry || line.purpose != Purpose::Hollow)
                 {
                     line.quic.handle_event(event);
                     line.touched = true;
@@ -368,7 +375,7 @@ impl BarePeer {
             return self.respond(transmit.destination, transmit.size, &response);
         }
         match self.endpoint.accept(incoming, self.instant(now), &mut response, None) {
-            Ok((handle, quic)) => drop(self.insert(now, handle, quic, None)),
+            Ok((handle, quic)) => drop(self.insert(now, handle, quic, None, Purpose::Talk)),
             Err(error) => {
                 if let Some(transmit) = error.response {
                     self.respond(transmit.destination, transmit.size, &response);
@@ -382,7 +389,7 @@ impl BarePeer {
         let instant = self.instant(now);
         for at in 0..self.lines.len() {
             let Some(line) = &mut self.lines[at] else { continue };
-            if line.is_hollow {
+            if line.purpose == Purpose::Hollow {
                 if line.begun + HOLLOW_SPAN <= now {
                     let id = LineId { generation: line.generation, at };
                     self.forget(now, id);
@@ -477,10 +484,13 @@ impl BarePeer {
         for at in 0..self.lines.len() {
             let Some(line) = self.lines[at].as_mut().filter(|line| line.touched) else { continue };
             line.touched = false;
-            buffer.clear();
-            while let Some(transmit) = line.quic.poll_transmit(instant, 1, &mut buffer) {
-                send(transmit.destination, &buffer[..transmit.size]);
-                buffer.clear();
+            line.transmit(instant, &mut buffer, send);
+            if line.purpose == Purpose::Ring {
+                line.quic.close(instant, 0_u32.into(), Bytes::new());
+                line.transmit(instant, &mut buffer, send);
+                let id = LineId { generation: line.generation, at };
+                self.forget(now, id);
+                continue;
             }
             line.timeout = line.quic.poll_timeout();
             self.serve_endpoint(at);
@@ -493,7 +503,7 @@ impl BarePeer {
         let idle = self.dials.iter().filter(|(node, _)| !self.is_dialling(**node));
         let dial_at = idle.map(|(_, dial)| dial.at).min().unwrap_or(Time::NEVER);
         let timeouts = self.lines.iter().flatten().map(|line| match line.timeout {
-            _ if line.is_hollow => line.begun + HOLLOW_SPAN,
+            _ if line.purpose == Purpose::Hollow => line.begun + HOLLOW_SPAN,
             Some(at) => Time::ZERO + at.saturating_duration_since(self.start),
             None => Time::NEVER,
         });

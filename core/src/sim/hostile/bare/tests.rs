@@ -163,7 +163,8 @@ fn a_hollow_handshake_ends_by_itself() {
     for _ in 0..2 * HOLLOW_MAX {
         pair.peers[0].dial_hollow(pair.now, node);
     }
-    let hollow = |pair: &Pair| pair.peers[0].lines.iter().flatten().filter(|l| l.is_hollow).count();
+    let is_hollow = |line: &&Line| line.purpose == Purpose::Hollow;
+    let hollow = |pair: &Pair| pair.peers[0].lines.iter().flatten().filter(is_hollow).count();
     assert_eq!(hollow(&pair), HOLLOW_MAX);
     pair.elapse(Duration::from_secs(3));
     assert_eq!((hollow(&pair), pair.lines(0).len()), (0, 1));
