@@ -10,8 +10,12 @@
 //! - [`Process`] is anything else that takes part: [`Byzantine`] is a member that speaks the
 //!   protocol wrongly on purpose.
 //!
-//! With [`Crypto::Null`] there is no secrecy, only integrity: it is several times faster than TLS,
-//! leaves datagrams readable to checks, and cannot be chosen outside this module.
+//! With [`Crypto::Null`] there is no secrecy, only integrity: it is faster than TLS, leaves datagrams
+//! readable to checks, and cannot be chosen outside this module.
+//!
+//! Thirteen nodes that publish 100 artifacts per second, each to twelve others, take about a
+//! fifteenth of the time that they simulate (one core, release build); drawn plans, which are
+//! smaller, less than a fiftieth.
 //!
 //! # A protocol in the simulator
 //!

@@ -12,20 +12,27 @@ use std::vec::Vec;
 use super::content::{self, Kind, WORD};
 use super::plan::Plan;
 use super::report::Bytes;
-use crate::artifact::Artifact;
+use crate::artifact::{Advert, Artifact, CHUNK_BYTES};
 use crate::broadcast::{Candidate, Decision, Event};
 use crate::config::{ChannelConfig, Relay};
 use crate::error::PublishError;
-use crate::id::{ArtifactId, ChannelId, NodeId};
+use crate::id::{ArtifactId, ChannelId, NodeId, Slot};
 use crate::node::crypto::Crypto;
 use crate::node::{Node, NodeEvent};
 use crate::sim::{Application, Context, Sent};
 use crate::time::Time;
+use crate::wire::{Item, StreamDecoder, StreamHead, Update};
 
 /// Places in lists by invariant: 1 to 12, and 0 for what the run itself has to hold.
 pub(super) const INVARIANTS: usize = 13;
 
 type Name = (ChannelId, ArtifactId);
+
+/// Bytes of a frame that is looked into: longer than any update or chunk.
+const FRAME_MAX: usize = 2 * CHUNK_BYTES;
+
+/// A slot, as one member tells another of it: sender, receiver, channel.
+type Place = (usize, usize, ChannelId, Slot);
 
 /// An artifact that a member has made.
 struct Made {
@@ -102,6 +109,8 @@ pub(super) struct Oracle {
     serials: BTreeMap<Name, u32>,
     /// By two members: since when each has known the other without a restart or a leave.
     joined: Vec<Time>,
+    /// What was last told of a slot, and when: what its sender has published.
+    told: BTreeMap<Place, (u32, Time)>,
     pub(super) counts: Counts,
     pub(super) violation: Option<Violation>,
 }
@@ -120,6 +129,7 @@ impl Oracle {
             made: Vec::new(),
             serials: BTreeMap::new(),
             joined: std::vec![Time::ZERO; count * count],
+            told: BTreeMap::new(),
             counts: Counts::default(),
             violation: None,
         }
@@ -317,7 +327,10 @@ impl Oracle {
             let apart = self.joined(*publisher, at);
             !is_active
                 && self.ids[*publisher] == from
-                && told.zip(ended).is_some_and(|(told, ended)| ended <= told && apart < *ended)
+                && told.zip(ended).is_some_and(|(told, ended)| {
+                    // What is told in one breath may have happened long before.
+                    ended <= told && apart < *ended && *told < time
+                })
         });
         self.check(4, time, !is_back, || format!("{at} is brought {id:#} after its clear"));
         self.check(5, time, is_wanted, || format!("{at} is brought {id:#}, which it refused"));
@@ -451,6 +464,50 @@ impl Oracle {
         None
     }
 
+    /// Updates of an honest member's table. In an epoch, which begins with a snapshot, a slot is told
+    /// again only if it was aborted in between (invariant 2). Relays come and go unseen.
+    fn check_updates(&mut self, written: &Sent<'_>) {
+        let (from, to, time) = (written.from, written.to, written.time);
+        let mut decoder = StreamDecoder::new(FRAME_MAX);
+        let (mut bytes, mut channel) = (written.bytes, None);
+        while let Ok(Some(item)) = decoder.next(&mut bytes) {
+            let (kind, body, channel) = match (item, channel) {
+                (Item::Head(StreamHead::Updates(of)), _) => {
+                    channel = Some(of);
+                    continue;
+                }
+                (Item::Frame { kind, body }, Some(channel)) => (kind, body, channel),
+                _ => return,
+            };
+            let update = Update::decode(kind, body).ok().flatten();
+            let (slot, id) = match &update {
+                Some(Update::Snapshot { .. }) => {
+                    let is_older =
+                        |place: &Place| (place.0, place.1, place.2) == (from, to, channel);
+                    self.told.retain(|place, _| !is_older(place));
+                    continue;
+                }
+                Some(Update::Push { slot, metadata, bytes, .. }) => {
+                    (*slot, Some(Advert::of_chunk(metadata.clone(), bytes).id()))
+                }
+                Some(Update::Advert { slot, hops: 0, advert, .. }) => (*slot, Some(advert.id())),
+                Some(Update::Clear { slot, .. } | Update::Advert { slot, .. }) => (*slot, None),
+                None => continue,
+            };
+            let place = (from, to, channel, slot);
+            let was = self.told.remove(&place);
+            let serial = id.and_then(|id| self.serials.get(&(channel, id)).copied());
+            let Some(serial) = serial else { continue };
+            self.told.insert(place, (serial, time));
+            let ended = self.replicas[from].ended.get(&serial).copied();
+            let again = was.filter(|(told, _)| *told == serial);
+            let is_news = again.is_none_or(|(_, since)| ended.is_some_and(|end| end >= since));
+            self.check(2, time, is_news, || {
+                format!("{from} tells {to} again of {slot:?}, channel {}", channel.0)
+            });
+        }
+    }
+
     /// A datagram of an honest member: whose bytes it carries. Those of a fetched artifact have a
     /// stream of their own, which ends with the abort.
     fn count_content(&mut self, sent: &Sent<'_>) {
@@ -538,6 +595,7 @@ impl Application for Oracle {
 
     fn handle_written(&mut self, written: &Sent<'_>) {
         let (from, to, time) = (written.from, written.to, written.time);
+        self.check_updates(written);
         for (serial, _) in content::words(written.bytes) {
             let Some(made) = self.made.get(serial as usize) else { continue };
             let (id, is_current) = (made.id, !made.aborted_by.contains(&from));

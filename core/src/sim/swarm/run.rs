@@ -531,6 +531,9 @@ impl<'a> Run<'a> {
             self.converged_in = Some(self.subnet.now().since(begun));
             let due = self.subnet.application.due();
             self.subnet.application.counts.checks[12] += due;
+            if self.has_hostile_members() {
+                self.subnet.application.counts.checks[11] += due;
+            }
             self.inspect();
         }
     }
