@@ -1,9 +1,10 @@
 //! Members that break the rules on purpose.
 //!
 //! `bare` is QUIC with a member's key and nothing more. [`Byzantine`] drives one: it says hello like
-//! anybody, publishes now and then, and in between plays the [`Trick`]s that it was given. `heard` is
-//! what it learns by listening, `offers` how it answers requests, `acts` one function for each trick,
-//! and `frames` and `forge` the bytes that are written for them.
+//! anybody, publishes now and then, and in between plays the [`Trick`]s that it was given. `acts` has
+//! a function for each of them, `claims` those that play with artifacts, and `frames` and `forge` the
+//! bytes that are written for them. `heard` is what it learns by listening, `offers` how it answers
+//! requests, and `talk` what goes on over one connection.
 
 mod acts;
 pub(crate) mod bare;

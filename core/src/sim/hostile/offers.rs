@@ -117,15 +117,8 @@ impl Byzantine {
                     Content::Whole(artifact) => self.wrong_chunks(&artifact, first, count),
                     Content::Claimed(advert) => self.made_up_chunk(&advert, first),
                 };
-                // Once: who asks again would see a fault per second.
-                if self.say(line, frames::stream(StreamHead::Chunks(request), &[&bytes])) {
-                    self.offers.remove(&id);
-                    match self.plays(Trick::WrongChunks) {
-                        true => self.played(now, Trick::WrongChunks),
-                        // What was forged cannot be served otherwise.
-                        false => self.pause_breaches(now),
-                    }
-                }
+                let bytes = frames::stream(StreamHead::Chunks(request), &[&bytes]);
+                self.answer_wrongly(now, line, &id, bytes);
             }
             (Manner::Silent, _) => self.played(now, Trick::AdvertNeverServe),
             (Manner::Busy, _) => {
@@ -144,6 +137,19 @@ impl Byzantine {
             ) => {
                 self.refuse(line, request, Refusal::NotHeld);
             }
+        }
+    }
+
+    fn answer_wrongly(&mut self, now: Time, line: LineId, id: &ArtifactId, bytes: Vec<u8>) {
+        if !self.say(line, bytes) {
+            return;
+        }
+        // Once: who asks again would see a fault each time.
+        self.offers.remove(id);
+        match self.plays(Trick::WrongChunks) {
+            true => self.played(now, Trick::WrongChunks),
+            // What was forged cannot be served otherwise.
+            false => self.pause_breaches(now),
         }
     }
 

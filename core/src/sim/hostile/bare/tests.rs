@@ -1,4 +1,3 @@
-use std::format;
 use std::vec;
 
 use super::*;
@@ -152,7 +151,7 @@ fn what_the_peer_does_not_read_waits_here_up_to_a_bound() {
     pair.peers[1].read(accepted, Some(4), |_, bytes| heard.push(bytes.map(<[u8]>::len)));
     assert_eq!(heard, [Some(4)]);
     pair.peers[1].read(accepted, None, |_, bytes| heard.push(bytes.map(<[u8]>::len)));
-    assert_eq!(heard, [Some(4), Some(6), None], "{}", format!("{heard:?}"));
+    assert_eq!(heard, [Some(4), Some(6), None]);
 }
 
 #[test]
