@@ -21,6 +21,7 @@ pub mod membership;
 #[cfg(feature = "quic")]
 pub mod node;
 #[cfg(feature = "quic")]
+#[cfg_attr(not(feature = "sim"), allow(unreachable_pub, reason = "public in the simulator"))]
 mod random;
 mod sched;
 #[cfg(feature = "sim")]

@@ -78,7 +78,6 @@ pub enum Crypto {
     Tls,
     /// For a simulated network, in which everybody is who it says.
     #[cfg(feature = "sim")]
-    #[cfg_attr(not(test), allow(dead_code, reason = "the simulator's, which is yet to come"))]
     Null,
 }
 
