@@ -69,8 +69,8 @@ struct Replica {
     owned: BTreeSet<u32>,
     /// Brought to it and not expired; by whom.
     live: BTreeMap<Name, NodeId>,
-    /// When it was last told that an artifact had expired.
-    expired: BTreeMap<u32, Time>,
+    /// When it was last told that its maker had withdrawn an artifact.
+    withdrawn: BTreeMap<u32, Time>,
     /// When it last aborted an artifact.
     ended: BTreeMap<u32, Time>,
     /// How far its view has come, which its filter goes by.
@@ -316,14 +316,14 @@ impl Oracle {
         let since = since.min();
         let is_prompt = matches!(kind, Kind::Wanted(_));
         // What was cleared does not come back: it had one publisher, once, who has aborted it, and
-        // this node was told that it had expired after that.
+        // this node was told so.
         let is_relayed = self.config(made.channel).relay != Relay::Off;
         let publisher = made.publishers.first();
         let publisher = publisher.filter(|_| made.publishers.len() == 1 && !is_relayed);
         let is_back = publisher.is_some_and(|publisher| {
             let ended = self.replicas[*publisher].ended.get(&serial);
             let is_active = self.replicas[*publisher].active.contains_key(&serial);
-            let told = self.replicas[at].expired.get(&serial);
+            let told = self.replicas[at].withdrawn.get(&serial);
             let apart = self.joined(*publisher, at);
             !is_active
                 && self.ids[*publisher] == from
@@ -354,6 +354,9 @@ impl Oracle {
         let is_live = self.replicas[at].live.contains_key(&name);
         self.check(7, time, is_live, || format!("{at} is told of {id:#}, which it has not"));
         let Some(serial) = self.serials.get(&name).copied() else { return };
+        if self.ids[self.made[serial as usize].maker] == *by {
+            self.replicas[at].withdrawn.insert(serial, time);
+        }
         let is_constant = self.is_constant(by, at, serial);
         self.check(5, time, !is_constant, || {
             format!("{at} is told that {by:#} withdrew {id:#}, which it did not")
@@ -371,7 +374,6 @@ impl Oracle {
         self.check(5, time, !is_constant, || {
             format!("{at} is told that {id:#} expired, which {from:?} advertises")
         });
-        self.replicas[at].expired.insert(serial, time);
     }
 
     // What must hold at any time, and in the end.
@@ -543,7 +545,7 @@ impl Application for Oracle {
         let replica = &mut self.replicas[at];
         replica.is_running = true;
         replica.live.clear();
-        replica.expired.clear();
+        replica.withdrawn.clear();
         replica.ended.clear();
         replica.owned.clear();
         let height = replica.height.clone();
