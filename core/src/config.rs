@@ -1,12 +1,16 @@
 //! Every bound, rate and timeout, with unit, default and reason; and the number that they add up to.
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
 use crate::artifact::{ARTIFACT_BYTES_LIMIT, CHUNK_BYTES, METADATA_BYTES_MAX};
-use crate::id::ChannelId;
-use crate::wire::{CHANNELS_MAX, Chunk, FRAME_OVERHEAD_MAX, HELLO_BYTES_MAX};
+use crate::id::{ChannelId, RouteId};
+use crate::wire::{
+    CALL_FRAME_MAX, CHANNELS_MAX, Chunk, EAGER_BYTES_MAX, FRAME_OVERHEAD_MAX, HELLO_BYTES_MAX,
+    ROUTES_MAX,
+};
 
 /// Members beside this node that the tables can hold: sets of peers are fixed bit fields.
 pub const PEERS_LIMIT: u16 = 512;
@@ -124,7 +128,8 @@ impl ChannelConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |value, why| Err(ConfigError { channel: Some(self.id), value, why });
+        let wrong =
+            |value, why| Err(ConfigError { channel: Some(self.id), route: None, value, why });
         if self.slots_max == 0 || self.slots_max > SLOTS_LIMIT {
             return wrong("slots_max", "must lie between 1 and 65,536");
         }
@@ -153,6 +158,97 @@ impl ChannelConfig {
     }
 }
 
+/// Bytes that a request or answer can have.
+pub const BODY_BYTES_LIMIT: u32 = 128 << 20;
+
+/// Requests of one peer, on all routes together, that can be in flight.
+pub const IN_FLIGHT_LIMIT: u32 = 4096;
+
+/// One route: a kind of request, and what it may cost. Members agree on the number and the meaning
+/// of a route; each has its own bounds, and a caller is held to the narrower ones.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RouteConfig {
+    /// The route.
+    pub id: RouteId,
+    /// Its name, for people.
+    pub name: Cow<'static, str>,
+    /// How urgent its requests and answers are, among the channels and other routes.
+    pub class: Class,
+    /// Bytes in one request. Default 1 MiB, at most [`BODY_BYTES_LIMIT`].
+    pub request_bytes_max: u32,
+    /// Bytes in one answer. Default 1 MiB, at most [`BODY_BYTES_LIMIT`].
+    pub response_bytes_max: u32,
+    /// Whether this node takes requests, too, or only calls. Default true.
+    pub serves: bool,
+    /// Requests of one peer that are being received, dealt with and answered at once; further ones
+    /// stay in their streams. As many of this node's calls may be under way to one peer. Default
+    /// 64: two thousand calls per second and peer over 30 ms.
+    pub in_flight_max: u16,
+    /// Calls to one peer that wait for its credit. Default 64: as many again.
+    pub waiting_max: u16,
+    /// How long a call waits that does not say so itself. Default 10 s.
+    pub deadline: Duration,
+    /// The longest that a request is worked on for a caller, whatever it asks for. Default 5 min.
+    pub deadline_max: Duration,
+    /// Bytes of requests received and not yet taken by the application; again of answers received;
+    /// again of requests to be sent; and of answers, for which room is kept from when a request is
+    /// taken up. An eighth of it, or one body, is what one peer may take of each. Default 128 MiB.
+    pub body_bytes_max: u64,
+    /// A body that comes more slowly is given up, after five seconds' grace, in bytes per second.
+    /// Default 4 KiB: what is left of a poor link shared by a hundred transfers.
+    pub rate_min: u32,
+}
+
+impl RouteConfig {
+    /// A route with the defaults.
+    pub fn new(id: RouteId, name: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            class: Class::Normal,
+            serves: true,
+            request_bytes_max: 1 << 20,
+            response_bytes_max: 1 << 20,
+            in_flight_max: 64,
+            waiting_max: 64,
+            deadline: Duration::from_secs(10),
+            deadline_max: Duration::from_secs(300),
+            body_bytes_max: 128 << 20,
+            rate_min: 4 << 10,
+        }
+    }
+
+    /// The same route in another class.
+    #[must_use]
+    pub fn class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
+    /// The same route for requests and answers of up to so many bytes.
+    #[must_use]
+    pub fn bytes_max(self, request: u32, response: u32) -> Self {
+        Self { request_bytes_max: request, response_bytes_max: response, ..self }
+    }
+
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let longest = self.request_bytes_max.max(self.response_bytes_max);
+        if longest > BODY_BYTES_LIMIT {
+            return Err(("request_bytes_max, response_bytes_max", "must not exceed 128 MiB"));
+        }
+        if self.body_bytes_max < longest.into() {
+            return Err(("body_bytes_max", "must hold the longest request and answer"));
+        }
+        if self.deadline.is_zero() || self.deadline > self.deadline_max {
+            return Err(("deadline", "must lie above 0, and not above deadline_max"));
+        }
+        if self.rate_min == 0 || self.in_flight_max == 0 {
+            return Err(("rate_min, in_flight_max", "must be above 0"));
+        }
+        Ok(())
+    }
+}
+
 /// A node. `Config::new(channels)` gives the defaults; [`Config::check`] is called where a node or
 /// machine is made of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -160,6 +256,8 @@ impl ChannelConfig {
 pub struct Config {
     /// The channels, each id once.
     pub channels: Vec<ChannelConfig>,
+    /// The routes, each id once. Default none.
+    pub routes: Vec<RouteConfig>,
     /// Members beside this node. Default 64, at most [`PEERS_LIMIT`].
     pub peers_max: u16,
     /// Bytes of updates put into one stream. Default 64 KiB: large enough that a stream's cost
@@ -240,6 +338,7 @@ impl Config {
     pub fn new(channels: impl IntoIterator<Item = ChannelConfig>) -> Self {
         Self {
             channels: channels.into_iter().collect(),
+            routes: Vec::new(),
             peers_max: 64,
             batch_bytes_max: 64 << 10,
             fetches_per_peer_max: 8,
@@ -250,12 +349,39 @@ impl Config {
         }
     }
 
+    /// The same with these routes.
+    #[must_use]
+    pub fn routes(self, routes: impl IntoIterator<Item = RouteConfig>) -> Self {
+        Self { routes: routes.into_iter().collect(), ..self }
+    }
+
+    /// Bidirectional streams that a peer may have open at once: twice the requests in flight, since
+    /// a stream ends for the caller before it does for the callee, and cancelled ones linger.
+    pub(crate) fn calls_max(&self) -> u32 {
+        let served = self.routes.iter().filter(|route| route.serves);
+        2 * served.map(|route| u32::from(route.in_flight_max)).sum::<u32>()
+    }
+
+    /// Bidirectional streams to one peer, in both roles, that this node keeps track of.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn call_streams_max(&self) -> u32 {
+        4 * self.routes.iter().map(|route| u32::from(route.in_flight_max)).sum::<u32>()
+    }
+
+    /// Bytes that a peer may send ahead of what was read, beside [`TransportConfig::receive_window`]:
+    /// what requests that nobody reads may take at most. So they never stand in the way of updates,
+    /// fetches and answers.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn unread_bytes_max(&self) -> u64 {
+        u64::from(self.calls_max()) * (CALL_FRAME_MAX + EAGER_BYTES_MAX) as u64
+    }
+
     /// Checks every value, relations included.
     ///
     /// # Errors
     /// Names the first value that is wrong, and why.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |value, why| Err(ConfigError { channel: None, value, why });
+        let wrong = |value, why| Err(ConfigError { channel: None, route: None, value, why });
         if self.channels.is_empty() || self.channels.len() > CHANNELS_MAX {
             return wrong("channels", "must number between 1 and 64");
         }
@@ -264,6 +390,24 @@ impl Config {
             if self.channels[..at].iter().any(|other| other.id == channel.id) {
                 return wrong("channels", "must not name a channel twice");
             }
+        }
+        if self.routes.len() > ROUTES_MAX {
+            return wrong("routes", "must number at most 64");
+        }
+        for (at, route) in self.routes.iter().enumerate() {
+            let of = Some(route.id);
+            route.check().map_err(|(value, why)| ConfigError {
+                channel: None,
+                route: of,
+                value,
+                why,
+            })?;
+            if self.routes[..at].iter().any(|other| other.id == route.id) {
+                return wrong("routes", "must not name a route twice");
+            }
+        }
+        if self.calls_max() > 2 * IN_FLIGHT_LIMIT {
+            return wrong("routes", "must not have in_flight_max above 4,096 together");
         }
         if self.peers_max == 0 || self.peers_max > PEERS_LIMIT {
             return wrong("peers_max", "must lie between 1 and 512");
@@ -277,7 +421,7 @@ impl Config {
         if self.fetch_timeout.is_zero() || self.fetch_retry.is_zero() {
             return wrong("fetch_timeout, fetch_retry", "must be above 0");
         }
-        self.transport.check().map_err(|(value, why)| ConfigError { channel: None, value, why })
+        self.transport.check().or_else(|(value, why)| wrong(value, why))
     }
 
     /// An upper bound of the heap bytes that a node holds, whatever its peers do: 4 MiB (socket
@@ -292,7 +436,9 @@ impl Config {
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | tables, per peer and channel | `(2 x 24 + 8 + 2 x 1536) x slots_max`: entries and artifacts of two epochs, what was sent |
     /// | unfinished frames, per peer | `streams_max x` longest frame |
-    /// | QUIC, per peer | `receive_window + 2 x send_window + 192 KiB x streams_max + 64 KiB`: windows, and what pieces of a stream that came out of order keep of the datagrams around them |
+    /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
+    /// | calls, per peer and route | `1 KiB x 2 x in_flight_max + 17 KiB x (in_flight_max + waiting_max)`: requests in flight and unread; calls in flight and waiting, with short answers |
+    /// | QUIC, per peer | `receive_window + 2 x send_window + 192 KiB x streams_max + 64 KiB`: windows, and what pieces of a stream that came out of order keep of the datagrams around them; and for unread requests, `24 KiB` for each of `2 x in_flight_max` of all routes |
     pub fn memory_bound(&self) -> u64 {
         let sum =
             |bytes: &dyn Fn(&ChannelConfig) -> u64| self.channels.iter().map(bytes).sum::<u64>();
@@ -309,8 +455,16 @@ impl Config {
         let quic = u64::from(t.receive_window)
             + 2 * u64::from(t.send_window)
             + (192 << 10) * u64::from(t.streams_max)
+            + (24 << 10) * u64::from(self.calls_max())
             + (64 << 10);
-        (4 << 20) + outbox + inbox + u64::from(self.peers_max) * (tables + frames + quic)
+        let bodies = self.routes.iter().map(|route| 4 * route.body_bytes_max).sum::<u64>();
+        let calls = |route: &RouteConfig| {
+            let (flying, waiting) = (u64::from(route.in_flight_max), u64::from(route.waiting_max));
+            1024 * 2 * flying + (1024 + EAGER_BYTES_MAX as u64) * (flying + waiting)
+        };
+        let calls = self.routes.iter().map(calls).sum::<u64>();
+        let peer = tables + frames + calls + quic;
+        (4 << 20) + outbox + inbox + bodies + u64::from(self.peers_max) * peer
     }
 }
 
@@ -348,6 +502,8 @@ impl TransportConfig {
 pub struct ConfigError {
     /// The channel, if the value is one of a channel's.
     pub channel: Option<ChannelId>,
+    /// The route, if the value is one of a route's.
+    pub route: Option<RouteId>,
     /// The field's name.
     pub value: &'static str,
     /// What holds for it.
@@ -358,6 +514,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(channel) = self.channel {
             write!(f, "channel {}: ", channel.0)?;
+        }
+        if let Some(route) = self.route {
+            write!(f, "route {}: ", route.0)?;
         }
         write!(f, "{} {}", self.value, self.why)
     }

@@ -2,6 +2,7 @@
 //! Our own broken invariants are assertions.
 
 use core::fmt;
+use core::time::Duration;
 
 use crate::artifact::ArtifactError;
 use crate::wire::Malformed;
@@ -30,6 +31,12 @@ pub enum Fault {
     UnrequestedChunk,
     /// The first stream is not a hello, or a later one is.
     HelloMisplaced,
+    /// A request longer than the route takes.
+    RequestTooLong,
+    /// An answer longer than the route takes.
+    AnswerTooLong,
+    /// A reply to a request that has not been sent completely, or a second one.
+    ReplyMisplaced,
 }
 
 impl fmt::Display for Fault {
@@ -45,6 +52,9 @@ impl fmt::Display for Fault {
             Self::WrongChunk => "a chunk that is not the artifact's",
             Self::UnrequestedChunk => "a chunk that was not asked for",
             Self::HelloMisplaced => "hello is not the first stream",
+            Self::RequestTooLong => "a request longer than the route takes",
+            Self::AnswerTooLong => "an answer longer than the route takes",
+            Self::ReplyMisplaced => "a reply before the request was sent, or a second one",
         })
     }
 }
@@ -133,3 +143,90 @@ impl fmt::Display for RelayError {
 }
 
 impl core::error::Error for RelayError {}
+
+/// Why a call has no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CallError {
+    /// This node's configuration has no such route.
+    UnknownRoute,
+    /// The peer does not serve the route (any more).
+    NotServed,
+    /// The request is longer than this node's or the peer's `request_bytes_max`.
+    TooLong,
+    /// The peer is no member.
+    NotMember,
+    /// The peer is not connected.
+    NotConnected,
+    /// The peer's credit, or the room for calls that wait for it, is used up: the peer does not keep
+    /// up. Call another member, or later.
+    Pushback,
+    /// The deadline has passed.
+    DeadlinePassed,
+    /// The connection was lost before the answer came. The request may have been dealt with.
+    Disconnected,
+    /// The callee has too much to do.
+    Busy {
+        /// When the callee thinks that it is worth trying again.
+        retry_after: Duration,
+    },
+    /// The callee dropped the request without an answer.
+    Dropped,
+    /// The answer came more slowly than the route's `rate_min`.
+    TooSlow,
+    /// The peer broke the protocol: an event about the peer names the rule.
+    Breach,
+    /// The node has shut down.
+    Closed,
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownRoute => "no such route in the configuration",
+            Self::NotServed => "the peer does not serve the route",
+            Self::TooLong => "the request is longer than the route's request_bytes_max",
+            Self::NotMember => "the peer is no member",
+            Self::NotConnected => "the peer is not connected",
+            Self::Pushback => {
+                "the peer does not keep up with this node's calls: try another, or later"
+            }
+            Self::DeadlinePassed => "the deadline has passed",
+            Self::Disconnected => "the connection was lost before the answer came",
+            Self::Busy { retry_after } => {
+                return write!(f, "the peer is busy: try again in {retry_after:?}");
+            }
+            Self::Dropped => "the peer dropped the request",
+            Self::TooSlow => "the answer came more slowly than the route's rate_min",
+            Self::Breach => "the peer broke the protocol",
+            Self::Closed => "the node has shut down",
+        })
+    }
+}
+
+impl core::error::Error for CallError {}
+
+/// Why an answer is not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// Longer than this node's or the caller's `response_bytes_max`. The request is still there.
+    TooLong,
+    /// Nobody waits for it any more: the caller has given up, its deadline has passed, or the
+    /// connection is gone.
+    Cancelled,
+    /// The node has shut down.
+    Closed,
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "the answer is longer than the route's response_bytes_max",
+            Self::Cancelled => "the caller does not wait for the answer any more",
+            Self::Closed => "the node has shut down",
+        })
+    }
+}
+
+impl core::error::Error for AnswerError {}

@@ -1,4 +1,4 @@
-//! The names of things: nodes, artifacts, channels, slots, versions.
+//! The names of things: nodes, artifacts, channels, routes, slots, versions.
 
 use core::fmt;
 use core::str::FromStr;
@@ -15,6 +15,10 @@ pub struct ArtifactId(pub [u8; 32]);
 /// One protocol of the replica, with tables, priority class and budgets of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ChannelId(pub u16);
+
+/// One kind of request that the replica answers, with limits and priority class of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RouteId(pub u16);
 
 /// A place in a sender's slot table of one channel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

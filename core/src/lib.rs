@@ -23,7 +23,9 @@ pub mod node;
 #[cfg(feature = "quic")]
 #[cfg_attr(not(feature = "sim"), allow(unreachable_pub, reason = "public in the simulator"))]
 mod random;
-mod sched;
+pub mod rpc;
+pub mod sched;
+mod send_buffer;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod time;

@@ -2,7 +2,8 @@
 //!
 //! Classes are strict, except that every class below gets a small share of what the classes above
 //! it send; inside a class, deficit round robin (Shreedhar and Varghese, 1996) over the flows. A
-//! flow is what one channel has to send of one sort. Knows bytes and classes only.
+//! flow is what one channel or route has to send of one sort; who composes machines numbers the
+//! flows of all of them. Knows bytes and classes only.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,7 +18,7 @@ const SHARE: i64 = 16;
 
 /// The schedule of one peer.
 #[derive(Debug)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     classes: Vec<Class>,
     deficits: Vec<i64>,
     /// The flow that was served last.
@@ -28,13 +29,13 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// A schedule of flows with these classes.
-    pub(crate) fn new(classes: impl IntoIterator<Item = Class>) -> Self {
+    pub fn new(classes: impl IntoIterator<Item = Class>) -> Self {
         let classes: Vec<Class> = classes.into_iter().collect();
         Self { deficits: vec![0; classes.len()], classes, last: 0, owed: [0; Class::ALL.len()] }
     }
 
     /// The flow that may send next, of those with something to send.
-    pub(crate) fn next(&mut self, has_backlog: impl Fn(usize) -> bool) -> Option<usize> {
+    pub fn next(&mut self, has_backlog: impl Fn(usize) -> bool) -> Option<usize> {
         let waits = |class: Class| {
             (0..self.classes.len()).any(|f| self.classes[f] == class && has_backlog(f))
         };
@@ -65,8 +66,8 @@ impl Schedule {
         Some(first)
     }
 
-    /// A flow has sent.
-    pub(crate) fn charge(&mut self, flow: usize, bytes: usize, is_empty: bool) {
+    /// A flow has sent so many bytes; `is_empty`, if it had nothing to send after all.
+    pub fn charge(&mut self, flow: usize, bytes: usize, is_empty: bool) {
         let bytes = bytes as i64;
         self.deficits[flow] = if is_empty { 0 } else { self.deficits[flow] - bytes };
         let class = self.classes[flow] as usize;

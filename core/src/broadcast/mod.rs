@@ -22,7 +22,8 @@ mod peer_set;
 mod send;
 mod tables;
 
-pub use send::{OutStream, Send, SendBuffer};
+pub use crate::send_buffer::SendBuffer;
+pub use send::{OutStream, Send};
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -32,7 +33,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 use crate::artifact::{Advert, Artifact, ArtifactError, CHUNK_BYTES};
-use crate::config::{ChannelConfig, Config, ConfigError, Relay};
+use crate::config::{ChannelConfig, Class, Config, ConfigError, Relay};
 use crate::error::{Fault, PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
 use crate::time::Time;
@@ -162,6 +163,8 @@ pub enum Wake {
     Input,
     /// A holder that has to have sent a chunk, or may be asked again.
     Fetch,
+    /// A call or request whose deadline passes, or whose body is too slow.
+    Call,
     /// A timer of a connection, or the next dial.
     Connection,
 }
@@ -265,7 +268,7 @@ impl Broadcast {
         assert!(self.peers.nodes[peer.at()].replace(node).is_none(), "a peer is added once");
         self.inbox.tables.add_peer(peer);
         self.inbox.fetch.add_peer(peer);
-        self.sender.add_peer(peer, &self.channels);
+        self.sender.add_peer(peer);
     }
 
     /// Drops a former member's tables. What only it advertised expires.
@@ -677,17 +680,25 @@ impl Broadcast {
         })
     }
 
-    /// Whether [`Broadcast::poll_send`] may have something for a peer.
-    pub fn has_backlog(&self, peer: PeerIndex) -> bool {
-        self.peers.up[peer.at()] && self.sender.has_backlog(peer, &self.outboxes, &self.inbox)
+    /// The classes of this machine's flows, in the order of their numbers: what a
+    /// [`Schedule`](crate::sched::Schedule) of a peer is made of.
+    pub fn flows(&self) -> impl Iterator<Item = Class> {
+        self.sender.flows()
     }
 
-    /// Encodes what is most urgent for a peer into `out`, up to about `room` bytes (the last frame
-    /// may exceed it by up to a chunk and its proof). `None`, and nothing in `out`, if there is
-    /// nothing to send or no room.
-    ///
-    /// Updates are bound here and not before: what was overwritten or aborted until now is not sent.
-    pub fn poll_send(
+    /// Whether there are requests for a peer: small, and sent before everything else.
+    pub fn has_requests(&self, peer: PeerIndex) -> bool {
+        self.peers.up[peer.at()] && self.sender.has_requests(peer, &self.inbox)
+    }
+
+    /// Whether [`Broadcast::poll_flow`] may have something for a peer.
+    pub fn has_flow_backlog(&self, peer: PeerIndex, flow: usize) -> bool {
+        self.peers.up[peer.at()] && self.sender.has_backlog(peer, flow, &self.outboxes)
+    }
+
+    /// Encodes requests for a peer into `out`, up to about `room` bytes. `None`, and nothing in
+    /// `out`, if there are none or no room.
+    pub fn poll_requests(
         &mut self,
         now: Time,
         peer: PeerIndex,
@@ -699,7 +710,55 @@ impl Broadcast {
         if room == 0 || !self.peers.up[peer.at()] {
             return None;
         }
-        self.sender.poll_send(now, peer, room, out, &mut self.outboxes, &mut self.inbox)
+        self.sender.send_requests(now, peer, room, out, &mut self.inbox)
+    }
+
+    /// Encodes what a flow has for a peer into `out`, up to about `room` bytes (the last frame may
+    /// exceed it by up to a chunk and its proof). `None`, and nothing in `out`, if there is nothing
+    /// to send or no room.
+    ///
+    /// Updates are bound here and not before: what was overwritten or aborted until now is not sent.
+    pub fn poll_flow(
+        &mut self,
+        peer: PeerIndex,
+        flow: usize,
+        room: usize,
+        out: &mut SendBuffer,
+    ) -> Option<Send> {
+        out.clear();
+        if room == 0 || !self.peers.up[peer.at()] {
+            return None;
+        }
+        self.sender.poll_flow(peer, flow, room, out, &mut self.outboxes, &self.inbox)
+    }
+
+    /// Whether [`Broadcast::poll_send`] may have something for a peer.
+    pub fn has_backlog(&self, peer: PeerIndex) -> bool {
+        let mut flows = 0..2 * self.channels.len();
+        self.has_requests(peer) || flows.any(|flow| self.has_flow_backlog(peer, flow))
+    }
+
+    /// Encodes what is most urgent for a peer into `out`: requests, then the flows by class. For a
+    /// machine without a [`Schedule`](crate::sched::Schedule), which is fairer; otherwise like
+    /// [`Broadcast::poll_flow`].
+    pub fn poll_send(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        room: usize,
+        out: &mut SendBuffer,
+    ) -> Option<Send> {
+        if let Some(send) = self.poll_requests(now, peer, room, out) {
+            return Some(send);
+        }
+        Class::ALL.into_iter().find_map(|class| {
+            let mut flows = 0..2 * self.channels.len();
+            flows.find_map(|flow| {
+                let is_due = self.channels[flow / 2].class == class;
+                let is_due = is_due && self.has_flow_backlog(peer, flow);
+                is_due.then(|| self.poll_flow(peer, flow, room, out)).flatten()
+            })
+        })
     }
 
     /// Whether [`Broadcast::poll_event`] may have an event of a channel.

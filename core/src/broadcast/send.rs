@@ -7,7 +7,6 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use bytes::Bytes;
 use core::ops::Range;
 
 use super::Output;
@@ -16,13 +15,9 @@ use super::inbox::Inbox;
 use super::outbox::{Active, Outbox, Told};
 use crate::config::{ChannelConfig, Class, Config};
 use crate::id::{ChannelId, PeerIndex, Slot};
-use crate::sched::Schedule;
+use crate::send_buffer::SendBuffer;
 use crate::time::Time;
 use crate::wire::{self, FRAME_OVERHEAD_MAX, Refusal, Request, StreamHead};
-
-/// Payloads up to this many bytes are copied next to their headers: cheaper than a reference of
-/// their own through all layers. Longer ones are never copied.
-const INLINE_BYTES_MAX: usize = 1024;
 
 /// Streams to one peer that may be unacknowledged. A node keeps to `streams_max`, which is lower:
 /// this is for machines without one.
@@ -62,79 +57,6 @@ pub struct Send {
     pub class: Class,
 }
 
-/// Encoded frames: small things in one buffer, large payloads by reference.
-#[derive(Debug, Default)]
-pub struct SendBuffer {
-    inline: Vec<u8>,
-    /// Payloads, each with the end of what goes before it in `inline`.
-    shared: Vec<(usize, Bytes)>,
-    shared_bytes: usize,
-}
-
-impl SendBuffer {
-    /// An empty buffer.
-    pub const fn new() -> Self {
-        Self { inline: Vec::new(), shared: Vec::new(), shared_bytes: 0 }
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.inline.clear();
-        self.shared.clear();
-        self.shared_bytes = 0;
-    }
-
-    /// Bytes in the buffer.
-    pub fn len(&self) -> usize {
-        self.inline.len() + self.shared_bytes
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn payload(&mut self, bytes: &Bytes) {
-        if bytes.len() <= INLINE_BYTES_MAX {
-            self.inline.extend_from_slice(bytes);
-        } else {
-            self.share(bytes.clone());
-        }
-    }
-
-    fn share(&mut self, bytes: Bytes) {
-        self.shared_bytes += bytes.len();
-        self.shared.push((self.inline.len(), bytes));
-    }
-
-    /// The bytes in order, in pieces. One allocation; payloads are not copied.
-    pub fn take_pieces(&mut self, pieces: &mut Vec<Bytes>) {
-        let inline = Bytes::copy_from_slice(&self.inline);
-        let mut start = 0;
-        for (end, payload) in self.shared.drain(..) {
-            if start < end {
-                pieces.push(inline.slice(start..end));
-            }
-            pieces.push(payload);
-            start = end;
-        }
-        if start < inline.len() {
-            pieces.push(inline.slice(start..));
-        }
-        self.clear();
-    }
-
-    /// Hands the bytes in order, in pieces, to `take`; nothing is allocated.
-    pub fn for_each_piece(&self, mut take: impl FnMut(&[u8])) {
-        let mut start = 0;
-        for (end, payload) in &self.shared {
-            take(&self.inline[start..*end]);
-            take(payload);
-            start = *end;
-        }
-        take(&self.inline[start..]);
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Use {
     Free,
@@ -166,8 +88,6 @@ struct Peer {
     streams: Vec<StreamState>,
     jobs: Vec<Job>,
     refusals: Vec<(u64, Refusal)>,
-    /// Flow `2 c` is the updates of channel `c`, flow `2 c + 1` the chunks.
-    schedule: Schedule,
 }
 
 #[derive(Debug)]
@@ -190,17 +110,12 @@ impl Sender {
         }
     }
 
-    pub(super) fn add_peer(&mut self, peer: PeerIndex, channels: &[ChannelConfig]) {
+    pub(super) fn add_peer(&mut self, peer: PeerIndex) {
         if self.peers.len() <= peer.at() {
             self.peers.resize_with(peer.at() + 1, || None);
         }
-        let classes = channels.iter().flat_map(|config| [config.class; 2]);
-        self.peers[peer.at()] = Some(Peer {
-            streams: Vec::new(),
-            jobs: Vec::new(),
-            refusals: Vec::new(),
-            schedule: Schedule::new(classes),
-        });
+        self.peers[peer.at()] =
+            Some(Peer { streams: Vec::new(), jobs: Vec::new(), refusals: Vec::new() });
     }
 
     pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
@@ -326,54 +241,57 @@ impl Sender {
         }
     }
 
-    pub(super) fn has_backlog(&self, peer: PeerIndex, outboxes: &[Outbox], inbox: &Inbox) -> bool {
+    /// Whether there are requests for a peer, or refusals.
+    pub(super) fn has_requests(&self, peer: PeerIndex, inbox: &Inbox) -> bool {
         let state = self.peers[peer.at()].as_ref().expect("a member");
-        !state.refusals.is_empty()
-            || inbox.fetch.has_unsent(peer)
-            || state.jobs.iter().any(|job| !job.chunks.is_empty())
-            || outboxes.iter().any(|outbox| outbox.is_behind(peer))
+        !state.refusals.is_empty() || inbox.fetch.has_unsent(peer)
     }
 
-    pub(super) fn poll_send(
+    /// The classes of the flows: flow `2 c` is the updates of channel `c`, flow `2 c + 1` the
+    /// chunks.
+    pub(super) fn flows(&self) -> impl Iterator<Item = Class> {
+        self.channels.iter().flat_map(|config| [config.class; 2])
+    }
+
+    /// Whether too many streams to a peer are unacknowledged.
+    fn is_full(&self, peer: PeerIndex) -> bool {
+        let streams = &self.peers[peer.at()].as_ref().expect("a member").streams;
+        streams.len() >= STREAMS_LIMIT && streams.iter().all(|state| state.used != Use::Free)
+    }
+
+    pub(super) fn has_backlog(&self, peer: PeerIndex, flow: usize, outboxes: &[Outbox]) -> bool {
+        if self.is_full(peer) {
+            return false;
+        }
+        if flow.is_multiple_of(2) {
+            return outboxes[flow / 2].is_behind(peer);
+        }
+        let state = self.peers[peer.at()].as_ref().expect("a member");
+        state.jobs.iter().any(|job| job.channel as usize == flow / 2 && !job.chunks.is_empty())
+    }
+
+    pub(super) fn poll_flow(
         &mut self,
-        now: Time,
         peer: PeerIndex,
+        flow: usize,
         room: usize,
         out: &mut SendBuffer,
         outboxes: &mut [Outbox],
-        inbox: &mut Inbox,
+        inbox: &Inbox,
     ) -> Option<Send> {
-        let streams = &self.peer(peer).streams;
-        let is_free = |state: &StreamState| state.used == Use::Free;
-        if streams.len() >= STREAMS_LIMIT && !streams.iter().any(is_free) {
+        if self.is_full(peer) {
             return None;
         }
-        if let Some(send) = self.send_requests(now, peer, room, out, inbox) {
-            return Some(send);
-        }
-        loop {
-            let state = self.peers[peer.at()].as_mut().expect("a member");
-            let jobs = &state.jobs;
-            let flow = state.schedule.next(|flow| match flow % 2 {
-                0 => outboxes[flow / 2].is_behind(peer),
-                _ => jobs
-                    .iter()
-                    .any(|job| job.channel as usize == flow / 2 && !job.chunks.is_empty()),
-            })?;
-            let channel = (flow / 2) as u16;
-            let outbox = &mut outboxes[channel as usize];
-            let send = match flow % 2 {
-                0 => self.send_updates(peer, channel, room, out, outbox, inbox),
-                _ => Some(self.send_chunks(peer, channel, room, out, outbox)),
-            };
-            self.peer(peer).schedule.charge(flow, out.len(), send.is_none());
-            if send.is_some() {
-                return send;
-            }
+        let channel = (flow / 2) as u16;
+        let outbox = &mut outboxes[channel as usize];
+        match flow % 2 {
+            0 => self.send_updates(peer, channel, room, out, outbox, inbox),
+            _ => Some(self.send_chunks(peer, channel, room, out, outbox)),
         }
     }
 
-    fn send_requests(
+    /// Encodes requests and refusals.
+    pub(super) fn send_requests(
         &mut self,
         now: Time,
         peer: PeerIndex,

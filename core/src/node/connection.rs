@@ -1,4 +1,5 @@
-//! One QUIC connection: its streams in both directions, between quinn-proto and the machine.
+//! One QUIC connection: its streams in both directions, between quinn-proto and the machines.
+//! Broadcast has the unidirectional ones, calls the bidirectional ones.
 //!
 //! Until the peer's hello has been read, nothing else is read and nothing but our hello is sent: a
 //! client counts as connected before the server has looked at its key.
@@ -14,9 +15,10 @@ use quinn_proto::{Dir, ReadError, ReadableError, StreamId, VarInt};
 use super::congestion::Meter;
 use crate::artifact::CHUNK_BYTES;
 use crate::broadcast::{Broadcast, ChunkTaken, OutStream, RequestId, Send, SendBuffer, Taken};
-use crate::config::{ChannelConfig, TransportConfig};
+use crate::config::{ChannelConfig, Class, Config};
 use crate::error::Fault;
 use crate::id::{ChannelId, NodeId, PeerIndex};
+use crate::rpc::{CallStream, Piece, Rpc};
 use crate::time::Time;
 use crate::wire::{
     Chunk, HELLO_BYTES_MAX, Hello, Item, Malformed, Request, StreamDecoder, StreamHead, Update,
@@ -112,12 +114,29 @@ pub(super) struct Connection {
     /// The next stream to be written, opened ahead so that the machine is asked only if there is
     /// one.
     next_stream: Option<StreamId>,
+    /// The same for the next call.
+    next_call: Option<StreamId>,
     out_streams: StreamMap<OutStream>,
     by_place: Vec<Option<StreamId>>,
     /// How often QUIC was given something.
     turn: i32,
     unwritten: Option<Unwritten>,
     pieces: Vec<Bytes>,
+}
+
+/// What may be sent now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// So many bytes, by all machines together.
+    pub(super) bytes: usize,
+    /// There is a stream for the broadcast machine.
+    pub(super) has_stream: bool,
+    /// There is a stream for a call.
+    pub(super) has_call_stream: bool,
+}
+
+fn stream_id(stream: CallStream) -> StreamId {
+    VarInt::from_u64(stream.0).expect("it was one").into()
 }
 
 /// What the connection tells the node.
@@ -152,6 +171,7 @@ impl Connection {
             in_streams: StreamMap::default(),
             spare_decoders: Vec::new(),
             next_stream: None,
+            next_call: None,
             out_streams: StreamMap::default(),
             by_place: Vec::new(),
             turn: 0,
@@ -324,24 +344,30 @@ impl Connection {
 
     // Sending.
 
-    /// Bytes that the machine may encode now.
-    pub(super) fn room(&mut self, config: &TransportConfig) -> usize {
+    /// What the machines may encode now. A stream for a call is only opened if one `is_calling`.
+    pub(super) fn room(&mut self, config: &Config, is_calling: bool) -> Room {
+        const NONE: Room = Room { bytes: 0, has_stream: false, has_call_stream: false };
         if self.unwritten.is_some() {
-            return 0;
+            return NONE;
         }
         // Counts those that the peer has not acknowledged, reset ones included: however many it
         // allows, it does not make us remember more than it may open itself.
-        if self.quic.streams().send_streams() >= config.streams_max as usize {
-            return 0;
+        let streams_max = config.transport.streams_max + config.call_streams_max();
+        if self.quic.streams().send_streams() >= streams_max as usize {
+            return NONE;
         }
         if self.next_stream.is_none() {
             self.next_stream = self.quic.streams().open(Dir::Uni);
         }
-        if self.next_stream.is_none() {
-            return 0;
+        if self.next_call.is_none() && is_calling {
+            self.next_call = self.quic.streams().open(Dir::Bi);
         }
-        let window = self.meter.window().min(config.send_window.into());
-        (window + SLACK).saturating_sub(self.meter.taken()) as usize
+        let window = self.meter.window().min(config.transport.send_window.into());
+        Room {
+            bytes: (window + SLACK).saturating_sub(self.meter.taken()) as usize,
+            has_stream: self.next_stream.is_some(),
+            has_call_stream: self.next_call.is_some(),
+        }
     }
 
     /// Writes what the machine has encoded.
@@ -360,15 +386,19 @@ impl Connection {
                 stream
             }
         };
-        self.turn = (self.turn + 1).min(TURNS - 1);
-        // A stream that goes on has its turn behind those that were written meanwhile.
-        let priority = i32::MAX - send.class as i32 * TURNS - self.turn;
-        let _ = self.quic.send_stream(stream).set_priority(priority);
+        self.set_priority(stream, send.class);
         self.meter.note_written(out.len() as u64);
         let mut pieces = std::mem::take(&mut self.pieces);
         out.take_pieces(&mut pieces);
         self.unwritten = Some(Unwritten { stream, pieces, finish: send.finish });
         self.write_rest();
+    }
+
+    /// A stream that goes on has its turn behind those of its class that were written meanwhile.
+    fn set_priority(&mut self, stream: StreamId, class: Class) {
+        self.turn = (self.turn + 1).min(TURNS - 1);
+        let priority = i32::MAX - class as i32 * TURNS - self.turn;
+        let _ = self.quic.send_stream(stream).set_priority(priority);
     }
 
     /// Hands QUIC what it has not taken yet.
@@ -421,6 +451,127 @@ impl Connection {
             self.by_place[known.place()] = None;
         }
         Some(known)
+    }
+
+    // Calls.
+
+    /// Reads what new calls of the peer hold, once it is up.
+    pub(super) fn accept_calls(&mut self, now: Time, rpc: &mut Rpc, notices: &mut Vec<Notice>) {
+        let Some(peer) = self.up else { return };
+        while let Some(id) = self.quic.streams().accept(Dir::Bi) {
+            rpc.handle_opened(now, peer, CallStream(id.into()));
+            self.read_call(now, id, rpc, notices);
+        }
+    }
+
+    /// Reads as much of a call's stream as there is room for.
+    pub(super) fn read_call(
+        &mut self,
+        now: Time,
+        id: StreamId,
+        rpc: &mut Rpc,
+        notices: &mut Vec<Notice>,
+    ) {
+        let Some(peer) = self.up else { return };
+        if let Err(fault) = self.read_wanted(now, peer, id, rpc) {
+            notices.push(Notice::Fault(fault));
+            self.close_stream(id, BREACH);
+        }
+    }
+
+    fn read_wanted(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        id: StreamId,
+        rpc: &mut Rpc,
+    ) -> Result<(), Fault> {
+        let stream = CallStream(id.into());
+        let mut recv = self.quic.recv_stream(id);
+        let mut wants = rpc.wants(peer, stream);
+        if wants == 0 {
+            if let Ok(Some(_)) = recv.received_reset() {
+                rpc.handle_reset(peer, stream);
+            }
+            return Ok(());
+        }
+        let Ok(mut chunks) = recv.read(true) else { return Ok(()) };
+        let mut result = Ok(());
+        while wants > 0 && result.is_ok() {
+            match chunks.next(wants) {
+                Ok(Some(chunk)) => result = rpc.handle_data(now, peer, stream, &chunk.bytes),
+                Ok(None) => {
+                    result = rpc.handle_end(peer, stream);
+                    break;
+                }
+                Err(ReadError::Blocked) => break,
+                Err(ReadError::Reset(_)) => {
+                    rpc.handle_reset(peer, stream);
+                    break;
+                }
+            }
+            wants = rpc.wants(peer, stream);
+        }
+        let _ = chunks.finalize();
+        result
+    }
+
+    /// Reads more of a call's stream, for which there is room now.
+    pub(super) fn read_more(
+        &mut self,
+        now: Time,
+        stream: CallStream,
+        rpc: &mut Rpc,
+        notices: &mut Vec<Notice>,
+    ) {
+        self.read_call(now, stream_id(stream), rpc, notices);
+    }
+
+    /// Writes what there is of a call: tells in which stream, and how much QUIC has taken.
+    pub(super) fn send_piece(&mut self, piece: Piece, out: &mut SendBuffer) -> (CallStream, usize) {
+        let id = match piece.stream {
+            Some(stream) => stream_id(stream),
+            None => self.next_call.take().expect("room was asked for"),
+        };
+        self.set_priority(id, piece.class);
+        let mut pieces = std::mem::take(&mut self.pieces);
+        out.take_pieces(&mut pieces);
+        let mut stream = self.quic.send_stream(id);
+        let mut rest = &mut pieces[..];
+        let mut bytes = 0;
+        while !rest.is_empty() {
+            // Blocked: `Writable` follows. Stopped by the peer: the event follows.
+            let Ok(written) = stream.write_chunks(rest) else { break };
+            bytes += written.bytes;
+            rest = &mut rest[written.chunks..];
+        }
+        if rest.is_empty() && piece.finish {
+            let _ = stream.finish();
+        }
+        self.meter.note_written(bytes as u64);
+        pieces.clear();
+        self.pieces = pieces;
+        (CallStream(id.into()), bytes)
+    }
+
+    /// Nothing more is sent or read in a call's stream.
+    pub(super) fn close_call(&mut self, stream: CallStream) {
+        self.close_stream(stream_id(stream), UNNEEDED);
+    }
+
+    fn close_stream(&mut self, id: StreamId, code: VarInt) {
+        let _ = self.quic.send_stream(id).reset(code);
+        let _ = self.quic.recv_stream(id).stop(code);
+    }
+
+    /// Nothing more is read in a call's stream.
+    pub(super) fn stop_call(&mut self, stream: CallStream) {
+        let _ = self.quic.recv_stream(stream_id(stream)).stop(UNNEEDED);
+    }
+
+    /// The peer does not want the rest of what is sent in a call's stream.
+    pub(super) fn call_stopped(&mut self, id: StreamId) {
+        let _ = self.quic.send_stream(id).reset(UNNEEDED);
     }
 
     /// Forgets all streams: the connection is no longer the one to its peer.

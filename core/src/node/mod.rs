@@ -1,16 +1,20 @@
-//! A whole node without a socket: QUIC, identity, connections and the broadcast machine.
+//! A whole node without a socket: QUIC, identity, connections, the broadcast machine and that for
+//! calls.
 //!
 //! Inputs are [`Node::handle_datagrams`] and the commands; then [`Node::poll`] is called until it
 //! gives [`Output::Idle`], and again at the time it names. What the application is told is pulled
-//! with [`Node::poll_event`] and [`Node::poll_node_event`], when it likes: nothing waits for it.
+//! with [`Node::poll_event`], [`Node::poll_request`], [`Node::poll_outcome`] and
+//! [`Node::poll_node_event`], when it likes: nothing waits for it.
 //!
 //! The member with the lower id dials. Both sides prove their key in the handshake
 //! (RFC 7250, RFC 9001), and a peer counts as up once its hello has been read. A newer connection
 //! supersedes an older one to the same member. Invariant 10.
 
+mod calls;
 mod congestion;
 mod connection;
 pub(crate) mod crypto;
+mod egress;
 #[cfg(all(test, feature = "sim"))]
 mod hostile_tests;
 #[cfg(feature = "sim")]
@@ -20,6 +24,7 @@ mod peers;
 pub(crate) mod quic;
 mod report;
 
+pub use calls::Request;
 pub use key::NodeKey;
 pub use quinn_proto::{EcnCodepoint, Transmit};
 pub use report::{Closed, NodeError, NodeEvent, NodeStats};
@@ -33,7 +38,7 @@ use std::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    ConnectionError, ConnectionHandle, DatagramEvent, Endpoint, Event as QuicEvent, Incoming,
+    ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event as QuicEvent, Incoming,
     ServerConfig, StreamEvent, VarInt,
 };
 
@@ -44,11 +49,13 @@ use crate::error::{PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Version};
 use crate::membership::{Topology, TopologyError};
 use crate::random::Random;
+use crate::rpc::{CallStream, Rpc};
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, LiveSlots, MINOR, Update};
 use congestion::Meter;
 use connection::{Connection, Notice};
 use crypto::{Crypto, Members, Provider};
+use egress::Egress;
 use peers::Peers;
 
 /// Application error codes of CONNECTION_CLOSE.
@@ -100,6 +107,8 @@ pub struct Node {
     server: Arc<ServerConfig>,
     hello: Vec<u8>,
     machine: Broadcast,
+    rpc: Rpc,
+    egress: Egress,
     peers: Peers,
     /// By connection handle.
     connections: Vec<Option<Connection>>,
@@ -110,7 +119,7 @@ pub struct Node {
     turn: usize,
     /// Something happened by which a peer may have room or a backlog.
     feed_due: bool,
-    /// When the machine does something of its own accord.
+    /// When a machine does something of its own accord.
     machine_at: Time,
     out: SendBuffer,
     notices: Vec<Notice>,
@@ -163,6 +172,7 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let word = |at: usize| u64::from_le_bytes(seed[at * 8..][..8].try_into().expect("8 bytes"));
         let machine = Broadcast::new(&config, word(0))?;
+        let rpc = Rpc::new(&config)?;
         let provider = crypto.provider(&key, &seed);
         let members = Arc::new(Members::default());
         let server = Arc::new(quic::server_config(&config.transport, &provider, members.clone()));
@@ -170,7 +180,8 @@ impl Node {
         let endpoint = Endpoint::new(Arc::new(endpoint), Some(server.clone()), true, None);
         let mut hello = Vec::new();
         let channels = config.channels.iter().map(channel_hello).collect();
-        Hello { minor: MINOR, incarnation: word(1), channels }.encode(&mut hello);
+        let routes = config.routes.iter().map(calls::route_hello).collect();
+        Hello { minor: MINOR, incarnation: word(1), channels, routes }.encode(&mut hello);
         let mut node = Self {
             peers: Peers::new(key.id(), Random::new(word(2))),
             config,
@@ -183,7 +194,9 @@ impl Node {
             endpoint,
             server,
             hello,
+            egress: Egress::new(&machine, &rpc),
             machine,
+            rpc,
             connections: Vec::new(),
             touched: Vec::new(),
             responses: Vec::new(),
@@ -309,6 +322,7 @@ impl Node {
         let (left, came) = self.peers.follow(now, &effective);
         for (peer, node) in left {
             self.machine.remove_peer(now, peer);
+            self.rpc.remove_peer(peer);
             for at in 0..self.connections.len() {
                 if let Some(connection) = &mut self.connections[at]
                     && connection.node == Some(node)
@@ -321,6 +335,8 @@ impl Node {
         for peer in came {
             let node = self.peers.peer(peer).node;
             self.machine.add_peer(peer, node);
+            self.rpc.add_peer(peer);
+            self.egress.add_peer(peer);
         }
         self.feed_due = true;
         Ok(())
@@ -424,7 +440,7 @@ impl Node {
         }
         let meter = Arc::new(Meter::default());
         let mut server = ServerConfig::clone(&self.server);
-        server.transport_config(Arc::new(quic::transport_config(&self.config.transport, &meter)));
+        server.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
         let instant = self.instant(now);
         match self.endpoint.accept(incoming, instant, &mut response, Some(Arc::new(server))) {
             Ok((handle, quic)) => self.insert(now, handle, quic, None, meter),
@@ -441,7 +457,7 @@ impl Node {
         let node = self.peers.peer(peer).node;
         let meter = Arc::new(Meter::default());
         let mut client = self.provider.client_config(node);
-        client.transport_config(Arc::new(quic::transport_config(&self.config.transport, &meter)));
+        client.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
         match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
             Ok((handle, quic)) => self.insert(now, handle, quic, Some(node), meter),
             // An address that cannot be: another one, or a new topology, may be better.
@@ -497,6 +513,7 @@ impl Node {
                 self.dial(now, peer, address);
             }
             self.poll_machine(now);
+            self.poll_rpc(now);
             self.feed(now);
             if let Some(transmit) = self.poll_transmit(now, segments_max, buffer) {
                 return self.transmit(transmit);
@@ -568,7 +585,7 @@ impl Node {
     fn handle_quic_event(&mut self, now: Time, handle: ConnectionHandle, event: QuicEvent) {
         let connection = self.connections[handle.0].as_mut().expect("just polled");
         let (machine, channels) = (&mut self.machine, &self.config.channels);
-        let notices = &mut self.notices;
+        let (rpc, notices) = (&mut self.rpc, &mut self.notices);
         match event {
             QuicEvent::Connected => return self.connected(now, handle),
             QuicEvent::ConnectionLost { reason } => {
@@ -584,7 +601,24 @@ impl Node {
                 return self.ended(now, handle, why);
             }
             QuicEvent::Stream(event) if connection.is_open() => match event {
-                StreamEvent::Opened { .. } => connection.accept(now, machine, channels, notices),
+                StreamEvent::Opened { dir: Dir::Uni } => {
+                    connection.accept(now, machine, channels, notices);
+                }
+                StreamEvent::Opened { dir: Dir::Bi } => connection.accept_calls(now, rpc, notices),
+                StreamEvent::Readable { id } if id.dir() == Dir::Bi => {
+                    connection.read_call(now, id, rpc, notices);
+                }
+                StreamEvent::Writable { id } if id.dir() == Dir::Bi => {
+                    if let Some(peer) = connection.up {
+                        rpc.handle_writable(peer, CallStream(id.into()));
+                    }
+                }
+                StreamEvent::Stopped { id, .. } if id.dir() == Dir::Bi => {
+                    connection.call_stopped(id);
+                    if let Some(peer) = connection.up {
+                        rpc.handle_stopped(peer, CallStream(id.into()));
+                    }
+                }
                 StreamEvent::Readable { id } => {
                     connection.read(now, id, machine, channels, notices);
                 }
@@ -673,6 +707,7 @@ impl Node {
                 taken.expect("the first of the epoch, and without slots");
             }
         }
+        self.rpc.peer_up(peer, &hello.routes);
         self.peers.up(now, peer, handle);
         self.stats.connections += 1;
         let connection = self.connections[handle.0].as_mut().expect("just read");
@@ -682,6 +717,7 @@ impl Node {
         }
         let (machine, channels) = (&mut self.machine, &self.config.channels);
         connection.read_early(now, machine, channels, &mut self.notices);
+        connection.accept_calls(now, &mut self.rpc, &mut self.notices);
         self.feed_due = true;
     }
 
@@ -694,6 +730,7 @@ impl Node {
         connection.retire();
         if let Some(peer) = up {
             self.machine.peer_down(now, peer);
+            self.rpc.peer_down(peer);
             self.peers.down(peer, why);
         }
         if was_open && !is_client && !was_up {
@@ -756,32 +793,6 @@ impl Node {
         }
     }
 
-    /// Lets the machine encode for every peer that has room.
-    fn feed(&mut self, now: Time) {
-        if !std::mem::take(&mut self.feed_due) {
-            return;
-        }
-        for at in 0..self.connections.len() {
-            let Some(connection) = &mut self.connections[at] else { continue };
-            let Some(peer) = connection.up else { continue };
-            let mut wrote = false;
-            while self.machine.has_backlog(peer) {
-                let room = connection.room(&self.config.transport);
-                let Some(send) = self.machine.poll_send(now, peer, room, &mut self.out) else {
-                    break;
-                };
-                #[cfg(feature = "sim")]
-                self.written.note(connection.node, &self.out);
-                connection.send(send, &mut self.out);
-                wrote = true;
-            }
-            if wrote {
-                self.touch(ConnectionHandle(at));
-                self.feed_due = true;
-            }
-        }
-    }
-
     fn poll_transmit(
         &mut self,
         now: Time,
@@ -811,6 +822,9 @@ impl Node {
         let MachineOutput::Idle { wake_at: machine_at, why } = self.machine.poll(self.now) else {
             unreachable!("drained before");
         };
+        let call_at = self.rpc.next_deadline();
+        let (machine_at, why) =
+            if call_at < machine_at { (call_at, Wake::Call) } else { (machine_at, why) };
         let mut wake_at =
             if self.closing_since.is_some() { Time::NEVER } else { self.peers.dial_at() };
         if let Some(since) = self.closing_since {

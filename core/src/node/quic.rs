@@ -9,7 +9,7 @@ use quinn_proto::{
 
 use super::congestion::{Meter, MeteredFactory};
 use super::crypto::{Members, Provider};
-use crate::config::TransportConfig;
+use crate::config::{Config, TransportConfig};
 
 /// Bytes that a handshake may send before it is looked at.
 const INCOMING_BYTES: u64 = 64 << 10;
@@ -41,7 +41,10 @@ pub(crate) fn server_config(
 }
 
 /// The settings of one connection, whose controller fills `meter`.
-pub(super) fn transport_config(config: &TransportConfig, meter: &Arc<Meter>) -> QuicTransport {
+pub(super) fn transport_config(config: &Config, meter: &Arc<Meter>) -> QuicTransport {
+    let receive_window = u64::from(config.transport.receive_window) + config.unread_bytes_max();
+    let calls_max = config.calls_max();
+    let config = &config.transport;
     let mut transport = QuicTransport::default();
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(config.mtu_max);
@@ -52,10 +55,10 @@ pub(super) fn transport_config(config: &TransportConfig, meter: &Arc<Meter>) -> 
         initial_window: 14_720.max(2 * u64::from(config.mtu_max)),
     };
     transport
-        .max_concurrent_bidi_streams(0_u32.into())
+        .max_concurrent_bidi_streams(calls_max.into())
         .max_concurrent_uni_streams(config.streams_max.into())
         .stream_receive_window(config.stream_window.into())
-        .receive_window(config.receive_window.into())
+        .receive_window(VarInt::from_u64(receive_window).unwrap_or(VarInt::MAX))
         .send_window(config.send_window.into())
         // Without it, a stream that has begun goes first until it has no more to send, whatever the
         // priorities of others: a bulk transfer would hold up everything else.

@@ -1,13 +1,16 @@
 //! The application of all nodes of a simulated subnet.
 
+use bytes::Bytes;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::trace::{Trace, What};
 use crate::artifact::Artifact;
 use crate::broadcast::Event;
-use crate::error::{PublishError, RelayError};
-use crate::id::{ArtifactId, ChannelId};
-use crate::node::{Node, NodeEvent};
+use crate::error::{AnswerError, CallError, PublishError, RelayError};
+use crate::id::{ArtifactId, ChannelId, NodeId, RouteId};
+use crate::node::{Node, NodeEvent, Request};
+use crate::rpc::{CallId, Outcome, Refusal, RequestId};
 use crate::time::Time;
 
 /// What the replicas do with what they are told. One object for all nodes: it holds what each
@@ -21,6 +24,22 @@ pub trait Application {
 
     /// A node has something to say about a channel.
     fn handle_event(&mut self, node: &mut Context<'_>, channel: ChannelId, event: Event);
+
+    /// A node has a request of a member. Until it is answered or refused, it counts as in flight.
+    fn handle_request(&mut self, node: &mut Context<'_>, route: RouteId, request: Request) {
+        let _ = (route, node.refuse(request.id, Refusal::Dropped));
+    }
+
+    /// For the answer to a request that was handed over, nobody waits any more. It is still to be
+    /// let go of.
+    fn handle_cancelled(&mut self, node: &mut Context<'_>, request: RequestId) {
+        node.refuse(request, Refusal::Dropped);
+    }
+
+    /// A call of a node has come to its end.
+    fn handle_outcome(&mut self, node: &mut Context<'_>, outcome: Outcome) {
+        let _ = (node, outcome);
+    }
 
     /// A node has something to say about a peer.
     fn handle_node_event(&mut self, node: &mut Context<'_>, event: NodeEvent) {
@@ -69,6 +88,7 @@ pub struct Context<'a> {
     pub(crate) time: Time,
     pub(crate) clock: Time,
     pub(crate) node: &'a mut Node,
+    pub(crate) ids: &'a [NodeId],
     pub(crate) trace: &'a mut Trace,
     pub(crate) wake_at: &'a mut Time,
     pub(crate) touched: &'a mut bool,
@@ -133,6 +153,42 @@ impl Context<'_> {
     pub fn reconsider(&mut self, channel: ChannelId) -> bool {
         let now = self.clock;
         self.node_mut().reconsider(now, channel)
+    }
+
+    /// Calls another participant, by its place. See [`Node::call`].
+    ///
+    /// # Errors
+    /// If the call cannot be made; nothing has changed then.
+    pub fn call(
+        &mut self,
+        to: usize,
+        route: RouteId,
+        body: Bytes,
+        timeout: Option<Duration>,
+    ) -> Result<CallId, CallError> {
+        let (now, peer) = (self.clock, self.ids[to]);
+        self.node_mut().call(now, &peer, route, body, timeout, true)
+    }
+
+    /// See [`Node::answer`].
+    ///
+    /// # Errors
+    /// If the answer is too long, or nobody waits for it any more.
+    pub fn answer(&mut self, request: RequestId, body: Bytes) -> Result<(), AnswerError> {
+        let now = self.clock;
+        self.node_mut().answer(now, request, body)
+    }
+
+    /// See [`Node::refuse`].
+    pub fn refuse(&mut self, request: RequestId, refusal: Refusal) -> bool {
+        let now = self.clock;
+        self.node_mut().refuse(now, request, refusal)
+    }
+
+    /// See [`Node::serve`].
+    pub fn serve(&mut self, route: RouteId, is_wanted: bool) -> bool {
+        let now = self.clock;
+        self.node_mut().serve(now, route, is_wanted)
     }
 
     /// Has [`Application::wake`] called when the node's clock shows `at`, instead of any time asked

@@ -73,6 +73,8 @@ pub struct Subnet<A> {
     /// The network.
     pub network: Network,
     places: Vec<Place>,
+    /// The ids of the participants, by place.
+    ids: Vec<NodeId>,
     members: usize,
     now: Time,
     start: Instant,
@@ -124,10 +126,12 @@ impl<A: Application> Subnet<A> {
             socket_bytes: 0,
             polls: 0,
         };
+        let keys = keys(members, strangers);
         let mut subnet = Self {
+            ids: keys.iter().map(NodeKey::id).collect(),
             application,
             network: Network::new(members + strangers, setup.link, random.bits()),
-            places: keys(members, strangers).into_iter().map(place).collect(),
+            places: keys.into_iter().map(place).collect(),
             members,
             now: Time::ZERO,
             start,
@@ -634,6 +638,7 @@ impl<A: Application> Subnet<A> {
                 });
             }
         }
+        any |= self.take_calls(at);
         while let Some(event) = self.next_node_event(at) {
             self.note_node_event(at, event);
             any |= self
@@ -646,21 +651,46 @@ impl<A: Application> Subnet<A> {
         any
     }
 
+    /// Hands the application requests, and what became of calls. Whether there was anything.
+    fn take_calls(&mut self, at: usize) -> bool {
+        let mut any = false;
+        for route in 0..self.config(at).routes.len() {
+            let route = self.config(at).routes[route].id;
+            while let Some(request) = self.pull(at, |node| node.poll_request(route)) {
+                any = true;
+                self.call(at, |application, context| {
+                    application.handle_request(context, route, request);
+                });
+            }
+        }
+        while let Some(request) = self.pull(at, Node::poll_cancelled) {
+            any = true;
+            self.call(at, |application, context| application.handle_cancelled(context, request));
+        }
+        while let Some(outcome) = self.pull(at, Node::poll_outcome) {
+            any = true;
+            self.call(at, |application, context| application.handle_outcome(context, outcome));
+        }
+        any
+    }
+
     fn next_event(&mut self, at: usize, channel: ChannelId) -> Option<Event> {
-        self.enter(Some(at));
-        let event = match &mut self.places[at].resident {
-            Resident::Node(node) => node.poll_event(channel),
-            _ => None,
-        };
-        self.enter(None);
-        event
+        self.pull(at, |node| node.poll_event(channel))
     }
 
     fn next_node_event(&mut self, at: usize) -> Option<NodeEvent> {
-        match &mut self.places[at].resident {
-            Resident::Node(node) => node.poll_node_event(),
+        self.pull(at, Node::poll_node_event)
+    }
+
+    /// Takes something from a node that runs.
+    fn pull<T>(&mut self, at: usize, pull: impl FnOnce(&mut Node) -> Option<T>) -> Option<T> {
+        self.enter(Some(at));
+        let pulled = match &mut self.places[at].resident {
+            Resident::Node(node) => pull(node),
             _ => None,
-        }
+        };
+        self.enter(None);
+        pulled
     }
 
     fn note_event(&mut self, at: usize, channel: ChannelId, event: &Event) {
@@ -700,6 +730,7 @@ impl<A: Application> Subnet<A> {
             time: self.now,
             clock,
             node,
+            ids: &self.ids,
             trace: &mut self.trace,
             wake_at: &mut place.application_at,
             touched: &mut touched,

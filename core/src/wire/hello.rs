@@ -3,13 +3,16 @@
 use alloc::vec::Vec;
 
 use super::{Fields, Malformed, StreamHead, kind, put_frame_start, put_varint, varint_len};
-use crate::id::ChannelId;
+use crate::id::{ChannelId, RouteId};
 
 /// The minor version that this crate speaks. A higher one only adds what an older node may skip.
 pub const MINOR: u64 = 0;
 
 /// Channels that a hello may name; a node has no more.
 pub const CHANNELS_MAX: usize = 64;
+
+/// Routes that a hello may name; a node has no more.
+pub const ROUTES_MAX: usize = 64;
 
 /// Bytes of a hello stream that a node reads; more is a breach.
 pub const HELLO_BYTES_MAX: usize = 16 * 1024;
@@ -23,6 +26,8 @@ pub struct Hello {
     pub incarnation: u64,
     /// Its channels, each once.
     pub channels: Vec<ChannelHello>,
+    /// Its routes, each once.
+    pub routes: Vec<RouteHello>,
 }
 
 /// A channel as its node has it.
@@ -38,6 +43,19 @@ pub struct ChannelHello {
     pub push_bytes_max: u32,
     /// The most hops from its publisher that an advert may have come.
     pub relay_hops_max: u8,
+}
+
+/// A route as its node has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteHello {
+    /// The route.
+    pub id: RouteId,
+    /// The longest request that it takes, in bytes; a longer one is a breach.
+    pub request_bytes_max: u32,
+    /// The longest answer that it takes, in bytes; a longer one is a breach.
+    pub response_bytes_max: u32,
+    /// Requests of a peer that it has under way at once; 0, if it only calls.
+    pub in_flight_max: u16,
 }
 
 impl ChannelHello {
@@ -72,6 +90,17 @@ impl Hello {
             put_frame_start(out, kind::HELLO_CHANNEL, fields);
             numbers.iter().for_each(|number| put_varint(out, *number));
         }
+        for route in &self.routes {
+            let numbers = [
+                route.id.0.into(),
+                route.request_bytes_max.into(),
+                route.response_bytes_max.into(),
+                route.in_flight_max.into(),
+            ];
+            let fields = numbers.iter().map(|number| varint_len(*number)).sum();
+            put_frame_start(out, kind::HELLO_ROUTE, fields);
+            numbers.iter().for_each(|number| put_varint(out, *number));
+        }
     }
 
     /// Takes one frame of the hello stream. Unknown kinds, and what a later minor version appends
@@ -97,6 +126,19 @@ impl Hello {
                     return Err(Malformed::Repeated);
                 }
                 self.channels.push(channel);
+            }
+            kind::HELLO_ROUTE => {
+                let route = RouteHello {
+                    id: RouteId(fields.small()?),
+                    request_bytes_max: fields.small()?,
+                    response_bytes_max: fields.small()?,
+                    in_flight_max: fields.small()?,
+                };
+                let known = self.routes.iter().any(|other| other.id == route.id);
+                if known || self.routes.len() == ROUTES_MAX {
+                    return Err(Malformed::Repeated);
+                }
+                self.routes.push(route);
             }
             _ if kind::is_known(kind) => return Err(Malformed::Misplaced),
             _ => {}

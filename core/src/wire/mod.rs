@@ -12,18 +12,31 @@
 //! | requests | `2` | [`Request`]s | both |
 //! | chunks | `3, request` | [`Chunk`]s | answer to [`Request::Fetch`] |
 //!
+//! All of these are unidirectional. A bidirectional stream is one call: each direction begins with
+//! frames and goes on with a body, whose length a frame has said, until its end.
+//!
+//! | direction | frames | then |
+//! | --- | --- | --- |
+//! | caller to callee | a [`CallHead`] | the request |
+//! | callee to caller | [`Reply`]s, the last of which is not `Continue` | the answer, if there is one |
+//!
 //! Decoders here know no state: what is well-formed but wrong (a slot beyond the bound, a chunk
 //! that nobody asked for) is found by the machine that owns the state. They never allocate more
 //! than the bound that they are given, and are indifferent to how the bytes are cut.
 
+mod call;
 mod fetch;
 mod hello;
 mod stream;
 mod update;
 
+pub(crate) use call::FrameReader;
+pub use call::{CALL_FRAME_MAX, CallHead, CallRefusal, EAGER_BYTES_MAX, Reply};
 pub(crate) use fetch::put_chunk_start;
 pub use fetch::{Chunk, Refusal, Request};
-pub use hello::{CHANNELS_MAX, ChannelHello, HELLO_BYTES_MAX, Hello, MINOR};
+pub use hello::{
+    CHANNELS_MAX, ChannelHello, HELLO_BYTES_MAX, Hello, MINOR, ROUTES_MAX, RouteHello,
+};
 pub use stream::{Item, StreamDecoder, StreamHead};
 pub use update::{LiveSlots, Update};
 pub(crate) use update::{put_advert, put_clear, put_push_start, put_snapshot_start};
@@ -49,8 +62,10 @@ pub enum Malformed {
     FrameTooLong,
     /// A frame of a known kind stands in a stream where it has no meaning.
     Misplaced,
-    /// A channel is named twice, or there are too many.
+    /// A channel or route is named twice, or there are too many.
     Repeated,
+    /// A frame of unknown kind where it cannot be passed over.
+    UnknownKind,
 }
 
 impl fmt::Display for Malformed {
@@ -61,7 +76,8 @@ impl fmt::Display for Malformed {
             Self::OutOfRange => "a number beyond its range",
             Self::FrameTooLong => "a frame longer than its kind may be",
             Self::Misplaced => "a frame in a stream where it has no meaning",
-            Self::Repeated => "a channel is named twice, or there are too many",
+            Self::Repeated => "a channel or route is named twice, or there are too many",
+            Self::UnknownKind => "a frame of unknown kind where it cannot be passed over",
         })
     }
 }
@@ -82,13 +98,19 @@ pub(crate) mod kind {
     pub(crate) const HELLO_MINOR: u64 = 32;
     pub(crate) const HELLO_INCARNATION: u64 = 33;
     pub(crate) const HELLO_CHANNEL: u64 = 34;
+    pub(crate) const HELLO_ROUTE: u64 = 35;
+    pub(crate) const CALL: u64 = 48;
+    pub(crate) const CONTINUE: u64 = 49;
+    pub(crate) const ANSWER: u64 = 50;
+    pub(crate) const BUSY: u64 = 51;
+    pub(crate) const REFUSED: u64 = 52;
 
     /// Whether this version gives the kind a meaning, so that a bound holds for its length.
     pub(crate) const fn is_known(kind: u64) -> bool {
         matches!(
             kind,
             CLEAR | PUSH | ADVERT | SNAPSHOT | FETCH | CANCEL | REFUSE | CHUNK | HELLO_MINOR
-                ..=HELLO_CHANNEL
+                ..=HELLO_ROUTE | CALL..=REFUSED
         )
     }
 }

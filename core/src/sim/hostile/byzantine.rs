@@ -293,7 +293,8 @@ impl Byzantine {
     pub(super) fn hello(&self) -> Vec<u8> {
         let channels = self.channels.iter().map(channel_hello).collect();
         let mut bytes = Vec::new();
-        Hello { minor: MINOR, incarnation: self.incarnation, channels }.encode(&mut bytes);
+        let (minor, incarnation) = (MINOR, self.incarnation);
+        Hello { minor, incarnation, channels, routes: Vec::new() }.encode(&mut bytes);
         bytes
     }
 

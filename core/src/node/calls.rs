@@ -1,0 +1,178 @@
+//! Calls to members and requests of theirs, as a node's application sees them.
+
+use bytes::Bytes;
+use std::time::Duration;
+
+use super::Node;
+use crate::config::RouteConfig;
+use crate::error::{AnswerError, CallError};
+use crate::id::{NodeId, RouteId};
+use crate::rpc::{CallId, Outcome, Output, Permit, Refusal, RequestId};
+use crate::time::Time;
+use crate::wire::RouteHello;
+
+/// A member's request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Request {
+    /// Its name in answering it.
+    pub id: RequestId,
+    /// Who asks.
+    pub from: NodeId,
+    /// What is asked.
+    pub body: Bytes,
+    /// Until when the caller waits.
+    pub deadline: Time,
+    /// Bytes that the answer may have.
+    pub answer_bytes_max: u32,
+}
+
+impl Node {
+    // Commands.
+
+    /// Calls a member: see [`Rpc::call`](crate::rpc::Rpc::call).
+    ///
+    /// # Errors
+    /// If the call cannot be made; nothing has changed then.
+    pub fn call(
+        &mut self,
+        now: Time,
+        peer: &NodeId,
+        route: RouteId,
+        body: Bytes,
+        timeout: Option<Duration>,
+        waits: bool,
+    ) -> Result<CallId, CallError> {
+        let now = self.clamp(now);
+        if self.closing_since.is_some() {
+            return Err(CallError::Closed);
+        }
+        let peer = self.peers.find(peer).ok_or(CallError::NotMember)?;
+        self.feed_due = true;
+        self.rpc.call(now, peer, route, body, timeout, waits)
+    }
+
+    /// Gives a call up: the callee is told. False if it has ended.
+    pub fn cancel(&mut self, call: CallId) -> bool {
+        self.feed_due = true;
+        self.rpc.cancel(call)
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// If the answer is too long, or nobody waits for it any more.
+    pub fn answer(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        body: Bytes,
+    ) -> Result<(), AnswerError> {
+        let now = self.clamp(now);
+        self.feed_due = true;
+        self.rpc.answer(now, request, body)
+    }
+
+    /// Lets go of a request without an answer: the caller is told. False if nobody waited for it any
+    /// more.
+    pub fn refuse(&mut self, now: Time, request: RequestId, refusal: Refusal) -> bool {
+        let now = self.clamp(now);
+        self.feed_due = true;
+        self.rpc.refuse(now, request, refusal)
+    }
+
+    /// Says whether requests of a route are wanted. At first they wait until they are; once they are
+    /// not any more, they are refused. False if this node does not serve the route.
+    pub fn serve(&mut self, now: Time, route: RouteId, is_wanted: bool) -> bool {
+        let now = self.clamp(now);
+        self.feed_due = true;
+        self.rpc.serve(now, route, is_wanted)
+    }
+
+    // Outputs.
+
+    /// What has become of a call. Call [`Node::poll`] afterwards.
+    pub fn poll_outcome(&mut self) -> Option<Outcome> {
+        let (outcome, permit) = self.poll_held_outcome()?;
+        self.release(permit);
+        Some(outcome)
+    }
+
+    /// Takes the next request of a route, members taking turns. Call [`Node::poll`] afterwards.
+    pub fn poll_request(&mut self, route: RouteId) -> Option<Request> {
+        let (request, permit) = self.poll_held_request(route, |_| true)?;
+        self.release(permit);
+        Some(request)
+    }
+
+    /// A request that was taken, and for whose answer nobody waits any more. It counts as in flight
+    /// until it is [refused](Node::refuse).
+    pub fn poll_cancelled(&mut self) -> Option<RequestId> {
+        self.rpc.poll_cancelled()
+    }
+
+    /// The same as [`Node::poll_outcome`]; the answer takes its room until that is released.
+    pub(crate) fn poll_held_outcome(&mut self) -> Option<(Outcome, Permit)> {
+        self.rpc.poll_outcome()
+    }
+
+    /// The same as [`Node::poll_request`], of members that suit; the request takes its room until
+    /// that is released.
+    pub(crate) fn poll_held_request(
+        &mut self,
+        route: RouteId,
+        suits: impl Fn(&NodeId) -> bool,
+    ) -> Option<(Request, Permit)> {
+        let peers = &self.peers;
+        let suits = |peer| suits(&peers.peer(peer).node);
+        let (request, permit) = self.rpc.poll_request(route, suits)?;
+        let from = self.peers.peer(request.from).node;
+        let crate::rpc::Request { id, body, deadline, answer_bytes_max, .. } = request;
+        Some((Request { id, from, body, deadline, answer_bytes_max }, permit))
+    }
+
+    pub(crate) fn release(&mut self, permit: Permit) {
+        self.feed_due = true;
+        self.rpc.release(permit);
+    }
+
+    /// Does what the machine wants done about streams.
+    pub(super) fn poll_rpc(&mut self, now: Time) {
+        loop {
+            let peer = match self.rpc.poll(now) {
+                Output::Idle { .. } => return,
+                Output::Read { peer, stream } => {
+                    let Some(handle) = self.peers.peer(peer).connection else { continue };
+                    if let Some(connection) = &mut self.connections[handle.0] {
+                        connection.read_more(now, stream, &mut self.rpc, &mut self.notices);
+                    }
+                    self.handle_notices(now, handle);
+                    peer
+                }
+                Output::Close { peer, stream } => {
+                    if let Some(connection) = self.connection_to(peer) {
+                        connection.close_call(stream);
+                    }
+                    peer
+                }
+                Output::Stop { peer, stream } => {
+                    if let Some(connection) = self.connection_to(peer) {
+                        connection.stop_call(stream);
+                    }
+                    peer
+                }
+            };
+            self.touch_peer(peer);
+            self.feed_due = true;
+        }
+    }
+}
+
+pub(super) fn route_hello(config: &RouteConfig) -> RouteHello {
+    RouteHello {
+        id: config.id,
+        request_bytes_max: config.request_bytes_max,
+        response_bytes_max: config.response_bytes_max,
+        in_flight_max: if config.serves { config.in_flight_max } else { 0 },
+    }
+}

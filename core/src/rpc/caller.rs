@@ -1,0 +1,539 @@
+//! The calls of this node.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::time::Duration;
+
+use super::ledger::Ledger;
+use super::transfer::{Receiving, Sending};
+use super::turns::Turns;
+use super::{CallId, CallStream, Common, End, Outcome, Output, PLACE_BITS, Permit};
+use crate::arena::Arena;
+use crate::config::RouteConfig;
+use crate::error::{CallError, Fault};
+use crate::id::{PeerIndex, RouteId};
+use crate::time::Time;
+use crate::wire::{
+    CallHead, CallRefusal, EAGER_BYTES_MAX, FrameReader, Malformed, Reply, RouteHello,
+};
+
+#[derive(Debug)]
+struct Call {
+    id: CallId,
+    peer: PeerIndex,
+    route: u16,
+    deadline: Time,
+    /// What its timer is set to.
+    timer: Time,
+    /// None as long as it waits for credit.
+    stream: Option<CallStream>,
+    request: Sending,
+    /// Bytes of the request that are in the ledger.
+    request_bytes: u64,
+    reader: FrameReader,
+    answer: Option<Receiving>,
+    /// Bytes of the answer that are in the ledger: all of them, if it is longer than what was prepaid.
+    answer_bytes: u64,
+}
+
+/// The calls to one peer on one route.
+#[derive(Debug, Default)]
+struct Desk {
+    terms: Option<Terms>,
+    /// Calls that wait for credit, in order.
+    waiting: VecDeque<u32>,
+    /// Calls with a stream.
+    open: u16,
+    /// Calls whose outcome has not been taken.
+    unsettled: u32,
+}
+
+/// What a peer takes on a route.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    request_bytes_max: u32,
+    in_flight_max: u16,
+}
+
+#[derive(Debug)]
+struct Route {
+    requests: Ledger,
+    answers: Ledger,
+    /// Calls whose answer waits for room.
+    waiting: Turns<u32>,
+    /// By peer.
+    desks: Vec<Desk>,
+}
+
+#[derive(Debug)]
+pub(super) struct Caller {
+    calls: Arena<Call>,
+    routes: Vec<Route>,
+    /// What is to be told. Bounded like the calls: each waits here or is under way.
+    outcomes: VecDeque<(Outcome, Permit)>,
+    /// Room has come free, so that answers may be granted it.
+    has_room: bool,
+}
+
+impl Call {
+    /// When it has to be looked at, if nothing happens.
+    fn looked_at(&self, config: &RouteConfig) -> Time {
+        let overdue_at = self.answer.as_ref().map_or(Time::NEVER, |a| a.overdue_at(config));
+        overdue_at.min(self.deadline)
+    }
+}
+
+/// Bytes of an answer that a callee may send at once. There is room for as many for each call.
+fn prepaid(config: &RouteConfig) -> u32 {
+    config.response_bytes_max.min(EAGER_BYTES_MAX as u32)
+}
+
+impl Caller {
+    pub(super) fn new(routes: &[RouteConfig]) -> Self {
+        let route = |config: &RouteConfig| Route {
+            requests: Ledger::new(config.body_bytes_max, config.request_bytes_max),
+            answers: Ledger::new(config.body_bytes_max, config.response_bytes_max),
+            waiting: Turns::new(),
+            desks: Vec::new(),
+        };
+        Self {
+            calls: Arena::new(),
+            routes: routes.iter().map(route).collect(),
+            outcomes: VecDeque::new(),
+            has_room: false,
+        }
+    }
+
+    pub(super) fn add_peer(&mut self, peer: PeerIndex) {
+        for route in &mut self.routes {
+            route.requests.add_peer(peer);
+            route.answers.add_peer(peer);
+            if route.desks.len() <= peer.at() {
+                route.desks.resize_with(peer.at() + 1, Desk::default);
+            }
+        }
+    }
+
+    pub(super) fn peer_up(
+        &mut self,
+        configs: &[RouteConfig],
+        peer: PeerIndex,
+        theirs: &[RouteHello],
+    ) {
+        for (route, config) in self.routes.iter_mut().zip(configs) {
+            let theirs = theirs.iter().find(|theirs| theirs.id == config.id);
+            route.desks[peer.at()].terms = theirs.filter(|t| t.in_flight_max > 0).map(|theirs| {
+                // What a peer says does not make this node hold more than its own bounds.
+                let request_bytes_max = theirs.request_bytes_max.min(config.request_bytes_max);
+                let in_flight_max = theirs.in_flight_max.min(config.in_flight_max);
+                Terms { request_bytes_max, in_flight_max }
+            });
+        }
+    }
+
+    pub(super) fn peer_down(&mut self, common: &mut Common, peer: PeerIndex) {
+        let of_peer = |place: &u32| self.calls[*place].peer == peer;
+        let places: Vec<u32> = self.calls.indices().filter(of_peer).collect();
+        for place in places {
+            self.settle(common, place, Err(CallError::Disconnected));
+        }
+        self.routes.iter_mut().for_each(|route| route.desks[peer.at()].terms = None);
+    }
+
+    fn desk(&mut self, peer: PeerIndex, route: u16) -> &mut Desk {
+        &mut self.routes[route as usize].desks[peer.at()]
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the machine's command")]
+    pub(super) fn call(
+        &mut self,
+        common: &mut Common,
+        now: Time,
+        peer: PeerIndex,
+        route: RouteId,
+        body: Bytes,
+        timeout: Option<Duration>,
+        waits: bool,
+    ) -> Result<CallId, CallError> {
+        let route = common.place_of(route).ok_or(CallError::UnknownRoute)?;
+        let config = &common.routes[route as usize];
+        if !common.is_up(peer) {
+            return Err(CallError::NotConnected);
+        }
+        let (credit, waiting_max) = self.credit(common, peer, route).ok_or(CallError::NotServed)?;
+        let length = body.len();
+        let desk = self.desk(peer, route);
+        let terms = desk.terms.expect("there is credit");
+        if length > terms.request_bytes_max as usize {
+            return Err(CallError::TooLong);
+        }
+        let timeout = timeout.unwrap_or(config.deadline);
+        if timeout.is_zero() {
+            return Err(CallError::DeadlinePassed);
+        }
+        let limit = if waits { credit + waiting_max } else { credit };
+        if desk.unsettled >= limit {
+            return Err(CallError::Pushback);
+        }
+        if !self.routes[route as usize].requests.take(peer, length as u64) {
+            return Err(CallError::Pushback);
+        }
+        let deadline = now + timeout;
+        let mut request = Sending::default();
+        request.body(body, EAGER_BYTES_MAX);
+        let place = self.calls.insert(Call {
+            id: CallId(0),
+            peer,
+            route,
+            deadline,
+            timer: Time::NEVER,
+            stream: None,
+            request,
+            request_bytes: length as u64,
+            reader: FrameReader::default(),
+            answer: None,
+            answer_bytes: 0,
+        });
+        let id = CallId(common.next_id(place));
+        let call = &mut self.calls[place];
+        call.id = id;
+        common.set_timer(End::Call(place), &mut call.timer, deadline);
+        let desk = self.desk(peer, route);
+        desk.waiting.push_back(place);
+        desk.unsettled += 1;
+        Ok(id)
+    }
+
+    pub(super) fn cancel(&mut self, common: &mut Common, id: CallId) -> bool {
+        let place = (id.0 & ((1 << PLACE_BITS) - 1)) as u32;
+        if self.calls.get(place).is_none_or(|call| call.id != id) {
+            return false;
+        }
+        let (peer, route) = (self.calls[place].peer, self.calls[place].route);
+        self.close(common, place);
+        self.remove(common, place);
+        self.desk(peer, route).unsettled -= 1;
+        true
+    }
+
+    pub(super) fn release(&mut self, permit: Permit) {
+        self.routes[permit.route as usize].answers.give_back(permit.peer, permit.bytes);
+        self.has_room = true;
+    }
+
+    // Opening.
+
+    pub(super) fn credit(
+        &self,
+        common: &Common,
+        peer: PeerIndex,
+        route: u16,
+    ) -> Option<(u32, u32)> {
+        let terms = self.routes[route as usize].desks[peer.at()].terms?;
+        let waiting_max = common.routes[route as usize].waiting_max;
+        Some((terms.in_flight_max.into(), waiting_max.into()))
+    }
+
+    /// Whether a call that waits can be opened.
+    pub(super) fn can_open(&self, peer: PeerIndex, route: u16) -> bool {
+        let desk = &self.routes[route as usize].desks[peer.at()];
+        let has_credit = desk.terms.is_some_and(|terms| desk.open < terms.in_flight_max);
+        !desk.waiting.is_empty() && has_credit
+    }
+
+    /// Takes the first of the calls that wait: its head is ready to be sent.
+    pub(super) fn open(
+        &mut self,
+        common: &Common,
+        now: Time,
+        peer: PeerIndex,
+        route: u16,
+    ) -> Option<u32> {
+        if !self.can_open(peer, route) {
+            return None;
+        }
+        let config = &common.routes[route as usize];
+        let prepaid = prepaid(config);
+        let desk = self.desk(peer, route);
+        let place = desk.waiting.pop_front()?;
+        desk.open += 1;
+        let call = &mut self.calls[place];
+        let left = call.deadline.since(now).as_micros().div_ceil(1000);
+        let length = call.request_bytes as u32;
+        let head = CallHead {
+            route: config.id,
+            timeout_ms: left.try_into().unwrap_or(u32::MAX),
+            prepaid,
+            length,
+        };
+        call.request.frame(|frames| head.encode(frames));
+        if config.response_bytes_max <= prepaid {
+            call.request.end();
+        }
+        Some(place)
+    }
+
+    pub(super) fn stream(&self, place: u32) -> Option<CallStream> {
+        self.calls[place].stream
+    }
+
+    pub(super) fn sending(&mut self, place: u32) -> (u16, &mut Sending) {
+        let call = &mut self.calls[place];
+        (call.route, &mut call.request)
+    }
+
+    /// A piece of the request was handed to the transport.
+    pub(super) fn written(&mut self, common: &mut Common, place: u32, stream: CallStream) {
+        let call = &mut self.calls[place];
+        if call.stream.is_none() {
+            call.stream = Some(stream);
+            let before = common.line_mut(call.peer).streams.insert(stream, End::Call(place));
+            assert!(before.is_none(), "streams are not used twice");
+        }
+        if call.request.is_sent() {
+            let bytes = core::mem::take(&mut call.request_bytes);
+            self.routes[call.route as usize].requests.give_back(call.peer, bytes);
+        }
+    }
+
+    /// The callee does not want the rest of the request. Why, its reply says.
+    pub(super) fn stopped(&mut self, common: &mut Common, place: u32) {
+        let call = &mut self.calls[place];
+        common.unqueue(call.peer, call.route, End::Call(place), &call.request);
+        call.request.abandon();
+        let bytes = core::mem::take(&mut call.request_bytes);
+        self.routes[call.route as usize].requests.give_back(call.peer, bytes);
+    }
+
+    // The answer.
+
+    pub(super) fn wants(&self, place: u32) -> usize {
+        let call = &self.calls[place];
+        match &call.answer {
+            Some(answer) => answer.wants(),
+            None => call.reader.missing().expect("checked when it was taken"),
+        }
+    }
+
+    pub(super) fn handle_data(
+        &mut self,
+        common: &mut Common,
+        now: Time,
+        place: u32,
+        bytes: &[u8],
+    ) -> Result<(), Fault> {
+        let taken = self.take(common, now, place, bytes);
+        taken.inspect_err(|_| self.settle(common, place, Err(CallError::Breach)))
+    }
+
+    fn take(
+        &mut self,
+        common: &mut Common,
+        now: Time,
+        place: u32,
+        bytes: &[u8],
+    ) -> Result<(), Fault> {
+        let call = &mut self.calls[place];
+        if let Some(answer) = &mut call.answer {
+            return match answer.push(bytes) {
+                true => Ok(()),
+                false => Err(Malformed::Trailing.into()),
+            };
+        }
+        call.reader.push(bytes)?;
+        if call.reader.missing()? > 0 {
+            return Ok(());
+        }
+        let (kind, body) = call.reader.frame();
+        let reply = Reply::decode(kind, body)?;
+        call.reader.clear();
+        let error = match reply {
+            Reply::Continue => {
+                if !call.request.is_waiting() {
+                    return Err(Fault::ReplyMisplaced);
+                }
+                call.request.allow_all();
+                common.note_due(call.peer, call.route, End::Call(place), &mut call.request);
+                return Ok(());
+            }
+            Reply::Answer { length } => return self.begin_answer(common, now, place, length),
+            Reply::Busy { retry_after_ms } => {
+                CallError::Busy { retry_after: Duration::from_millis(retry_after_ms.into()) }
+            }
+            Reply::Refused(CallRefusal::NotServed) => CallError::NotServed,
+            Reply::Refused(_) => CallError::Dropped,
+        };
+        self.give_up(common, place, error);
+        Ok(())
+    }
+
+    fn begin_answer(
+        &mut self,
+        common: &mut Common,
+        now: Time,
+        place: u32,
+        length: u32,
+    ) -> Result<(), Fault> {
+        let call = &mut self.calls[place];
+        let (peer, route) = (call.peer, call.route as usize);
+        if !call.request.is_sent() {
+            return Err(Fault::ReplyMisplaced);
+        }
+        if length > common.routes[route].response_bytes_max {
+            return Err(Fault::AnswerTooLong);
+        }
+        let prepaid = prepaid(&common.routes[route]);
+        call.answer = Some(Receiving::new(now, length as usize, prepaid as usize));
+        let at = call.looked_at(&common.routes[route]);
+        common.set_timer(End::Call(place), &mut call.timer, at);
+        if length > prepaid {
+            self.routes[route].waiting.push(peer, place);
+            self.has_room = true;
+        }
+        Ok(())
+    }
+
+    /// Grants answers the room that they wait for, peers taking turns.
+    pub(super) fn grant_all(&mut self, common: &mut Common, now: Time) {
+        if !core::mem::take(&mut self.has_room) {
+            return;
+        }
+        for route in &mut self.routes {
+            let Route { answers, waiting, .. } = route;
+            let calls = &mut self.calls;
+            let length = |call: &Call| call.answer.as_ref().expect("it has begun").length() as u64;
+            while let Some(place) =
+                waiting.pop(|peer, place| answers.has_room(peer, length(&calls[*place])))
+            {
+                let call = &mut calls[place];
+                call.answer_bytes = length(call);
+                assert!(answers.take(call.peer, call.answer_bytes), "there was room");
+                call.answer.as_mut().expect("it has begun").pay_all(now);
+                call.request.end();
+                common.note_due(call.peer, call.route, End::Call(place), &mut call.request);
+                let stream = call.stream.expect("it has been answered");
+                common.outputs.push_back(Output::Read { peer: call.peer, stream });
+                let at = call.looked_at(&common.routes[call.route as usize]);
+                common.set_timer(End::Call(place), &mut call.timer, at);
+            }
+        }
+    }
+
+    pub(super) fn handle_end(&mut self, common: &mut Common, place: u32) -> Result<(), Fault> {
+        let call = &mut self.calls[place];
+        match call.answer.take_if(|answer| answer.is_complete()) {
+            Some(answer) => {
+                if !call.request.has_ended() {
+                    // The callee does not wait for it.
+                    self.close(common, place);
+                }
+                self.settle(common, place, Ok(answer.into_body()));
+                Ok(())
+            }
+            None => {
+                self.settle(common, place, Err(CallError::Breach));
+                Err(Malformed::Truncated.into())
+            }
+        }
+    }
+
+    /// Ends a call without an answer, from this side.
+    pub(super) fn give_up(&mut self, common: &mut Common, place: u32, error: CallError) {
+        self.close(common, place);
+        self.settle(common, place, Err(error));
+    }
+
+    pub(super) fn expire(&mut self, common: &mut Common, now: Time, place: u32) {
+        let call = &mut self.calls[place];
+        let at = call.looked_at(&common.routes[call.route as usize]);
+        if call.deadline <= now {
+            self.give_up(common, place, CallError::DeadlinePassed);
+        } else if at <= now {
+            self.give_up(common, place, CallError::TooSlow);
+        } else {
+            common.set_timer(End::Call(place), &mut call.timer, at);
+        }
+    }
+
+    fn close(&mut self, common: &mut Common, place: u32) {
+        let call = &self.calls[place];
+        if let Some(stream) = call.stream {
+            common.outputs.push_back(Output::Close { peer: call.peer, stream });
+        }
+    }
+
+    fn settle(&mut self, common: &mut Common, place: u32, result: Result<Bytes, CallError>) {
+        let call = &mut self.calls[place];
+        let (id, peer, route) = (call.id, call.peer, call.route);
+        // The answer's room goes with it.
+        let bytes = match &result {
+            Ok(_) => core::mem::take(&mut call.answer_bytes),
+            Err(_) => 0,
+        };
+        self.remove(common, place);
+        let permit = Permit { route, peer, bytes, of_answer: true };
+        self.outcomes.push_back((Outcome { call: id, result }, permit));
+    }
+
+    /// Forgets a call, and gives back what it took.
+    fn remove(&mut self, common: &mut Common, place: u32) {
+        let call = self.calls.remove(place);
+        let (peer, end) = (call.peer, End::Call(place));
+        common.timers.remove(&(call.timer, end));
+        common.unqueue(peer, call.route, end, &call.request);
+        let Route { requests, answers, waiting, desks } = &mut self.routes[call.route as usize];
+        requests.give_back(peer, call.request_bytes);
+        answers.give_back(peer, call.answer_bytes);
+        waiting.remove(peer, |other| *other == place);
+        let desk = &mut desks[peer.at()];
+        match call.stream {
+            Some(stream) => {
+                common.line_mut(peer).streams.remove(&stream);
+                desk.open -= 1;
+            }
+            None => desk.waiting.retain(|other| *other != place),
+        }
+        self.has_room = true;
+    }
+
+    pub(super) fn poll_outcome(&mut self) -> Option<(Outcome, Permit)> {
+        let (outcome, permit) = self.outcomes.pop_front()?;
+        self.desk(permit.peer, permit.route).unsettled -= 1;
+        Some((outcome, permit))
+    }
+
+    // Getters.
+
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.routes.iter().map(|route| route.requests.taken() + route.answers.taken()).sum()
+    }
+
+    pub(super) fn assert_invariants(&self, common: &Common) {
+        for (at, route) in self.routes.iter().enumerate() {
+            route.requests.assert_invariants();
+            route.answers.assert_invariants();
+            for (peer, desk) in route.desks.iter().enumerate() {
+                let of_desk = |call: &&Call| (call.route as usize, call.peer.at()) == (at, peer);
+                let calls = || self.calls.indices().map(|place| &self.calls[place]).filter(of_desk);
+                let open = calls().filter(|call| call.stream.is_some()).count();
+                assert_eq!((open, calls().count()), (desk.open.into(), open + desk.waiting.len()));
+                assert!(desk.terms.is_none_or(|terms| desk.open <= terms.in_flight_max));
+                assert!(desk.terms.is_some() || calls().count() == 0);
+                assert!(calls().count() <= desk.unsettled as usize);
+            }
+        }
+        for place in self.calls.indices() {
+            let call = &self.calls[place];
+            assert!(common.timers.contains(&(call.timer, End::Call(place))));
+            if let Some(stream) = call.stream {
+                let streams = &common.line(call.peer).expect("a member").streams;
+                assert_eq!(streams.get(&stream), Some(&End::Call(place)));
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Bytes that bodies of one sort may take: in total, and for one peer.
+
+use alloc::vec::Vec;
+
+use crate::id::PeerIndex;
+
+/// Of what there is, one peer may take this part.
+const SHARES: u64 = 8;
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    max: u64,
+    /// What one peer may take.
+    share: u64,
+    taken: u64,
+    /// By peer. Outlives the peer, until what it took has been given back.
+    by_peer: Vec<u64>,
+}
+
+impl Ledger {
+    /// A ledger of `max` bytes, for bodies of up to `longest`.
+    pub(super) fn new(max: u64, longest: u32) -> Self {
+        let share = (max / SHARES).max(longest.into());
+        Self { max, share, taken: 0, by_peer: Vec::new() }
+    }
+
+    pub(super) fn add_peer(&mut self, peer: PeerIndex) {
+        if self.by_peer.len() <= peer.at() {
+            self.by_peer.resize(peer.at() + 1, 0);
+        }
+    }
+
+    pub(super) fn has_room(&self, peer: PeerIndex, bytes: u64) -> bool {
+        self.taken + bytes <= self.max && self.by_peer[peer.at()] + bytes <= self.share
+    }
+
+    /// Takes bytes for a peer, if there is room.
+    pub(super) fn take(&mut self, peer: PeerIndex, bytes: u64) -> bool {
+        let has_room = self.has_room(peer, bytes);
+        if has_room {
+            self.taken += bytes;
+            self.by_peer[peer.at()] += bytes;
+        }
+        has_room
+    }
+
+    pub(super) fn give_back(&mut self, peer: PeerIndex, bytes: u64) {
+        self.taken -= bytes;
+        self.by_peer[peer.at()] -= bytes;
+    }
+
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    pub(super) fn assert_invariants(&self) {
+        assert_eq!(self.taken, self.by_peer.iter().sum());
+        assert!(self.taken <= self.max && self.by_peer.iter().all(|bytes| *bytes <= self.share));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_peer_takes_its_share_and_all_together_no_more_than_there_is() {
+        let mut ledger = Ledger::new(800, 90);
+        (0..10).for_each(|at| ledger.add_peer(PeerIndex(at)));
+        assert!(ledger.take(PeerIndex(0), 100) && !ledger.take(PeerIndex(0), 1));
+        for at in 1..8 {
+            assert!(ledger.take(PeerIndex(at), 100));
+        }
+        assert!(!ledger.take(PeerIndex(9), 1), "all is taken");
+        ledger.give_back(PeerIndex(0), 60);
+        assert!(ledger.take(PeerIndex(9), 60) && !ledger.take(PeerIndex(9), 1));
+        ledger.assert_invariants();
+    }
+
+    #[test]
+    fn a_share_holds_the_longest_body() {
+        let mut ledger = Ledger::new(800, 500);
+        ledger.add_peer(PeerIndex(3));
+        assert!(ledger.take(PeerIndex(3), 500) && !ledger.take(PeerIndex(3), 1));
+    }
+}

@@ -1,0 +1,653 @@
+//! Calls between members as a pure state machine, for both ends: calls, requests, answers, bytes of
+//! streams and time in; pieces of streams, outcomes and the next deadline out.
+//!
+//! A call is one bidirectional stream: a head and the request one way, replies and the answer the
+//! other. What calls there are on [`Rpc`]:
+//! - *inputs* are `handle_*`, and [`Rpc::peer_up`], [`Rpc::peer_down`];
+//! - *commands* are verbs (`call`, `cancel`, `answer`, `refuse`, `serve`) and answer at once;
+//! - *outputs* are drained with [`Rpc::poll`] after every input or command, until it gives
+//!   [`Output::Idle`]; what may be large is pulled when there is room for it: pieces of streams with
+//!   [`Rpc::poll_flow`], requests with [`Rpc::poll_request`], and outcomes with
+//!   [`Rpc::poll_outcome`].
+//!
+//! Nothing is received before there is room for it. A caller sends the first
+//! [`EAGER_BYTES_MAX`] bytes of a request with its head. The callee reads the head, and leaves the
+//! rest in the stream until the request's turn has come and its length has been taken from the
+//! route's budget; for what is longer it says `Continue` then. Of an answer, as many bytes may be
+//! sent at once as the caller has prepaid; the rest waits for the end of the caller's direction,
+//! which says that the length has been taken from the caller's budget.
+//!
+//! A callee that does not keep up leaves requests unread, so that streams and not memory fill up;
+//! its callers use up their credit, and are told. Peers take turns in everything.
+//!
+//! Inside, `caller` has the calls of this node and `callee` the requests of its peers; `transfer` is
+//! one direction of a stream, `ledger` a budget, and `turns` a round robin of peers. Knows nothing of
+//! QUIC, sockets, clocks. Invariants 8, 11, 13 to 16.
+
+mod callee;
+mod caller;
+mod ledger;
+mod transfer;
+pub(crate) mod turns;
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::fmt;
+use core::time::Duration;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use crate::config::{Class, Config, ConfigError, RouteConfig};
+use crate::error::{AnswerError, CallError, Fault};
+use crate::id::{PeerIndex, RouteId};
+use crate::send_buffer::SendBuffer;
+use crate::time::Time;
+use crate::wire::{EAGER_BYTES_MAX, RouteHello};
+use callee::Callee;
+use caller::Caller;
+use transfer::{Offer, Sending};
+
+/// A bidirectional stream, as the transport numbers those of one connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CallStream(pub u64);
+
+/// A call that this node has made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CallId(u64);
+
+/// A request that this node has been asked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId(u64);
+
+/// Places of calls and requests in their tables, below the bits that tell apart those which had the
+/// same place one after the other.
+const PLACE_BITS: u32 = 24;
+
+/// A request for the application.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// Its name in answering it.
+    pub id: RequestId,
+    /// Who asks.
+    pub from: PeerIndex,
+    /// What is asked.
+    pub body: Bytes,
+    /// Until when the caller waits.
+    pub deadline: Time,
+    /// Bytes that the answer may have.
+    pub answer_bytes_max: u32,
+}
+
+/// What became of a call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// The call.
+    pub call: CallId,
+    /// The answer.
+    pub result: Result<Bytes, CallError>,
+}
+
+/// What a callee says instead of an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Too much to do.
+    Busy {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// Nothing: the request is dropped.
+    Dropped,
+}
+
+/// Room that the body of a request or an answer takes in a budget, until it is the application's.
+#[derive(Debug)]
+#[must_use = "the room stays taken until it is given back with `Rpc::release`"]
+pub struct Permit {
+    route: u16,
+    peer: PeerIndex,
+    bytes: u64,
+    of_answer: bool,
+}
+
+/// What the machine wants done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// There is room for more of what a stream holds: hand it in, as [`Rpc::wants`] says.
+    Read {
+        /// The peer.
+        peer: PeerIndex,
+        /// The stream.
+        stream: CallStream,
+    },
+    /// Reset this node's direction of a stream, and stop the peer's, whatever is left of them.
+    Close {
+        /// The peer.
+        peer: PeerIndex,
+        /// The stream.
+        stream: CallStream,
+    },
+    /// Stop the peer's direction of a stream, if it has not ended.
+    Stop {
+        /// The peer.
+        peer: PeerIndex,
+        /// The stream.
+        stream: CallStream,
+    },
+    /// Nothing more to do until the next input, or until `wake_at`.
+    Idle {
+        /// When to call [`Rpc::poll`] again, [`Time::NEVER`] if only for inputs.
+        wake_at: Time,
+    },
+}
+
+/// What to do with the bytes of a [`Rpc::poll_flow`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// The stream; none to open one.
+    pub stream: Option<CallStream>,
+    /// This node's direction of the stream ends behind them.
+    pub finish: bool,
+    /// How urgent they are.
+    pub class: Class,
+}
+
+/// One of the two sorts of things that have a stream.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum End {
+    /// A call of this node, by its place.
+    Call(u32),
+    /// A request of a peer, by its place.
+    Request(u32),
+}
+
+/// What there is of a peer, and of the connection to it.
+#[derive(Debug)]
+struct Line {
+    is_up: bool,
+    /// At most as many as this node may have calls to it, and it may open itself.
+    streams: HashMap<CallStream, End, FixedState>,
+    /// By route, what has something to send: each once.
+    sendable: Vec<VecDeque<End>>,
+}
+
+/// What both ends use.
+#[derive(Debug)]
+struct Common {
+    routes: Vec<RouteConfig>,
+    lines: Vec<Option<Line>>,
+    /// When to look at what: each call and request has one entry.
+    timers: BTreeSet<(Time, End)>,
+    /// Bounded by the streams there are.
+    outputs: VecDeque<Output>,
+    /// Counts calls and requests.
+    serial: u64,
+}
+
+impl Common {
+    fn line(&self, peer: PeerIndex) -> Option<&Line> {
+        self.lines.get(peer.at())?.as_ref()
+    }
+
+    fn line_mut(&mut self, peer: PeerIndex) -> &mut Line {
+        self.lines[peer.at()].as_mut().expect("a member")
+    }
+
+    fn is_up(&self, peer: PeerIndex) -> bool {
+        self.line(peer).is_some_and(|line| line.is_up)
+    }
+
+    fn place_of(&self, route: RouteId) -> Option<u16> {
+        let place = self.routes.iter().position(|config| config.id == route)?;
+        Some(place as u16)
+    }
+
+    /// The next number for what is in this place.
+    fn next_id(&mut self, place: u32) -> u64 {
+        assert!(place < 1 << PLACE_BITS, "bounded by the credit of all peers");
+        self.serial += 1;
+        self.serial << PLACE_BITS | u64::from(place)
+    }
+
+    /// Moves a timer; what it was set to before is in `timer`.
+    fn set_timer(&mut self, end: End, timer: &mut Time, at: Time) {
+        if *timer != at {
+            self.timers.remove(&(*timer, end));
+            self.timers.insert((at, end));
+            *timer = at;
+        }
+    }
+
+    /// Puts what has something to send into the queue.
+    fn note_due(&mut self, peer: PeerIndex, route: u16, end: End, sending: &mut Sending) {
+        if sending.is_due() && !sending.is_queued {
+            sending.is_queued = true;
+            self.line_mut(peer).sendable[route as usize].push_back(end);
+        }
+    }
+
+    /// Takes what is over out of the queue.
+    fn unqueue(&mut self, peer: PeerIndex, route: u16, end: End, sending: &Sending) {
+        if sending.is_queued
+            && let Some(line) = &mut self.lines[peer.at()]
+        {
+            line.sendable[route as usize].retain(|other| *other != end);
+        }
+    }
+}
+
+/// The machine: all routes of one node, all peers, both ends.
+pub struct Rpc {
+    common: Common,
+    caller: Caller,
+    callee: Callee,
+    /// What was offered by the last [`Rpc::poll_flow`], and not yet written.
+    offered: Option<(PeerIndex, u16, End, Offer)>,
+    now: Time,
+}
+
+impl fmt::Debug for Rpc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rpc").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl Rpc {
+    /// A machine without peers.
+    ///
+    /// # Errors
+    /// If the configuration does not hold together.
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self {
+            common: Common {
+                routes: config.routes.clone(),
+                lines: Vec::new(),
+                timers: BTreeSet::new(),
+                outputs: VecDeque::new(),
+                serial: 0,
+            },
+            caller: Caller::new(&config.routes),
+            callee: Callee::new(&config.routes),
+            offered: None,
+            now: Time::ZERO,
+        })
+    }
+
+    fn clamp(&mut self, now: Time) -> Time {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    // Members and connections.
+
+    /// Makes room for a member. `peer` must be free.
+    ///
+    /// # Panics
+    /// If it is not: indices are the caller's to keep.
+    pub fn add_peer(&mut self, peer: PeerIndex) {
+        let lines = &mut self.common.lines;
+        if lines.len() <= peer.at() {
+            lines.resize_with(peer.at() + 1, || None);
+        }
+        let routes = self.common.routes.len();
+        let sendable = (0..routes).map(|_| VecDeque::new()).collect();
+        let streams = HashMap::with_hasher(FixedState::default());
+        let before = lines[peer.at()].replace(Line { is_up: false, streams, sendable });
+        assert!(before.is_none(), "a peer is added once");
+        self.caller.add_peer(peer);
+        self.callee.add_peer(peer);
+    }
+
+    /// Drops a former member. Calls to it end as if the connection had been lost.
+    pub fn remove_peer(&mut self, peer: PeerIndex) {
+        self.peer_down(peer);
+        self.common.lines[peer.at()] = None;
+    }
+
+    /// A connection to a member is ready; these are its routes.
+    pub fn peer_up(&mut self, peer: PeerIndex, routes: &[RouteHello]) {
+        self.peer_down(peer);
+        self.common.line_mut(peer).is_up = true;
+        self.caller.peer_up(&self.common.routes, peer, routes);
+        self.callee.peer_up(&self.common.routes, peer, routes);
+    }
+
+    /// The connection is gone, and with it all calls and requests over it.
+    pub fn peer_down(&mut self, peer: PeerIndex) {
+        let line = self.common.line_mut(peer);
+        if !core::mem::replace(&mut line.is_up, false) {
+            return;
+        }
+        line.streams.clear();
+        line.sendable.iter_mut().for_each(VecDeque::clear);
+        self.caller.peer_down(&mut self.common, peer);
+        self.callee.peer_down(&mut self.common, peer);
+        self.common.outputs.retain(|output| match output {
+            Output::Read { peer: of, .. }
+            | Output::Close { peer: of, .. }
+            | Output::Stop { peer: of, .. } => *of != peer,
+            Output::Idle { .. } => true,
+        });
+    }
+
+    // Commands.
+
+    /// Calls a peer. Without a `timeout`, the route's deadline holds. If the peer's credit is used
+    /// up, the call waits for it, unless it was not to: `waits`.
+    ///
+    /// # Errors
+    /// If it cannot be made; nothing has changed then.
+    pub fn call(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        route: RouteId,
+        body: Bytes,
+        timeout: Option<Duration>,
+        waits: bool,
+    ) -> Result<CallId, CallError> {
+        let now = self.clamp(now);
+        self.caller.call(&mut self.common, now, peer, route, body, timeout, waits)
+    }
+
+    /// Gives a call up. False if it has ended: its outcome is, or was, to be had.
+    pub fn cancel(&mut self, call: CallId) -> bool {
+        self.caller.cancel(&mut self.common, call)
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// If the answer is too long, or nobody waits for it; nothing has changed then, but that a
+    /// request that nobody waits for is gone.
+    pub fn answer(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        body: Bytes,
+    ) -> Result<(), AnswerError> {
+        let now = self.clamp(now);
+        self.callee.answer(&mut self.common, now, request, body)
+    }
+
+    /// Lets go of a request without an answer. False if nobody waited for it any more.
+    pub fn refuse(&mut self, now: Time, request: RequestId, refusal: Refusal) -> bool {
+        let now = self.clamp(now);
+        self.callee.refuse(&mut self.common, now, request, refusal)
+    }
+
+    /// Says whether requests of a route are wanted. At first they wait until they are; once they are
+    /// not any more, they are refused. False if there is no such route.
+    pub fn serve(&mut self, now: Time, route: RouteId, is_wanted: bool) -> bool {
+        let now = self.clamp(now);
+        self.callee.serve(&mut self.common, now, route, is_wanted)
+    }
+
+    /// The application has taken what a permit was for.
+    pub fn release(&mut self, permit: Permit) {
+        match permit.of_answer {
+            true => self.caller.release(permit),
+            false => self.callee.release(permit),
+        }
+    }
+
+    // Inputs.
+
+    /// A peer that is up has opened a stream: a request begins.
+    ///
+    /// # Panics
+    /// If there are no routes: a peer may open no streams then.
+    pub fn handle_opened(&mut self, now: Time, peer: PeerIndex, stream: CallStream) {
+        let now = self.clamp(now);
+        assert!(!self.common.routes.is_empty() && self.common.is_up(peer));
+        self.callee.open(&mut self.common, now, peer, stream);
+    }
+
+    /// How many bytes of a stream the machine takes now. What it does not take is to stay in the
+    /// stream.
+    pub fn wants(&self, peer: PeerIndex, stream: CallStream) -> usize {
+        match self.end_of(peer, stream) {
+            Some(End::Call(place)) => self.caller.wants(place),
+            Some(End::Request(place)) => self.callee.wants(place),
+            None => 0,
+        }
+    }
+
+    fn end_of(&self, peer: PeerIndex, stream: CallStream) -> Option<End> {
+        self.common.line(peer)?.streams.get(&stream).copied()
+    }
+
+    /// Bytes of a stream, no more than it [wants](Rpc::wants).
+    ///
+    /// # Errors
+    /// If the peer broke a rule. The call or request is over then, and the stream is to be closed.
+    pub fn handle_data(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        stream: CallStream,
+        bytes: &[u8],
+    ) -> Result<(), Fault> {
+        let now = self.clamp(now);
+        match self.end_of(peer, stream) {
+            Some(End::Call(place)) => self.caller.handle_data(&mut self.common, now, place, bytes),
+            Some(End::Request(place)) => {
+                self.callee.handle_data(&mut self.common, now, place, bytes)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The peer's direction of a stream has come to its end.
+    ///
+    /// # Errors
+    /// If the peer broke a rule. The call or request is over then, and the stream is to be closed.
+    pub fn handle_end(&mut self, peer: PeerIndex, stream: CallStream) -> Result<(), Fault> {
+        match self.end_of(peer, stream) {
+            Some(End::Call(place)) => self.caller.handle_end(&mut self.common, place),
+            Some(End::Request(place)) => self.callee.handle_end(&mut self.common, place),
+            None => Ok(()),
+        }
+    }
+
+    /// The peer has reset its direction of a stream.
+    pub fn handle_reset(&mut self, peer: PeerIndex, stream: CallStream) {
+        match self.end_of(peer, stream) {
+            Some(End::Call(place)) => {
+                self.caller.give_up(&mut self.common, place, CallError::Dropped);
+            }
+            Some(End::Request(place)) => self.callee.cancelled(&mut self.common, place),
+            None => {}
+        }
+    }
+
+    /// The peer does not want the rest of what this node sends in a stream; the transport resets it.
+    pub fn handle_stopped(&mut self, peer: PeerIndex, stream: CallStream) {
+        match self.end_of(peer, stream) {
+            // Why, it says in its own direction.
+            Some(End::Call(place)) => self.caller.stopped(&mut self.common, place),
+            Some(End::Request(place)) => self.callee.cancelled(&mut self.common, place),
+            None => {}
+        }
+    }
+
+    /// The transport takes more of what this node sends in a stream.
+    pub fn handle_writable(&mut self, peer: PeerIndex, stream: CallStream) {
+        let Some(end) = self.end_of(peer, stream) else { return };
+        let (route, sending) = match end {
+            End::Call(place) => self.caller.sending(place),
+            End::Request(place) => self.callee.sending(place),
+        };
+        sending.unblock();
+        self.common.note_due(peer, route, end, sending);
+    }
+
+    // Outputs.
+
+    /// What is to be done next. Call after every input and command, and at `wake_at`, until it is
+    /// [`Output::Idle`].
+    pub fn poll(&mut self, now: Time) -> Output {
+        let now = self.clamp(now);
+        while let Some((at, end)) = self.common.timers.first().copied()
+            && at <= now
+        {
+            match end {
+                End::Call(place) => self.caller.expire(&mut self.common, now, place),
+                End::Request(place) => self.callee.expire(&mut self.common, now, place),
+            }
+        }
+        self.caller.grant_all(&mut self.common, now);
+        self.callee.grant_all(&mut self.common, now);
+        let wake_at = self.next_deadline();
+        self.common.outputs.pop_front().unwrap_or(Output::Idle { wake_at })
+    }
+
+    /// When a call or request is next to be looked at, if nothing happens.
+    pub fn next_deadline(&self) -> Time {
+        self.common.timers.first().map_or(Time::NEVER, |(at, _)| *at)
+    }
+
+    /// The classes of this machine's flows, one for each route.
+    pub fn flows(&self) -> impl Iterator<Item = Class> {
+        self.common.routes.iter().map(|route| route.class)
+    }
+
+    /// Whether [`Rpc::poll_flow`] has something for a peer. `can_open`, if the transport can open
+    /// another stream to it.
+    pub fn has_flow_backlog(&self, peer: PeerIndex, flow: usize, can_open: bool) -> bool {
+        self.common.line(peer).is_some_and(|line| {
+            let opens = || can_open && self.caller.can_open(peer, flow as u16);
+            line.is_up && (!line.sendable[flow].is_empty() || opens())
+        })
+    }
+
+    /// Whether there may be something for a peer.
+    pub fn has_backlog(&self, peer: PeerIndex) -> bool {
+        (0..self.common.routes.len()).any(|flow| self.has_flow_backlog(peer, flow, true))
+    }
+
+    /// Whether a call to a peer could be opened, were there a stream.
+    pub fn is_calling(&self, peer: PeerIndex) -> bool {
+        let mut routes = 0..self.common.routes.len() as u16;
+        self.common.is_up(peer) && routes.any(|route| self.caller.can_open(peer, route))
+    }
+
+    /// What a flow has for a peer, up to `room` bytes. `None`, and nothing in `out`, if there is
+    /// nothing to send or no room. What becomes of it is to be told with [`Rpc::handle_written`]
+    /// before anything else.
+    pub fn poll_flow(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        flow: usize,
+        room: usize,
+        can_open: bool,
+        out: &mut SendBuffer,
+    ) -> Option<Piece> {
+        let now = self.clamp(now);
+        assert!(self.offered.is_none(), "the last piece comes first");
+        out.clear();
+        if room == 0 || !self.common.is_up(peer) {
+            return None;
+        }
+        let route = flow as u16;
+        // New calls go first, as many as there is credit for, so that a small one does not wait for
+        // large ones; of what has begun, each that has sent a piece goes behind the others.
+        let opened = can_open.then(|| self.caller.open(&self.common, now, peer, route)).flatten();
+        let end = match opened {
+            Some(place) => End::Call(place),
+            None => self.common.line_mut(peer).sendable[flow].pop_front()?,
+        };
+        let (stream, sending) = match end {
+            End::Call(place) => (self.caller.stream(place), self.caller.sending(place).1),
+            End::Request(place) => (Some(self.callee.stream(place)), self.callee.sending(place).1),
+        };
+        sending.is_queued = false;
+        let offer = sending.offer(room, out);
+        self.offered = Some((peer, route, end, offer));
+        let class = self.common.routes[flow].class;
+        Some(Piece { stream, finish: offer.ends, class })
+    }
+
+    /// The transport has taken so many bytes of the last piece, and its end, if they are all. `stream`
+    /// is the piece's, or was opened for it.
+    ///
+    /// # Panics
+    /// If there was no piece.
+    pub fn handle_written(&mut self, stream: CallStream, bytes: usize) {
+        let (peer, route, end, offer) = self.offered.take().expect("a piece was polled");
+        let sending = match end {
+            End::Call(place) => self.caller.sending(place).1,
+            End::Request(place) => self.callee.sending(place).1,
+        };
+        sending.taken(offer, bytes);
+        self.common.note_due(peer, route, end, sending);
+        match end {
+            End::Call(place) => self.caller.written(&mut self.common, place, stream),
+            End::Request(place) => self.callee.written(&mut self.common, place),
+        }
+    }
+
+    /// The next outcome of a call, and the room that an answer takes until it is
+    /// [released](Rpc::release).
+    pub fn poll_outcome(&mut self) -> Option<(Outcome, Permit)> {
+        self.caller.poll_outcome()
+    }
+
+    /// The next request of a route, peers taking turns, of a peer that `suits`; and the room that it
+    /// takes until it is [released](Rpc::release).
+    pub fn poll_request(
+        &mut self,
+        route: RouteId,
+        suits: impl FnMut(PeerIndex) -> bool,
+    ) -> Option<(Request, Permit)> {
+        self.callee.poll_request(&self.common, route, suits)
+    }
+
+    /// The next request that the application has, and for whose answer nobody waits any more. It is
+    /// still to be let go of, with [`Rpc::refuse`].
+    pub fn poll_cancelled(&mut self) -> Option<RequestId> {
+        self.callee.poll_cancelled()
+    }
+
+    // Getters.
+
+    /// Calls that a peer takes at once over the connection to it, and calls that may wait for them;
+    /// none if it does not serve the route.
+    pub fn credit(&self, peer: PeerIndex, route: RouteId) -> Option<(u32, u32)> {
+        let route = self.common.place_of(route)?;
+        self.common.is_up(peer).then(|| self.caller.credit(&self.common, peer, route))?
+    }
+
+    /// Bytes of bodies, coming and going, of all peers: at most four times the sum of all routes'
+    /// `body_bytes_max`.
+    pub fn body_bytes(&self) -> u64 {
+        self.caller.body_bytes() + self.callee.body_bytes()
+    }
+
+    /// Calls that have not ended and requests that are not over.
+    pub fn len(&self) -> usize {
+        self.caller.len() + self.callee.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Walks through all state and panics where it contradicts itself. For tests and fuzzing.
+    #[doc(hidden)]
+    pub fn assert_invariants(&self) {
+        self.caller.assert_invariants(&self.common);
+        self.callee.assert_invariants(&self.common);
+        let streams = self.common.lines.iter().flatten().map(|line| line.streams.len());
+        assert!(streams.sum::<usize>() <= self.len());
+        assert_eq!(self.common.timers.len(), self.len(), "one timer each");
+        for line in self.common.lines.iter().flatten().filter(|line| !line.is_up) {
+            assert!(line.streams.is_empty() && line.sendable.iter().all(VecDeque::is_empty));
+        }
+    }
+}
+
+const _: () = assert!(EAGER_BYTES_MAX <= u32::MAX as usize);
