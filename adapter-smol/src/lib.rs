@@ -17,7 +17,9 @@ use slotcast::driver::{Io, Udp, start};
 use slotcast::node::Transmit;
 
 pub use slotcast;
-pub use slotcast::driver::{Channel, Driver, NodeHandle, Setup, StartError};
+pub use slotcast::driver::{
+    Call, Channel, Driver, NodeHandle, Request, Route, Server, Setup, StartError,
+};
 
 /// Starts a node that listens on `address`, and spawns its driver on smol's global executor.
 ///

@@ -19,7 +19,9 @@ use tokio::net::UdpSocket;
 use tokio::time::{Sleep, sleep_until};
 
 pub use slotcast;
-pub use slotcast::driver::{Channel, Driver, NodeHandle, Setup, StartError};
+pub use slotcast::driver::{
+    Call, Channel, Driver, NodeHandle, Request, Route, Server, Setup, StartError,
+};
 
 /// Starts a node that listens on `address`, and spawns its driver on the current runtime, which
 /// must have its I/O and time drivers enabled.

@@ -115,6 +115,7 @@ fn hello() -> Hello {
         minor: 0,
         incarnation: 0x0102_0304_0506_0708,
         channels: vec![channel(0, 1024, 16 << 20, 16 << 10, 4), channel(300, 1, 10, 0, 255)],
+        routes: Vec::new(),
     }
 }
 

@@ -11,12 +11,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 use std::vec::Vec;
 
 use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
+use super::calls::{CallCommand, Calls, Driven};
 use crate::artifact::{Artifact, ArtifactError};
 use crate::broadcast::Event;
 use crate::config::{ChannelConfig, Relay};
@@ -28,7 +30,7 @@ use crate::time::Time;
 
 /// Commands that may wait for the driver. It takes all of them at each round, so that only a driver
 /// that is not polled can fill the queue.
-const COMMANDS_MAX: usize = 1 << 16;
+pub(super) const COMMANDS_MAX: usize = 1 << 16;
 
 /// Events of a channel, and bytes in them, staged for the application.
 const STAGED_MAX: usize = 256;
@@ -37,10 +39,11 @@ const STAGED_BYTES_MAX: usize = 1 << 20;
 /// Futures that may wait for events of one sort.
 const WAITERS_MAX: usize = 1024;
 
-enum Command {
+pub(super) enum Command {
     Publish(usize, Artifact),
     Abort(usize, ArtifactId),
     Relay(usize, Artifact),
+    Call(CallCommand),
 }
 
 struct ChannelState {
@@ -55,9 +58,10 @@ struct ChannelState {
     waiters: Vec<Waker>,
 }
 
-struct State {
+pub(super) struct State {
     channels: Vec<ChannelState>,
-    commands: VecDeque<Command>,
+    pub(super) calls: Calls,
+    pub(super) commands: VecDeque<Command>,
     /// Bit per channel: its filter is to be asked again.
     reconsider: u64,
     topology: Option<Topology>,
@@ -67,13 +71,25 @@ struct State {
     closed: Option<Option<io::ErrorKind>>,
     closed_waiters: Vec<Waker>,
     /// The driver's waker, when it has gone to sleep.
-    driver: Option<Waker>,
+    pub(super) driver: Option<Waker>,
     node_events: VecDeque<NodeEvent>,
     node_waiters: Vec<Waker>,
     /// The driver left events about peers in the node, since their stage was full.
     is_full: bool,
     stats: NodeStats,
     peers_up: Vec<NodeId>,
+}
+
+impl State {
+    /// Whether no more commands are taken.
+    pub(super) fn is_ending(&self) -> bool {
+        self.closed.is_some() || self.shutdown
+    }
+
+    /// Whether the driver has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
 }
 
 pub(super) struct Shared {
@@ -105,6 +121,7 @@ impl Shared {
             peers_max: node.config().peers_max.into(),
             state: Mutex::new(State {
                 channels: node.config().channels.iter().map(channel).collect(),
+                calls: Calls::new(node),
                 commands: VecDeque::new(),
                 reconsider: 0,
                 topology: None,
@@ -122,13 +139,13 @@ impl Shared {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, then wakes the driver if it sleeps.
-    fn command<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn command<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let (result, driver) = {
             let mut state = self.lock();
             (change(&mut state), state.driver.take())
@@ -141,7 +158,7 @@ impl Shared {
 
     /// Takes a staged event, and wakes the driver if it sleeps on events for which there is room
     /// again, as `take` says.
-    fn take<T>(&self, take: impl FnOnce(&mut State) -> Option<(T, bool)>) -> Option<T> {
+    pub(super) fn take<T>(&self, take: impl FnOnce(&mut State) -> Option<(T, bool)>) -> Option<T> {
         let (event, driver) = {
             let mut state = self.lock();
             let (event, refill) = take(&mut state)?;
@@ -154,16 +171,24 @@ impl Shared {
     }
 
     /// Hands the node what the application asked for.
-    pub(super) fn take_commands(&self, now: Time, node: &mut Node, waker: &Waker) {
-        let (commands, topology, shutdown, reconsider) = {
+    pub(super) fn take_commands(
+        &self,
+        now: Time,
+        node: &mut Node,
+        driven: &mut Driven,
+        waker: &Waker,
+    ) {
+        let (commands, released, topology, shutdown, reconsider) = {
             let mut state = self.lock();
             if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
                 state.driver = Some(waker.clone());
             }
             let reconsider = std::mem::take(&mut state.reconsider);
             let commands = std::mem::take(&mut state.commands);
-            (commands, state.topology.take(), state.shutdown, reconsider)
+            let released = state.calls.take_released();
+            (commands, released, state.topology.take(), state.shutdown, reconsider)
         };
+        released.into_iter().for_each(|permit| node.release(permit));
         for command in commands {
             match command {
                 Command::Publish(channel, artifact) => {
@@ -177,6 +202,7 @@ impl Shared {
                 Command::Relay(channel, artifact) => {
                     let _ = node.relay(self.channels[channel], &artifact);
                 }
+                Command::Call(command) => driven.command(now, node, command),
             }
         }
         for (at, channel) in self.channels.iter().enumerate() {
@@ -194,12 +220,19 @@ impl Shared {
 
     /// Stages what the node has to tell, as far as there is room. True if it was anything: the node
     /// is to be polled again.
-    pub(super) fn stage_events(&self, node: &mut Node) -> bool {
+    pub(super) fn stage_events(
+        &self,
+        now: Time,
+        start: Instant,
+        node: &mut Node,
+        driven: &mut Driven,
+    ) -> bool {
         let mut wakers = Vec::new();
         let mut has_staged = false;
         {
             let mut state = self.lock();
             state.stats = node.stats();
+            has_staged |= driven.stage(now, start, node, &mut state.calls, &mut wakers);
             for channel in &mut state.channels {
                 let id = channel.config.id;
                 channel.is_full = false;
@@ -248,6 +281,7 @@ impl Shared {
             for channel in &mut state.channels {
                 wakers.append(&mut channel.waiters);
             }
+            state.calls.close(&mut wakers);
             state.commands.clear();
         }
         wakers.into_iter().for_each(Waker::wake);
@@ -269,7 +303,7 @@ fn event_bytes(event: &Event) -> usize {
 
 /// Arranges for a wake-up. A future that is dropped leaves its waker here until the next event; when
 /// there are very many, all are woken, and those that still wait come back.
-fn wait(waiters: &mut Vec<Waker>, cx: &Context<'_>) {
+pub(super) fn wait(waiters: &mut Vec<Waker>, cx: &Context<'_>) {
     if waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
         return;
     }
@@ -320,7 +354,7 @@ impl NodeHandle {
         Self { owner: Arc::new(Owner(shared)) }
     }
 
-    fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Shared {
         &self.owner.0
     }
 
@@ -476,7 +510,7 @@ impl Channel {
         let (id, bytes) = (artifact.id(), artifact.bytes().len() as u64);
         self.node.shared().command(|state| {
             let is_busy = state.commands.len() >= COMMANDS_MAX;
-            if state.closed.is_some() || state.shutdown {
+            if state.is_ending() {
                 return Err(PublishError::Closed);
             }
             let channel = &mut state.channels[self.place];
@@ -518,7 +552,7 @@ impl Channel {
     /// If the channel does not relay, or the node does not keep up.
     pub fn relay(&self, artifact: &Artifact) -> Result<(), RelayError> {
         self.node.shared().command(|state| {
-            if state.closed.is_some() || state.shutdown {
+            if state.is_ending() {
                 return Err(RelayError::Closed);
             }
             if state.channels[self.place].config.relay == Relay::Off {

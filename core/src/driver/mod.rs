@@ -5,9 +5,11 @@
 //! [`Driver`], which is a future. That is all. The loop decides nothing about the protocol: it moves
 //! datagrams, commands and events, and asks the node what to do next.
 
+mod calls;
 mod handle;
 mod udp;
 
+pub use calls::{Call, Request, Route, Server, UnknownRoute};
 pub use handle::{Channel, NodeHandle, UnknownChannel};
 pub use udp::{Received, Udp};
 
@@ -28,6 +30,7 @@ use crate::id::{ChannelId, NodeId};
 use crate::membership::Topology;
 use crate::node::{Node, NodeError, NodeKey, Output};
 use crate::time::Time;
+use calls::Driven;
 use handle::Shared;
 
 /// Datagram batches received before the driver looks at what they caused.
@@ -180,8 +183,16 @@ pub fn start<I: Io>(
     }
     let shared = Arc::new(Shared::new(&node, local));
     let handle = NodeHandle::new(shared.clone());
-    let driver =
-        Driver { node, shared, io: Some(io), udp, start, unsent: None, buffer: Vec::new() };
+    let driver = Driver {
+        node,
+        shared,
+        driven: Driven::default(),
+        io: Some(io),
+        udp,
+        start,
+        unsent: None,
+        buffer: Vec::new(),
+    };
     Ok((handle, driver))
 }
 
@@ -190,6 +201,7 @@ pub fn start<I: Io>(
 pub struct Driver<I> {
     node: Node,
     shared: Arc<Shared>,
+    driven: Driven,
     /// Until the end: who waits for it may want to bind the address again.
     io: Option<I>,
     udp: Udp,
@@ -229,7 +241,7 @@ impl<I: Io> Driver<I> {
     /// One round: commands, datagrams in, datagrams out, events.
     fn round(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
         let mut now = self.now();
-        self.shared.take_commands(now, &mut self.node, cx.waker());
+        self.shared.take_commands(now, &mut self.node, &mut self.driven, cx.waker());
         let mut next = Next::Sleep;
         for _ in 0..RECEIVES_MAX {
             match self.io.as_mut().expect(RUNNING).poll_receive(cx, &mut self.udp) {
@@ -243,7 +255,7 @@ impl<I: Io> Driver<I> {
             }
         }
         let sent = self.send_all(cx, now)?;
-        if self.shared.stage_events(&mut self.node) {
+        if self.shared.stage_events(now, self.start, &mut self.node, &mut self.driven) {
             next = Next::Again;
         }
         if self.node.is_closed() {

@@ -207,7 +207,8 @@ fn hello(how: u8) -> Vec<u8> {
         _ => {}
     }
     let mut bytes = Vec::new();
-    Hello { minor: MINOR, incarnation: how.into(), channels: [channel].into() }.encode(&mut bytes);
+    let (incarnation, channels) = (how.into(), [channel].into());
+    Hello { minor: MINOR, incarnation, channels, routes: Vec::new() }.encode(&mut bytes);
     bytes
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Node;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, CallError};
-use crate::id::{NodeId, RouteId};
+use crate::id::{NodeId, PeerIndex, RouteId};
 use crate::rpc::{CallId, Outcome, Output, Permit, Refusal, RequestId};
 use crate::time::Time;
 use crate::wire::RouteHello;
@@ -100,7 +100,7 @@ impl Node {
 
     /// Takes the next request of a route, members taking turns. Call [`Node::poll`] afterwards.
     pub fn poll_request(&mut self, route: RouteId) -> Option<Request> {
-        let (request, permit) = self.poll_held_request(route, |_| true)?;
+        let (_, request, permit) = self.poll_held_request(route, |_| true)?;
         self.release(permit);
         Some(request)
     }
@@ -121,14 +121,39 @@ impl Node {
     pub(crate) fn poll_held_request(
         &mut self,
         route: RouteId,
-        suits: impl Fn(&NodeId) -> bool,
-    ) -> Option<(Request, Permit)> {
-        let peers = &self.peers;
-        let suits = |peer| suits(&peers.peer(peer).node);
+        suits: impl FnMut(PeerIndex) -> bool,
+    ) -> Option<(PeerIndex, Request, Permit)> {
         let (request, permit) = self.rpc.poll_request(route, suits)?;
-        let from = self.peers.peer(request.from).node;
+        let peer = request.from;
+        let from = self.peers.peer(peer).node;
         let crate::rpc::Request { id, body, deadline, answer_bytes_max, .. } = request;
-        Some((Request { id, from, body, deadline, answer_bytes_max }, permit))
+        Some((peer, Request { id, from, body, deadline, answer_bytes_max }, permit))
+    }
+
+    // Getters.
+
+    /// Calls that a member takes at once on a route, and calls that may wait for them; none if it is
+    /// not connected, or does not serve the route.
+    pub fn credit(&self, peer: &NodeId, route: RouteId) -> Option<(u32, u32)> {
+        self.rpc.credit(self.peers.find(peer)?, route)
+    }
+
+    /// Whether there are requests of a route to be taken.
+    #[cfg(feature = "driver")]
+    pub(crate) fn has_requests(&self, route: RouteId) -> bool {
+        self.rpc.has_requests(route)
+    }
+
+    /// Whether something waits for room in a budget.
+    #[cfg(feature = "driver")]
+    pub(crate) fn is_starved(&self) -> bool {
+        self.rpc.is_starved()
+    }
+
+    /// Changes whenever a connection has come up or gone down.
+    #[cfg(feature = "driver")]
+    pub(crate) fn links(&self) -> u64 {
+        self.rpc.links()
     }
 
     pub(crate) fn release(&mut self, permit: Permit) {

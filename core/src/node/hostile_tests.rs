@@ -389,7 +389,8 @@ fn hello() -> Vec<u8> {
         relay_hops_max: 4,
     };
     let mut bytes = Vec::new();
-    Hello { minor: 0, incarnation: 1, channels: vec![channel] }.encode(&mut bytes);
+    let channels = vec![channel];
+    Hello { incarnation: 1, channels, ..Hello::default() }.encode(&mut bytes);
     bytes
 }
 

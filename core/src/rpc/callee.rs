@@ -620,6 +620,14 @@ impl Callee {
 
     // Getters.
 
+    pub(super) fn has_requests(&self, route: u16) -> bool {
+        self.routes[route as usize].ready.len() > 0
+    }
+
+    pub(super) fn is_starved(&self) -> bool {
+        self.routes.iter().any(|route| route.waiting.len() > 0)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.asked.len()
     }

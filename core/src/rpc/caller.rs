@@ -505,6 +505,10 @@ impl Caller {
 
     // Getters.
 
+    pub(super) fn is_starved(&self) -> bool {
+        self.routes.iter().any(|route| route.waiting.len() > 0)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.calls.len()
     }

@@ -182,6 +182,8 @@ struct Common {
     outputs: VecDeque<Output>,
     /// Counts calls and requests.
     serial: u64,
+    /// Counts connections that came up or went down.
+    links: u64,
 }
 
 impl Common {
@@ -266,6 +268,7 @@ impl Rpc {
                 timers: BTreeSet::new(),
                 outputs: VecDeque::new(),
                 serial: 0,
+                links: 0,
             },
             caller: Caller::new(&config.routes),
             callee: Callee::new(&config.routes),
@@ -309,6 +312,7 @@ impl Rpc {
     pub fn peer_up(&mut self, peer: PeerIndex, routes: &[RouteHello]) {
         self.peer_down(peer);
         self.common.line_mut(peer).is_up = true;
+        self.common.links += 1;
         self.caller.peer_up(&self.common.routes, peer, routes);
         self.callee.peer_up(&self.common.routes, peer, routes);
     }
@@ -319,6 +323,8 @@ impl Rpc {
         if !core::mem::replace(&mut line.is_up, false) {
             return;
         }
+        self.common.links += 1;
+        let line = self.common.line_mut(peer);
         line.streams.clear();
         line.sendable.iter_mut().for_each(VecDeque::clear);
         self.caller.peer_down(&mut self.common, peer);
@@ -618,6 +624,21 @@ impl Rpc {
     pub fn credit(&self, peer: PeerIndex, route: RouteId) -> Option<(u32, u32)> {
         let route = self.common.place_of(route)?;
         self.common.is_up(peer).then(|| self.caller.credit(&self.common, peer, route))?
+    }
+
+    /// Whether [`Rpc::poll_request`] may have a request.
+    pub fn has_requests(&self, route: RouteId) -> bool {
+        self.common.place_of(route).is_some_and(|route| self.callee.has_requests(route))
+    }
+
+    /// Whether a request or an answer waits for room, so that it matters when some is released.
+    pub fn is_starved(&self) -> bool {
+        self.caller.is_starved() || self.callee.is_starved()
+    }
+
+    /// Changes whenever a connection has come up or gone down, and with it [`Rpc::credit`].
+    pub fn links(&self) -> u64 {
+        self.common.links
     }
 
     /// Bytes of bodies, coming and going, of all peers: at most four times the sum of all routes'

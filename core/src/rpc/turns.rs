@@ -50,6 +50,18 @@ impl<T> Turns<T> {
         queue.remove(at)
     }
 
+    /// The same, whosever it is.
+    #[cfg_attr(not(feature = "driver"), allow(dead_code, reason = "for drivers"))]
+    pub(crate) fn remove_any(&mut self, mut is_it: impl FnMut(&T) -> bool) -> Option<T> {
+        let mut peers = 0..self.queues.len();
+        peers.find_map(|at| self.remove(PeerIndex(at as u16), &mut is_it))
+    }
+
+    /// Items of all peers.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
     /// Items of a peer.
     pub(crate) fn count(&self, peer: PeerIndex) -> usize {
         self.queues.get(peer.at()).map_or(0, VecDeque::len)

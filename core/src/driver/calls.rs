@@ -1,0 +1,706 @@
+//! Calls and requests as an application has them: futures that any thread may await.
+//!
+//! What may be under way is checked against a mirror of the peers' credit, so that `try_call` answers
+//! at once. Answers and requests take their room in the node's budgets until the application has
+//! them; requests are staged by peer, a few each, and handed out in turns.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use super::handle::{COMMANDS_MAX, Command, NodeHandle, State, wait};
+use crate::arena::Arena;
+use crate::config::RouteConfig;
+use crate::error::{AnswerError, CallError};
+use crate::id::{NodeId, RouteId};
+use crate::node::{self, Node};
+use crate::rpc::turns::Turns;
+use crate::rpc::{CallId, Outcome, Permit, Refusal, RequestId};
+use crate::time::Time;
+
+/// Requests of one peer and route that are staged for the application.
+const STAGED_MAX: usize = 16;
+
+/// Ids are consecutive numbers: nothing that a peer could choose to collide.
+type Map<K, V> = HashMap<K, V, FixedState>;
+
+/// What an application has asked for, on its way to the node.
+pub(super) enum CallCommand {
+    Call { slot: u32, peer: NodeId, route: RouteId, body: Bytes, timeout: Option<Duration> },
+    Cancel { slot: u32 },
+    Answer { request: RequestId, body: Bytes },
+    Refuse { request: RequestId, refusal: Refusal },
+    Serve { route: RouteId, is_wanted: bool },
+}
+
+enum SlotState {
+    /// Under way. Who awaits it.
+    Waiting(Option<Waker>),
+    Done(Result<Bytes, CallError>, Option<Permit>),
+    /// The application has dropped it, and the node will hear of it.
+    Dropped,
+}
+
+struct Slot {
+    peer: NodeId,
+    route: usize,
+    state: SlotState,
+}
+
+/// What a peer takes on one route, and what there is under way.
+#[derive(Clone, Copy, Default)]
+struct Credit {
+    /// At once, and waiting; none, if it is not connected or does not serve the route.
+    limits: Option<(u32, u32)>,
+    used: u32,
+}
+
+struct RouteState {
+    config: RouteConfig,
+    servers: usize,
+    staged: Turns<(node::Request, Permit)>,
+    /// Requests were left in the node, since their stage was full.
+    is_full: bool,
+    waiters: Vec<Waker>,
+}
+
+/// A request in the application's hands.
+#[derive(Default)]
+struct Taken {
+    is_cancelled: bool,
+    waker: Option<Waker>,
+}
+
+/// What handles and driver share about calls.
+pub(super) struct Calls {
+    routes: Vec<RouteState>,
+    slots: Arena<Slot>,
+    /// By peer, then route.
+    credits: Map<NodeId, Vec<Credit>>,
+    taken: Map<RequestId, Taken>,
+    /// Room that the application has given back.
+    released: Vec<Permit>,
+    /// The node waits for room.
+    is_starved: bool,
+    start: Option<Instant>,
+}
+
+impl Calls {
+    pub(super) fn new(node: &Node) -> Self {
+        let route = |config: &RouteConfig| RouteState {
+            config: config.clone(),
+            servers: 0,
+            staged: Turns::new(),
+            is_full: false,
+            waiters: Vec::new(),
+        };
+        Self {
+            routes: node.config().routes.iter().map(route).collect(),
+            slots: Arena::new(),
+            credits: Map::default(),
+            taken: Map::default(),
+            released: Vec::new(),
+            is_starved: false,
+            start: None,
+        }
+    }
+
+    pub(super) fn take_released(&mut self) -> Vec<Permit> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Everything under way has failed, since the node is no more.
+    pub(super) fn close(&mut self, wakers: &mut Vec<Waker>) {
+        let slots: Vec<u32> = self.slots.indices().collect();
+        for at in slots {
+            let slot = &mut self.slots[at];
+            match &mut slot.state {
+                SlotState::Waiting(waker) => {
+                    wakers.extend(waker.take());
+                    slot.state = SlotState::Done(Err(CallError::Closed), None);
+                }
+                SlotState::Done(..) => {}
+                SlotState::Dropped => drop(self.slots.remove(at)),
+            }
+        }
+        for route in &mut self.routes {
+            route.staged = Turns::new();
+            wakers.append(&mut route.waiters);
+        }
+        wakers.extend(self.taken.drain().filter_map(|(_, taken)| taken.waker));
+    }
+
+    fn end(
+        &mut self,
+        at: u32,
+        result: Result<Bytes, CallError>,
+        permit: Option<Permit>,
+    ) -> Option<Waker> {
+        let slot = &mut self.slots[at];
+        match &mut slot.state {
+            SlotState::Waiting(waker) => {
+                let waker = waker.take();
+                slot.state = SlotState::Done(result, permit);
+                waker
+            }
+            SlotState::Done(..) => unreachable!("a call ends once"),
+            SlotState::Dropped => {
+                self.released.extend(permit);
+                self.free(at);
+                None
+            }
+        }
+    }
+
+    /// A call is no more: its credit is free.
+    fn free(&mut self, at: u32) -> Slot {
+        let slot = self.slots.remove(at);
+        let credits = self.credits.get_mut(&slot.peer).expect("it had credit");
+        credits[slot.route].used -= 1;
+        let is_idle = |credit: &Credit| credit.limits.is_none() && credit.used == 0;
+        if credits.iter().all(is_idle) {
+            self.credits.remove(&slot.peer);
+        }
+        slot
+    }
+}
+
+/// What the driver knows of calls, by itself.
+#[derive(Default)]
+pub(super) struct Driven {
+    slots: Map<CallId, u32>,
+    calls: Map<u32, CallId>,
+    /// What has come of commands, to be told with the next events.
+    ended: Vec<(u32, Result<Bytes, CallError>, Option<Permit>)>,
+    /// Slots that the application has dropped.
+    freed: Vec<u32>,
+    /// When the mirror of the credit was taken.
+    links: Option<u64>,
+}
+
+impl Driven {
+    /// Hands the node a command.
+    pub(super) fn command(&mut self, now: Time, node: &mut Node, command: CallCommand) {
+        match command {
+            CallCommand::Call { slot, peer, route, body, timeout } => {
+                match node.call(now, &peer, route, body, timeout, true) {
+                    Ok(call) => {
+                        self.slots.insert(call, slot);
+                        self.calls.insert(slot, call);
+                    }
+                    Err(error) => self.ended.push((slot, Err(error), None)),
+                }
+            }
+            CallCommand::Cancel { slot } => {
+                // Its end may have come first, and waits to be told.
+                if let Some(call) = self.calls.get(&slot)
+                    && node.cancel(*call)
+                {
+                    self.slots.remove(call);
+                    self.calls.remove(&slot);
+                    self.freed.push(slot);
+                }
+            }
+            // Cancelled meanwhile: the node has let go of it, and the handle was told.
+            CallCommand::Answer { request, body } => drop(node.answer(now, request, body)),
+            CallCommand::Refuse { request, refusal } => {
+                node.refuse(now, request, refusal);
+            }
+            CallCommand::Serve { route, is_wanted } => {
+                node.serve(now, route, is_wanted);
+            }
+        }
+    }
+
+    /// Tells what has become of calls, and stages requests. True if it was anything.
+    pub(super) fn stage(
+        &mut self,
+        now: Time,
+        start: Instant,
+        node: &mut Node,
+        calls: &mut Calls,
+        wakers: &mut Vec<Waker>,
+    ) -> bool {
+        calls.start = Some(start);
+        let mut any = false;
+        while let Some((Outcome { call, result }, permit)) = node.poll_held_outcome() {
+            let slot = self.slots.remove(&call).expect("each call has one");
+            self.calls.remove(&slot);
+            self.ended.push((slot, result, Some(permit)));
+        }
+        for (slot, result, permit) in self.ended.drain(..) {
+            wakers.extend(calls.end(slot, result, permit));
+            any = true;
+        }
+        self.freed.drain(..).for_each(|slot| drop(calls.free(slot)));
+        while let Some(request) = node.poll_cancelled() {
+            any = true;
+            match calls.taken.get_mut(&request) {
+                Some(taken) => {
+                    taken.is_cancelled = true;
+                    wakers.extend(taken.waker.take());
+                }
+                None => {
+                    calls.unstage(request);
+                    node.refuse(now, request, Refusal::Dropped);
+                }
+            }
+        }
+        for route in &mut calls.routes {
+            let id = route.config.id;
+            let staged = &mut route.staged;
+            while let Some((peer, request, permit)) =
+                node.poll_held_request(id, |peer| staged.count(peer) < STAGED_MAX)
+            {
+                staged.push(peer, (request, permit));
+                wakers.append(&mut route.waiters);
+                any = true;
+            }
+            route.is_full = node.has_requests(id);
+        }
+        calls.is_starved = node.is_starved();
+        let links = node.links();
+        if self.links.replace(links) != Some(links) {
+            calls.mirror(node);
+        }
+        any
+    }
+}
+
+impl Calls {
+    /// Takes back a request that the application has not seen.
+    fn unstage(&mut self, request: RequestId) {
+        for route in &mut self.routes {
+            if let Some((_, permit)) = route.staged.remove_any(|(staged, _)| staged.id == request) {
+                self.released.push(permit);
+            }
+        }
+    }
+
+    /// Takes over what credit there is.
+    fn mirror(&mut self, node: &Node) {
+        let routes = self.routes.len();
+        for credits in self.credits.values_mut() {
+            credits.iter_mut().for_each(|credit| credit.limits = None);
+        }
+        for peer in node.peers_up() {
+            let credits = self.credits.entry(peer).or_default();
+            credits.resize(routes, Credit::default());
+            for (credit, route) in credits.iter_mut().zip(&self.routes) {
+                credit.limits = node.credit(&peer, route.config.id);
+            }
+        }
+        let is_idle = |credit: &Credit| credit.limits.is_none() && credit.used == 0;
+        self.credits.retain(|_, credits| !credits.iter().all(is_idle));
+    }
+
+    fn admit(&mut self, peer: &NodeId, route: usize, waits: bool) -> Result<u32, CallError> {
+        let credits = self.credits.get_mut(peer).ok_or(CallError::NotConnected)?;
+        let is_connected = credits.iter().any(|credit| credit.limits.is_some());
+        let credit = &mut credits[route];
+        let (at_once, waiting) = credit.limits.ok_or(match is_connected {
+            true => CallError::NotServed,
+            false => CallError::NotConnected,
+        })?;
+        let limit = if waits { at_once + waiting } else { at_once };
+        if credit.used >= limit {
+            return Err(CallError::Pushback);
+        }
+        credit.used += 1;
+        let state = SlotState::Waiting(None);
+        Ok(self.slots.insert(Slot { peer: *peer, route, state }))
+    }
+}
+
+/// The configuration has no such route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownRoute(pub RouteId);
+
+impl fmt::Display for UnknownRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "route {} is not configured", self.0.0)
+    }
+}
+
+impl std::error::Error for UnknownRoute {}
+
+impl NodeHandle {
+    /// A handle to one route, to call members and to serve their requests.
+    ///
+    /// # Errors
+    /// If the configuration does not have it.
+    pub fn route(&self, id: RouteId) -> Result<Route, UnknownRoute> {
+        let state = self.shared().lock();
+        let mut routes = state.calls.routes.iter();
+        let place = routes.position(|route| route.config.id == id).ok_or(UnknownRoute(id))?;
+        let request_bytes_max = state.calls.routes[place].config.request_bytes_max;
+        Ok(Route { node: self.clone(), id, place, request_bytes_max })
+    }
+}
+
+/// One route of a running node. Clones are handles to the same route.
+#[derive(Clone)]
+pub struct Route {
+    node: NodeHandle,
+    id: RouteId,
+    place: usize,
+    request_bytes_max: u32,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("node", &self.node.id()).field("id", &self.id).finish()
+    }
+}
+
+impl Route {
+    /// The route's id.
+    pub fn id(&self) -> RouteId {
+        self.id
+    }
+
+    /// Calls a member. The call begins at once; await it for the answer, drop it to give it up. The
+    /// bytes are taken without a copy.
+    ///
+    /// When the member's credit is used up, the call waits for it, in order, up to the route's
+    /// deadline. When too many wait already, it ends with [`CallError::Pushback`].
+    pub fn call(&self, to: NodeId, body: impl Into<Bytes>) -> Call {
+        self.begin(to, body.into(), None, true).unwrap_or_else(|error| self.failed(error))
+    }
+
+    /// The same with a deadline of its own.
+    pub fn call_within(&self, to: NodeId, body: impl Into<Bytes>, timeout: Duration) -> Call {
+        let call = self.begin(to, body.into(), Some(timeout), true);
+        call.unwrap_or_else(|error| self.failed(error))
+    }
+
+    /// Calls a member if it has credit left: never waits.
+    ///
+    /// # Errors
+    /// [`CallError::Pushback`] if there is no credit, or what else forbids the call.
+    pub fn try_call(&self, to: NodeId, body: impl Into<Bytes>) -> Result<Call, CallError> {
+        self.begin(to, body.into(), None, false)
+    }
+
+    fn failed(&self, error: CallError) -> Call {
+        Call { node: self.node.clone(), slot: Err(Some(error)) }
+    }
+
+    fn begin(
+        &self,
+        peer: NodeId,
+        body: Bytes,
+        timeout: Option<Duration>,
+        waits: bool,
+    ) -> Result<Call, CallError> {
+        if body.len() > self.request_bytes_max as usize {
+            return Err(CallError::TooLong);
+        }
+        let slot = self.node.shared().command(|state| {
+            if state.is_ending() {
+                return Err(CallError::Closed);
+            }
+            if state.commands.len() >= COMMANDS_MAX {
+                return Err(CallError::Pushback);
+            }
+            let slot = state.calls.admit(&peer, self.place, waits)?;
+            let call = CallCommand::Call { slot, peer, route: self.id, body, timeout };
+            state.commands.push_back(Command::Call(call));
+            Ok(slot)
+        })?;
+        Ok(Call { node: self.node.clone(), slot: Ok(slot) })
+    }
+
+    /// Takes requests of members from now on, as long as there is a server. Until the first one,
+    /// requests wait; after the last one, they are refused.
+    ///
+    /// # Panics
+    /// If the configuration says that this node does not serve the route.
+    pub fn serve(&self) -> Server {
+        self.node.shared().command(|state| {
+            let route = &mut state.calls.routes[self.place];
+            assert!(route.config.serves, "`serves` is not set for the route");
+            route.servers += 1;
+            if route.servers == 1 {
+                let serve = CallCommand::Serve { route: self.id, is_wanted: true };
+                state.commands.push_back(Command::Call(serve));
+            }
+        });
+        Server { route: self.clone() }
+    }
+}
+
+/// A call under way: a future of the answer. Dropped, it gives the call up: what is on its way stops,
+/// and the callee is told.
+#[must_use = "a call is given up when it is dropped"]
+pub struct Call {
+    node: NodeHandle,
+    /// Where its state is; or why there is none, until that is told.
+    slot: Result<u32, Option<CallError>>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("node", &self.node.id()).finish_non_exhaustive()
+    }
+}
+
+/// The rule of [`Future::poll`].
+const ENDED: &str = "a call is not polled after its end";
+
+impl Future for Call {
+    type Output = Result<Bytes, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let slot = match &mut self.slot {
+            Ok(slot) => *slot,
+            Err(error) => return Poll::Ready(Err(error.take().expect(ENDED))),
+        };
+        let (result, driver) = {
+            let mut state = self.node.shared().lock();
+            let calls = &mut state.calls;
+            if let SlotState::Waiting(waker) = &mut calls.slots[slot].state {
+                if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+                return Poll::Pending;
+            }
+            let SlotState::Done(result, permit) = calls.free(slot).state else {
+                unreachable!("it is not dropped")
+            };
+            calls.released.extend(permit);
+            (result, state.wake_if_starved())
+        };
+        self.slot = Err(None);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let Ok(at) = self.slot else { return };
+        self.node.shared().command(|state| {
+            let State { calls, commands, .. } = state;
+            let slot = &mut calls.slots[at];
+            match std::mem::replace(&mut slot.state, SlotState::Dropped) {
+                SlotState::Done(_, permit) => {
+                    calls.released.extend(permit);
+                    calls.free(at);
+                }
+                _ => commands.push_back(Command::Call(CallCommand::Cancel { slot: at })),
+            }
+        });
+    }
+}
+
+/// Takes the requests of a route.
+pub struct Server {
+    route: Route,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("route", &self.route).finish()
+    }
+}
+
+impl Clone for Server {
+    fn clone(&self) -> Self {
+        self.route.serve()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.route.node.shared().command(|state| {
+            let route = &mut state.calls.routes[self.route.place];
+            route.servers -= 1;
+            if route.servers == 0 {
+                let serve = CallCommand::Serve { route: self.route.id, is_wanted: false };
+                state.commands.push_back(Command::Call(serve));
+            }
+        });
+    }
+}
+
+impl Server {
+    /// The next request, members taking turns; `None` once the node has shut down.
+    pub async fn next(&self) -> Option<Request> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// A request, if there is one.
+    pub fn try_next(&self) -> Option<Request> {
+        let shared = self.route.node.shared();
+        shared.take(|state| {
+            let request = state.take_request(&self.route)?;
+            let route = &state.calls.routes[self.route.place];
+            let refill = state.calls.is_starved || route.is_full && route.staged.len() < STAGED_MAX;
+            Some((request, refill))
+        })
+    }
+
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Request>> {
+        if let Some(request) = self.try_next() {
+            return Poll::Ready(Some(request));
+        }
+        let mut state = self.route.node.shared().lock();
+        let is_closed = state.is_closed();
+        let route = &mut state.calls.routes[self.route.place];
+        if route.staged.len() > 0 {
+            // Staged in between.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if is_closed {
+            return Poll::Ready(None);
+        }
+        wait(&mut route.waiters, cx);
+        Poll::Pending
+    }
+}
+
+impl State {
+    fn take_request(&mut self, of: &Route) -> Option<Request> {
+        let calls = &mut self.calls;
+        let (request, permit) = calls.routes[of.place].staged.pop(|_, _| true)?;
+        calls.released.push(permit);
+        calls.taken.insert(request.id, Taken::default());
+        let start = calls.start.expect("set before anything is staged");
+        Some(Request {
+            node: of.node.clone(),
+            id: request.id,
+            from: request.from,
+            deadline: start + Duration::from_nanos(request.deadline.0),
+            answer_bytes_max: request.answer_bytes_max,
+            body: request.body,
+            is_over: false,
+        })
+    }
+
+    fn wake_if_starved(&mut self) -> Option<Waker> {
+        if self.calls.is_starved { self.driver.take() } else { None }
+    }
+}
+
+/// A member's request. Dropped without an answer, it tells the caller so.
+#[must_use = "a request that is dropped is not answered"]
+pub struct Request {
+    node: NodeHandle,
+    id: RequestId,
+    from: NodeId,
+    deadline: Instant,
+    answer_bytes_max: u32,
+    body: Bytes,
+    is_over: bool,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("from", &self.from)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Request {
+    /// Who asks.
+    pub fn from(&self) -> NodeId {
+        self.from
+    }
+
+    /// What is asked.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Until when the caller waits, on the runtime's clock.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Bytes that the answer may have: what both sides allow.
+    pub fn answer_bytes_max(&self) -> u32 {
+        self.answer_bytes_max
+    }
+
+    /// Answers. The bytes are taken without a copy.
+    ///
+    /// # Errors
+    /// If the answer is too long (the caller is told that there is none), or nobody waits for it.
+    pub fn answer(mut self, body: impl Into<Bytes>) -> Result<(), AnswerError> {
+        let body = body.into();
+        if body.len() > self.answer_bytes_max as usize {
+            return Err(AnswerError::TooLong);
+        }
+        let request = self.id;
+        self.let_go(CallCommand::Answer { request, body })
+    }
+
+    /// Refuses, since there is too much to do. The caller is told when to try again.
+    ///
+    /// # Errors
+    /// If nobody waits for an answer.
+    pub fn busy(mut self, retry_after: Duration) -> Result<(), AnswerError> {
+        let refusal = Refusal::Busy { retry_after };
+        let request = self.id;
+        self.let_go(CallCommand::Refuse { request, refusal })
+    }
+
+    fn let_go(&mut self, command: CallCommand) -> Result<(), AnswerError> {
+        self.is_over = true;
+        let request = self.id;
+        self.node.shared().command(|state| {
+            // A driver that has ended took all of them along.
+            let taken = state.calls.taken.remove(&request).ok_or(AnswerError::Closed)?;
+            let command = match taken.is_cancelled {
+                true => CallCommand::Refuse { request, refusal: Refusal::Dropped },
+                false => command,
+            };
+            state.commands.push_back(Command::Call(command));
+            if taken.is_cancelled { Err(AnswerError::Cancelled) } else { Ok(()) }
+        })
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.node.shared().lock().calls.taken.get(&self.id).is_none_or(|taken| taken.is_cancelled)
+    }
+
+    /// Done when nobody waits for the answer any more: the caller has given up, its deadline has
+    /// passed, or the connection is gone.
+    pub async fn cancelled(&self) {
+        poll_fn(|cx| {
+            let mut state = self.node.shared().lock();
+            match state.calls.taken.get_mut(&self.id) {
+                Some(taken) if !taken.is_cancelled => {
+                    taken.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+                _ => Poll::Ready(()),
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let refusal = Refusal::Dropped;
+            // Whether somebody was told does not matter here.
+            let _ = self.let_go(CallCommand::Refuse { request: self.id, refusal });
+        }
+    }
+}
