@@ -66,6 +66,23 @@ fn faults_in_one_burst_cut_off_once_and_are_not_held_against_it_afterwards() {
 }
 
 #[test]
+fn faults_over_one_connection_after_the_other_add_up() {
+    let mut arena = Arena::greeted();
+    for _ in 0..2 {
+        arena.write(&hello());
+        arena.elapse(ms(100));
+        assert_eq!(arena.take_told(), [arena.fault(Fault::HelloMisplaced)]);
+        arena.dial();
+        arena.greet();
+    }
+    arena.write(&hello());
+    arena.until("it is cut off", Arena::is_lost);
+    let expected = [arena.fault(Fault::HelloMisplaced), arena.down(Closed::CutOff)];
+    assert_eq!(arena.take_told(), expected);
+    arena.assert_unharmed();
+}
+
+#[test]
 fn a_listener_that_was_cut_off_is_not_dialled_for_a_minute() {
     let mut arena = Arena::with(LISTENER, QuicTransport::default());
     arena.until("it is dialled", Arena::has_met);
