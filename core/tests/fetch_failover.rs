@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CHANNEL, Frame, Net, Solo, artifact, config, large, ms, node, small, steered};
+use common::{CHANNEL, Frame, Net, Solo, Tap, artifact, config, large, ms, node, small, steered};
 use slotcast::artifact::{Artifact, Proof};
 use slotcast::broadcast::{ChunkTaken, Decision, Event, Output, Priority, RequestId};
 use slotcast::error::Fault;
@@ -264,6 +264,44 @@ fn a_peer_with_too_many_requests_is_told_that_the_holder_is_busy() {
     }
     let frames = solo.sent(0);
     assert_eq!(frames, [Frame::Refuse(3, Refusal::Busy), Frame::Chunk(0), Frame::Chunk(0)]);
+}
+
+/// Invariant 8: what a peer asks for costs no more than that, though it takes nothing.
+#[test]
+fn answers_and_refusals_that_a_peer_does_not_take_are_bounded() {
+    let mut config = config(|_| {});
+    config.serves_per_peer_max = 2;
+    let mut solo = Solo::new(&config, 2);
+    let block = large(1);
+    solo.publish(&block);
+    (0..2).for_each(|at| drop(solo.sent(at)));
+    let ask = |solo: &mut Solo, at, request| {
+        let (channel, id) = (CHANNEL, block.id());
+        solo.request(at, Request::Fetch { request, channel, id, first: 0, count: 1 });
+    };
+    let busy = |request| Frame::Refuse(request, Refusal::Busy);
+    (1..=9).for_each(|request| ask(&mut solo, 0, request));
+    let (mut frames, mut answers) = (Vec::new(), Vec::new());
+    while let Some((send, bytes)) = solo.send(0, 256 << 10) {
+        frames.extend(Tap::new().read(&bytes));
+        answers.extend(send.stream);
+    }
+    assert_eq!(frames, [busy(4), busy(3), Frame::Chunk(0), Frame::Chunk(0)]);
+    // An answer counts until it has arrived; what other peers ask for does not.
+    ask(&mut solo, 0, 10);
+    assert_eq!(solo.sent(0), [busy(10)]);
+    ask(&mut solo, 1, 1);
+    assert_eq!(solo.sent(1), [Frame::Chunk(0)]);
+    // One that has arrived makes room for one, and no request is answered twice at a time.
+    answers.into_iter().for_each(|answer| solo.acked(0, answer));
+    ask(&mut solo, 0, 11);
+    assert_eq!(solo.sent(0), [Frame::Chunk(0)]);
+    ask(&mut solo, 0, 11);
+    assert_eq!(solo.sent(0), [busy(11)]);
+    ask(&mut solo, 0, 12);
+    assert_eq!(solo.sent(0), [Frame::Chunk(0)]);
+    ask(&mut solo, 0, 13);
+    assert_eq!(solo.sent(0), [busy(13)]);
 }
 
 #[test]

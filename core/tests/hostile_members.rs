@@ -2,12 +2,12 @@
 
 mod common;
 
-use common::{CHANNEL, Frame, Solo, config, large, small};
+use common::{CHANNEL, Frame, Solo, artifact, config, large, small};
 use slotcast::artifact::{Advert, Metadata};
-use slotcast::broadcast::Taken;
-use slotcast::config::Relay;
-use slotcast::id::{Slot, Version};
-use slotcast::wire::Update;
+use slotcast::broadcast::{RequestId, Taken};
+use slotcast::config::{ChannelConfig, Relay};
+use slotcast::id::{ArtifactId, Slot, Version};
+use slotcast::wire::{Refusal, Update};
 
 /// Adverts of the longest artifacts, which nobody has.
 fn advertise_in_vain(solo: &mut Solo, at: usize, count: u32) {
@@ -45,6 +45,70 @@ fn l7_a_silent_holder_stops_neither_pushes_nor_what_others_hold() {
     }
 }
 
+/// Room for sixteen artifacts of [`large`] being fetched, two of them from one holder.
+fn shared(channel: &mut ChannelConfig) {
+    (channel.artifact_bytes_max, channel.inbox_bytes_max) = (1_000_000, 16 * 200_000);
+}
+
+/// Invariant 11: so many silent holders are needed to take all the room of a channel.
+#[test]
+fn a_holder_gets_its_share_of_the_channels_room() {
+    let mut solo = Solo::new(&config(shared), 2);
+    for number in 0..5 {
+        solo.advert(0, number, 1 + u64::from(number), &large(number.into()));
+        solo.advert(1, number, 1 + u64::from(number), &large(100 + u64::from(number)));
+    }
+    let asked = |solo: &mut Solo, at| -> Vec<(RequestId, ArtifactId)> {
+        let fetch = |frame| match frame {
+            Frame::Fetch { request, id, .. } => Some((RequestId(request), id)),
+            _ => None,
+        };
+        solo.sent(at).into_iter().filter_map(fetch).collect()
+    };
+    let ids =
+        |asked: &[(RequestId, ArtifactId)]| -> Vec<_> { asked.iter().map(|(_, id)| *id).collect() };
+    let first = asked(&mut solo, 0);
+    assert_eq!(ids(&first), [large(0).id(), large(1).id()]);
+    assert_eq!(asked(&mut solo, 1).len(), 2, "one's share is not the other's loss");
+    // What has arrived makes room, and so does what has failed.
+    solo.chunks(0, first[0].0, &large(0), 0..4);
+    assert_eq!(ids(&asked(&mut solo, 0)), [large(2).id()]);
+    solo.refuse(0, first[1].0, Refusal::NotHeld);
+    assert_eq!(ids(&asked(&mut solo, 0)), [large(3).id()]);
+}
+
+#[test]
+fn an_artifact_longer_than_its_holders_share_goes_alone() {
+    let mut solo = Solo::new(&config(shared), 1);
+    let long = artifact(1, 600_000);
+    solo.advert(0, 0, 1, &long);
+    solo.advert(0, 1, 2, &large(2));
+    let request = solo.asked(0, &long, 0..10);
+    solo.chunks(0, request, &long, 0..10);
+    solo.asked(0, &large(2), 0..4);
+}
+
+/// Invariant 11.
+#[test]
+fn a_holder_streams_no_more_unasked_than_it_would_be_asked_for() {
+    let mut solo = Solo::new(
+        &config(|channel| {
+            shared(channel);
+            channel.latency_sensitive = true;
+        }),
+        2,
+    );
+    let streamed =
+        |solo: &mut Solo, at, slot: u32| solo.stream(at, slot, slot.into(), &large(slot.into()));
+    let Taken::Chunks(first) = streamed(&mut solo, 0, 1) else { panic!("wanted") };
+    assert!(matches!(streamed(&mut solo, 0, 2), Taken::Chunks(_)));
+    assert_eq!(streamed(&mut solo, 0, 3), Taken::Unwanted);
+    assert!(matches!(streamed(&mut solo, 1, 4), Taken::Chunks(_)));
+    assert_eq!(solo.sent(0), [], "nor is it asked for");
+    solo.chunks(0, first, &large(1), 0..4);
+    solo.asked(0, &large(3), 0..4);
+}
+
 /// Invariant 8.
 #[test]
 fn l20_a_peer_that_acknowledges_nothing_gets_no_more_streams_than_the_limit() {
@@ -65,7 +129,8 @@ fn l20_a_peer_that_acknowledges_nothing_gets_no_more_streams_than_the_limit() {
         }
     }
     assert_eq!(places, 4096);
-    assert!(solo.machine.has_backlog(common::peer(0)) && solo.send(0, 1 << 16).is_none());
+    assert!(!solo.machine.has_backlog(common::peer(0)), "nothing that can be sent");
+    assert!(solo.send(0, 1 << 16).is_none());
     // Back to normal with the next connection.
     solo.up(0);
     solo.publish(&small(5_000));

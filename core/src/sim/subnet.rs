@@ -531,8 +531,9 @@ impl<A: Application> Subnet<A> {
         self.wake(to);
     }
 
-    /// Has a participant polled at the next step, unless it does nothing.
-    fn wake(&mut self, at: usize) {
+    /// Has a participant polled at the next step, unless it does nothing. For who has something of
+    /// a [`Process`] in hand, too, and has it act between steps.
+    pub(crate) fn wake(&mut self, at: usize) {
         let place = &mut self.places[at];
         if !matches!(place.resident, Resident::Nobody) {
             place.wake_at = self.now.max(place.stalled_until);

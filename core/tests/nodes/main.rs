@@ -7,6 +7,7 @@ mod common;
 mod bad_links;
 mod channels;
 mod connecting;
+mod cut_off;
 mod delivery;
 mod late_binding;
 mod membership;

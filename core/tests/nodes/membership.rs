@@ -138,6 +138,24 @@ fn topologies_that_cannot_be_change_nothing() {
     );
 }
 
+/// Invariant 10. A node that has itself been removed remembers by which version.
+#[test]
+fn an_older_topology_brings_no_former_member_back() {
+    let mut subnet = connected(&config(|_| {}), 3);
+    let with_it = subnet.node(0).expect("it runs").topology().clone();
+    follow_all(&mut subnet, &[0, 1]);
+    subnet.settle();
+    for at in 0..3 {
+        let (now, older) = (subnet.now(), with_it.clone());
+        let answer = subnet.with(at, |node| node.set_topology(now, older));
+        assert_eq!(answer, Err(TopologyError::VersionBackwards), "{at}");
+    }
+    subnet.publish(0, &small(1));
+    subnet.elapse(ms(12_000));
+    assert_eq!([0, 1, 2].map(|at| subnet.peers_up(at)), [1, 1, 0]);
+    assert_eq!([0, 1, 2].map(|at| subnet.has(at, &small(1))), [false, true, false]);
+}
+
 #[test]
 fn a_member_that_moves_is_found_at_its_new_address() {
     let mut subnet = secured(&config(|_| {}), 3);

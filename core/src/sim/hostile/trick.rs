@@ -96,34 +96,34 @@ impl Trick {
         Self::GarbageDatagrams,
     ];
 
-    /// Its name, as in the code.
+    /// Its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::EquivocatingAdverts => "EquivocatingAdverts",
-            Self::ForgedAdvert => "ForgedAdvert",
-            Self::WrongChunks => "WrongChunks",
-            Self::SlotBeyondBound => "SlotBeyondBound",
-            Self::VersionRegress => "VersionRegress",
-            Self::ClearPushChurn => "ClearPushChurn",
-            Self::HalfOpenStreams => "HalfOpenStreams",
-            Self::OneBytePerSecond => "OneBytePerSecond",
-            Self::NeverRead => "NeverRead",
-            Self::AckNeverFinish => "AckNeverFinish",
-            Self::HugeHello => "HugeHello",
-            Self::UnknownKinds => "UnknownKinds",
-            Self::AdvertNeverServe => "AdvertNeverServe",
-            Self::CrawlingHolder => "CrawlingHolder",
-            Self::Flood => "Flood",
-            Self::FetchFlood => "FetchFlood",
-            Self::RestartLoop => "RestartLoop",
-            Self::GarbageStreams => "GarbageStreams",
-            Self::Malformed => "Malformed",
-            Self::RepeatedSnapshot => "RepeatedSnapshot",
-            Self::ResetStorm => "ResetStorm",
-            Self::StopEverything => "StopEverything",
-            Self::ManyConnections => "ManyConnections",
-            Self::HandshakeFlood => "HandshakeFlood",
-            Self::GarbageDatagrams => "GarbageDatagrams",
+            Self::EquivocatingAdverts => "equivocating_adverts",
+            Self::ForgedAdvert => "forged_advert",
+            Self::WrongChunks => "wrong_chunks",
+            Self::SlotBeyondBound => "slot_beyond_bound",
+            Self::VersionRegress => "version_regress",
+            Self::ClearPushChurn => "clear_push_churn",
+            Self::HalfOpenStreams => "half_open_streams",
+            Self::OneBytePerSecond => "one_byte_per_second",
+            Self::NeverRead => "never_read",
+            Self::AckNeverFinish => "ack_never_finish",
+            Self::HugeHello => "huge_hello",
+            Self::UnknownKinds => "unknown_kinds",
+            Self::AdvertNeverServe => "advert_never_serve",
+            Self::CrawlingHolder => "crawling_holder",
+            Self::Flood => "flood",
+            Self::FetchFlood => "fetch_flood",
+            Self::RestartLoop => "restart_loop",
+            Self::GarbageStreams => "garbage_streams",
+            Self::Malformed => "malformed",
+            Self::RepeatedSnapshot => "repeated_snapshot",
+            Self::ResetStorm => "reset_storm",
+            Self::StopEverything => "stop_everything",
+            Self::ManyConnections => "many_connections",
+            Self::HandshakeFlood => "handshake_flood",
+            Self::GarbageDatagrams => "garbage_datagrams",
         }
     }
 
@@ -185,13 +185,17 @@ impl fmt::Display for Tally {
 
 #[cfg(test)]
 mod tests {
+    use std::string::String;
+
     use super::*;
 
     #[test]
     fn all_tricks_are_in_their_places_and_have_names_of_their_own() {
         for (at, trick) in Trick::ALL.into_iter().enumerate() {
             assert_eq!(trick as usize, at);
-            assert_eq!(std::format!("{trick:?}"), trick.name());
+            let words = trick.name().split('_');
+            let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+            assert_eq!(std::format!("{trick:?}"), words.map(capital).collect::<String>());
         }
     }
 }
