@@ -139,9 +139,9 @@ async fn credit_is_used_up_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_said_at_once() {
-    let pair = Pair::start(RouteConfig::new(ROUTE, "small").bytes_max(10, 10)).await;
+    let pair = Pair::start(RouteConfig::new(ROUTE, "small").bytes_max(20, 20)).await;
     let caller = pair.route(0);
-    assert_eq!(within(caller.call(pair.ids[1], vec![0; 11])).await, Err(CallError::TooLong));
+    assert_eq!(within(caller.call(pair.ids[1], vec![0; 21])).await, Err(CallError::TooLong));
     let stranger = NodeKey::from_seed([9; 32]).id();
     assert_eq!(within(caller.call(stranger, "")).await, Err(CallError::NotConnected));
     assert!(pair.nodes[0].route(RouteId(8)).is_err());

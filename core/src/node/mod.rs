@@ -677,8 +677,13 @@ impl Node {
                     self.stats.faults += 1;
                     let is_up = self.connection(handle).is_some_and(|c| c.up.is_some());
                     let transport = &self.config.transport;
-                    if self.peers.note_fault(now, peer, fault, transport) || !is_up {
+                    let is_cut_off = self.peers.note_fault(now, peer, fault, transport);
+                    if is_cut_off || !is_up {
                         self.close(now, handle, FAULTS);
+                    }
+                    // It may have broken the rules over another connection than the one that is up.
+                    if is_cut_off && let Some(other) = self.peers.peer(peer).connection {
+                        self.close(now, other, FAULTS);
                     }
                 }
             }
