@@ -11,6 +11,8 @@
 
 mod measure;
 mod ours;
+#[path = "../plain/mod.rs"]
+mod plain;
 mod reference;
 
 use std::collections::HashMap;
@@ -18,7 +20,8 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use measure::{Figures, Row, cpu_time};
+use measure::{Figures, Row};
+use plain::cpu::cpu_time;
 use reference::{Delivery, Id};
 
 const OUTSTANDING_MAX: usize = 1_000;

@@ -1,0 +1,257 @@
+//! Calls on loopback, beside one bidirectional stream per call over plain quinn in the same run:
+//! what the benches `rpc` of both adapters have in common.
+//!
+//! - *one by one*: the next call begins when the last has ended: latency.
+//! - *at once*: so many calls are always under way: throughput.
+//!
+//! The machine is shared and noisy: the two systems take turns, the better round of each counts,
+//! and what matters is the ratio.
+
+use std::future::Future;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn::{Connection, Endpoint, VarInt};
+use slotcast::config::{ChannelConfig, Config, RouteConfig};
+use slotcast::driver::{NodeHandle, Route, Setup};
+use slotcast::id::{ChannelId, NodeId, RouteId};
+use slotcast::membership::Topology;
+use slotcast::node::NodeKey;
+
+use crate::plain::{self, cpu::cpu_time};
+
+const ROUTE: RouteId = RouteId(1);
+const MIB: usize = 1 << 20;
+
+/// What the two runtimes do differently.
+pub(crate) trait Runtime: Sync + Send + 'static {
+    const NAME: &str;
+    fn quinn() -> Arc<dyn quinn::Runtime>;
+    fn bind(setup: Setup, address: SocketAddr) -> NodeHandle;
+    /// A task; dropping the handle does not end it.
+    fn spawn<T: Send + 'static>(
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = T> + Send;
+}
+
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    /// Calls under way.
+    at_once: usize,
+    request: usize,
+    answer: usize,
+}
+
+impl Case {
+    const ALL: [Self; 6] = [
+        Self { name: "100 B, one by one", at_once: 1, request: 100, answer: 100 },
+        Self { name: "100 B, 16 at once", at_once: 16, request: 100, answer: 100 },
+        Self { name: "100 B, 64 at once", at_once: 64, request: 100, answer: 100 },
+        Self { name: "1 MiB there, 8 at once", at_once: 8, request: MIB, answer: 100 },
+        Self { name: "1 MiB back, 8 at once", at_once: 8, request: 100, answer: MIB },
+        Self { name: "1 MiB back, one by one", at_once: 1, request: 100, answer: MIB },
+    ];
+}
+
+/// The answer to each request, and whoever calls.
+trait System: Clone + Send + Sync + 'static {
+    const NAME: &str;
+    fn start<R: Runtime>(case: Case) -> impl Future<Output = Self> + Send;
+    fn call(&self, request: Bytes) -> impl Future<Output = usize> + Send;
+    fn stop(self) -> impl Future<Output = ()> + Send;
+}
+
+#[derive(Clone)]
+struct Slotcast {
+    nodes: [NodeHandle; 2],
+    route: Route,
+    callee: NodeId,
+}
+
+impl System for Slotcast {
+    const NAME: &str = "slotcast";
+
+    async fn start<R: Runtime>(case: Case) -> Self {
+        let keys = [1, 2].map(|n| NodeKey::from_seed([n; 32]));
+        let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a free port"));
+        let addresses = sockets.each_ref().map(|socket| socket.local_addr().expect("bound"));
+        drop(sockets);
+        let members = [0, 1].map(|n: usize| (keys[n].id(), vec![addresses[n]]));
+        let topology = Topology::new(1, members).expect("distinct keys");
+        let route = RouteConfig::new(ROUTE, "bench").bytes_max(MIB as u32, case.answer as u32);
+        let config = Config::new([ChannelConfig::new(ChannelId(1))]).routes([route]);
+        let start = |n: usize| {
+            let setup = Setup::new(keys[n].clone(), config.clone(), topology.clone());
+            R::bind(setup, addresses[n])
+        };
+        let nodes = [start(0), start(1)];
+        for node in &nodes {
+            while node.peers_up().is_empty() {
+                node.next_event().await.expect("the node runs");
+            }
+        }
+        let server = nodes[1].route(ROUTE).expect("configured").serve();
+        let answer = Bytes::from(vec![1; case.answer]);
+        drop(R::spawn(async move {
+            while let Some(request) = server.next().await {
+                // The bench may have ended.
+                let _ = request.answer(answer.clone());
+            }
+        }));
+        let route = nodes[0].route(ROUTE).expect("configured");
+        Self { nodes, route, callee: keys[1].id() }
+    }
+
+    async fn call(&self, request: Bytes) -> usize {
+        self.route.call(self.callee, request).await.expect("answered").len()
+    }
+
+    async fn stop(self) {
+        for node in &self.nodes {
+            node.shutdown().await.expect("sockets are sound");
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Plain {
+    endpoints: [Endpoint; 2],
+    connection: Connection,
+}
+
+impl System for Plain {
+    const NAME: &str = "plain quinn";
+
+    async fn start<R: Runtime>(case: Case) -> Self {
+        let keys: Vec<_> = (0..2).map(plain::node_key).collect();
+        let transport = plain::transport_config(1452);
+        let endpoint = |n: usize| plain::endpoint(&keys[n], &keys, &transport, 1452, R::quinn());
+        let endpoints = [endpoint(0), endpoint(1)];
+        let config = plain::client_config(&keys[0], &keys, &transport);
+        let address = endpoints[1].local_addr().expect("bound");
+        let callee = endpoints[1].clone();
+        let answer = Bytes::from(vec![1; case.answer]);
+        drop(R::spawn(async move {
+            let connection = callee.accept().await.expect("open").await.expect("handshake");
+            while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+                let answer = answer.clone();
+                drop(R::spawn(async move {
+                    // The bench may have ended.
+                    if receive.read_to_end(MIB).await.is_ok() {
+                        let _ = send.write_chunk(answer).await;
+                        let _ = send.finish();
+                    }
+                }));
+            }
+        }));
+        let connecting = endpoints[0].connect_with(config, address, "node").expect("an address");
+        let connection = connecting.await.expect("handshake");
+        Self { endpoints, connection }
+    }
+
+    async fn call(&self, request: Bytes) -> usize {
+        let (mut send, mut receive) = self.connection.open_bi().await.expect("connected");
+        send.write_chunk(request).await.expect("connected");
+        send.finish().expect("not stopped");
+        receive.read_to_end(MIB).await.expect("answered").len()
+    }
+
+    async fn stop(self) {
+        for endpoint in &self.endpoints {
+            endpoint.close(VarInt::from_u32(0), b"");
+        }
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Copy)]
+struct Figures {
+    calls_per_second: f64,
+    mean: Duration,
+    /// Of both nodes, per call.
+    cpu: Duration,
+}
+
+async fn run<S: System, R: Runtime>(case: Case, seconds: f64) -> Figures {
+    let system = S::start::<R>(case).await;
+    let request = Bytes::from(vec![7; case.request]);
+    let calls = Arc::new(AtomicU64::new(0));
+    let (begun, cpu) = (Instant::now(), cpu_time());
+    let end = begun + Duration::from_secs_f64(seconds);
+    let callers: Vec<_> = (0..case.at_once)
+        .map(|_| {
+            let (system, request, calls) = (system.clone(), request.clone(), calls.clone());
+            R::spawn(async move {
+                while Instant::now() < end {
+                    assert_eq!(system.call(request.clone()).await, case.answer);
+                    calls.fetch_add(1, Relaxed);
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await;
+    }
+    let (elapsed, cpu) = (begun.elapsed(), cpu_time() - cpu);
+    let calls = calls.load(Relaxed);
+    system.stop().await;
+    Figures {
+        calls_per_second: calls as f64 / elapsed.as_secs_f64(),
+        mean: elapsed * case.at_once as u32 / calls.max(1) as u32,
+        cpu: cpu / calls.max(1) as u32,
+    }
+}
+
+async fn better_of<S: System, R: Runtime>(best: &mut Option<Figures>, case: Case, seconds: f64) {
+    let figures = run::<S, R>(case, seconds).await;
+    if best.is_none_or(|best| figures.calls_per_second > best.calls_per_second) {
+        *best = Some(figures);
+    }
+}
+
+fn print(name: &str, system: &str, case: Case, figures: Figures) {
+    let bytes = (case.request + case.answer) as f64;
+    println!(
+        "{name:<24} {system:<12} {:>10.0} {:>10.1} {:>10.1} {:>10.1}",
+        figures.calls_per_second,
+        figures.calls_per_second * bytes / 1e6,
+        figures.mean.as_secs_f64() * 1e6,
+        figures.cpu.as_secs_f64() * 1e6,
+    );
+}
+
+/// Runs all cases, and prints them with their ratios.
+pub(crate) async fn bench<R: Runtime>() {
+    let (seconds, rounds) = (option("--seconds", 2.0), option("--rounds", 3.0) as usize);
+    let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
+    println!("under {}: calls from one node to another on loopback, {rounds} rounds", R::NAME);
+    println!(
+        "{:<24} {:<12} {:>10} {:>10} {:>10} {:>10}",
+        "load", "system", "calls/s", "MB/s", "us each", "CPU us"
+    );
+    for case in Case::ALL {
+        if only.as_ref().is_some_and(|only| !case.name.contains(only)) {
+            continue;
+        }
+        let (mut ours, mut theirs) = (None, None);
+        for _ in 0..rounds {
+            better_of::<Slotcast, R>(&mut ours, case, seconds).await;
+            better_of::<Plain, R>(&mut theirs, case, seconds).await;
+        }
+        let (ours, theirs) = (ours.expect("a round"), theirs.expect("a round"));
+        print(case.name, Slotcast::NAME, case, ours);
+        print("", Plain::NAME, case, theirs);
+        let ratio = ours.calls_per_second / theirs.calls_per_second;
+        let cpu = ours.cpu.as_secs_f64() / theirs.cpu.as_secs_f64();
+        println!("{:<24} {:<12} {ratio:>10.2} {:>10} {:>10} {cpu:>10.2}\n", "", "ratio", "", "");
+    }
+}
+
+fn option(name: &str, default: f64) -> f64 {
+    let value = std::env::args().skip_while(|argument| argument != name).nth(1);
+    value.map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} takes a number")))
+}
