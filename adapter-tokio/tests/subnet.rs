@@ -45,6 +45,11 @@ fn everything_arrives_once_and_expires() {
     assert!(number("udp_bytes") > number("payload_bytes"), "{json}");
     assert!(number("p50") > 0.0 && number("p50") <= number("p99"), "{json}");
     assert!(number("p99") <= number("max") && number("seconds") >= 1.0, "{json}");
+    // What had come and gone at the node that it asked.
+    let caught_up = &json[json.find("\"caught_up\":").expect("reported") + 11..];
+    let caught_up = |name| self::number(caught_up, name);
+    assert!(caught_up("artifacts") > 0.0 && caught_up("bytes") > 0.0, "{json}");
+    assert_eq!(caught_up("missing") + caught_up("corrupt"), 0.0, "{json}");
     // Each pair once, and the node that restarted again with each other.
     assert_eq!(number("connections"), 9.0);
 }

@@ -7,6 +7,7 @@ use slotcast::artifact::Artifact;
 use slotcast::config::{ChannelConfig, Class, Config};
 use slotcast::id::ChannelId;
 
+use crate::catchup;
 use crate::options::Options;
 
 /// One channel of the subnet.
@@ -83,7 +84,8 @@ impl Load {
             channel.artifact_bytes_max = self.size(lane) as u64;
             channel
         });
-        let mut config = Config::new(channels);
+        let longest = (0..LANES.len()).map(|lane| self.size(lane)).max().unwrap_or(0);
+        let mut config = Config::new(channels).routes(catchup::routes(longest));
         config.peers_max = nodes as u16 - 1;
         config
     }

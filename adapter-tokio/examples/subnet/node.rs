@@ -6,24 +6,26 @@ use std::time::{Duration, Instant};
 
 use slotcast::broadcast::Event;
 use slotcast::error::PublishError;
-use slotcast::id::ArtifactId;
+use slotcast::id::{ArtifactId, NodeId};
 use slotcast::node::NodeStats;
 use slotcast_tokio::{Channel, NodeHandle};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::Failure;
+use crate::catchup::{Archive, CaughtUp};
 use crate::ledger::Ledger;
 use crate::load::{Fate, LANES, Load, Name};
 
 /// How long it may take until all nodes are connected.
 const CONNECTING_MAX: Duration = Duration::from_secs(10);
 
-/// A running node, and who takes its events.
+/// A running node, and who takes its events and requests.
 pub(crate) struct Node {
     pub(crate) life: usize,
     handle: NodeHandle,
     channels: Vec<Channel>,
+    archive: Archive,
     takers: Vec<JoinHandle<()>>,
 }
 
@@ -39,10 +41,12 @@ impl Node {
         ledger.begin(life);
         let channels = LANES.iter().map(|lane| handle.channel(lane.id));
         let channels = channels.collect::<Result<Vec<_>, _>>()?;
-        let takers = channels
-            .iter()
-            .map(|channel| tokio::spawn(take_events(life, channel.clone(), load, ledger.clone())))
-            .collect();
+        let archive = Archive::default();
+        let mut takers = archive.serve(&handle)?;
+        takers.extend(channels.iter().map(|channel| {
+            let (channel, archive) = (channel.clone(), archive.clone());
+            tokio::spawn(take_events(life, channel, load, ledger.clone(), archive))
+        }));
         let all_up = async {
             while handle.peers_up().len() < others {
                 handle.next_event().await;
@@ -50,7 +54,12 @@ impl Node {
         };
         timeout(CONNECTING_MAX, all_up).await.map_err(|_| "the nodes do not connect")?;
         ledger.connected(life);
-        Ok(Self { life, handle, channels, takers })
+        Ok(Self { life, handle, channels, archive, takers })
+    }
+
+    /// Gets from a peer what has been and gone.
+    pub(crate) async fn catch_up(&self, peer: NodeId) -> Result<CaughtUp, Failure> {
+        CaughtUp::from_peer(&self.handle, peer, &self.archive).await
     }
 
     /// Publishes in tasks of their own: on each channel from these numbers on, by a schedule that
@@ -98,7 +107,13 @@ impl Node {
 }
 
 /// Writes a channel's events into the ledger until the node has shut down.
-async fn take_events(life: usize, channel: Channel, load: Load, ledger: Arc<Ledger>) {
+async fn take_events(
+    life: usize,
+    channel: Channel,
+    load: Load,
+    ledger: Arc<Ledger>,
+    archive: Archive,
+) {
     while let Some(event) = channel.next_event().await {
         match event {
             Event::Delivered { artifact, .. } => {
@@ -107,9 +122,13 @@ async fn take_events(life: usize, channel: Channel, load: Load, ledger: Arc<Ledg
                 let name = ledger.book().records.get(&id).map(|record| record.name);
                 let is_genuine = |name| load.is_genuine(name, artifact.bytes());
                 ledger.delivered(life, &id, at, name.is_some_and(is_genuine));
+                archive.delivered(artifact);
             }
             Event::Withdrawn { id, by } => ledger.withdrawn(life, &id, by),
-            Event::Expired { id } => ledger.expired(life, &id),
+            Event::Expired { id } => {
+                ledger.expired(life, &id);
+                archive.expired(&id);
+            }
             _ => {}
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use slotcast::node::NodeStats;
 
+use crate::catchup::CaughtUp;
 use crate::ledger::{Book, End};
 use crate::load::{LANES, Load, Name};
 
@@ -39,6 +40,7 @@ pub(crate) struct Report {
     duplicates: usize,
     corrupt: usize,
     unexpected: usize,
+    caught_up: CaughtUp,
     udp_bytes: u64,
     /// At both ends.
     connections: u64,
@@ -53,6 +55,7 @@ impl Report {
         planned: usize,
         load: Load,
         book: &Book,
+        caught_up: CaughtUp,
         took: Duration,
     ) -> Self {
         let mut lanes: Vec<_> =
@@ -100,6 +103,7 @@ impl Report {
             duplicates,
             corrupt,
             unexpected,
+            caught_up,
             udp_bytes,
             connections,
             faults,
@@ -118,6 +122,7 @@ impl Report {
     pub(crate) fn is_good(&self) -> bool {
         let Tally { missing, expired_missing, .. } = self.total;
         let Self { unpublished, duplicates, corrupt, unexpected, .. } = *self;
+        let corrupt = corrupt + self.caught_up.corrupt;
         missing + expired_missing + unpublished + duplicates + corrupt + unexpected == 0
     }
 
@@ -151,6 +156,12 @@ impl Report {
         member("expired_missing", &expired_missing);
         let latency = format!("{{\"p50\":{p50:.3},\"p99\":{p99:.3},\"max\":{max:.3}}}");
         member("latency_ms", &latency);
+        let CaughtUp { artifacts, bytes, corrupt, missing, took } = &self.caught_up;
+        let took = took.as_secs_f64() * 1e3;
+        let caught_up = format!(
+            "{{\"artifacts\":{artifacts},\"bytes\":{bytes},\"corrupt\":{corrupt},\"missing\":{missing},\"ms\":{took:.3}}}"
+        );
+        member("caught_up", &caught_up);
         member("payload_bytes", &payload_bytes);
         member("udp_bytes", udp_bytes);
         member("connections", &(connections / 2));
@@ -217,6 +228,14 @@ impl fmt::Display for Report {
             (self.udp_bytes as f64 / payload.max(1) as f64 - 1.0) * 100.0,
             self.connections / 2,
             self.faults,
+        )?;
+        let caught_up = &self.caught_up;
+        writeln!(
+            f,
+            "catch-up  after its restart the node called for {} finished artifacts, {}, in {:.1} ms",
+            caught_up.artifacts,
+            bytes(caught_up.bytes),
+            caught_up.took.as_secs_f64() * 1e3,
         )?;
         let Tally { expected, missing, expired_missing, .. } = self.total;
         let Self { duplicates, corrupt, unexpected, seconds, .. } = self;
