@@ -75,6 +75,8 @@ pub(crate) fn json(options: &Options, totals: &Totals) -> String {
         .member("delivered", delivered)
         .member("missing", missing)
         .member("duplicates", duplicates)
+        .member("calls_made", totals.calls.made)
+        .member("calls_answered", totals.calls.answered)
         .member("latency_ms", latency.end())
         .member("bytes", bytes.end())
         .member("invariant_checks", totals.checks_total())

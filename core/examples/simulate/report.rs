@@ -8,7 +8,7 @@ use crate::totals::Totals;
 
 /// What is checked, in short, by number of the invariant in `core/README.md`. The first is what
 /// the run itself has to hold.
-pub(crate) const CHECKED: [&str; 13] = [
+pub(crate) const CHECKED: [&str; 16] = [
     "all that was planned acted",
     "outbox within its limits",
     "changes are sent once",
@@ -22,6 +22,9 @@ pub(crate) const CHECKED: [&str; 13] = [
     "members only",
     "nobody holds up others",
     "everything arrives",
+    "calls end once, as answered",
+    "bodies within their budgets",
+    "requests within their credit",
 ];
 
 /// Width of the words before the lines, of a column with a head, and of all.
@@ -39,7 +42,7 @@ impl Display for Totals {
         let played = self.tricks.iter();
         list(f, "tricks", 3, played.map(|(trick, count)| (trick.name().to_string(), *count)))?;
         self.numbers(f)?;
-        let checks = (1..=12).chain([0]).map(|at| (at, CHECKED[at], self.checks[at]));
+        let checks = (1..CHECKED.len()).chain([0]).map(|at| (at, CHECKED[at], self.checks[at]));
         let named =
             |at, name| if at == 0 { format!("   {name}") } else { format!("{at:2} {name}") };
         list(f, "checks", 2, checks.map(|(at, name, count)| (named(at, name), count)))?;
@@ -58,6 +61,10 @@ impl Totals {
         let durations = [latencies.p50, latencies.p90, latencies.p99, latencies.max];
         row(f, "latency", ["p50", "p90", "p99", "max"])?;
         row(f, "", durations.map(readable_duration))?;
+        let calls = self.calls;
+        let counts = [calls.made, calls.answered, calls.failed, calls.cancelled, calls.not_made];
+        row(f, "calls", ["made", "answered", "failed", "cancelled", "not made"])?;
+        row(f, "", counts.map(grouped))?;
         let parts = [bytes.useful, bytes.duplicate, bytes.aborted, bytes.control, bytes.hostile];
         let total: u64 = parts.iter().sum();
         let share = |part| format!("{:.1} %", 100.0 * part as f64 / total.max(1) as f64);

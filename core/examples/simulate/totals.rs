@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use slotcast::sim::{Bytes, FaultCounts, Latencies, Report, Trick};
+use slotcast::sim::{Bytes, CallCounts, FaultCounts, Latencies, Report, Trick};
+
+use crate::report::CHECKED;
 
 /// A run that has failed.
 pub(crate) struct Failed {
@@ -29,7 +31,8 @@ pub(crate) struct Totals {
     pub(crate) delivered: u64,
     pub(crate) missing: u64,
     pub(crate) duplicates: u64,
-    pub(crate) checks: [u64; 13],
+    pub(crate) calls: CallCounts,
+    pub(crate) checks: [u64; CHECKED.len()],
     pub(crate) bytes: Bytes,
     latencies: Vec<Latencies>,
     converged: Vec<Duration>,
@@ -81,6 +84,7 @@ impl Totals {
         for (total, count) in self.checks.iter_mut().zip(report.checks) {
             *total += count;
         }
+        self.calls.add(&report.calls);
         self.bytes.add(&report.bytes);
         self.latencies.push(report.latencies);
         self.converged.extend(report.converged_in);

@@ -5,6 +5,7 @@ use std::vec::Vec;
 use super::Node;
 use crate::broadcast::{Broadcast, SendBuffer};
 use crate::id::{NodeId, PeerIndex};
+use crate::rpc::Rpc;
 
 /// What was handed to QUIC, for whom, if anyone wants to know.
 #[derive(Debug, Default)]
@@ -23,6 +24,10 @@ impl Written {
 impl Node {
     pub(crate) fn machine(&self) -> &Broadcast {
         &self.machine
+    }
+
+    pub(crate) fn rpc(&self) -> &Rpc {
+        &self.rpc
     }
 
     pub(crate) fn peer_index(&self, node: &NodeId) -> Option<PeerIndex> {

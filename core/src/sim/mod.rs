@@ -170,6 +170,7 @@ pub use process::Process;
 pub use setup::Setup;
 pub use subnet::Subnet;
 pub use swarm::{
-    Bytes, CONVERGED_WITHIN, Failure, Latencies, MemoryMeter, Plan, Report, Workload, byzantine_max,
+    Bytes, CONVERGED_WITHIN, CallCounts, Failure, Latencies, MemoryMeter, Plan, Report, Workload,
+    byzantine_max,
 };
 pub use trace::{Entry, Trace, What};

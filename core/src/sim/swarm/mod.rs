@@ -1,5 +1,6 @@
 //! Runs of whole subnets under faults, with hostile members, against all invariants.
 
+mod calls;
 mod content;
 mod oracle;
 mod picture;
@@ -7,6 +8,7 @@ mod plan;
 mod report;
 mod run;
 
+pub use calls::CallCounts;
 pub use plan::{Plan, Workload, byzantine_max};
 pub use report::{Bytes, Failure, Latencies, Report};
 

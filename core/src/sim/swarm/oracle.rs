@@ -9,22 +9,25 @@ use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 
+use super::calls::Calls;
 use super::content::{self, Kind, WORD};
 use super::plan::Plan;
 use super::report::Bytes;
 use crate::artifact::{Advert, Artifact, CHUNK_BYTES};
 use crate::broadcast::{Candidate, Decision, Event};
-use crate::config::{ChannelConfig, Relay};
+use crate::config::{ChannelConfig, Relay, RouteConfig};
 use crate::error::PublishError;
-use crate::id::{ArtifactId, ChannelId, NodeId, Slot};
+use crate::id::{ArtifactId, ChannelId, NodeId, RouteId, Slot};
 use crate::node::crypto::Crypto;
-use crate::node::{Node, NodeEvent};
+use crate::node::{Node, NodeEvent, Request};
+use crate::rpc::{Outcome, RequestId};
 use crate::sim::{Application, Context, Sent};
 use crate::time::Time;
 use crate::wire::{Item, StreamDecoder, StreamHead, Update};
 
-/// Places in lists by invariant: 1 to 12, and 0 for what the run itself has to hold.
-pub(super) const INVARIANTS: usize = 13;
+/// Places in lists by invariant: 1 to 15, and 0 for what the run itself has to hold. (The sixteenth
+/// is what the eleventh and twelfth see while calls are made.)
+pub(super) const INVARIANTS: usize = 16;
 
 type Name = (ChannelId, ArtifactId);
 
@@ -102,6 +105,7 @@ pub(super) struct Oracle {
     ids: Vec<NodeId>,
     places: BTreeMap<NodeId, usize>,
     channels: Vec<ChannelConfig>,
+    routes: Vec<RouteConfig>,
     filtered: bool,
     is_readable: bool,
     replicas: Vec<Replica>,
@@ -111,6 +115,7 @@ pub(super) struct Oracle {
     joined: Vec<Time>,
     /// What was last told of a slot, and when: what its sender has published.
     told: BTreeMap<Place, (u32, Time)>,
+    pub(super) calls: Calls,
     pub(super) counts: Counts,
     pub(super) violation: Option<Violation>,
 }
@@ -130,6 +135,8 @@ impl Oracle {
             serials: BTreeMap::new(),
             joined: std::vec![Time::ZERO; count * count],
             told: BTreeMap::new(),
+            calls: Calls::default(),
+            routes: plan.config.routes.clone(),
             counts: Counts::default(),
             violation: None,
         }
@@ -542,6 +549,10 @@ impl Application for Oracle {
     fn start(&mut self, node: &mut Context<'_>) {
         let (at, time) = (node.at(), node.time());
         self.part(at, time);
+        self.forget_calls(at);
+        for route in &self.routes {
+            node.serve(route.id, true);
+        }
         let replica = &mut self.replicas[at];
         replica.is_running = true;
         replica.live.clear();
@@ -575,6 +586,20 @@ impl Application for Oracle {
             Event::Withdrawn { id, by } => self.withdrawn(at, time, (channel, id), &by),
             Event::Expired { id } => self.expired(at, time, (channel, id)),
         }
+    }
+
+    fn handle_request(&mut self, node: &mut Context<'_>, route: RouteId, request: Request) {
+        let config = self.routes.iter().find(|config| config.id == route);
+        let config = config.expect("routes of the plan").clone();
+        self.requested(node, &config, request);
+    }
+
+    fn handle_cancelled(&mut self, node: &mut Context<'_>, request: RequestId) {
+        self.request_cancelled(node, request);
+    }
+
+    fn handle_outcome(&mut self, node: &mut Context<'_>, outcome: Outcome) {
+        self.call_ended(node, outcome);
     }
 
     fn handle_node_event(&mut self, node: &mut Context<'_>, event: NodeEvent) {

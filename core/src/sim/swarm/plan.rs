@@ -3,8 +3,8 @@
 use core::time::Duration;
 use std::vec::Vec;
 
-use crate::config::{ChannelConfig, Class, Config, Relay};
-use crate::id::ChannelId;
+use crate::config::{ChannelConfig, Class, Config, Relay, RouteConfig};
+use crate::id::{ChannelId, RouteId};
 use crate::node::crypto::Crypto;
 use crate::random::Random;
 use crate::sim::FaultKind;
@@ -24,6 +24,8 @@ pub struct Workload {
     pub large_percent: u32,
     /// Whether filters postpone and drop some of them.
     pub filtered: bool,
+    /// For a hundred artifacts and aborts, so many calls are made.
+    pub calls_percent: u32,
 }
 
 /// A run: which subnet, which faults, for how long.
@@ -91,7 +93,7 @@ impl Plan {
         if tricks.is_empty() {
             tricks.push(Trick::ALL[random.below(Trick::ALL.len() as u64) as usize]);
         }
-        Self {
+        let mut plan = Self {
             seed,
             nodes,
             byzantine,
@@ -109,10 +111,14 @@ impl Plan {
                 shared_percent: between(&mut random, 0, 20) as u32,
                 large_percent: between(&mut random, 0, 10) as u32,
                 filtered: random.below(2) == 0,
+                calls_percent: 0,
             },
             faulty_for: ms(between(&mut random, 8_000, 15_000)),
             keep_trace: false,
-        }
+        };
+        plan.workload.calls_percent = between(&mut random, 0, 200) as u32;
+        plan.config.routes = routes(&mut random);
+        plan
     }
 
     /// A run without faults, hostile members and filters, in roomy tables: to be changed into what
@@ -139,6 +145,7 @@ impl Plan {
                 shared_percent: 0,
                 large_percent: 0,
                 filtered: false,
+                calls_percent: 0,
             },
             faulty_for: ms(10_000),
             keep_trace: false,
@@ -267,4 +274,20 @@ fn config(random: &mut Random, byzantine: usize) -> Config {
     transport.cut_off = ms(between(random, 500, 3_000));
     transport.hello_timeout = ms(between(random, 2_000, 4_000));
     config
+}
+
+/// Small bounds, so that they are met.
+fn routes(random: &mut Random) -> Vec<RouteConfig> {
+    let route = |random: &mut Random, at: u64| {
+        let mut route = RouteConfig::new(RouteId(at as u16 + 1), "drawn");
+        route.class = [Class::Urgent, Class::Normal, Class::Bulk][random.below(3) as usize];
+        route.request_bytes_max = between(random, 100, 100_000) as u32;
+        route.response_bytes_max = between(random, 100, 100_000) as u32;
+        route.in_flight_max = between(random, 1, 16) as u16;
+        route.waiting_max = between(random, 0, 8) as u16;
+        let longest = route.request_bytes_max.max(route.response_bytes_max);
+        route.body_bytes_max = u64::from(longest) * between(random, 1, 16);
+        route
+    };
+    (0..between(random, 1, 3)).map(|at| route(random, at)).collect()
 }

@@ -5,6 +5,8 @@ use core::time::Duration;
 use std::string::String;
 use std::vec::Vec;
 
+use super::calls::CallCounts;
+use super::oracle::INVARIANTS;
 use crate::sim::Entry;
 use crate::sim::FaultCounts;
 use crate::sim::Trick;
@@ -64,7 +66,7 @@ impl Latencies {
 /// Why a run has failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
-    /// The invariant that did not hold, 1 to 12; 0 if the run itself went wrong.
+    /// The invariant that did not hold, 1 to 15; 0 if the run itself went wrong.
     pub invariant: usize,
     /// What was found.
     pub what: String,
@@ -101,11 +103,13 @@ pub struct Report {
     /// Deliveries of what had been delivered. Above 0 only in a failed run.
     pub duplicates: u64,
     /// How often each invariant was checked, by number; 0 counts what is the run's own.
-    pub checks: [u64; 13],
+    pub checks: [u64; INVARIANTS],
     /// How long deliveries took.
     pub latencies: Latencies,
     /// What was sent.
     pub bytes: Bytes,
+    /// What became of calls.
+    pub calls: CallCounts,
     /// Highest heap use of an honest node, in bytes, if it was measured.
     pub memory_max: u64,
     /// What [`Config::memory_bound`](crate::config::Config::memory_bound) says to that.

@@ -128,6 +128,7 @@ impl<'a> Run<'a> {
             self.converge();
         }
         if !self.has_failed() {
+            self.check_calls();
             self.stay_quiet();
             self.expire_all();
             self.check_that_all_acted();
@@ -308,9 +309,31 @@ impl<'a> Run<'a> {
         } else {
             self.publish(at);
         }
+        for _ in 0..=workload.calls_percent / 100 {
+            if self.percent(workload.calls_percent) {
+                self.call();
+            }
+        }
         if workload.filtered && self.percent(10) {
             let height = self.random.below(1_000) as u32;
             self.subnet.command(at, |oracle, node| oracle.advance(node, height));
+        }
+    }
+
+    /// Has a node call another, and answer what it kept.
+    fn call(&mut self) {
+        let Some(at) = self.anyone() else { return };
+        let to = self.random.below(self.plan.nodes as u64) as usize;
+        let routes = &self.plan.config.routes;
+        let place = self.random.below(routes.len() as u64) as usize;
+        if let Some(route) = routes.get(place)
+            && at != to
+        {
+            let random = &mut self.random;
+            self.subnet.command(at, |oracle, node| {
+                oracle.work_on_calls(node, to, route, random);
+                oracle.let_go_of_all(node);
+            });
         }
     }
 
@@ -470,7 +493,10 @@ impl<'a> Run<'a> {
         let running: Vec<usize> = self.subnet.application.running().collect();
         for at in running {
             let may_be_deaf = self.deaf_until[at] >= now || self.stalled_until[at] >= now;
-            self.subnet.inspect(at, |oracle, node| oracle.inspect(now, at, node, may_be_deaf));
+            self.subnet.inspect(at, |oracle, node| {
+                oracle.inspect(now, at, node, may_be_deaf);
+                oracle.inspect_calls(now, at, node);
+            });
             if let Some(memory) = self.memory {
                 let (held, bound) = ((memory.held)(at), self.plan.config.memory_bound());
                 self.memory_max = self.memory_max.max(held);
@@ -495,7 +521,10 @@ impl<'a> Run<'a> {
             if plan.has(FaultKind::ClockDrift) {
                 self.subnet.drift_clock(at, 0);
             }
-            self.subnet.command(at, |oracle, node| oracle.advance(node, u32::MAX));
+            self.subnet.command(at, |oracle, node| {
+                oracle.advance(node, u32::MAX);
+                oracle.let_go_of_all(node);
+            });
         }
         if plan.byzantine_leave && plan.byzantine > 0 {
             self.left.extend(self.hostile.iter().copied());
@@ -547,6 +576,9 @@ impl<'a> Run<'a> {
         }
         let oracle = &self.subnet.application;
         let honest: Vec<usize> = oracle.honest().collect();
+        if oracle.calls_open() > 0 {
+            return Some(format!("{} calls have not ended", oracle.calls_open()));
+        }
         let pairs = honest.iter().flat_map(|a| honest.iter().map(move |b| (*a, *b)));
         let pairs: Vec<(usize, usize)> = pairs.filter(|(a, b)| a != b).collect();
         if let Some((a, b)) = pairs.iter().find(|(a, b)| !self.subnet.is_up(*a, *b)) {
@@ -568,6 +600,21 @@ impl<'a> Run<'a> {
         let difference = tables.flatten().next();
         self.subnet.application.counts.checks[4] += pairs.len() as u64;
         difference
+    }
+
+    /// Once all calls have ended, no node has anything left of them.
+    fn check_calls(&mut self) {
+        let honest: Vec<usize> = self.subnet.application.honest().collect();
+        // Requests that nobody waits for go when their deadlines pass.
+        self.run_to(self.subnet.now() + Duration::from_secs(6));
+        for at in honest.iter().copied() {
+            self.subnet.command(at, |oracle, node| oracle.let_go_of_all(node));
+        }
+        self.run_to(self.subnet.now() + Duration::from_secs(1));
+        for at in honest {
+            let left = self.subnet.node(at).map_or(0, |node| node.rpc().len());
+            self.check(13, left == 0, || format!("{at} has {left} calls and requests left"));
+        }
     }
 
     /// With nothing to do, nodes do nothing but keep connections alive (invariants 2 and 9).
@@ -664,6 +711,7 @@ impl<'a> Run<'a> {
             checks: counts.checks,
             latencies: Latencies::of(counts.latencies),
             bytes: counts.bytes,
+            calls: oracle.calls.counts,
             memory_max: self.memory_max,
             memory_bound: self.plan.config.memory_bound(),
             healed_at: self.healed_at,
