@@ -298,6 +298,9 @@ pub struct TransportConfig {
     pub send_window: u32,
     /// Handshakes of dialling peers in progress. Default 64.
     pub handshakes_max: u16,
+    /// Of those, with one IP address. Default 32: half. When all are taken, the address with most of
+    /// them makes room for one with fewer.
+    pub handshakes_per_address_max: u16,
     /// Handshakes are only begun with IP addresses of members. Default true; false behind NAT.
     pub filter_addresses: bool,
     /// First pause before dialling a peer again. Default 50 ms; doubles, with jitter.
@@ -323,6 +326,7 @@ impl Default for TransportConfig {
             receive_window: 8 << 20,
             send_window: 8 << 20,
             handshakes_max: 64,
+            handshakes_per_address_max: 32,
             filter_addresses: true,
             dial_pause_min: Duration::from_millis(50),
             dial_pause_max: Duration::from_secs(5),
@@ -488,6 +492,9 @@ impl TransportConfig {
         }
         if self.handshakes_max == 0 || self.faults_max == 0 {
             return Err(("transport.handshakes_max, faults_max", "must be at least 1"));
+        }
+        if self.handshakes_per_address_max == 0 {
+            return Err(("transport.handshakes_per_address_max", "must be at least 1"));
         }
         if self.dial_pause_min.is_zero() || self.dial_pause_min > self.dial_pause_max {
             return Err(("transport.dial_pause_min", "must lie between 0 and dial_pause_max"));

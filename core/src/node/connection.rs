@@ -4,6 +4,7 @@
 //! Until the peer's hello has been read, nothing else is read and nothing but our hello is sent: a
 //! client counts as connected before the server has looked at its key.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -99,6 +100,10 @@ pub(super) struct Connection {
     pub(super) was_up: bool,
     /// Closed by this side: quinn-proto reports nothing more about it.
     pub(super) closing: bool,
+    /// One that was up has this place among those that were closed.
+    pub(super) closed: Option<u64>,
+    /// What the peer's hello says of its process.
+    pub(super) incarnation: Option<u64>,
     /// Without a hello until then, the connection is given up.
     pub(super) hello_deadline: Time,
     /// Something has happened: events may be waiting, and datagrams to be sent.
@@ -116,6 +121,8 @@ pub(super) struct Connection {
     next_stream: Option<StreamId>,
     /// The same for the next call.
     next_call: Option<StreamId>,
+    /// Streams of the peer's calls that have been accepted.
+    calls_accepted: u64,
     out_streams: StreamMap<OutStream>,
     by_place: Vec<Option<StreamId>>,
     /// How often QUIC was given something.
@@ -162,6 +169,8 @@ impl Connection {
             up: None,
             was_up: false,
             closing: false,
+            closed: None,
+            incarnation: None,
             hello_deadline,
             touched: true,
             timeout: None,
@@ -172,12 +181,18 @@ impl Connection {
             spare_decoders: Vec::new(),
             next_stream: None,
             next_call: None,
+            calls_accepted: 0,
             out_streams: StreamMap::default(),
             by_place: Vec::new(),
             turn: 0,
             unwritten: None,
             pieces: Vec::new(),
         }
+    }
+
+    /// Where the peer is.
+    pub(super) fn address(&self) -> IpAddr {
+        self.quic.remote_address().ip().to_canonical()
     }
 
     /// Whether neither side has closed it.
@@ -459,8 +474,12 @@ impl Connection {
     pub(super) fn accept_calls(&mut self, now: Time, rpc: &mut Rpc, notices: &mut Vec<Notice>) {
         let Some(peer) = self.up else { return };
         while let Some(id) = self.quic.streams().accept(Dir::Bi) {
+            self.calls_accepted = id.index() + 1;
             rpc.handle_opened(now, peer, CallStream(id.into()));
             self.read_call(now, id, rpc, notices);
+            if self.quic.send_stream(id).stopped().is_ok_and(|reason| reason.is_some()) {
+                self.call_stopped(id, rpc);
+            }
         }
     }
 
@@ -569,9 +588,15 @@ impl Connection {
         let _ = self.quic.recv_stream(stream_id(stream)).stop(UNNEEDED);
     }
 
-    /// The peer does not want the rest of what is sent in a call's stream.
-    pub(super) fn call_stopped(&mut self, id: StreamId) {
+    /// The peer does not want the rest of what is sent in a call's stream. Of one that has not been
+    /// accepted this is seen when it is: quinn-proto does not count it before.
+    pub(super) fn call_stopped(&mut self, id: StreamId, rpc: &mut Rpc) {
+        let Some(peer) = self.up else { return };
+        if id.initiator() != self.quic.side() && id.index() >= self.calls_accepted {
+            return;
+        }
         let _ = self.quic.send_stream(id).reset(UNNEEDED);
+        rpc.handle_stopped(peer, CallStream(id.into()));
     }
 
     /// Forgets all streams: the connection is no longer the one to its peer.

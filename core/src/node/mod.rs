@@ -15,6 +15,7 @@ mod congestion;
 mod connection;
 pub(crate) mod crypto;
 mod egress;
+mod handshake;
 #[cfg(all(test, feature = "sim"))]
 mod hostile_tests;
 #[cfg(feature = "sim")]
@@ -36,9 +37,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use quinn_proto::{
-    ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event as QuicEvent, Incoming,
+    ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event as QuicEvent,
     ServerConfig, StreamEvent, VarInt,
 };
 
@@ -46,13 +47,12 @@ use crate::artifact::Artifact;
 use crate::broadcast::{Broadcast, Event, Filter, Output as MachineOutput, SendBuffer, Wake};
 use crate::config::{ChannelConfig, Config};
 use crate::error::{PublishError, RelayError};
-use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Version};
+use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
 use crate::membership::{Topology, TopologyError};
 use crate::random::Random;
 use crate::rpc::{CallStream, Rpc};
 use crate::time::Time;
-use crate::wire::{ChannelHello, Hello, LiveSlots, MINOR, Update};
-use congestion::Meter;
+use crate::wire::{ChannelHello, Hello, MINOR};
 use connection::{Connection, Notice};
 use crypto::{Crypto, Members, Provider};
 use egress::Egress;
@@ -124,6 +124,8 @@ pub struct Node {
     out: SendBuffer,
     notices: Vec<Notice>,
     closing_since: Option<Time>,
+    /// Counts connections that were up and are closed.
+    closed: u64,
     stats: NodeStats,
     #[cfg(feature = "sim")]
     written: inspect::Written,
@@ -206,6 +208,7 @@ impl Node {
             out: SendBuffer::new(),
             notices: Vec::new(),
             closing_since: None,
+            closed: 0,
             stats: NodeStats::default(),
             #[cfg(feature = "sim")]
             written: inspect::Written::default(),
@@ -422,66 +425,6 @@ impl Node {
         }
     }
 
-    fn accept(&mut self, now: Time, incoming: Incoming) {
-        let accepting = |c: &&Connection| !c.is_client && c.up.is_none() && c.is_open();
-        let in_progress = self.connections.iter().flatten().filter(accepting).count();
-        let limit = usize::from(self.config.transport.handshakes_max);
-        let mut response = Vec::new();
-        if in_progress >= limit || self.closing_since.is_some() {
-            self.stats.refused += 1;
-            let transmit = self.endpoint.refuse(incoming, &mut response);
-            return self.respond(transmit, response);
-        }
-        if in_progress >= limit / 2 && incoming.may_retry() {
-            // Under load, an address has to be proven before it costs more than a look.
-            let retry = self.endpoint.retry(incoming, &mut response);
-            let transmit = retry.expect("may be retried");
-            return self.respond(transmit, response);
-        }
-        let meter = Arc::new(Meter::default());
-        let mut server = ServerConfig::clone(&self.server);
-        server.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
-        let instant = self.instant(now);
-        match self.endpoint.accept(incoming, instant, &mut response, Some(Arc::new(server))) {
-            Ok((handle, quic)) => self.insert(now, handle, quic, None, meter),
-            Err(error) => {
-                self.stats.refused += 1;
-                if let Some(transmit) = error.response {
-                    self.respond(transmit, response);
-                }
-            }
-        }
-    }
-
-    fn dial(&mut self, now: Time, peer: PeerIndex, address: SocketAddr) {
-        let node = self.peers.peer(peer).node;
-        let meter = Arc::new(Meter::default());
-        let mut client = self.provider.client_config(node);
-        client.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
-        match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
-            Ok((handle, quic)) => self.insert(now, handle, quic, Some(node), meter),
-            // An address that cannot be: another one, or a new topology, may be better.
-            Err(_) => self.peers.pause_dialling(now, peer, false, &self.config.transport),
-        }
-    }
-
-    fn insert(
-        &mut self,
-        now: Time,
-        handle: ConnectionHandle,
-        quic: quinn_proto::Connection,
-        node: Option<NodeId>,
-        meter: Arc<Meter>,
-    ) {
-        if self.connections.len() <= handle.0 {
-            self.connections.resize_with(handle.0 + 1, || None);
-        }
-        let deadline = now + self.config.transport.hello_timeout;
-        let connection = Connection::new(quic, node, meter, deadline);
-        assert!(self.connections[handle.0].replace(connection).is_none(), "handles are unique");
-        self.touched.push(handle);
-    }
-
     fn connection(&mut self, handle: ConnectionHandle) -> Option<&mut Connection> {
         self.connections.get_mut(handle.0)?.as_mut()
     }
@@ -533,7 +476,14 @@ impl Node {
     }
 
     fn next_dial(&mut self, now: Time) -> Option<(PeerIndex, SocketAddr)> {
-        if self.closing_since.is_some() { None } else { self.peers.next_dial(now) }
+        if self.closing_since.is_some() {
+            return None;
+        }
+        let connections = &self.connections;
+        // Who is about to be connected has no need to be dialled.
+        self.peers.next_dial(now, |node| {
+            connections.iter().flatten().any(|c| c.node == Some(*node) && c.is_open())
+        })
     }
 
     /// Timers of connections, and hellos that did not come.
@@ -614,10 +564,7 @@ impl Node {
                     }
                 }
                 StreamEvent::Stopped { id, .. } if id.dir() == Dir::Bi => {
-                    connection.call_stopped(id);
-                    if let Some(peer) = connection.up {
-                        rpc.handle_stopped(peer, CallStream(id.into()));
-                    }
+                    connection.call_stopped(id, rpc);
                 }
                 StreamEvent::Readable { id } => {
                     connection.read(now, id, machine, channels, notices);
@@ -638,27 +585,6 @@ impl Node {
             _ => {}
         }
         self.handle_notices(now, handle);
-    }
-
-    fn connected(&mut self, now: Time, handle: ConnectionHandle) {
-        let connection = self.connections[handle.0].as_mut().expect("just polled");
-        let node = crypto::peer_id(&connection.quic);
-        connection.node = node;
-        let peer = node.and_then(|node| self.peers.find(&node));
-        let is_welcome = peer.is_some_and(|peer| self.peers.peer(peer).cut_off_until <= now);
-        let is_welcome = is_welcome && self.closing_since.is_none();
-        if !is_welcome || !connection.send_hello(&self.hello) {
-            return self.close(now, handle, NO_MEMBER);
-        }
-        // A member has one connection that is coming up, so that it cannot take all places.
-        for at in 0..self.connections.len() {
-            let is_older = self.connections[at].as_ref().is_some_and(|other| {
-                at != handle.0 && other.node == node && other.up.is_none() && other.is_open()
-            });
-            if is_older {
-                self.close(now, ConnectionHandle(at), SUPERSEDED);
-            }
-        }
     }
 
     fn handle_notices(&mut self, now: Time, handle: ConnectionHandle) {
@@ -688,83 +614,6 @@ impl Node {
                 }
             }
         }
-    }
-
-    /// The peer's hello has been read: from now on this is the connection to it.
-    fn greeted(&mut self, now: Time, handle: ConnectionHandle, peer: PeerIndex, hello: &Hello) {
-        // It may have been cut off over another connection since this one was made.
-        if self.peers.peer(peer).cut_off_until > now {
-            return self.close(now, handle, FAULTS);
-        }
-        if let Some(older) = self.peers.peer(peer).connection {
-            self.close(now, older, SUPERSEDED);
-        }
-        let theirs = &hello.channels;
-        self.machine.peer_up(now, peer, |ours| {
-            theirs.iter().any(|theirs| theirs.takes_all_of(&channel_hello(ours)))
-        });
-        for ours in &self.config.channels {
-            let takes = |theirs: &ChannelHello| channel_hello(ours).takes_all_of(theirs);
-            if !theirs.iter().any(takes) {
-                // The peer will say nothing here: as if it had said that all its slots are empty.
-                let nothing = Update::Snapshot { version: Version(1), live: LiveSlots(&[]) };
-                let taken = self.machine.handle_update(now, peer, ours.id, &nothing);
-                taken.expect("the first of the epoch, and without slots");
-            }
-        }
-        self.rpc.peer_up(peer, &hello.routes);
-        self.peers.up(now, peer, handle);
-        self.stats.connections += 1;
-        let connection = self.connections[handle.0].as_mut().expect("just read");
-        (connection.up, connection.was_up) = (Some(peer), true);
-        if connection.is_client {
-            self.peers.peer_mut(peer).is_dialling = false;
-        }
-        let (machine, channels) = (&mut self.machine, &self.config.channels);
-        connection.read_early(now, machine, channels, &mut self.notices);
-        connection.accept_calls(now, &mut self.rpc, &mut self.notices);
-        self.feed_due = true;
-    }
-
-    /// A connection is of no use any more.
-    fn ended(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
-        let connection = self.connections[handle.0].as_mut().expect("not drained yet");
-        let (up, node, is_client) = (connection.up, connection.node, connection.is_client);
-        let was_up = connection.was_up;
-        let was_open = !std::mem::replace(&mut connection.closing, true);
-        connection.retire();
-        if let Some(peer) = up {
-            self.machine.peer_down(now, peer);
-            self.rpc.peer_down(peer);
-            self.peers.down(peer, why);
-        }
-        if was_open && !is_client && !was_up {
-            self.stats.refused += 1;
-        }
-        let peer = node.and_then(|node| self.peers.find(&node));
-        if let Some(peer) = peer
-            && was_open
-            && is_client
-        {
-            self.peers.pause_dialling(now, peer, up.is_some(), &self.config.transport);
-        }
-        self.feed_due = true;
-    }
-
-    fn close(&mut self, now: Time, handle: ConnectionHandle, code: VarInt) {
-        let instant = self.instant(now);
-        let Some(connection) = self.connection(handle) else { return };
-        if !connection.quic.is_closed() {
-            connection.quic.close(instant, code, Bytes::new());
-        }
-        // quinn-proto reports nothing about a connection that we closed.
-        let why = match code {
-            SHUTDOWN => Closed::Shutdown,
-            FAULTS => Closed::CutOff,
-            _ => Closed::Lost,
-        };
-        self.ended(now, handle, why);
-        self.touch(handle);
     }
 
     fn poll_machine(&mut self, now: Time) {
@@ -808,16 +657,22 @@ impl Node {
         while !self.touched.is_empty() {
             let at = self.turn % self.touched.len();
             let handle = self.touched[at];
-            let connection = self.connections[handle.0].as_mut().expect("touched ones exist");
-            let fitting = BATCH_BYTES_MAX / usize::from(connection.quic.current_mtu());
-            let segments = segments_max.min(fitting).max(1);
-            buffer.clear();
-            if let Some(transmit) = connection.quic.poll_transmit(instant, segments, buffer) {
-                self.turn = self.turn.wrapping_add(1);
-                return Some(transmit);
+            // One that was forgotten is still in the list, and its handle may be in use again.
+            if let Some(connection) = self.connection(handle) {
+                let fitting = BATCH_BYTES_MAX / usize::from(connection.quic.current_mtu());
+                let segments = segments_max.min(fitting).max(1);
+                buffer.clear();
+                if let Some(transmit) = connection.quic.poll_transmit(instant, segments, buffer) {
+                    self.turn = self.turn.wrapping_add(1);
+                    return Some(transmit);
+                }
+                connection.timeout = connection.quic.poll_timeout();
+                connection.touched = false;
+                // Of an attempt that has failed nothing is kept once the peer has been told.
+                if !connection.was_up && connection.quic.is_closed() {
+                    self.forget(self.now, handle);
+                }
             }
-            connection.timeout = connection.quic.poll_timeout();
-            connection.touched = false;
             self.touched.swap_remove(at);
         }
         None

@@ -16,6 +16,11 @@ use crate::membership::Topology;
 use crate::random::Random;
 use crate::time::Time;
 
+/// The side that is dialled makes itself known if it has not been dialled so long after its start: a
+/// peer that has not noticed its restart would do so at its next keep-alive only. Longer than a
+/// packet takes to almost anywhere, so that of two that start together one dials.
+const KNOCK_AFTER: Duration = Duration::from_millis(100);
+
 pub(super) struct Peer {
     pub(super) node: NodeId,
     addresses: Vec<SocketAddr>,
@@ -26,7 +31,9 @@ pub(super) struct Peer {
     up_since: Time,
     /// A dial of ours is in progress.
     pub(super) is_dialling: bool,
-    /// When to dial again; never, if the peer dials.
+    /// Whether it is this node that dials: else it only makes itself known once, after its start.
+    dials: bool,
+    /// When to dial next.
     pub(super) dial_at: Time,
     pause: Duration,
     /// Rules broken since it was last cut off.
@@ -114,7 +121,8 @@ impl Peers {
                 connection: None,
                 up_since: Time::ZERO,
                 is_dialling: false,
-                dial_at: if dials { now } else { Time::NEVER },
+                dials,
+                dial_at: if dials { now } else { now + KNOCK_AFTER },
                 pause: Duration::ZERO,
                 faults: 0,
                 cut_off_until: Time::ZERO,
@@ -156,10 +164,23 @@ impl Peers {
         self.iter().map(due).min().unwrap_or(Time::NEVER)
     }
 
-    /// A peer that is to be dialled now, and where.
-    pub(super) fn next_dial(&mut self, now: Time) -> Option<(PeerIndex, SocketAddr)> {
-        let due = |peer: &Option<Peer>| peer.as_ref().is_some_and(|peer| peer.dials_at() <= now);
-        let place = self.places.iter().position(due)?;
+    /// A peer that is to be dialled now, and where. To one that `is_near`, having begun to dial by
+    /// itself, this node need not make itself known.
+    pub(super) fn next_dial(
+        &mut self,
+        now: Time,
+        is_near: impl Fn(&NodeId) -> bool,
+    ) -> Option<(PeerIndex, SocketAddr)> {
+        let due = |peer: &mut Option<Peer>| {
+            let Some(peer) = peer.as_mut().filter(|peer| peer.dials_at() <= now) else {
+                return false;
+            };
+            if !peer.dials {
+                peer.dial_at = Time::NEVER;
+            }
+            peer.dials || !is_near(&peer.node)
+        };
+        let place = self.places.iter_mut().position(due)?;
         let peer = self.places[place].as_mut()?;
         peer.is_dialling = true;
         let address = peer.addresses[peer.next_address % peer.addresses.len()];
@@ -178,7 +199,7 @@ impl Peers {
     ) {
         let known = self.places[peer.at()].as_mut().expect("a member");
         known.is_dialling = false;
-        if known.dial_at == Time::NEVER {
+        if !known.dials {
             return;
         }
         known.pause = match known.pause {
@@ -194,6 +215,9 @@ impl Peers {
         let known = self.peer_mut(peer);
         known.connection = Some(connection);
         known.up_since = now;
+        if !known.dials {
+            known.dial_at = Time::NEVER;
+        }
         self.to_report.insert(peer.0);
     }
 

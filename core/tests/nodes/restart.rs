@@ -2,9 +2,10 @@
 
 use slotcast::id::ArtifactId;
 use slotcast::node::Closed;
+use slotcast::sim::{Link, Setup};
 
 use crate::common::{config, large, ms, small};
-use crate::subnet::{Recorded, Subnet, Told, connected, secured};
+use crate::subnet::{Recorded, Subnet, Told, connected, of, secured};
 
 /// A crash and a restart at once, seen from the other side: the time until it is back.
 fn restart(subnet: &mut Subnet, at: usize) -> std::time::Duration {
@@ -54,12 +55,50 @@ fn t2_a_listener_that_restarts_is_found_out_by_the_next_datagram() {
 }
 
 #[test]
-fn t2_an_idle_listener_that_restarts_is_found_out_by_the_next_keep_alive() {
+fn t2_an_idle_listener_that_restarts_makes_itself_known() {
+    // Without it, the next keep-alive, 3 s later, would find out.
     let mut subnet = connected(&config(|_| {}), 2);
     let took = restart(&mut subnet, 1);
-    assert!(took <= ms(3300), "keep-alive of 3 s, reset, handshake: {took:?}");
+    assert!(took <= ms(200), "a pause of 100 ms and a handshake: {took:?}");
     subnet.settle();
-    assert_eq!(subnet.node_told(0), [subnet.down(1, Closed::Reset), subnet.up(1)]);
+    assert_eq!(subnet.node_told(0), [], "down and up again while nobody looked");
+    assert_eq!(subnet.node_told(1), [subnet.up(0)]);
+}
+
+#[test]
+fn t2_an_idle_listener_that_cannot_make_itself_known_is_found_out_by_the_next_keep_alive() {
+    let mut subnet = connected(&config(|_| {}), 2);
+    subnet.kill(1);
+    subnet.start(1);
+    subnet.cut_one_way(1, 0);
+    subnet.elapse(ms(200));
+    subnet.heal();
+    // What it lost it repeats after a second; within that, the peer's next datagram.
+    subnet.publish(0, &small(1));
+    subnet.run_until("down", ms(100), |subnet| !subnet.application.node_events[0].is_empty());
+    assert_eq!(subnet.node_told(0), [subnet.down(1, Closed::Reset)]);
+    subnet.run_until("back", ms(1_000), Recorded::is_mesh);
+}
+
+#[test]
+fn l19_both_ends_dial_at_the_same_time_and_keep_one_connection() {
+    // Each starts when the other's first datagram would still be on its way for long.
+    for latency in [60, 120, 250] {
+        let setup = Setup::new(&config(|_| {}), 4).link(Link::new(ms(latency)));
+        let mut subnet = of(setup);
+        subnet.run_until("a mesh", ms(5_000), Recorded::is_mesh);
+        subnet.elapse(ms(3_000));
+        for at in 0..4 {
+            assert_eq!(subnet.peers_up(at), 3);
+            let told = subnet.node_told(at);
+            assert!(told.len() <= 3 + 2, "{latency}: {told:?}");
+            subnet.publish(at, &small(at as u64));
+        }
+        subnet.run_until("delivered", ms(1_000), |subnet| {
+            (0..4).all(|at| (0..4).all(|from| from == at || subnet.has(at, &small(from as u64))))
+        });
+        subnet.assert_peace();
+    }
 }
 
 #[test]

@@ -120,7 +120,6 @@ fn bidirectional_streams_are_not_allowed() {
 }
 
 #[test]
-#[ignore = "connections that never came up are kept for 3 s, any number of them"]
 fn who_dials_and_hangs_up_leaves_nothing_behind() {
     let mut arena = Arena::ungreeted();
     let victim = arena.id(VICTIM);

@@ -183,7 +183,6 @@ fn equal_seeds_make_equal_datagrams() {
 }
 
 #[test]
-#[ignore = "places for handshakes are not bounded by address yet: it takes up to 20 s"]
 fn a_flood_of_handshakes_keeps_no_honest_members_apart() {
     for seed in 1..=5 {
         let mut arena = Arena::new(&[Trick::HandshakeFlood], seed as usize % 3, seed);

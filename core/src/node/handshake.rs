@@ -1,0 +1,275 @@
+//! The lives of connections: accepted or dialled, greeted, superseded, ended.
+//!
+//! Of two connections to one member one stays. If the member has restarted in between, as its hello
+//! says, that is the newer one; if both sides have dialled at the same time, the one that the member
+//! with the lower id has dialled; else the newer one. Both ends come to the same.
+
+use bytes::Bytes;
+use quinn_proto::{ConnectionHandle, EndpointEvent, Incoming, ServerConfig, VarInt};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::vec::Vec;
+
+use super::congestion::Meter;
+use super::connection::Connection;
+use super::{Closed, FAULTS, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, channel_hello, crypto, quic};
+use crate::id::{NodeId, PeerIndex, Version};
+use crate::time::Time;
+use crate::wire::{ChannelHello, Hello, LiveSlots, Update};
+
+/// Connections to one member that have been closed and not yet forgotten, as QUIC asks for (RFC
+/// 9000, section 10.2): the peer may need to be told again. Of one that reconnects all the time, the
+/// older ones are forgotten at once.
+const CLOSED_MAX: usize = 2;
+
+impl Node {
+    pub(super) fn accept(&mut self, now: Time, incoming: Incoming) {
+        let limit = usize::from(self.config.transport.handshakes_max);
+        let mut response = Vec::new();
+        if self.closing_since.is_some() {
+            return self.turn_away(incoming);
+        }
+        if self.accepting(None).count() >= limit / 2 && incoming.may_retry() {
+            // Under load, an address has to be proven before it costs more than a look.
+            let retry = self.endpoint.retry(incoming, &mut response);
+            let transmit = retry.expect("may be retried");
+            return self.respond(transmit, response);
+        }
+        if !self.make_room(now, incoming.remote_address().ip().to_canonical()) {
+            return self.turn_away(incoming);
+        }
+        let meter = Arc::new(Meter::default());
+        let mut server = ServerConfig::clone(&self.server);
+        server.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
+        let instant = self.instant(now);
+        match self.endpoint.accept(incoming, instant, &mut response, Some(Arc::new(server))) {
+            Ok((handle, quic)) => self.insert(now, handle, quic, None, meter),
+            Err(error) => {
+                self.stats.refused += 1;
+                if let Some(transmit) = error.response {
+                    self.respond(transmit, response);
+                }
+            }
+        }
+    }
+
+    fn turn_away(&mut self, incoming: Incoming) {
+        self.stats.refused += 1;
+        let mut response = Vec::new();
+        let transmit = self.endpoint.refuse(incoming, &mut response);
+        self.respond(transmit, response);
+    }
+
+    /// Connections of dialling peers that are not up yet, from this address or all.
+    fn accepting(&self, from: Option<IpAddr>) -> impl Iterator<Item = usize> {
+        let is_accepting = move |connection: &Connection| {
+            let is_new = !connection.is_client && !connection.was_up && connection.is_open();
+            is_new && from.is_none_or(|from| connection.address() == from)
+        };
+        let connections = self.connections.iter().enumerate();
+        let connections = connections.filter_map(|(at, c)| Some((at, c.as_ref()?)));
+        connections.filter(move |(_, c)| is_accepting(c)).map(|(at, _)| at)
+    }
+
+    /// Finds room for a handshake with an address, which may be at the cost of an address that has
+    /// more of them in progress. False if there is none.
+    fn make_room(&mut self, now: Time, address: IpAddr) -> bool {
+        let transport = &self.config.transport;
+        let (limit, share) = (transport.handshakes_max, transport.handshakes_per_address_max);
+        let of_address = self.accepting(Some(address)).count();
+        if of_address >= share.into() {
+            return false;
+        }
+        if self.accepting(None).count() < limit.into() {
+            return true;
+        }
+        let address_of = |at: usize| self.connections[at].as_ref().expect("accepting").address();
+        let weight = |at: &usize| self.accepting(Some(address_of(*at))).count();
+        let Some(busiest) = self.accepting(None).max_by_key(weight).map(address_of) else {
+            return false;
+        };
+        if self.accepting(Some(busiest)).count() <= of_address + 1 {
+            return false;
+        }
+        let deadline =
+            |at: &usize| self.connections[*at].as_ref().expect("accepting").hello_deadline;
+        let oldest = self.accepting(Some(busiest)).min_by_key(deadline).expect("the busiest");
+        self.stats.refused += 1;
+        self.forget(now, ConnectionHandle(oldest));
+        true
+    }
+
+    pub(super) fn dial(&mut self, now: Time, peer: PeerIndex, address: SocketAddr) {
+        let node = self.peers.peer(peer).node;
+        let meter = Arc::new(Meter::default());
+        let mut client = self.provider.client_config(node);
+        client.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
+        match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
+            Ok((handle, quic)) => self.insert(now, handle, quic, Some(node), meter),
+            // An address that cannot be: another one, or a new topology, may be better.
+            Err(_) => self.peers.pause_dialling(now, peer, false, &self.config.transport),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        now: Time,
+        handle: ConnectionHandle,
+        quic: quinn_proto::Connection,
+        node: Option<NodeId>,
+        meter: Arc<Meter>,
+    ) {
+        if self.connections.len() <= handle.0 {
+            self.connections.resize_with(handle.0 + 1, || None);
+        }
+        let deadline = now + self.config.transport.hello_timeout;
+        let connection = Connection::new(quic, node, meter, deadline);
+        assert!(self.connections[handle.0].replace(connection).is_none(), "handles are unique");
+        self.touched.push(handle);
+    }
+
+    pub(super) fn connected(&mut self, now: Time, handle: ConnectionHandle) {
+        let connection = self.connections[handle.0].as_mut().expect("just polled");
+        let node = crypto::peer_id(&connection.quic);
+        let is_client = connection.is_client;
+        connection.node = node;
+        let peer = node.and_then(|node| self.peers.find(&node));
+        let is_welcome = peer.is_some_and(|peer| self.peers.peer(peer).cut_off_until <= now);
+        let is_welcome = is_welcome && self.closing_since.is_none();
+        if !is_welcome || !connection.send_hello(&self.hello) {
+            return self.close(now, handle, NO_MEMBER);
+        }
+        // A member has one connection of either side's making that is coming up, so that it cannot
+        // take all places.
+        for at in 0..self.connections.len() {
+            let is_older = self.connections[at].as_ref().is_some_and(|other| {
+                let is_alike = other.node == node && other.is_client == is_client;
+                at != handle.0 && is_alike && other.up.is_none() && other.is_open()
+            });
+            if is_older {
+                self.close(now, ConnectionHandle(at), SUPERSEDED);
+            }
+        }
+    }
+
+    /// The peer's hello has been read: from now on this is the connection to it.
+    pub(super) fn greeted(
+        &mut self,
+        now: Time,
+        handle: ConnectionHandle,
+        peer: PeerIndex,
+        hello: &Hello,
+    ) {
+        // It may have been cut off over another connection since this one was made.
+        if self.peers.peer(peer).cut_off_until > now {
+            return self.close(now, handle, FAULTS);
+        }
+        if let Some(older) = self.peers.peer(peer).connection {
+            let other = self.connections[older.0].as_ref().expect("it is up");
+            let is_client = self.connections[handle.0].as_ref().expect("just read").is_client;
+            let is_by_lower = other.is_client == (self.id() < self.peers.peer(peer).node);
+            let is_same_peer = other.incarnation == Some(hello.incarnation);
+            if is_same_peer && other.is_client != is_client && is_by_lower {
+                return self.close(now, handle, SUPERSEDED);
+            }
+            self.close(now, older, SUPERSEDED);
+        }
+        let theirs = &hello.channels;
+        self.machine.peer_up(now, peer, |ours| {
+            theirs.iter().any(|theirs| theirs.takes_all_of(&channel_hello(ours)))
+        });
+        for ours in &self.config.channels {
+            let takes = |theirs: &ChannelHello| channel_hello(ours).takes_all_of(theirs);
+            if !theirs.iter().any(takes) {
+                // The peer will say nothing here: as if it had said that all its slots are empty.
+                let nothing = Update::Snapshot { version: Version(1), live: LiveSlots(&[]) };
+                let taken = self.machine.handle_update(now, peer, ours.id, &nothing);
+                taken.expect("the first of the epoch, and without slots");
+            }
+        }
+        self.rpc.peer_up(peer, &hello.routes);
+        self.peers.up(now, peer, handle);
+        self.stats.connections += 1;
+        let connection = self.connections[handle.0].as_mut().expect("just read");
+        (connection.up, connection.was_up) = (Some(peer), true);
+        connection.incarnation = Some(hello.incarnation);
+        if connection.is_client {
+            self.peers.peer_mut(peer).is_dialling = false;
+        }
+        let (machine, channels) = (&mut self.machine, &self.config.channels);
+        connection.read_early(now, machine, channels, &mut self.notices);
+        connection.accept_calls(now, &mut self.rpc, &mut self.notices);
+        self.feed_due = true;
+    }
+
+    /// A connection is of no use any more.
+    pub(super) fn ended(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
+        let connection = self.connections[handle.0].as_mut().expect("not drained yet");
+        let (up, node, is_client) = (connection.up, connection.node, connection.is_client);
+        let was_up = connection.was_up;
+        let was_open = !std::mem::replace(&mut connection.closing, true);
+        connection.retire();
+        if let Some(peer) = up {
+            self.machine.peer_down(now, peer);
+            self.rpc.peer_down(peer);
+            self.peers.down(peer, why);
+        }
+        if was_open && !is_client && !was_up {
+            self.stats.refused += 1;
+        }
+        let peer = node.and_then(|node| self.peers.find(&node));
+        if let Some(peer) = peer
+            && was_open
+            && is_client
+        {
+            self.peers.pause_dialling(now, peer, up.is_some(), &self.config.transport);
+        }
+        self.feed_due = true;
+        if was_open && was_up {
+            self.forget_closed(now, handle);
+        }
+    }
+
+    /// Of the closed connections to a member, forgets the oldest beyond [`CLOSED_MAX`].
+    fn forget_closed(&mut self, now: Time, handle: ConnectionHandle) {
+        self.closed += 1;
+        let closed = self.closed;
+        let connection = self.connections[handle.0].as_mut().expect("not drained yet");
+        connection.closed = Some(closed);
+        let node = connection.node;
+        let of_node = self.connections.iter().enumerate().filter_map(|(at, connection)| {
+            let connection = connection.as_ref()?;
+            Some((connection.closed.filter(|_| connection.node == node)?, at))
+        });
+        let oldest = of_node.clone().min().map(|(_, at)| at);
+        if of_node.count() > CLOSED_MAX
+            && let Some(at) = oldest
+        {
+            self.forget(now, ConnectionHandle(at));
+        }
+    }
+
+    /// Drops a connection without another word.
+    pub(super) fn forget(&mut self, now: Time, handle: ConnectionHandle) {
+        self.ended(now, handle, Closed::Lost);
+        // The handle is free for another connection from here on.
+        let _ = self.endpoint.handle_event(handle, EndpointEvent::drained());
+        self.connections[handle.0] = None;
+    }
+
+    pub(super) fn close(&mut self, now: Time, handle: ConnectionHandle, code: VarInt) {
+        let instant = self.instant(now);
+        let Some(connection) = self.connection(handle) else { return };
+        if !connection.quic.is_closed() {
+            connection.quic.close(instant, code, Bytes::new());
+        }
+        // quinn-proto reports nothing about a connection that we closed.
+        let why = match code {
+            SHUTDOWN => Closed::Shutdown,
+            FAULTS => Closed::CutOff,
+            _ => Closed::Lost,
+        };
+        self.ended(now, handle, why);
+        self.touch(handle);
+    }
+}
