@@ -185,6 +185,9 @@ fn log_peer(log: Log, event: NodeEvent) {
         NodeEvent::Fault { peer, fault, count } => {
             log.line(format_args!("peer {peer:#} broke a rule ({count} times): {fault}"));
         }
+        NodeEvent::Refused { handshakes, datagrams } => log.line(format_args!(
+            "refused {handshakes} handshakes, dropped {datagrams} datagrams of strangers"
+        )),
         _ => {}
     }
 }

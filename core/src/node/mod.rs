@@ -28,7 +28,7 @@ mod report;
 pub use calls::Request;
 pub use key::NodeKey;
 pub use quinn_proto::{EcnCodepoint, Transmit};
-pub use report::{Closed, NodeError, NodeEvent, NodeStats};
+pub use report::{Closed, NodeError, NodeEvent, NodeStats, REFUSED_INTERVAL};
 
 use std::boxed::Box;
 use std::fmt;
@@ -127,6 +127,9 @@ pub struct Node {
     /// Counts connections that were up and are closed.
     closed: u64,
     stats: NodeStats,
+    /// What the last report of refusals said, and when the next one may come.
+    refused_told: (u64, u64),
+    refused_due: Time,
     #[cfg(feature = "sim")]
     written: inspect::Written,
 }
@@ -210,6 +213,8 @@ impl Node {
             closing_since: None,
             closed: 0,
             stats: NodeStats::default(),
+            refused_told: (0, 0),
+            refused_due: Time::ZERO,
             #[cfg(feature = "sim")]
             written: inspect::Written::default(),
         };
@@ -722,12 +727,29 @@ impl Node {
 
     /// Whether [`Node::poll_node_event`] may have an event.
     pub fn has_node_events(&self) -> bool {
-        self.peers.has_events()
+        self.peers.has_events() || self.has_refused()
+    }
+
+    fn has_refused(&self) -> bool {
+        let counts = (self.stats.refused, self.stats.strangers);
+        counts != self.refused_told && self.refused_due <= self.now
     }
 
     /// Takes the next event about peers.
     pub fn poll_node_event(&mut self) -> Option<NodeEvent> {
-        self.peers.next_event()
+        if let Some(event) = self.peers.next_event() {
+            return Some(event);
+        }
+        if !self.has_refused() {
+            return None;
+        }
+        let counts = (self.stats.refused, self.stats.strangers);
+        let (handshakes, datagrams) = std::mem::replace(&mut self.refused_told, counts);
+        self.refused_due = self.now + REFUSED_INTERVAL;
+        Some(NodeEvent::Refused {
+            handshakes: counts.0 - handshakes,
+            datagrams: counts.1 - datagrams,
+        })
     }
 }
 

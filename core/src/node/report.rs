@@ -1,6 +1,7 @@
 //! What a node tells of itself and its peers.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::config::ConfigError;
 use crate::error::Fault;
@@ -33,7 +34,18 @@ pub enum NodeEvent {
         /// How often it broke one since the last report.
         count: u32,
     },
+    /// Somebody tried to connect who may not, or failed to. At most once in [`REFUSED_INTERVAL`].
+    Refused {
+        /// Handshakes since the last report that were refused or failed: with another key than a
+        /// member's or none, with another protocol, or too many at a time.
+        handshakes: u64,
+        /// Datagrams since the last report that came from no member's address.
+        datagrams: u64,
+    },
 }
+
+/// Strangers can be loud: this often at most they are reported.
+pub const REFUSED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a connection has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -712,6 +712,7 @@ impl<A: Application> Subnet<A> {
             NodeEvent::Up { peer } => What::Up(place(peer)),
             NodeEvent::Down { peer, .. } => What::Down(place(peer)),
             NodeEvent::Fault { peer, fault, .. } => What::Breach(place(peer), *fault),
+            NodeEvent::Refused { .. } => return,
         };
         self.trace.note(self.now, at, what);
     }

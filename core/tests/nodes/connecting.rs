@@ -1,7 +1,7 @@
 //! Who gets connected to whom, and who does not.
 
 use slotcast::membership::Topology;
-use slotcast::node::NodeKey;
+use slotcast::node::{NodeEvent, NodeKey, REFUSED_INTERVAL};
 use slotcast::sim::{Setup, address};
 
 use crate::common::{CHANNEL, config, ms, small};
@@ -96,6 +96,18 @@ fn at_a_members_address_only_the_members_key_will_do() {
         let stats = subnet.stats(1);
         assert!(stats.refused > 0 && stats.faults == 0, "{stats:?}");
         assert_eq!(subnet.node_told(at), []);
+        // Reported, but not each of them.
+        let reports = &subnet.application.refused[1];
+        // The impostor at 0 dials all the time; that at 1 makes itself known once.
+        let expected = if at == 0 { 2..=3 } else { 1..=1 };
+        assert!(expected.contains(&reports.len()), "once in 10 s: {reports:?}");
+        assert!(reports.windows(2).all(|two| two[1].0.since(two[0].0) >= REFUSED_INTERVAL));
+        let reported = reports.iter().map(|(_, event)| match event {
+            NodeEvent::Refused { handshakes, .. } => *handshakes,
+            _ => 0,
+        });
+        let reported = reported.sum::<u64>();
+        assert!(reported > 0 && reported <= stats.refused, "{reports:?} of {stats:?}");
 
         let all = subnet.topology([0, 1]);
         subnet.kill(at);

@@ -9,6 +9,7 @@ use slotcast::config::Config;
 use slotcast::id::{ArtifactId, ChannelId};
 use slotcast::node::{Closed, Node, NodeEvent, NodeStats};
 use slotcast::sim::{self, Application, Context, Link, Sent, Setup};
+use slotcast::time::Time;
 
 use crate::common::{CHANNEL, ms};
 
@@ -19,6 +20,8 @@ pub(crate) type Subnet = sim::Subnet<Log>;
 pub(crate) struct Log {
     pub(crate) events: Vec<Vec<(ChannelId, Event)>>,
     pub(crate) node_events: Vec<Vec<NodeEvent>>,
+    /// Reports of refusals, with their times.
+    pub(crate) refused: Vec<Vec<(Time, NodeEvent)>>,
     /// Ids of what `events` say was delivered.
     pub(crate) delivered: Vec<Vec<ArtifactId>>,
     /// Bytes that one participant has sent to another, whether they arrived or not.
@@ -34,7 +37,10 @@ impl Application for Log {
     }
 
     fn handle_node_event(&mut self, node: &mut Context<'_>, event: NodeEvent) {
-        self.node_events[node.at()].push(event);
+        match event {
+            NodeEvent::Refused { .. } => self.refused[node.at()].push((node.now(), event)),
+            _ => self.node_events[node.at()].push(event),
+        }
     }
 
     fn handle_sent(&mut self, sent: &Sent<'_>) {
@@ -72,6 +78,7 @@ pub(crate) fn of(setup: Setup) -> Subnet {
     let log = Log {
         events: vec![Vec::new(); count],
         node_events: vec![Vec::new(); count],
+        refused: vec![Vec::new(); count],
         delivered: vec![Vec::new(); count],
         sent: BTreeMap::new(),
     };

@@ -115,7 +115,8 @@ impl Application for Witness {
     }
 
     fn handle_node_event(&mut self, node: &mut Context<'_>, event: NodeEvent) {
-        if node.at() == VICTIM && event != (NodeEvent::Up { peer: self.honest }) {
+        let is_of_members = !matches!(event, NodeEvent::Refused { .. });
+        if node.at() == VICTIM && is_of_members && event != (NodeEvent::Up { peer: self.honest }) {
             self.told.push(event);
         }
     }

@@ -612,7 +612,7 @@ impl Application for Oracle {
                     format!("{at} accuses {place:?}, which is honest: {fault}")
                 });
             }
-            NodeEvent::Up { .. } | NodeEvent::Down { .. } => {}
+            NodeEvent::Up { .. } | NodeEvent::Down { .. } | NodeEvent::Refused { .. } => {}
         }
     }
 

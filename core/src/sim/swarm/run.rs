@@ -309,11 +309,10 @@ impl<'a> Run<'a> {
         } else {
             self.publish(at);
         }
-        for _ in 0..=workload.calls_percent / 100 {
-            if self.percent(workload.calls_percent) {
-                self.call();
-            }
-        }
+        // As many as there are hundreds, and one more with the chance of what is left.
+        let (hundreds, rest) = (workload.calls_percent / 100, workload.calls_percent % 100);
+        let calls = hundreds + u32::from(rest > 0 && self.percent(rest));
+        (0..calls).for_each(|_| self.call());
         if workload.filtered && self.percent(10) {
             let height = self.random.below(1_000) as u32;
             self.subnet.command(at, |oracle, node| oracle.advance(node, height));
