@@ -211,13 +211,11 @@ impl Common {
         self.serial << PLACE_BITS | u64::from(place)
     }
 
-    /// Moves a timer; what it was set to before is in `timer`.
+    /// Sets or moves a timer; what it was set to before, if it was, is in `timer`.
     fn set_timer(&mut self, end: End, timer: &mut Time, at: Time) {
-        if *timer != at {
-            self.timers.remove(&(*timer, end));
-            self.timers.insert((at, end));
-            *timer = at;
-        }
+        self.timers.remove(&(*timer, end));
+        self.timers.insert((at, end));
+        *timer = at;
     }
 
     /// Puts what has something to send into the queue.

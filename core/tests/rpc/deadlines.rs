@@ -120,3 +120,19 @@ fn time_that_goes_backwards_stands_still() {
     solo.settle();
     assert_eq!(solo.wake_at, Time::ZERO + ms(6000));
 }
+
+#[test]
+fn a_call_may_wait_for_ever() {
+    assert_eq!(told(Duration::MAX, ms(1)), u32::MAX);
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    let timeout = Some(Duration::MAX);
+    let call = solo.machine.call(solo.now, peer(0), ROUTE, body(9), timeout, true);
+    let call = call.expect("there is credit");
+    solo.settle();
+    solo.sent();
+    solo.elapse(Duration::from_secs(1 << 30));
+    assert_eq!(solo.machine.len(), 1);
+    assert!(solo.machine.cancel(call));
+    solo.settle();
+    solo.assert_quiet();
+}
