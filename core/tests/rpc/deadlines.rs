@@ -24,10 +24,13 @@ fn told(timeout: Duration, waited: Duration) -> u32 {
 
 #[test]
 fn a_head_says_what_is_left_rounded_up() {
-    let none = Duration::ZERO;
+    let (ns, none) = (Duration::from_nanos, Duration::ZERO);
     assert_eq!(told(ms(1), none), 1);
+    assert_eq!(told(ms(1) + ns(1), none), 2);
+    assert_eq!(told(ns(1), none), 1);
     assert_eq!(told(ms(10_000), ms(2500)), 7500);
-    assert_eq!(told(ms(10_000), Duration::from_micros(2_500_400)), 7500);
+    assert_eq!(told(ms(10_000), ms(2500) + ns(1)), 7500);
+    assert_eq!(told(ms(10_000), ms(9999) + ns(999_999)), 1);
     assert_eq!(told(ms(u64::from(u32::MAX)), none), u32::MAX);
     assert_eq!(told(ms(1 << 32), none), u32::MAX);
 }
