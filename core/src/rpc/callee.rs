@@ -266,10 +266,9 @@ impl Callee {
         if length > self.desk(peer, route).answer_bytes_max as usize {
             return Err(AnswerError::TooLong);
         }
-        let Route { answers, is_due, .. } = &mut self.routes[route as usize];
         let asked = &mut self.asked[place];
-        answers.give_back(peer, asked.answer_bytes - length as u64);
-        *is_due = true;
+        let unneeded = asked.answer_bytes - length as u64;
+        self.routes[route as usize].answers.give_back(peer, unneeded);
         asked.answer_bytes = length as u64;
         let allowed = if asked.has_ended { length } else { asked.prepaid as usize };
         let reply = Reply::Answer { length: length as u32 };
@@ -325,7 +324,9 @@ impl Callee {
         // What is left of the request does not matter any more.
         asked.body = None;
         let bytes = mem::take(&mut asked.request_bytes);
-        self.routes[asked.route as usize].requests.give_back(asked.peer, bytes);
+        let route = &mut self.routes[asked.route as usize];
+        route.requests.give_back(asked.peer, bytes);
+        route.is_due = true;
         let deadline = asked.deadline.max(now);
         common.set_timer(End::Request(place), &mut asked.timer, deadline);
         common.note_due(asked.peer, asked.route, End::Request(place), &mut asked.answer);

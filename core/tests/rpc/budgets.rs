@@ -193,3 +193,24 @@ fn bytes_are_bounded_at_both_ends_whatever_they_do() {
     assert_eq!((answered, ended), (4, 4), "two each: 50,000 bytes are a peer's share");
     web.assert_quiet();
 }
+
+/// A refusal needs no room: who waits for it does not wait for the refusal to be sent.
+#[test]
+fn what_a_refusal_gives_back_lets_others_go_on_at_once() {
+    let config = config(|route| {
+        (route.request_bytes_max, route.response_bytes_max) = (10, 1000);
+        (route.body_bytes_max, route.in_flight_max) = (1000, 1);
+    });
+    // Another peer waits for room, or the same one for its turn.
+    for at in [1, 0] {
+        let mut solo = Solo::new(&config, 2);
+        let (_, asked) = solo.asked(0, 5);
+        let stream = solo.ask(at, 5);
+        assert_eq!(solo.wants(at, stream), 0);
+        solo.outputs();
+        assert!(solo.machine.refuse(solo.now, asked.id, Refusal::Dropped));
+        solo.settle();
+        assert!(solo.outputs().contains(&Output::Read { peer: peer(at), stream }));
+        assert_eq!(solo.wants(at, stream), 5);
+    }
+}
