@@ -205,6 +205,14 @@ impl Callee {
             while let Some(place) = self.routes[at as usize].ready.pop(|_, _| true) {
                 self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
             }
+            let is_coming = |place: &u32| {
+                let asked = &self.asked[*place];
+                (asked.route, asked.phase) == (at, Phase::Body)
+            };
+            let coming: Vec<u32> = self.asked.indices().filter(is_coming).collect();
+            for place in coming {
+                self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
+            }
         }
         true
     }

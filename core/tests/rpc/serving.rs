@@ -140,3 +140,44 @@ fn a_machine_without_routes_has_none() {
     assert!(!machine.has_backlog(peer(0)) && machine.flows().next().is_none());
     assert_eq!(machine.poll(Time(1)), Output::Idle { wake_at: Time::NEVER });
 }
+
+/// Unread, half-read, complete: what the application has not taken is refused, what it has is its
+/// own; and so is what comes later, until requests are wanted again.
+#[test]
+fn once_requests_are_not_wanted_any_more_they_are_refused() {
+    let config = config(|route| {
+        (route.request_bytes_max, route.body_bytes_max) = (100, 300);
+        (route.response_bytes_max, route.in_flight_max) = (0, 3);
+    });
+    let mut solo = Solo::new(&config, 1);
+    let (_, taken) = solo.asked(0, 100);
+    let half = solo.open(0);
+    solo.data(0, half, &[head(60), vec![0; 30]].concat()).expect("no fault");
+    let whole = solo.ask(0, 40);
+    let unread = solo.ask(0, 100);
+    assert_eq!([half, whole, unread].map(|stream| solo.wants(0, stream)), [30, 1, 0]);
+    assert!(solo.machine.has_requests(ROUTE));
+    assert!(solo.machine.serve(solo.now, ROUTE, false));
+    solo.settle();
+    assert!(!solo.machine.has_requests(ROUTE));
+    assert!(solo.machine.poll_request(ROUTE, |_| true).is_none());
+    let stop = |stream| Output::Stop { peer: peer(0), stream };
+    let mut stopped = solo.outputs();
+    stopped.sort_by_key(|output| format!("{output:?}"));
+    assert_eq!(stopped, [half, whole, unread].map(stop));
+    let mut sent = solo.sent();
+    sent.sort_by_key(|sent| sent.stream);
+    assert_eq!(sent.len(), 3);
+    for (sent, stream) in sent.iter().zip([half, whole, unread]) {
+        assert_eq!((sent.stream, sent.finish), (stream, true));
+        assert_eq!(sent.bytes, refused(CallRefusal::NotServed));
+    }
+    assert_eq!((solo.machine.len(), solo.machine.body_bytes()), (1, 0));
+    let late = solo.ask(0, 1);
+    assert_not_served(&mut solo, late);
+    solo.machine.answer(solo.now, taken.id, Bytes::new()).expect("somebody waits");
+    assert!(solo.machine.serve(solo.now, ROUTE, true));
+    solo.settle();
+    let (_, again) = solo.asked(0, 7);
+    assert_eq!(again.body, body(7));
+}
