@@ -596,8 +596,11 @@ impl Callee {
     /// The stream is of no use any more. What the application has stays in flight until it lets go
     /// of it: a peer that calls and cancels does not make it do more at a time.
     fn abandon(&mut self, common: &mut Common, place: u32) {
-        if self.asked[place].phase != Phase::Taken {
-            return self.remove(common, place);
+        match self.asked[place].phase {
+            Phase::Taken => {}
+            // Its connection went, and now another one of the peer's.
+            Phase::Cancelled => return,
+            _ => return self.remove(common, place),
         }
         self.set_phase(place, Phase::Cancelled);
         let asked = &mut self.asked[place];

@@ -2,7 +2,7 @@
 //! call survives its connection, [`crate::phases`] shows.
 
 use slotcast::error::AnswerError;
-use slotcast::rpc::Output;
+use slotcast::rpc::{Output, Refusal};
 
 use crate::solo::Solo;
 use crate::web::{ROUTE, Web, body, config, peer};
@@ -91,4 +91,40 @@ fn streams_that_are_over_want_nothing_and_say_nothing() {
     assert_eq!(solo.machine.wants(peer(8), stream), 0);
     assert_eq!(solo.outputs(), []);
     solo.assert_quiet();
+}
+
+/// Who asks, goes and comes back does not have the application do more at a time.
+#[test]
+fn what_the_application_has_counts_until_it_lets_go_of_it() {
+    let config = config(|route| route.in_flight_max = 2);
+    for ends in 0..4 {
+        let mut solo = Solo::new(&config, 1);
+        let [(stream, first), (_, second)] = [0, 1].map(|_| solo.asked(0, 10));
+        match ends {
+            0 => solo.reset(0, stream),
+            1 => solo.stopped(0, stream),
+            _ => {}
+        }
+        for _ in 0..ends {
+            solo.down(0);
+            solo.up(0);
+        }
+        let next = solo.ask(0, 10);
+        assert_eq!(solo.wants(0, next), 0, "both are still being worked on");
+        if ends > 0 {
+            let late = solo.machine.answer(solo.now, second.id, body(1));
+            assert_eq!(late, Err(AnswerError::Cancelled));
+            solo.settle();
+        }
+        assert!(!solo.machine.refuse(solo.now, first.id, Refusal::Dropped));
+        solo.settle();
+        assert!(solo.outputs().contains(&Output::Read { peer: peer(0), stream: next }));
+        assert_eq!(solo.wants(0, next), 10);
+        solo.down(0);
+        if ends == 0 {
+            assert!(!solo.machine.refuse(solo.now, second.id, Refusal::Dropped));
+            solo.settle();
+        }
+        solo.assert_quiet();
+    }
 }
