@@ -605,6 +605,9 @@ impl Callee {
         self.set_phase(place, Phase::Cancelled);
         let asked = &mut self.asked[place];
         self.cancelled.push_back(asked.id);
+        // A caller that did not wait for `Continue` may go before it was sent.
+        common.unqueue(asked.peer, asked.route, End::Request(place), &asked.answer);
+        asked.answer.is_queued = false;
         common.set_timer(End::Request(place), &mut asked.timer, Time::NEVER);
         common.line_mut(asked.peer).streams.remove(&asked.stream);
     }

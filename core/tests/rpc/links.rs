@@ -128,3 +128,18 @@ fn what_the_application_has_counts_until_it_lets_go_of_it() {
         solo.assert_quiet();
     }
 }
+
+/// A caller that does not wait for `Continue` may go before it was sent.
+#[test]
+fn nothing_is_sent_to_a_caller_that_has_gone() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    let stream = solo.ask(0, 100_000);
+    let taken = solo.request();
+    solo.reset(0, stream);
+    assert_eq!(solo.outputs(), [Output::Close { peer: peer(0), stream }]);
+    assert!(!solo.machine.has_backlog(peer(0)));
+    assert_eq!(solo.sent(), []);
+    assert!(!solo.machine.refuse(solo.now, taken.id, Refusal::Dropped));
+    solo.settle();
+    solo.assert_quiet();
+}
