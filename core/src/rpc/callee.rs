@@ -614,8 +614,12 @@ impl Callee {
 
     /// Forgets a request, and gives back what it took.
     fn remove(&mut self, common: &mut Common, place: u32) {
+        let was_cancelled = self.asked[place].phase == Phase::Cancelled;
         self.set_phase(place, Phase::Head);
         let asked = self.asked.remove(place);
+        if was_cancelled {
+            self.cancelled.retain(|id| *id != asked.id);
+        }
         let (peer, end) = (asked.peer, End::Request(place));
         common.timers.remove(&(asked.timer, end));
         common.unqueue(peer, asked.route, end, &asked.answer);

@@ -143,3 +143,22 @@ fn nothing_is_sent_to_a_caller_that_has_gone() {
     solo.settle();
     solo.assert_quiet();
 }
+
+/// What it was not told yet it need not be told once it has let go of it: else, who never asks would
+/// be kept a list without end.
+#[test]
+fn who_lets_go_of_a_request_is_not_told_of_it() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    for _ in 0..3 {
+        let [(one, first), (two, second), (three, third)] = [0; 3].map(|_| solo.asked(0, 10));
+        [one, two, three].into_iter().for_each(|stream| solo.reset(0, stream));
+        let late = solo.machine.answer(solo.now, first.id, body(1));
+        assert_eq!(late, Err(AnswerError::Cancelled));
+        assert!(!solo.machine.refuse(solo.now, third.id, Refusal::Dropped));
+        assert_eq!(solo.machine.poll_cancelled(), Some(second.id));
+        assert_eq!(solo.machine.poll_cancelled(), None);
+        assert!(!solo.machine.refuse(solo.now, second.id, Refusal::Dropped));
+        solo.settle();
+        solo.assert_quiet();
+    }
+}
