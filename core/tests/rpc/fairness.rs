@@ -148,3 +148,16 @@ fn pieces_of_large_answers_let_small_ones_pass() {
     assert!(pieces.len() == 18 && pieces[2..].iter().all(|stream| *stream == large));
     solo.assert_quiet();
 }
+
+/// So many requests of a peer are read ahead of the application, and no more.
+#[test]
+fn few_requests_are_read_ahead_of_the_application() {
+    let mut solo = Solo::new(&config(|route| route.response_bytes_max = 0), 2);
+    let streams: Vec<_> = (0..40).map(|_| solo.ask(0, 5)).collect();
+    let read = |solo: &Solo| streams.iter().filter(|s| solo.wants(0, **s) > 0).count();
+    assert_eq!(read(&solo), 16);
+    solo.request();
+    assert_eq!(read(&solo), 17);
+    solo.asked(1, 5);
+    assert_eq!(read(&solo), 17, "of one peer");
+}
