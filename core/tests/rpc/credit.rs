@@ -174,3 +174,24 @@ fn the_head_says_what_the_call_is() {
         assert_eq!((rest, sent.finish), (&body(77)[..], ends), "all of an answer was prepaid");
     }
 }
+
+/// New calls and what has begun take turns: neither keeps the other from being sent.
+#[test]
+fn a_flood_of_new_calls_does_not_hold_up_what_has_begun() {
+    let config = config(|route| (route.in_flight_max, route.waiting_max) = (64, 64));
+    let mut solo = Solo::new(&config, 1);
+    let (_, asked) = solo.asked(0, 10);
+    for n in 0..20 {
+        let called = solo.machine.call(solo.now, peer(0), ROUTE, body(n), None, true);
+        called.expect("there is credit");
+    }
+    solo.machine.answer(solo.now, asked.id, body(100)).expect("somebody waits");
+    solo.settle();
+    let is_head = |bytes: &[u8]| bytes[0] == 0x30;
+    let pieces: Vec<bool> = std::iter::from_fn(|| solo.send(0, 1 << 16, 1 << 16))
+        .map(|sent| is_head(&sent.bytes))
+        .collect();
+    assert_eq!(pieces.len(), 21);
+    let answer = pieces.iter().position(|is_head| !is_head).expect("the answer");
+    assert!(answer <= 1, "behind {answer} calls");
+}
