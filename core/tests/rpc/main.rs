@@ -12,6 +12,8 @@ mod errors;
 mod fairness;
 mod lifecycle;
 mod links;
+mod malformed;
 mod phases;
 mod rate;
 mod serving;
+mod wire;
