@@ -205,6 +205,14 @@ impl Callee {
             while let Some(place) = self.routes[at as usize].ready.pop(|_, _| true) {
                 self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
             }
+            let is_coming = |place: &u32| {
+                let asked = &self.asked[*place];
+                (asked.route, asked.phase) == (at, Phase::Body)
+            };
+            let coming: Vec<u32> = self.asked.indices().filter(is_coming).collect();
+            for place in coming {
+                self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
+            }
         }
         true
     }
@@ -266,10 +274,9 @@ impl Callee {
         if length > self.desk(peer, route).answer_bytes_max as usize {
             return Err(AnswerError::TooLong);
         }
-        let Route { answers, is_due, .. } = &mut self.routes[route as usize];
         let asked = &mut self.asked[place];
-        answers.give_back(peer, asked.answer_bytes - length as u64);
-        *is_due = true;
+        let unneeded = asked.answer_bytes - length as u64;
+        self.routes[route as usize].answers.give_back(peer, unneeded);
         asked.answer_bytes = length as u64;
         let allowed = if asked.has_ended { length } else { asked.prepaid as usize };
         let reply = Reply::Answer { length: length as u32 };
@@ -325,7 +332,9 @@ impl Callee {
         // What is left of the request does not matter any more.
         asked.body = None;
         let bytes = mem::take(&mut asked.request_bytes);
-        self.routes[asked.route as usize].requests.give_back(asked.peer, bytes);
+        let route = &mut self.routes[asked.route as usize];
+        route.requests.give_back(asked.peer, bytes);
+        route.is_due = true;
         let deadline = asked.deadline.max(now);
         common.set_timer(End::Request(place), &mut asked.timer, deadline);
         common.note_due(asked.peer, asked.route, End::Request(place), &mut asked.answer);
@@ -587,20 +596,30 @@ impl Callee {
     /// The stream is of no use any more. What the application has stays in flight until it lets go
     /// of it: a peer that calls and cancels does not make it do more at a time.
     fn abandon(&mut self, common: &mut Common, place: u32) {
-        if self.asked[place].phase != Phase::Taken {
-            return self.remove(common, place);
+        match self.asked[place].phase {
+            Phase::Taken => {}
+            // Its connection went, and now another one of the peer's.
+            Phase::Cancelled => return,
+            _ => return self.remove(common, place),
         }
         self.set_phase(place, Phase::Cancelled);
         let asked = &mut self.asked[place];
         self.cancelled.push_back(asked.id);
+        // A caller that did not wait for `Continue` may go before it was sent.
+        common.unqueue(asked.peer, asked.route, End::Request(place), &asked.answer);
+        asked.answer.is_queued = false;
         common.set_timer(End::Request(place), &mut asked.timer, Time::NEVER);
         common.line_mut(asked.peer).streams.remove(&asked.stream);
     }
 
     /// Forgets a request, and gives back what it took.
     fn remove(&mut self, common: &mut Common, place: u32) {
+        let was_cancelled = self.asked[place].phase == Phase::Cancelled;
         self.set_phase(place, Phase::Head);
         let asked = self.asked.remove(place);
+        if was_cancelled {
+            self.cancelled.retain(|id| *id != asked.id);
+        }
         let (peer, end) = (asked.peer, End::Request(place));
         common.timers.remove(&(asked.timer, end));
         common.unqueue(peer, asked.route, end, &asked.answer);

@@ -259,7 +259,7 @@ impl Caller {
         let place = desk.waiting.pop_front()?;
         desk.open += 1;
         let call = &mut self.calls[place];
-        let left = call.deadline.since(now).as_micros().div_ceil(1000);
+        let left = call.deadline.since(now).as_nanos().div_ceil(1_000_000);
         let length = call.request_bytes as u32;
         let head = CallHead {
             route: config.id,

@@ -31,6 +31,7 @@ mod transfer;
 pub(crate) mod turns;
 
 use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
@@ -169,6 +170,8 @@ struct Line {
     streams: HashMap<CallStream, End, FixedState>,
     /// By route, what has something to send: each once.
     sendable: Vec<VecDeque<End>>,
+    /// By route, whether the last piece began a call.
+    has_begun: Vec<bool>,
 }
 
 /// What both ends use.
@@ -211,13 +214,11 @@ impl Common {
         self.serial << PLACE_BITS | u64::from(place)
     }
 
-    /// Moves a timer; what it was set to before is in `timer`.
+    /// Sets or moves a timer; what it was set to before, if it was, is in `timer`.
     fn set_timer(&mut self, end: End, timer: &mut Time, at: Time) {
-        if *timer != at {
-            self.timers.remove(&(*timer, end));
-            self.timers.insert((at, end));
-            *timer = at;
-        }
+        self.timers.remove(&(*timer, end));
+        self.timers.insert((at, end));
+        *timer = at;
     }
 
     /// Puts what has something to send into the queue.
@@ -296,7 +297,12 @@ impl Rpc {
         let routes = self.common.routes.len();
         let sendable = (0..routes).map(|_| VecDeque::new()).collect();
         let streams = HashMap::with_hasher(FixedState::default());
-        let before = lines[peer.at()].replace(Line { is_up: false, streams, sendable });
+        let before = lines[peer.at()].replace(Line {
+            is_up: false,
+            streams,
+            sendable,
+            has_begun: vec![false; routes],
+        });
         assert!(before.is_none(), "a peer is added once");
         self.caller.add_peer(peer);
         self.callee.add_peer(peer);
@@ -558,9 +564,13 @@ impl Rpc {
             return None;
         }
         let route = flow as u16;
-        // New calls go first, as many as there is credit for, so that a small one does not wait for
-        // large ones; of what has begun, each that has sent a piece goes behind the others.
+        // New calls and what has begun take turns, so that a small call does not wait for large ones,
+        // nor an answer for a flood of calls; of what has begun, each that has sent a piece goes
+        // behind the others.
+        let line = self.common.line_mut(peer);
+        let can_open = can_open && (!line.has_begun[flow] || line.sendable[flow].is_empty());
         let opened = can_open.then(|| self.caller.open(&self.common, now, peer, route)).flatten();
+        self.common.line_mut(peer).has_begun[flow] = opened.is_some();
         let end = match opened {
             Some(place) => End::Call(place),
             None => self.common.line_mut(peer).sendable[flow].pop_front()?,

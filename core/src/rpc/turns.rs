@@ -33,11 +33,13 @@ impl<T> Turns<T> {
             return None;
         }
         let peers = self.queues.len();
-        let turn = (self.next..peers).chain(0..self.next).find(|at| {
+        let next = self.next.min(peers);
+        let turn = (next..peers).chain(0..next).find(|at| {
             let first = self.queues[*at].front();
             first.is_some_and(|first| suits(PeerIndex(*at as u16), first))
         })?;
-        self.next = (turn + 1) % peers;
+        // Perhaps of a peer that has never had anything so far.
+        self.next = turn + 1;
         self.len -= 1;
         self.queues[turn].pop_front()
     }
@@ -85,5 +87,14 @@ mod tests {
         assert_eq!(order, [0, 20, 10, 1, 11, 2], "3 does not suit, and what is behind it waits");
         assert_eq!(turns.remove(PeerIndex(0), |item| *item == 4), Some(4));
         assert_eq!(turns.count(PeerIndex(0)), 2);
+    }
+
+    #[test]
+    fn the_turn_of_a_peer_that_is_new_comes_as_that_of_others() {
+        let mut turns = Turns::new();
+        (0..2).for_each(|n| turns.push(PeerIndex(0), n));
+        assert_eq!(turns.pop(|_, _| true), Some(0));
+        turns.push(PeerIndex(1), 10);
+        assert_eq!([turns.pop(|_, _| true), turns.pop(|_, _| true)], [Some(10), Some(1)]);
     }
 }

@@ -1,0 +1,141 @@
+//! Deadlines: what a head says, what a callee makes of it, and what happens at one instant. That a
+//! deadline holds in each phase, [`crate::phases`] shows.
+
+use std::time::Duration;
+
+use slotcast::error::{AnswerError, CallError};
+use slotcast::rpc::Output;
+use slotcast::time::Time;
+use slotcast::wire::Reply;
+
+use crate::solo::{Solo, head_in, head_of, reply};
+use crate::web::{ROUTE, Web, body, config, ms, peer};
+
+/// What the head of a call says, that is sent when `waited` of its timeout has passed.
+fn told(timeout: Duration, waited: Duration) -> u32 {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    let call = solo.machine.call(solo.now, peer(0), ROUTE, body(0), Some(timeout), true);
+    call.expect("there is credit");
+    solo.settle();
+    solo.elapse(waited);
+    let [sent] = &solo.sent()[..] else { panic!("one stream") };
+    head_in(&sent.bytes).0.timeout_ms
+}
+
+#[test]
+fn a_head_says_what_is_left_rounded_up() {
+    let (ns, none) = (Duration::from_nanos, Duration::ZERO);
+    assert_eq!(told(ms(1), none), 1);
+    assert_eq!(told(ms(1) + ns(1), none), 2);
+    assert_eq!(told(ns(1), none), 1);
+    assert_eq!(told(ms(10_000), ms(2500)), 7500);
+    assert_eq!(told(ms(10_000), ms(2500) + ns(1)), 7500);
+    assert_eq!(told(ms(10_000), ms(9999) + ns(999_999)), 1);
+    assert_eq!(told(ms(u64::from(u32::MAX)), none), u32::MAX);
+    assert_eq!(told(ms(1 << 32), none), u32::MAX);
+}
+
+#[test]
+fn a_callee_works_on_no_request_for_longer_than_it_is_willing_to() {
+    let config = config(|route| route.deadline_max = ms(20_000));
+    for (timeout_ms, ends) in [(0, 0), (1, 1), (19_999, 19_999), (20_001, 20_000)] {
+        let mut solo = Solo::new(&config, 1);
+        let stream = solo.open(0);
+        let head = head_of(ROUTE, timeout_ms, 0);
+        assert_eq!(solo.data(0, stream, &head), Ok(head.len()));
+        if ends > 0 {
+            let asked = solo.request();
+            assert_eq!(asked.deadline, Time(1) + ms(ends));
+            solo.elapse(ms(ends) - ms(1));
+            assert_eq!(solo.outputs(), []);
+            solo.elapse(ms(1));
+            assert_eq!(solo.machine.poll_cancelled(), Some(asked.id));
+            let late = solo.machine.answer(solo.now, asked.id, body(0));
+            assert_eq!(late, Err(AnswerError::Cancelled));
+            solo.settle();
+        }
+        assert_eq!(solo.outputs(), [Output::Close { peer: peer(0), stream }]);
+        solo.assert_quiet();
+    }
+}
+
+/// At the instant of the deadline it counts which came first; there is one outcome either way.
+#[test]
+fn an_answer_and_the_deadline_at_the_same_instant() {
+    for is_polled_first in [false, true] {
+        let mut solo = Solo::new(&config(|_| {}), 1);
+        let (call, stream) = solo.call(0, 10);
+        solo.elapse(ms(9999));
+        let bytes = [reply(Reply::Answer { length: 4 }), body(4).to_vec()].concat();
+        solo.now = solo.now + ms(1);
+        let (now, peer) = (solo.now, peer(0));
+        if is_polled_first {
+            solo.settle();
+        }
+        for byte in &bytes {
+            let data = solo.machine.handle_data(now, peer, stream, &[*byte]);
+            assert_eq!(data, Ok(()), "ignored, if it comes too late");
+        }
+        assert_eq!(solo.machine.handle_end(peer, stream), Ok(()));
+        solo.settle();
+        let (outcome, permit) = solo.machine.poll_outcome().expect("one");
+        solo.machine.release(permit);
+        let late = Err(CallError::DeadlinePassed);
+        assert_eq!(outcome.result, if is_polled_first { late } else { Ok(body(4)) });
+        assert_eq!(outcome.call, call);
+        assert!(solo.machine.poll_outcome().is_none());
+        assert_eq!(solo.outputs(), [Output::Close { peer, stream }], "its direction did not end");
+        solo.assert_quiet();
+    }
+}
+
+#[test]
+fn a_call_that_waits_for_credit_in_vain_is_never_sent() {
+    let config = config(|route| route.in_flight_max = 1);
+    let mut web = Web::pair(&config);
+    let first = web.call(0, 1, body(1));
+    let second = web.try_call(0, 1, body(2), Some(ms(100)), true).expect("it may wait");
+    let third = web.try_call(0, 1, body(3), None, true).expect("it may wait");
+    web.run();
+    let asked = web.request(1).expect("the first");
+    web.elapse(ms(100));
+    assert_eq!(web.result(0, second), Err(CallError::DeadlinePassed));
+    web.answer(1, asked.id, body(1));
+    web.run();
+    assert_eq!(web.result(0, first), Ok(body(1)));
+    let asked = web.request(1).expect("the third");
+    assert_eq!(asked.body.len(), 3);
+    assert_eq!(asked.deadline, Time(1) + ms(10_000), "not from when it was sent");
+    web.answer(1, asked.id, body(1));
+    web.run();
+    assert_eq!(web.result(0, third), Ok(body(1)));
+    web.assert_quiet();
+}
+
+#[test]
+fn time_that_goes_backwards_stands_still() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    solo.now = Time::ZERO + ms(5000);
+    solo.settle();
+    let early = Time::ZERO + ms(1);
+    let call = solo.machine.call(early, peer(0), ROUTE, body(0), Some(ms(1000)), true);
+    call.expect("there is credit");
+    solo.settle();
+    assert_eq!(solo.wake_at, Time::ZERO + ms(6000));
+}
+
+#[test]
+fn a_call_may_wait_for_ever() {
+    assert_eq!(told(Duration::MAX, ms(1)), u32::MAX);
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    let timeout = Some(Duration::MAX);
+    let call = solo.machine.call(solo.now, peer(0), ROUTE, body(9), timeout, true);
+    let call = call.expect("there is credit");
+    solo.settle();
+    solo.sent();
+    solo.elapse(Duration::from_secs(1 << 30));
+    assert_eq!(solo.machine.len(), 1);
+    assert!(solo.machine.cancel(call));
+    solo.settle();
+    solo.assert_quiet();
+}
