@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use quinn_proto::{
     ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event as QuicEvent, Incoming,
     ServerConfig, StreamEvent, VarInt,
@@ -755,7 +755,7 @@ impl Node {
         let instant = self.instant(now);
         let Some(connection) = self.connection(handle) else { return };
         if !connection.quic.is_closed() {
-            connection.quic.close(instant, code, Bytes::new());
+            connection.close(instant, code);
         }
         // quinn-proto reports nothing about a connection that we closed.
         let why = match code {

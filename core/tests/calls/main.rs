@@ -4,6 +4,7 @@
 mod cancel;
 mod crowd;
 mod deaf;
+mod ends;
 #[path = "../../examples/simulate/meter.rs"]
 mod meter;
 mod office;
