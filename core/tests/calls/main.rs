@@ -8,4 +8,5 @@ mod ends;
 #[path = "../../examples/simulate/meter.rs"]
 mod meter;
 mod office;
+mod shares;
 mod simple;

@@ -41,6 +41,8 @@ pub(crate) enum Manner {
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     pub(crate) manner: Manner,
+    /// So many requests are taken; without it, all.
+    pub(crate) budget: Option<u32>,
     /// Calls whose outcome has come, with its time.
     pub(crate) outcomes: Vec<(CallId, Time, Result<Bytes, CallError>)>,
     /// Requests that were handed over, with their time.
@@ -129,11 +131,12 @@ impl Application for Office {
     }
 
     fn takes_requests(&self, at: usize, _: RouteId) -> bool {
-        self.desks[at].manner != Manner::Ignore
+        self.desks[at].manner != Manner::Ignore && self.desks[at].budget != Some(0)
     }
 
     fn handle_request(&mut self, node: &mut Context<'_>, _: RouteId, mut request: Request) {
         let desk = &mut self.desks[node.at()];
+        desk.budget = desk.budget.map(|rest| rest - 1);
         let (id, body) = (request.id, request.body.clone());
         assert!(
             is_pattern(&body, 8, body.len()),
@@ -286,9 +289,14 @@ pub(crate) fn outcome(subnet: &mut Subnet, at: usize, call: CallId) -> OutcomeOf
 /// Has a node publish an artifact that tells when it was published, and abort what it published a
 /// while ago.
 pub(crate) fn publish(subnet: &mut Subnet, at: usize, number: u64) {
-    const ACTIVE_MAX: usize = 16;
+    publish_long(subnet, at, number, 200);
+}
+
+pub(crate) fn publish_long(subnet: &mut Subnet, at: usize, number: u64, length: usize) {
+    const ACTIVE_MAX: usize = 32;
     let begun = subnet.now();
-    let content = [number.to_be_bytes(), (at as u64).to_be_bytes()].concat().repeat(12);
+    let content = [number.to_be_bytes(), (at as u64).to_be_bytes()].concat();
+    let content = content.repeat(length.div_ceil(content.len()));
     let artifact = Artifact::new(content.into(), &begun.0.to_be_bytes()).expect("small");
     let published = subnet.command(at, |office, node| {
         let active = &mut office.desks[at].active;
