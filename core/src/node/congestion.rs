@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::boxed::Box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use quinn_proto::RttEstimator;
@@ -29,6 +29,7 @@ pub(super) struct Meter {
     in_flight: AtomicU64,
     /// Stream bytes that QUIC holds and has not sent yet, estimated.
     unsent: AtomicU64,
+    is_closing: AtomicBool,
 }
 
 impl Meter {
@@ -40,6 +41,12 @@ impl Meter {
     /// Stream bytes were handed to QUIC.
     pub(super) fn note_written(&self, bytes: u64) {
         self.unsent.fetch_add(bytes, Relaxed);
+    }
+
+    /// The connection is being closed: nothing holds up its last packet. quinn-proto would have it
+    /// wait for room in the window, which does not come any more, and the peer would be told nothing.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Relaxed);
     }
 
     /// Bytes that QUIC has still to send, or has sent and that are neither acknowledged nor lost.
@@ -138,7 +145,7 @@ impl Controller for Metered {
     }
 
     fn window(&self) -> u64 {
-        self.inner.window()
+        if self.meter.is_closing.load(Relaxed) { u64::MAX } else { self.inner.window() }
     }
 
     fn metrics(&self) -> ControllerMetrics {

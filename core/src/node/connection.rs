@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -109,7 +110,7 @@ pub(super) struct Connection {
     /// Something has happened: events may be waiting, and datagrams to be sent.
     pub(super) touched: bool,
     /// When quinn-proto wants to be woken.
-    pub(super) timeout: Option<std::time::Instant>,
+    pub(super) timeout: Option<Instant>,
     meter: Arc<Meter>,
     greeting: Option<Greeting>,
     /// Streams opened by the peer before it was up. At most `streams_max`.
@@ -198,6 +199,12 @@ impl Connection {
     /// Whether neither side has closed it.
     pub(super) fn is_open(&self) -> bool {
         !self.closing && !self.quic.is_closed()
+    }
+
+    /// Closes it, and has the peer told.
+    pub(super) fn close(&mut self, now: Instant, code: VarInt) {
+        self.meter.close();
+        self.quic.close(now, code, Bytes::new());
     }
 
     /// Sends our hello: the first stream. False if the peer allows no stream.

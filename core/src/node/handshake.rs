@@ -4,7 +4,6 @@
 //! says, that is the newer one; if both sides have dialled at the same time, the one that the member
 //! with the lower id has dialled; else the newer one. Both ends come to the same.
 
-use bytes::Bytes;
 use quinn_proto::{ConnectionHandle, EndpointEvent, Incoming, ServerConfig, VarInt};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -261,7 +260,7 @@ impl Node {
         let instant = self.instant(now);
         let Some(connection) = self.connection(handle) else { return };
         if !connection.quic.is_closed() {
-            connection.quic.close(instant, code, Bytes::new());
+            connection.close(instant, code);
         }
         // quinn-proto reports nothing about a connection that we closed.
         let why = match code {

@@ -22,6 +22,21 @@ impl Written {
 }
 
 impl Node {
+    /// Calls of this node that have not ended, and requests of its peers that are not over.
+    pub fn calls(&self) -> usize {
+        self.rpc.len()
+    }
+
+    /// Bytes of their bodies, coming and going, as the budgets of all routes count them.
+    pub fn body_bytes(&self) -> u64 {
+        self.rpc.body_bytes()
+    }
+
+    /// Walks through the state of all calls and panics where it contradicts itself.
+    pub fn assert_calls_sound(&self) {
+        self.rpc.assert_invariants();
+    }
+
     pub(crate) fn machine(&self) -> &Broadcast {
         &self.machine
     }

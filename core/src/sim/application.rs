@@ -25,6 +25,13 @@ pub trait Application {
     /// A node has something to say about a channel.
     fn handle_event(&mut self, node: &mut Context<'_>, channel: ChannelId, event: Event);
 
+    /// Whether a node's application takes requests of a route now. Those that it does not take wait,
+    /// and are asked about again when the node is next polled.
+    fn takes_requests(&self, at: usize, route: RouteId) -> bool {
+        let _ = (at, route);
+        true
+    }
+
     /// A node has a request of a member. Until it is answered or refused, it counts as in flight.
     fn handle_request(&mut self, node: &mut Context<'_>, route: RouteId, request: Request) {
         let _ = (route, node.refuse(request.id, Refusal::Dropped));

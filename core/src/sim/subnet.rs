@@ -657,7 +657,9 @@ impl<A: Application> Subnet<A> {
         let mut any = false;
         for route in 0..self.config(at).routes.len() {
             let route = self.config(at).routes[route].id;
-            while let Some(request) = self.pull(at, |node| node.poll_request(route)) {
+            while self.application.takes_requests(at, route)
+                && let Some(request) = self.pull(at, |node| node.poll_request(route))
+            {
                 any = true;
                 self.call(at, |application, context| {
                     application.handle_request(context, route, request);

@@ -7,17 +7,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
+use std::vec;
 use std::vec::Vec;
 
 use bytes::Bytes;
-use quinn_proto::{StreamId, TransportConfig as QuicTransport};
+use quinn_proto::{Dir, Side, StreamId, TransportConfig as QuicTransport};
 
-use super::{CHANNEL, artifact, config, hello, ms};
+use super::{CHANNEL, ROUTE, artifact, config, hello, ms, question};
 use crate::artifact::Artifact;
 use crate::broadcast::Event;
-use crate::error::Fault;
-use crate::id::{ChannelId, NodeId};
-use crate::node::{Closed, EcnCodepoint, Node, NodeEvent, NodeStats};
+use crate::config::Config;
+use crate::error::{CallError, Fault};
+use crate::id::{ChannelId, NodeId, RouteId};
+use crate::node::{self, Closed, EcnCodepoint, Node, NodeEvent, NodeStats};
+use crate::rpc::{CallId, Outcome, Refusal, RequestId};
 use crate::sim::hostile::bare::{BareEvent, BarePeer, LineId};
 use crate::sim::{Application, Context, Link, Process, Setup, Subnet};
 use crate::time::Time;
@@ -103,11 +106,40 @@ pub(super) struct Witness {
     told: Vec<NodeEvent>,
     /// Artifacts delivered to each place, with their senders.
     delivered: [Vec<(Artifact, NodeId)>; 4],
+    /// Requests that were handed over to each place, with the sender; those of the hostile member
+    /// are kept if it `keeps`, all others answered.
+    pub(super) requests: [Vec<node::Request>; 4],
+    pub(super) keeps: bool,
+    pub(super) cancelled: usize,
+    /// What became of calls.
+    pub(super) outcomes: Vec<(CallId, Time, Result<Bytes, CallError>)>,
     /// Of the artifact published last to show that all is well.
     number: u8,
 }
 
 impl Application for Witness {
+    fn start(&mut self, node: &mut Context<'_>) {
+        node.serve(ROUTE, true);
+    }
+
+    fn handle_request(&mut self, node: &mut Context<'_>, _: RouteId, request: node::Request) {
+        let at = node.at();
+        if !self.keeps || at != VICTIM || request.from == self.honest {
+            let length = u64::from_be_bytes(*request.body.first_chunk().expect("asked for"));
+            node.answer(request.id, vec![7; length as usize].into()).expect("within bounds");
+        }
+        self.requests[at].push(request);
+    }
+
+    fn handle_cancelled(&mut self, node: &mut Context<'_>, request: RequestId) {
+        self.cancelled += 1;
+        node.refuse(request, Refusal::Dropped);
+    }
+
+    fn handle_outcome(&mut self, node: &mut Context<'_>, outcome: Outcome) {
+        self.outcomes.push((outcome.call, node.time(), outcome.result));
+    }
+
     fn handle_event(&mut self, node: &mut Context<'_>, _: ChannelId, event: Event) {
         if let Event::Delivered { artifact, from } = event {
             self.delivered[node.at()].push((artifact, from));
@@ -131,15 +163,30 @@ impl Arena {
 
     /// The same with the hostile member at this place, telling the victim of these bounds.
     pub(super) fn with(place: usize, transport: QuicTransport) -> Self {
-        let setup = Setup::new(&config(), 4).link(Link::new(ms(10))).tls();
+        Self::of(&config(), place, transport)
+    }
+
+    /// The same with another configuration.
+    pub(super) fn of(config: &Config, place: usize, transport: QuicTransport) -> Self {
+        let setup = Setup::new(config, 4).link(Link::new(ms(10))).tls();
         let honest = setup.ids()[HONEST];
         let delivered = Default::default();
-        let witness = Witness { hostile: None, honest, told: Vec::new(), delivered, number: 200 };
+        let witness = Witness {
+            hostile: None,
+            honest,
+            told: Vec::new(),
+            delivered,
+            requests: Default::default(),
+            keeps: false,
+            cancelled: 0,
+            outcomes: Vec::new(),
+            number: 200,
+        };
         let mut arena = Self::stopped(setup, witness);
         let topology = arena.topology([VICTIM, HONEST, place]);
-        let (key, settings) = (arena.key(place).clone(), config().transport);
+        let (key, settings) = (arena.key(place).clone(), &config.transport);
         let (crypto, start) = (arena.crypto(), arena.start_instant());
-        let mut bare = BarePeer::new(key, &topology, &settings, transport, crypto, 9, start);
+        let mut bare = BarePeer::new(key, &topology, settings, transport, crypto, 9, start);
         bare.stop_dialling();
         let read = BTreeMap::new();
         let hostile = Hostile { bare, place, line: None, read, reads: true, is_lost: false };
@@ -216,6 +263,19 @@ impl Arena {
         hostile.bare.open(hostile.line())
     }
 
+    /// Opens a stream for a call.
+    pub(super) fn open_call(&mut self) -> Option<StreamId> {
+        let hostile = &mut *self.hostile_mut();
+        hostile.bare.open_call(hostile.line())
+    }
+
+    /// Calls the victim with these bytes.
+    pub(super) fn write_call(&mut self, bytes: &[u8], finish: bool) -> StreamId {
+        let stream = self.open_call().expect("stream credit");
+        self.write_to(stream, bytes, finish);
+        stream
+    }
+
     /// Writes into a stream, as far as credit goes, and ends it if that is wanted.
     pub(super) fn write_to(&mut self, stream: StreamId, bytes: &[u8], finish: bool) {
         let hostile = &mut *self.hostile_mut();
@@ -268,7 +328,37 @@ impl Arena {
         requests
     }
 
+    /// What has arrived of a stream of the victim, or of a call's.
+    pub(super) fn arrived(&self, stream: StreamId) -> Vec<u8> {
+        self.hostile().read.get(&stream).cloned().unwrap_or_default()
+    }
+
+    /// The streams of calls that the victim has made, in order.
+    pub(super) fn calls(&self) -> Vec<StreamId> {
+        let is_call = |stream: &&StreamId| {
+            stream.dir() == Dir::Bi && stream.initiator() != self.hostile_side()
+        };
+        self.hostile().read.keys().filter(is_call).copied().collect()
+    }
+
+    /// The side of the hostile member in the connection: who dials is the client.
+    fn hostile_side(&self) -> Side {
+        if self.hostile().place < VICTIM { Side::Client } else { Side::Server }
+    }
+
     // What the victim and its honest peer do.
+
+    /// Has a node call another.
+    pub(super) fn ask(&mut self, from: usize, to: usize, body: Vec<u8>) -> CallId {
+        let called = self.command(from, |_, node| node.call(to, ROUTE, body.into(), None));
+        called.expect("it runs").expect("there is credit")
+    }
+
+    /// What became of a call.
+    pub(super) fn outcome(&self, call: CallId) -> Option<&Result<Bytes, CallError>> {
+        let mut outcomes = self.application.outcomes.iter();
+        outcomes.find(|(of, ..)| *of == call).map(|(_, _, result)| result)
+    }
 
     pub(super) fn victim(&self) -> &Node {
         self.node(VICTIM).expect("it runs")
@@ -341,6 +431,17 @@ impl Arena {
                 self.abort(from, &block);
             }
         }
+        for (from, to) in [(VICTIM, HONEST), (HONEST, VICTIM)] {
+            for (answer, length) in [(500, 500), (200_000, 500), (500, 200_000)] {
+                self.application.outcomes.clear();
+                let id = self.ask(from, to, question(answer, length));
+                let took = self.until("called", |arena| arena.outcome(id).is_some());
+                let result = self.outcome(id).expect("called").as_ref();
+                assert_eq!(result.map(Bytes::len), Ok(answer));
+                assert!(took < ms(200), "{took:?}");
+            }
+        }
+        self.victim().assert_calls_sound();
         self.elapse(ms(100));
         let stats = self.node(HONEST).expect("it runs").stats();
         assert_eq!((stats.faults, stats.connections), (0, 1));

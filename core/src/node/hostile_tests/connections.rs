@@ -2,7 +2,7 @@
 
 use std::vec;
 
-use quinn_proto::{Dir, TransportConfig as QuicTransport};
+use quinn_proto::TransportConfig as QuicTransport;
 
 use super::arena::{Arena, DIALLER, LISTENER, VICTIM};
 use super::{config, hello, ms, push, updates};
@@ -111,12 +111,18 @@ fn a_peer_that_allows_no_streams_is_not_taken_on() {
 }
 
 #[test]
-fn bidirectional_streams_are_not_allowed() {
-    let mut arena = Arena::greeted();
-    let mut hostile = arena.hostile_mut();
-    let line = hostile.line();
-    let quic = hostile.bare.quic(line).expect("connected");
-    assert_eq!(quic.streams().open(Dir::Bi), None);
+fn who_serves_nothing_allows_no_calls() {
+    let mut without = config();
+    without.routes[0].serves = false;
+    for is_there in [true, false] {
+        if !is_there {
+            without.routes.clear();
+        }
+        let mut arena = Arena::of(&without, DIALLER, QuicTransport::default());
+        arena.dial();
+        arena.greet();
+        assert_eq!(arena.open_call(), None);
+    }
 }
 
 #[test]

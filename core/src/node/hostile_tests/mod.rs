@@ -2,11 +2,13 @@
 //! streams whatever a test wants, against a node that has an honest peer beside it.
 //!
 //! `arena` is where the three meet. `hello` is about a connection's first stream and `streams` about
-//! those behind it, `answers` about holders that are asked, `connections` about who is let in and
+//! those behind it, `answers` about holders that are asked, `callers` and `callees` about calls, `connections` about who is let in and
 //! who is cut off, and `load` about peers that take much and give nothing.
 
 mod answers;
 mod arena;
+mod callees;
+mod callers;
 mod connections;
 mod hello;
 mod load;
@@ -17,19 +19,23 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::artifact::Artifact;
-use crate::config::{ChannelConfig, Config};
-use crate::id::ChannelId;
+use crate::config::{ChannelConfig, Config, RouteConfig};
+use crate::id::{ChannelId, RouteId};
 use crate::sim::hostile::frames;
-use crate::wire::{ChannelHello, Hello, StreamHead};
+use crate::wire::{CallHead, ChannelHello, Hello, Reply, RouteHello, StreamHead};
 
 const CHANNEL: ChannelId = ChannelId(1);
+const ROUTE: RouteId = RouteId(7);
 
 fn config() -> Config {
     let mut channel = ChannelConfig::new(CHANNEL);
     channel.slots_max = 16;
     channel.artifact_bytes_max = 1 << 20;
     channel.push_bytes_max = 1000;
-    Config::new([channel])
+    let mut route = RouteConfig::new(ROUTE, "pieces").bytes_max(1 << 20, 256 << 10);
+    route.in_flight_max = 512;
+    route.body_bytes_max = 16 << 20;
+    Config::new([channel]).routes([route])
 }
 
 fn artifact(number: u8, length: usize) -> Artifact {
@@ -51,8 +57,14 @@ fn hello() -> Vec<u8> {
         relay_hops_max: 4,
     };
     let mut bytes = Vec::new();
-    let channels = vec![channel];
-    Hello { incarnation: 1, channels, ..Hello::default() }.encode(&mut bytes);
+    let route = RouteHello {
+        id: ROUTE,
+        request_bytes_max: u32::MAX,
+        response_bytes_max: u32::MAX,
+        in_flight_max: 512,
+    };
+    let (channels, routes) = (vec![channel], vec![route]);
+    Hello { incarnation: 1, channels, routes, ..Hello::default() }.encode(&mut bytes);
     bytes
 }
 
@@ -77,4 +89,30 @@ fn advert(slot: u32, artifact: &Artifact) -> Vec<u8> {
 fn cut(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.pop();
     bytes
+}
+
+/// The head of a request of `length` bytes, with an answer of any length paid for.
+fn asks(length: u32, timeout: Duration) -> Vec<u8> {
+    let timeout_ms = timeout.as_millis() as u32;
+    let mut frame = heapless::Vec::<u8, 64>::new();
+    CallHead { route: ROUTE, timeout_ms, prepaid: u32::MAX, length }.encode(&mut frame);
+    frame.to_vec()
+}
+
+/// A request for an answer of so many bytes.
+fn asking_for(answer: usize, length: usize, timeout: Duration) -> Vec<u8> {
+    [asks(length as u32, timeout), question(answer, length)].concat()
+}
+
+/// A body that asks for an answer of so many bytes.
+fn question(answer: usize, length: usize) -> Vec<u8> {
+    let mut body = vec![0x5a; length];
+    body[..8].copy_from_slice(&(answer as u64).to_be_bytes());
+    body
+}
+
+fn reply(reply: Reply) -> Vec<u8> {
+    let mut frame = heapless::Vec::<u8, 64>::new();
+    reply.encode(&mut frame);
+    frame.to_vec()
 }

@@ -112,8 +112,8 @@ impl Line {
         }
     }
 
-    pub(super) fn open(&mut self) -> Option<StreamId> {
-        self.quic.streams().open(Dir::Uni)
+    pub(super) fn open(&mut self, dir: Dir) -> Option<StreamId> {
+        self.quic.streams().open(dir)
     }
 
     pub(super) fn write(&mut self, stream: StreamId, bytes: Bytes, finish: bool) -> bool {
@@ -179,8 +179,10 @@ impl Line {
         limit: Option<usize>,
         mut take: impl FnMut(StreamId, Option<&[u8]>),
     ) {
-        while let Some(stream) = self.quic.streams().accept(Dir::Uni) {
-            self.readable.insert(stream);
+        for dir in [Dir::Uni, Dir::Bi] {
+            while let Some(stream) = self.quic.streams().accept(dir) {
+                self.readable.insert(stream);
+            }
         }
         let mut streams = std::mem::take(&mut self.readable);
         if limit.is_none() {

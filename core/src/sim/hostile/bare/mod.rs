@@ -22,7 +22,7 @@ use std::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    ConnectionHandle, DatagramEvent, Endpoint, EndpointEvent, Event as QuicEvent, Incoming,
+    ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointEvent, Event as QuicEvent, Incoming,
     ServerConfig, StreamEvent, StreamId, TransportConfig as QuicTransport,
 };
 
@@ -277,17 +277,15 @@ impl BarePeer {
 
     // Streams.
 
-    /// Everything that quinn-proto offers of a connection.
-    #[cfg(test)]
-    pub(crate) fn quic(&mut self, id: LineId) -> Option<&mut quinn_proto::Connection> {
-        let line = self.line(id)?;
-        line.touched = true;
-        Some(&mut line.quic)
-    }
-
     /// Opens a stream to the peer, if it allows one more.
     pub(crate) fn open(&mut self, id: LineId) -> Option<StreamId> {
-        self.line(id)?.open()
+        self.line(id)?.open(Dir::Uni)
+    }
+
+    /// Opens a stream for a call to the peer, if it allows one more.
+    #[cfg(test)]
+    pub(crate) fn open_call(&mut self, id: LineId) -> Option<StreamId> {
+        self.line(id)?.open(Dir::Bi)
     }
 
     /// Writes into a stream as credit comes, and ends it behind that if `finish` says so. False,

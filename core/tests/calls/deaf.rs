@@ -1,0 +1,115 @@
+//! A callee that takes no requests for a while.
+
+use std::time::Duration;
+
+use slotcast::config::Config;
+use slotcast::error::CallError;
+use slotcast::sim::Setup;
+
+use crate::meter;
+use crate::office::{
+    Manner, Subnet, asking_for, assert_all_over, call, config, connected, limited, outcome,
+    publish, try_call,
+};
+
+const CALLEE: usize = 0;
+const NODES: usize = 5;
+const SPAN: Duration = Duration::from_secs(30);
+
+/// What became of it.
+struct Run {
+    /// The latency below which 99 of 100 artifacts from and to the callee stayed.
+    p99: Duration,
+    pushed_back: usize,
+    too_late: usize,
+    /// The most bytes of bodies that the callee had.
+    body_bytes: u64,
+    /// The most memory that it had.
+    memory: u64,
+}
+
+/// All publish every 20 ms, and all but the callee call it as often as they may, for as long as it
+/// does not listen; or not at all.
+fn run(config: &Config, manner: Option<Manner>, waits: Duration) -> Run {
+    meter::reset();
+    let link = limited(Duration::from_millis(20), 1_250_000);
+    let mut subnet = connected(Setup::new(config, NODES).link(link).seed(5));
+    subnet.set_scope(meter::METER.enter);
+    subnet.application.is_forgetful = true;
+    let mut run = Run { p99: SPAN, pushed_back: 0, too_late: 0, body_bytes: 0, memory: 0 };
+    if let Some(manner) = manner {
+        subnet.application.desks[CALLEE].manner = manner;
+    }
+    (meter::METER.held)(CALLEE);
+    let begun = subnet.now();
+    let mut number = 0;
+    while subnet.now().since(begun) < SPAN {
+        (0..NODES).for_each(|at| publish(&mut subnet, at, number));
+        if manner.is_some() {
+            for at in 1..NODES {
+                let body = asking_for(100, 8 << (number % 18));
+                match try_call(&mut subnet, at, CALLEE, body, Some(waits)) {
+                    Ok(_) => {}
+                    Err(CallError::Pushback) => run.pushed_back += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        number += 1;
+        subnet.elapse(Duration::from_millis(20));
+        let bytes = subnet.node(CALLEE).expect("it runs").body_bytes();
+        run.body_bytes = run.body_bytes.max(bytes);
+    }
+    run.memory = (meter::METER.held)(CALLEE);
+    subnet.node(CALLEE).expect("it runs").assert_calls_sound();
+    listen(&mut subnet);
+    run.too_late = too_late(&subnet);
+    run.p99 = p99(&subnet, number as usize);
+    run
+}
+
+fn too_late(subnet: &Subnet) -> usize {
+    let outcomes = subnet.application.desks.iter().flat_map(|desk| &desk.outcomes);
+    outcomes.filter(|(_, _, result)| *result == Err(CallError::DeadlinePassed)).count()
+}
+
+/// The callee lets go of what it kept and listens again: calls are answered as before.
+fn listen(subnet: &mut Subnet) {
+    subnet.application.desks[CALLEE].manner = Manner::Answer;
+    subnet.elapse(Duration::from_secs(11));
+    for at in 1..NODES {
+        let body = asking_for(100_000, 100_000);
+        let id = call(subnet, at, CALLEE, body);
+        let begun = subnet.now();
+        assert!(outcome(subnet, at, id).is_ok());
+        assert!(subnet.now().since(begun) < Duration::from_millis(500));
+    }
+    assert_all_over(subnet);
+}
+
+fn p99(subnet: &Subnet, rounds: usize) -> Duration {
+    let desks = subnet.application.desks.iter();
+    let mut latencies: Vec<_> =
+        desks.flat_map(|desk| desk.delivered.iter().map(|(_, took)| *took)).collect();
+    // Some were overwritten by the next ones before they were sent.
+    assert!(latencies.len() > rounds * NODES * (NODES - 1) * 9 / 10, "{}", latencies.len());
+    latencies.sort();
+    latencies[latencies.len() * 99 / 100]
+}
+
+#[test]
+fn callers_of_a_callee_that_does_not_listen_are_told_and_nothing_else_suffers() {
+    let config = config(|route| {
+        route.body_bytes_max = 16 << 20;
+    });
+    let patience = Duration::from_secs(4);
+    let quiet = run(&config, None, patience);
+    for manner in [Manner::Keep, Manner::Ignore] {
+        let run = run(&config, Some(manner), patience);
+        assert!(run.pushed_back > 100 && run.too_late > 100);
+        assert!(run.body_bytes <= 4 * (16 << 20));
+        // What it holds is what it has taken up, and what QUIC has of the rest.
+        assert!(run.memory <= config.memory_bound() && run.memory < 16 << 20, "{}", run.memory);
+        assert!(run.p99 <= quiet.p99 * 12 / 10, "{:?} for {:?}", run.p99, quiet.p99);
+    }
+}
