@@ -103,6 +103,8 @@ pub(super) struct Connection {
     pub(super) closing: bool,
     /// One that was up has this place among those that were closed.
     pub(super) closed: Option<u64>,
+    /// This node has said hello.
+    pub(super) has_greeted: bool,
     /// What the peer's hello says of its process.
     pub(super) incarnation: Option<u64>,
     /// Without a hello until then, the connection is given up.
@@ -171,6 +173,7 @@ impl Connection {
             was_up: false,
             closing: false,
             closed: None,
+            has_greeted: false,
             incarnation: None,
             hello_deadline,
             touched: true,
@@ -210,6 +213,7 @@ impl Connection {
     /// Sends our hello: the first stream. False if the peer allows no stream.
     pub(super) fn send_hello(&mut self, hello: &[u8]) -> bool {
         let Some(stream) = self.quic.streams().open(Dir::Uni) else { return false };
+        self.has_greeted = true;
         let hello = Bytes::copy_from_slice(hello);
         self.unwritten = Some(Unwritten { stream, pieces: [hello].into(), finish: true });
         self.write_rest();

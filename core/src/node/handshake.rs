@@ -135,6 +135,10 @@ impl Node {
         let peer = node.and_then(|node| self.peers.find(&node));
         let is_welcome = peer.is_some_and(|peer| self.peers.peer(peer).cut_off_until <= now);
         let is_welcome = is_welcome && self.closing_since.is_none();
+        if is_welcome && self.is_settled(handle) {
+            return self.close(now, handle, SUPERSEDED);
+        }
+        let connection = self.connections[handle.0].as_mut().expect("just polled");
         if !is_welcome || !connection.send_hello(&self.hello) {
             return self.close(now, handle, NO_MEMBER);
         }
@@ -149,6 +153,23 @@ impl Node {
                 self.close(now, ConnectionHandle(at), SUPERSEDED);
             }
         }
+    }
+
+    /// Whether another connection to the same member is about to be the one, or has come to be since
+    /// this one was dialled. The member with the lower id settles it, by saying hello on one of them
+    /// only. (On one that the peer dialled while another is up, the peer's hello tells whether it has
+    /// restarted; so that goes on.)
+    fn is_settled(&self, handle: ConnectionHandle) -> bool {
+        let connection = self.connections[handle.0].as_ref().expect("just polled");
+        let (node, is_client) = (connection.node, connection.is_client);
+        let mut others = self.connections.iter().enumerate().filter_map(|(at, other)| {
+            other.as_ref().filter(|other| at != handle.0 && other.node == node && other.is_open())
+        });
+        Some(self.id()) < node
+            && others.any(|other| match is_client {
+                true => other.up.is_some() || !other.is_client && other.has_greeted,
+                false => other.up.is_none() && other.is_client && other.has_greeted,
+            })
     }
 
     /// The peer's hello has been read: from now on this is the connection to it.
@@ -174,6 +195,18 @@ impl Node {
             self.close(now, older, SUPERSEDED);
         }
         let theirs = &hello.channels;
+        // An attempt of this node's that has not come so far is not needed. (Once it has said hello,
+        // the peer may go by the other connection already.)
+        for at in 0..self.connections.len() {
+            let node = self.peers.peer(peer).node;
+            let is_attempt = self.connections[at].as_ref().is_some_and(|other| {
+                let is_own = other.node == Some(node) && other.is_client;
+                at != handle.0 && is_own && other.quic.is_handshaking()
+            });
+            if is_attempt {
+                self.close(now, ConnectionHandle(at), SUPERSEDED);
+            }
+        }
         self.machine.peer_up(now, peer, |ours| {
             theirs.iter().any(|theirs| theirs.takes_all_of(&channel_hello(ours)))
         });

@@ -66,8 +66,12 @@ fn crowd(change: impl FnOnce(Setup) -> Setup, calls: usize, longest: usize) -> S
     let mut subnet = connected(change(Setup::new(&config, NODES).link(link).seed(11)));
     subnet.application.is_forgetful = true;
     let under_way = run(&mut subnet, 12, calls, longest);
-    let mut outcomes = subnet.application.desks.iter().flat_map(|desk| &desk.outcomes);
-    assert!(outcomes.all(|(_, _, result)| result.is_ok()));
+    let outcomes = subnet.application.desks.iter().flat_map(|desk| &desk.outcomes);
+    let bad: Vec<_> = outcomes
+        .filter(|(_, _, r)| r.is_err())
+        .map(|(c, t, r)| (*c, *t, r.clone().err()))
+        .collect();
+    assert!(bad.is_empty(), "{bad:?}");
     assert!(under_way > calls * 9 / 10, "{under_way} at once");
     assert_all_over(&mut subnet);
     subnet
