@@ -4,7 +4,7 @@
 mod meter;
 
 use meter::METER;
-use slotcast::sim::Plan;
+use slotcast::sim::{Plan, Trick};
 
 fn held(node: usize) -> u64 {
     // Asked twice: the first answer is the most since the last time.
@@ -67,5 +67,25 @@ fn nodes_stay_within_their_bound_among_hostile_members() {
         report.assert_good();
         assert!(report.memory_max > 100_000, "{} bytes are not all", report.memory_max);
         assert!(report.memory_max <= report.memory_bound);
+    }
+}
+
+#[test]
+fn l13_a_node_under_every_attack_at_once_stays_within_its_bound() {
+    for seed in 1..=3 {
+        meter::reset();
+        let mut plan = Plan::calm(seed, 7).with_byzantine(2);
+        plan.config = Plan::draw(seed).with_byzantine(2).config;
+        plan.tricks = Trick::ALL.to_vec();
+        // Not all come about in so short a time.
+        plan.all_must_act = false;
+        plan.workload.calls_percent = 100;
+        let report = plan.run_metered(Some(METER));
+        report.assert_good();
+        let acted = report.tricks.iter().filter(|(_, count)| *count > 0).count();
+        assert!(acted > Trick::ALL.len() / 2, "{:?}", report.tricks);
+        assert!(report.memory_max > 100_000, "{} bytes are not all", report.memory_max);
+        assert!(report.memory_max <= report.memory_bound);
+        println!("{} bytes of at most {}", report.memory_max, report.memory_bound);
     }
 }

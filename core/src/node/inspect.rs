@@ -5,7 +5,6 @@ use std::vec::Vec;
 use super::Node;
 use crate::broadcast::{Broadcast, SendBuffer};
 use crate::id::{NodeId, PeerIndex};
-use crate::rpc::Rpc;
 
 /// What was handed to QUIC, for whom, if anyone wants to know.
 #[derive(Debug, Default)]
@@ -22,6 +21,11 @@ impl Written {
 }
 
 impl Node {
+    /// Connections that it has state of: up, coming up, and closed ones that are not forgotten yet.
+    pub fn connections(&self) -> usize {
+        self.connections.iter().flatten().count()
+    }
+
     /// Calls of this node that have not ended, and requests of its peers that are not over.
     pub fn calls(&self) -> usize {
         self.rpc.len()
@@ -39,10 +43,6 @@ impl Node {
 
     pub(crate) fn machine(&self) -> &Broadcast {
         &self.machine
-    }
-
-    pub(crate) fn rpc(&self) -> &Rpc {
-        &self.rpc
     }
 
     pub(crate) fn peer_index(&self, node: &NodeId) -> Option<PeerIndex> {

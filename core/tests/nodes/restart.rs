@@ -81,6 +81,28 @@ fn t2_an_idle_listener_that_cannot_make_itself_known_is_found_out_by_the_next_ke
 }
 
 #[test]
+fn of_connections_that_were_superseded_nothing_stays() {
+    for restarting in 0..2 {
+        let mut subnet = connected(&config(|_| {}), 3);
+        for _ in 0..10 {
+            subnet.kill(restarting);
+            subnet.start(restarting);
+            subnet.run_until("back", ms(5_000), Recorded::is_mesh);
+            for at in 0..3 {
+                // Of each peer the one that is up, two that are closed, and one that is on its way.
+                let held = subnet.node(at).expect("it runs").connections();
+                assert!(held <= 2 * (1 + 2 + 1), "{held} at {at}");
+            }
+        }
+        subnet.elapse(ms(5_000));
+        for at in 0..3 {
+            assert_eq!(subnet.node(at).expect("it runs").connections(), 2);
+        }
+        subnet.assert_peace();
+    }
+}
+
+#[test]
 fn l19_both_ends_dial_at_the_same_time_and_keep_one_connection() {
     // Each starts when the other's first datagram would still be on its way for long.
     for latency in [60, 120, 250] {

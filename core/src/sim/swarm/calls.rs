@@ -240,8 +240,8 @@ impl Oracle {
     pub(super) fn inspect_calls(&mut self, time: Time, at: usize, node: &Node) {
         let routes = node.config().routes.iter();
         let bound = routes.map(|route| 4 * route.body_bytes_max).sum::<u64>();
-        let held = node.rpc().body_bytes();
-        node.rpc().assert_invariants();
+        let held = node.body_bytes();
+        node.assert_calls_sound();
         self.check(14, time, held <= bound, || format!("{at} holds {held} bytes of bodies"));
     }
 }

@@ -15,6 +15,7 @@ use super::report::{Failure, Latencies, Report};
 use super::{CONVERGED_WITHIN, MemoryMeter};
 use crate::broadcast::Priority;
 use crate::membership::Topology;
+use crate::node::Node;
 use crate::random::Random;
 use crate::sim::{Byzantine, FaultKind, Setup, Subnet, Tally, Trick};
 use crate::time::Time;
@@ -611,7 +612,7 @@ impl<'a> Run<'a> {
         }
         self.run_to(self.subnet.now() + Duration::from_secs(1));
         for at in honest {
-            let left = self.subnet.node(at).map_or(0, |node| node.rpc().len());
+            let left = self.subnet.node(at).map_or(0, Node::calls);
             self.check(13, left == 0, || format!("{at} has {left} calls and requests left"));
         }
     }
