@@ -3,10 +3,10 @@
 //! bytes end.
 
 use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES, Metadata, Proof};
-use slotcast::id::{ArtifactId, ChannelId, Slot, Version};
+use slotcast::id::{ArtifactId, ChannelId, RouteId, Slot, Version};
 use slotcast::wire::{
-    ChannelHello, Chunk, Hello, Item, LiveSlots, Malformed, Refusal, Request, StreamDecoder,
-    StreamHead, Update,
+    ChannelHello, Chunk, Hello, Item, LiveSlots, Malformed, Refusal, Request, RouteHello,
+    StreamDecoder, StreamHead, Update,
 };
 
 /// Name and committed bytes.
@@ -363,6 +363,30 @@ fn l12_unknown_kinds_are_passed_over() {
         assert_eq!(hello.decode_field(kind, b"what a later version says"), Ok(()));
         assert_eq!(hello, self::hello());
     }
+}
+
+/// A hello as a later minor version might send it: new fields, and more in the known ones.
+#[test]
+fn l12_of_a_hello_of_the_next_minor_version_the_known_part_is_read() {
+    let mut hello = Hello::default();
+    let (items, _) = decode([&bytes_of(golden!("hello_minor_1"))[..]]).expect("well-formed");
+    for item in &items[1..] {
+        let Owned::Frame(kind, body) = item else { panic!("a frame") };
+        hello.decode_field(*kind, body).expect("what is not known is passed over");
+    }
+    let channel = self::hello().channels[0];
+    let route = RouteHello {
+        id: RouteId(7),
+        request_bytes_max: 1 << 20,
+        response_bytes_max: 1 << 20,
+        in_flight_max: 64,
+    };
+    let (channels, routes) = (vec![channel], vec![route]);
+    assert_eq!(hello, Hello { minor: 1, incarnation: 0x0102_0304_0506_0708, channels, routes });
+    // Told again, only what is known is left.
+    let mut told = Vec::new();
+    hello.encode(&mut told);
+    assert!(told.len() < bytes_of(golden!("hello_minor_1")).len());
 }
 
 #[test]

@@ -57,6 +57,18 @@ fn a_bad_first_stream_ends_the_connection_at_once() {
 }
 
 #[test]
+fn l12_a_hello_of_the_next_minor_version_is_as_good() {
+    let mut arena = Arena::ungreeted();
+    arena.dial();
+    let minor = frame(32, &[1]);
+    arena.write(&[hello(), minor, frame(40, b"new"), frame(0xfff, &[])].concat());
+    arena.until("taken on", Arena::is_taken_on);
+    arena.write(&updates(&[&push(0, 1, b"as before")]));
+    arena.elapse(ms(100));
+    assert_eq!((arena.delivered(VICTIM).len(), arena.stats().faults), (1, 0));
+}
+
+#[test]
 fn without_a_complete_hello_a_connection_ends_after_a_while() {
     let unfinished: [(&str, Act); 4] = [
         ("nothing at all", |_| {}),
