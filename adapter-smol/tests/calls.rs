@@ -48,7 +48,7 @@ fn calls_are_answered_while_artifacts_are_broadcast() {
     smol::block_on(async {
         let route = RouteConfig::new(ROUTE, "reverse").bytes_max(4 << 20, 4 << 20);
         let (nodes, ids) = pair(route).await;
-        let server = nodes[1].route(ROUTE).expect("configured").serve();
+        let server = nodes[1].route(ROUTE).expect("configured").serve().expect("served");
         let serving = smol::spawn(async move {
             let mut served = 0;
             while let Some(request) = server.next().await {
@@ -82,7 +82,7 @@ fn both_sides_learn_when_the_other_gives_up() {
     smol::block_on(async {
         let (nodes, ids) = pair(RouteConfig::new(ROUTE, "hold")).await;
         let caller = nodes[0].route(ROUTE).expect("configured");
-        let server = nodes[1].route(ROUTE).expect("configured").serve();
+        let server = nodes[1].route(ROUTE).expect("configured").serve().expect("served");
         let call = caller.call(ids[1], "one");
         let request = within(server.next()).await.expect("running");
         drop(call);

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use slotcast_tokio::slotcast::config::{ChannelConfig, Config, RouteConfig};
+use slotcast_tokio::slotcast::driver::OnlyCalls;
 use slotcast_tokio::slotcast::error::{AnswerError, CallError};
 use slotcast_tokio::slotcast::id::{ChannelId, NodeId, RouteId};
 use slotcast_tokio::slotcast::membership::Topology;
@@ -61,7 +62,7 @@ fn reversed(request: &Request) -> Vec<u8> {
 async fn both_nodes_call_each_other_with_bodies_of_every_size() {
     let pair = Pair::start(RouteConfig::new(ROUTE, "reverse").bytes_max(8 << 20, 8 << 20)).await;
     for at in [0, 1] {
-        let server = pair.route(at).serve();
+        let server = pair.route(at).serve().expect("served");
         tokio::spawn(async move {
             while let Some(request) = server.next().await {
                 let answer = reversed(&request);
@@ -86,7 +87,7 @@ async fn both_nodes_call_each_other_with_bodies_of_every_size() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_call_is_told_to_the_callee_and_a_dropped_request_to_the_caller() {
     let pair = Pair::start(RouteConfig::new(ROUTE, "hold")).await;
-    let server = pair.route(1).serve();
+    let server = pair.route(1).serve().expect("served");
     let call = pair.route(0).call(pair.ids[1], "one");
     let request = within(server.next()).await.expect("running");
     assert_eq!((request.from(), &request.body()[..]), (pair.ids[0], &b"one"[..]));
@@ -120,7 +121,7 @@ async fn credit_is_used_up_and_comes_back() {
     (route.in_flight_max, route.waiting_max) = (2, 1);
     let pair = Pair::start(route).await;
     let (to, caller) = (pair.ids[1], pair.route(0));
-    let server = pair.route(1).serve();
+    let server = pair.route(1).serve().expect("served");
     let calls = [1, 2].map(|n| caller.try_call(to, vec![n]).expect("two may be under way"));
     assert_eq!(caller.try_call(to, "three").err(), Some(CallError::Pushback));
     let waiting = caller.call(to, "three");
@@ -135,6 +136,15 @@ async fn credit_is_used_up_and_comes_back() {
     }
     assert_eq!(within(waiting).await, Ok("eerht".into()));
     assert!(caller.try_call(to, "five").is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_calls_serves_nobody() {
+    let mut route = RouteConfig::new(ROUTE, "one way");
+    route.serves = false;
+    let pair = Pair::start(route).await;
+    assert_eq!(pair.route(0).serve().err(), Some(OnlyCalls(ROUTE)));
+    assert_eq!(within(pair.route(0).call(pair.ids[1], "")).await, Err(CallError::NotServed));
 }
 
 #[tokio::test(flavor = "multi_thread")]

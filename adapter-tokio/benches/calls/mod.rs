@@ -94,7 +94,7 @@ impl System for Slotcast {
                 node.next_event().await.expect("the node runs");
             }
         }
-        let server = nodes[1].route(ROUTE).expect("configured").serve();
+        let server = nodes[1].route(ROUTE).expect("configured").serve().expect("served");
         let answer = Bytes::from(vec![1; case.answer]);
         drop(R::spawn(async move {
             while let Some(request) = server.next().await {

@@ -100,8 +100,8 @@ impl Archive {
 
     /// Answers other nodes from now on.
     pub(crate) fn serve(&self, handle: &NodeHandle) -> Result<Vec<JoinHandle<()>>, Failure> {
-        let lists = self.clone().answer(handle.route(LIST)?.serve(), |kept, _| Some(kept.list()));
-        let pieces = self.clone().answer(handle.route(PIECE)?.serve(), Self::piece);
+        let lists = self.clone().answer(handle.route(LIST)?.serve()?, |kept, _| Some(kept.list()));
+        let pieces = self.clone().answer(handle.route(PIECE)?.serve()?, Self::piece);
         Ok(vec![tokio::spawn(lists), tokio::spawn(pieces)])
     }
 

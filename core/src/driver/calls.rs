@@ -57,9 +57,22 @@ struct Slot {
 /// What a peer takes on one route, and what there is under way.
 #[derive(Clone, Copy, Default)]
 struct Credit {
-    /// At once, and waiting; none, if it is not connected or does not serve the route.
+    /// At once, and waiting; none, if it does not serve the route.
     limits: Option<(u32, u32)>,
     used: u32,
+}
+
+#[derive(Default)]
+struct Peer {
+    is_up: bool,
+    /// By route.
+    credits: Vec<Credit>,
+}
+
+impl Peer {
+    fn is_of_interest(&self) -> bool {
+        self.is_up || self.credits.iter().any(|credit| credit.used > 0)
+    }
 }
 
 struct RouteState {
@@ -82,8 +95,7 @@ struct Taken {
 pub(super) struct Calls {
     routes: Vec<RouteState>,
     slots: Arena<Slot>,
-    /// By peer, then route.
-    credits: Map<NodeId, Vec<Credit>>,
+    peers: Map<NodeId, Peer>,
     taken: Map<RequestId, Taken>,
     /// Room that the application has given back.
     released: Vec<Permit>,
@@ -104,7 +116,7 @@ impl Calls {
         Self {
             routes: node.config().routes.iter().map(route).collect(),
             slots: Arena::new(),
-            credits: Map::default(),
+            peers: Map::default(),
             taken: Map::default(),
             released: Vec::new(),
             is_starved: false,
@@ -162,11 +174,10 @@ impl Calls {
     /// A call is no more: its credit is free.
     fn free(&mut self, at: u32) -> Slot {
         let slot = self.slots.remove(at);
-        let credits = self.credits.get_mut(&slot.peer).expect("it had credit");
-        credits[slot.route].used -= 1;
-        let is_idle = |credit: &Credit| credit.limits.is_none() && credit.used == 0;
-        if credits.iter().all(is_idle) {
-            self.credits.remove(&slot.peer);
+        let peer = self.peers.get_mut(&slot.peer).expect("it had credit");
+        peer.credits[slot.route].used -= 1;
+        if !peer.is_of_interest() {
+            self.peers.remove(&slot.peer);
         }
         slot
     }
@@ -287,28 +298,22 @@ impl Calls {
     /// Takes over what credit there is.
     fn mirror(&mut self, node: &Node) {
         let routes = self.routes.len();
-        for credits in self.credits.values_mut() {
-            credits.iter_mut().for_each(|credit| credit.limits = None);
-        }
-        for peer in node.peers_up() {
-            let credits = self.credits.entry(peer).or_default();
-            credits.resize(routes, Credit::default());
-            for (credit, route) in credits.iter_mut().zip(&self.routes) {
-                credit.limits = node.credit(&peer, route.config.id);
+        self.peers.values_mut().for_each(|peer| peer.is_up = false);
+        for id in node.peers_up() {
+            let peer = self.peers.entry(id).or_default();
+            peer.is_up = true;
+            peer.credits.resize(routes, Credit::default());
+            for (credit, route) in peer.credits.iter_mut().zip(&self.routes) {
+                credit.limits = node.credit(&id, route.config.id);
             }
         }
-        let is_idle = |credit: &Credit| credit.limits.is_none() && credit.used == 0;
-        self.credits.retain(|_, credits| !credits.iter().all(is_idle));
+        self.peers.retain(|_, peer| peer.is_of_interest());
     }
 
     fn admit(&mut self, peer: &NodeId, route: usize, waits: bool) -> Result<u32, CallError> {
-        let credits = self.credits.get_mut(peer).ok_or(CallError::NotConnected)?;
-        let is_connected = credits.iter().any(|credit| credit.limits.is_some());
-        let credit = &mut credits[route];
-        let (at_once, waiting) = credit.limits.ok_or(match is_connected {
-            true => CallError::NotServed,
-            false => CallError::NotConnected,
-        })?;
+        let up = self.peers.get_mut(peer).filter(|peer| peer.is_up);
+        let credit = &mut up.ok_or(CallError::NotConnected)?.credits[route];
+        let (at_once, waiting) = credit.limits.ok_or(CallError::NotServed)?;
         let limit = if waits { at_once + waiting } else { at_once };
         if credit.used >= limit {
             return Err(CallError::Pushback);
@@ -330,6 +335,19 @@ impl fmt::Display for UnknownRoute {
 }
 
 impl std::error::Error for UnknownRoute {}
+
+/// The configuration says that this node only calls on the route: see
+/// [`RouteConfig::serves`](crate::config::RouteConfig::serves).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OnlyCalls(pub RouteId);
+
+impl fmt::Display for OnlyCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "route {} is configured for calls only: set `serves`", self.0.0)
+    }
+}
+
+impl std::error::Error for OnlyCalls {}
 
 impl NodeHandle {
     /// A handle to one route, to call members and to serve their requests.
@@ -421,12 +439,16 @@ impl Route {
     /// Takes requests of members from now on, as long as there is a server. Until the first one,
     /// requests wait; after the last one, they are refused.
     ///
-    /// # Panics
-    /// If the configuration says that this node does not serve the route.
-    pub fn serve(&self) -> Server {
+    /// # Errors
+    /// If the configuration says that this node only calls on the route.
+    pub fn serve(&self) -> Result<Server, OnlyCalls> {
+        let serves = self.node.shared().lock().calls.routes[self.place].config.serves;
+        if serves { Ok(self.server()) } else { Err(OnlyCalls(self.id)) }
+    }
+
+    fn server(&self) -> Server {
         self.node.shared().command(|state| {
             let route = &mut state.calls.routes[self.place];
-            assert!(route.config.serves, "`serves` is not set for the route");
             route.servers += 1;
             if route.servers == 1 {
                 let serve = CallCommand::Serve { route: self.id, is_wanted: true };
@@ -516,7 +538,7 @@ impl fmt::Debug for Server {
 
 impl Clone for Server {
     fn clone(&self) -> Self {
-        self.route.serve()
+        self.route.server()
     }
 }
 

@@ -9,7 +9,7 @@ mod calls;
 mod handle;
 mod udp;
 
-pub use calls::{Call, Request, Route, Server, UnknownRoute};
+pub use calls::{Call, OnlyCalls, Request, Route, Server, UnknownRoute};
 pub use handle::{Channel, NodeHandle, UnknownChannel};
 pub use udp::{Received, Udp};
 
