@@ -521,7 +521,7 @@ impl Connection {
         let mut wants = rpc.wants(peer, stream);
         if wants == 0 {
             if let Ok(Some(_)) = recv.received_reset() {
-                rpc.handle_reset(peer, stream);
+                rpc.handle_reset(now, peer, stream);
             }
             return Ok(());
         }
@@ -536,7 +536,7 @@ impl Connection {
                 }
                 Err(ReadError::Blocked) => break,
                 Err(ReadError::Reset(_)) => {
-                    rpc.handle_reset(peer, stream);
+                    rpc.handle_reset(now, peer, stream);
                     break;
                 }
             }

@@ -438,6 +438,16 @@ impl Caller {
         }
     }
 
+    /// The callee does not go on: it has dropped the request, or its deadline has passed, which it
+    /// may notice first.
+    pub(super) fn handle_reset(&mut self, common: &mut Common, now: Time, place: u32) {
+        let error = match self.calls[place].deadline <= now {
+            true => CallError::DeadlinePassed,
+            false => CallError::Dropped,
+        };
+        self.give_up(common, place, error);
+    }
+
     /// Ends a call without an answer, from this side.
     pub(super) fn give_up(&mut self, common: &mut Common, place: u32, error: CallError) {
         self.close(common, place);

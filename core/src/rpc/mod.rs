@@ -464,11 +464,10 @@ impl Rpc {
     }
 
     /// The peer has reset its direction of a stream.
-    pub fn handle_reset(&mut self, peer: PeerIndex, stream: CallStream) {
+    pub fn handle_reset(&mut self, now: Time, peer: PeerIndex, stream: CallStream) {
+        let now = self.clamp(now);
         match self.end_of(peer, stream) {
-            Some(End::Call(place)) => {
-                self.caller.give_up(&mut self.common, place, CallError::Dropped);
-            }
+            Some(End::Call(place)) => self.caller.handle_reset(&mut self.common, now, place),
             Some(End::Request(place)) => self.callee.cancelled(&mut self.common, place),
             None => {}
         }

@@ -89,6 +89,21 @@ fn an_answer_and_the_deadline_at_the_same_instant() {
     }
 }
 
+/// A callee gives up at the deadline, too: the caller may hear of that before its own timer.
+#[test]
+fn a_reset_at_the_deadline_is_the_deadline() {
+    for (before, error) in [(1, CallError::Dropped), (0, CallError::DeadlinePassed)] {
+        let mut solo = Solo::new(&config(|_| {}), 1);
+        let (_, stream) = solo.call(0, 10);
+        solo.elapse(ms(9999));
+        solo.now = solo.now + ms(1 - before);
+        solo.reset(0, stream);
+        let (outcome, permit) = solo.machine.poll_outcome().expect("one");
+        solo.machine.release(permit);
+        assert_eq!(outcome.result, Err(error));
+    }
+}
+
 #[test]
 fn a_call_that_waits_for_credit_in_vain_is_never_sent() {
     let config = config(|route| route.in_flight_max = 1);

@@ -141,7 +141,7 @@ impl Solo {
     }
 
     pub(crate) fn reset(&mut self, at: usize, stream: CallStream) {
-        self.machine.handle_reset(peer(at), stream);
+        self.machine.handle_reset(self.now, peer(at), stream);
         self.settle();
     }
 

@@ -269,7 +269,7 @@ impl Web {
             let mut result = Ok(());
             if way.reset {
                 way.is_read = true;
-                node.handle_reset(peer(from), id);
+                node.handle_reset(self.now, peer(from), id);
             } else if length > 0 {
                 let bytes: Vec<u8> = way.bytes.drain(..length).collect();
                 result = node.handle_data(self.now, peer(from), id, &bytes);
