@@ -160,7 +160,9 @@ async fn what_cannot_be_is_said_at_once() {
     assert_eq!(within(call).await, Err(CallError::DeadlinePassed));
     let call = caller.call(pair.ids[1], "nobody serves");
     within(pair.nodes[1].shutdown()).await.expect("the socket is sound");
-    assert_eq!(within(call).await, Err(CallError::Disconnected));
+    // If the connection went before the call was on its way, that is what is said.
+    let ended = within(call).await;
+    assert!(matches!(ended, Err(CallError::Disconnected | CallError::NotConnected)), "{ended:?}");
     let call = caller.call(pair.ids[1], "nobody there");
     within(pair.nodes[0].shutdown()).await.expect("the socket is sound");
     assert!(matches!(within(call).await, Err(CallError::NotConnected | CallError::Closed)));
