@@ -1,9 +1,11 @@
 //! Bodies of the fuzz targets, with the model that they compare with; run as tests, too, so that
 //! no change gets past them. `fuzz` holds the targets and their corpora.
 
+mod calls;
 #[cfg(test)]
 mod enumeration;
 mod feed;
+mod joined;
 mod model;
 #[cfg(feature = "sim")]
 mod node_frames;
@@ -24,6 +26,11 @@ pub fn wire(data: &[u8]) {
 /// A machine with two peers, driven by `data`, against the model of DESIGN, sections 4 and 5.
 pub fn updates(data: &[u8]) {
     updates::updates(data);
+}
+
+/// Three machines that call each other, driven by `data`, against what a call may come to.
+pub fn calls(data: &[u8]) {
+    calls::calls(data);
 }
 
 /// A whole node behind null crypto, with an honest peer, and one that `data` plays.
@@ -69,6 +76,11 @@ mod tests {
     }
 
     #[test]
+    fn the_corpus_of_calls_passes() {
+        replay("calls", super::calls);
+    }
+
+    #[test]
     #[cfg(feature = "sim")]
     fn the_corpus_of_node_frames_passes() {
         replay("node_frames", super::node_frames);
@@ -97,6 +109,11 @@ mod tests {
     #[test]
     fn any_updates_leave_what_the_model_says() {
         run(20_000, 800, super::updates);
+    }
+
+    #[test]
+    fn any_calls_end_as_they_may() {
+        run(2_000, 1200, super::calls);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use alloc::vec;
 use std::vec::Vec;
 
-use crate::wire::{Chunk, Hello, Item, Malformed, Request, StreamDecoder, StreamHead, Update};
+use crate::wire::{
+    CALL_FRAME_MAX, CallHead, Chunk, FrameReader, Hello, Item, Malformed, Reply, Request,
+    StreamDecoder, StreamHead, Update,
+};
 
 /// An item that outlives its input.
 #[derive(PartialEq, Eq, Debug)]
@@ -27,6 +30,9 @@ pub(super) fn wire(data: &[u8]) {
         pieces.push(piece);
         rest = more;
     }
+    let call = frames(vec![stream]);
+    assert_eq!(frames(pieces.clone()), call, "indifferent to cuts");
+    call.0.iter().for_each(|(kind, body)| call_frame(*kind, body));
     assert_eq!(decode(body_max, pieces), whole, "indifferent to cuts");
     let mut hello = Hello::default();
     for item in &whole.0 {
@@ -93,6 +99,43 @@ fn frame(kind: u64, body: &[u8]) {
         same(kind, &|out| chunk.encode(out), &|kind, body| {
             assert_eq!(Chunk::decode(kind, body), Ok(Some(chunk.clone())));
         });
+    }
+}
+
+/// The frames that a direction of a call would begin with, and why there are no more.
+fn frames(pieces: Vec<&[u8]>) -> (Vec<(u64, Vec<u8>)>, Option<Malformed>) {
+    let (mut reader, mut frames) = (FrameReader::default(), Vec::new());
+    for mut piece in pieces {
+        while !piece.is_empty() {
+            let missing = match reader.missing() {
+                Ok(missing) => missing,
+                Err(malformed) => return (frames, Some(malformed)),
+            };
+            assert!(0 < missing && missing <= CALL_FRAME_MAX);
+            let (taken, rest) = piece.split_at(missing.min(piece.len()));
+            reader.push(taken).expect("no more than is missing");
+            piece = rest;
+            if reader.missing() == Ok(0) {
+                let (kind, body) = reader.frame();
+                frames.push((kind, body.to_vec()));
+                reader.clear();
+            }
+        }
+    }
+    (frames, reader.missing().err())
+}
+
+/// What can be decoded can be encoded, and is the same then.
+fn call_frame(kind: u64, body: &[u8]) {
+    let mut bytes = heapless::Vec::<u8, CALL_FRAME_MAX>::new();
+    if let Ok(head) = CallHead::decode(kind, body) {
+        head.encode(&mut bytes);
+        let (again, _) = frames(vec![&bytes]);
+        assert_eq!(CallHead::decode(again[0].0, &again[0].1), Ok(head));
+    } else if let Ok(reply) = Reply::decode(kind, body) {
+        reply.encode(&mut bytes);
+        let (again, _) = frames(vec![&bytes]);
+        assert_eq!(Reply::decode(again[0].0, &again[0].1), Ok(reply));
     }
 }
 

@@ -669,6 +669,7 @@ impl Callee {
                 assert_eq!(count(&Asked::is_in_flight), desk.in_flight.into());
                 assert_eq!(count(&Asked::is_ahead), desk.ahead.into());
                 assert!(desk.ahead <= AHEAD_MAX);
+                assert!(desk.in_flight <= common.routes[at].in_flight_max);
                 let peer = PeerIndex(peer as u16);
                 assert_eq!(
                     count(&|asked| asked.phase == Phase::Waiting),
