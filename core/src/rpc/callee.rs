@@ -595,6 +595,11 @@ impl Callee {
         self.cancelled.push_back(asked.id);
         common.set_timer(End::Request(place), &mut asked.timer, Time::NEVER);
         common.line_mut(asked.peer).streams.remove(&asked.stream);
+        // There will be no answer.
+        let bytes = mem::take(&mut asked.answer_bytes);
+        let route = &mut self.routes[asked.route as usize];
+        route.answers.give_back(asked.peer, bytes);
+        route.is_due = true;
     }
 
     /// Forgets a request, and gives back what it took.

@@ -43,6 +43,8 @@ pub(crate) struct Desk {
     pub(crate) manner: Manner,
     /// So many requests are taken; without it, all.
     pub(crate) budget: Option<u32>,
+    /// What is cancelled is not let go of.
+    pub(crate) is_stubborn: bool,
     /// Calls whose outcome has come, with its time.
     pub(crate) outcomes: Vec<(CallId, Time, Result<Bytes, CallError>)>,
     /// Requests that were handed over, with their time.
@@ -166,7 +168,9 @@ impl Application for Office {
 
     fn handle_cancelled(&mut self, node: &mut Context<'_>, request: RequestId) {
         self.desks[node.at()].cancelled.push((node.time(), request));
-        assert!(!node.refuse(request, Refusal::Dropped), "nobody waits");
+        if !self.desks[node.at()].is_stubborn {
+            assert!(!node.refuse(request, Refusal::Dropped), "nobody waits");
+        }
     }
 
     fn handle_outcome(&mut self, node: &mut Context<'_>, outcome: Outcome) {
