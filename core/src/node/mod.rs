@@ -614,8 +614,10 @@ impl Node {
                     }
                 }
                 StreamEvent::Stopped { id, .. } if id.dir() == Dir::Bi => {
-                    connection.call_stopped(id);
+                    // One that has not been accepted is none of ours to end: quinn-proto would count
+                    // it off without having counted it.
                     if let Some(peer) = connection.up {
+                        connection.call_stopped(id);
                         rpc.handle_stopped(peer, CallStream(id.into()));
                     }
                 }

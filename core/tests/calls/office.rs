@@ -192,6 +192,16 @@ impl Application for Office {
     }
 }
 
+impl Desk {
+    /// The node has ended, and its calls with it.
+    pub(crate) fn forget(&mut self) {
+        self.asked.clear();
+        self.outcomes.clear();
+        self.kept.clear();
+        self.active.clear();
+    }
+}
+
 impl Office {
     /// Bytes of datagrams that one participant has sent to another.
     pub(crate) fn sent(&self, from: usize, to: usize) -> u64 {
@@ -268,8 +278,11 @@ pub(crate) fn call_route(
 /// Gives a call up. False if it has ended.
 pub(crate) fn cancel(subnet: &mut Subnet, at: usize, call: CallId) -> bool {
     let cancelled = subnet.command(at, |office, node| {
-        office.desks[at].asked.remove(&call);
-        node.node_mut().cancel(call)
+        let was_open = node.node_mut().cancel(call);
+        if was_open {
+            office.desks[at].asked.remove(&call);
+        }
+        was_open
     });
     cancelled.expect("it runs")
 }

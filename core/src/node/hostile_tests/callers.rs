@@ -139,10 +139,18 @@ fn a_call_before_hello_waits_for_it() {
     let mut arena = Arena::ungreeted();
     arena.dial();
     let stream = arena.write_call(&asking_for(10, 100, ms(10_000)), true);
+    for resets in [false, true] {
+        let stream = arena.write_call(&asks(100, ms(10_000)), false);
+        arena.stop(stream);
+        if resets {
+            arena.reset(stream);
+        }
+    }
     arena.elapse(ms(1_000));
     assert_eq!((arena.victim().calls(), arena.arrived(stream).len()), (0, 0));
     arena.greet();
     arena.elapse(ms(100));
+    assert_eq!(arena.victim().calls(), 1, "of which one cannot know that nobody waits");
     assert_eq!(arena.arrived(stream).len(), 3 + 10);
     assert_eq!(arena.application.requests[VICTIM].len(), 1);
     arena.assert_unharmed();
