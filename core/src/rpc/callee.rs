@@ -205,6 +205,11 @@ impl Callee {
             while let Some(place) = self.routes[at as usize].ready.pop(|_, _| true) {
                 self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
             }
+            let is_read = |asked: &Asked| asked.route == at && asked.phase == Phase::Body;
+            let read = self.asked.indices().filter(|place| is_read(&self.asked[*place]));
+            for place in read.collect::<Vec<u32>>() {
+                self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
+            }
         }
         true
     }

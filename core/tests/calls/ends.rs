@@ -8,8 +8,8 @@ use slotcast::rpc::CallId;
 use slotcast::sim::{FaultKind, Setup};
 
 use crate::office::{
-    Manner, Subnet, answer, asking_for, assert_all_over, call, config, connected, outcome, publish,
-    try_call,
+    Manner, ROUTE, Subnet, answer, asking_for, assert_all_over, call, config, connected, outcome,
+    publish, try_call,
 };
 
 const LATENCY: Duration = Duration::from_millis(20);
@@ -323,5 +323,33 @@ fn what_a_former_member_asked_stands_in_the_way_of_nobody() {
     }
     let next = call(&mut subnet, 3, 0, asking_for(100, 100));
     assert!(outcome(&mut subnet, 3, next).is_ok());
+    assert_all_over(&mut subnet);
+}
+
+#[test]
+fn who_stops_serving_says_so_to_all_but_those_that_it_has_begun_with() {
+    let mut subnet = subnet_of(2);
+    subnet.application.desks[1].manner = Manner::Keep;
+    let taken = call(&mut subnet, 0, 1, asking_for(10, 100));
+    subnet.elapse(ms(30));
+    subnet.application.desks[1].manner = Manner::Ignore;
+    let mut others = vec![call(&mut subnet, 0, 1, asking_for(10, 100))];
+    subnet.elapse(ms(100));
+    // Of these some are being read, and the others wait.
+    let large = || asking_for(10, 1 << 20);
+    others.extend((0..16).map(|_| call(&mut subnet, 0, 1, large())));
+    subnet.elapse(ms(100));
+    assert!(subnet.command(1, |_, node| node.serve(ROUTE, false)).expect("it runs"));
+    subnet.elapse(ms(200));
+    for id in others {
+        let (_, result) = subnet.application.outcome(0, id).expect("told at once");
+        assert_eq!(*result, Err(CallError::NotServed));
+    }
+    let next = call(&mut subnet, 0, 1, large());
+    subnet.elapse(ms(100));
+    assert_eq!(outcome(&mut subnet, 0, next), Err(CallError::NotServed));
+    let request = subnet.application.desks[1].kept.pop().expect("it was taken");
+    answer(&mut subnet, 1, &request).expect("it is waited for");
+    assert!(outcome(&mut subnet, 0, taken).is_ok());
     assert_all_over(&mut subnet);
 }
