@@ -10,7 +10,7 @@ use slotcast::sim::{Chance, FaultKind, Link, Random, Setup};
 
 use crate::meter::{self, METER};
 use crate::office::{
-    Manner, Subnet, answer, asking_for, assert_all_over, cancel, config, connected, limited,
+    Manner, ROUTE, Subnet, answer, asking_for, assert_all_over, cancel, config, connected, limited,
     outcome, publish, try_call,
 };
 
@@ -93,7 +93,11 @@ impl Storm {
                 let without = self.subnet.topology((0..NODES).filter(|at| *at != b));
                 self.subnet.follow(a, &without);
             }
-            97..99 => self.all_members(),
+            97 => self.all_members(),
+            98 => {
+                let is_wanted = self.below(2) == 0;
+                self.subnet.command(a, |_, node| node.serve(ROUTE, is_wanted));
+            }
             _ => {
                 if self.subnet.node(a).is_some() {
                     publish(&mut self.subnet, a, step);
@@ -113,6 +117,7 @@ impl Storm {
         self.all_members();
         for at in 0..NODES {
             self.subnet.undeafen(at);
+            self.subnet.command(at, |_, node| node.serve(ROUTE, true));
             self.subnet.application.desks[at].manner = Manner::Answer;
             for request in std::mem::take(&mut self.subnet.application.desks[at].kept) {
                 let _ = answer(&mut self.subnet, at, &request);
@@ -203,7 +208,7 @@ fn whatever_happens_each_call_ends_once_and_nothing_is_left() {
         }
     }
     // All ends but those which only time brings.
-    for end in ["answered", "busy", "Dropped", "Disconnected", "DeadlinePassed"] {
+    for end in ["answered", "busy", "Dropped", "NotServed", "Disconnected", "DeadlinePassed"] {
         assert!(ends.contains_key(end), "{ends:?}");
     }
     assert!(!ends.contains_key("Breach"), "{ends:?}");
