@@ -125,8 +125,9 @@ impl Application for Witness {
     fn handle_request(&mut self, node: &mut Context<'_>, _: RouteId, request: node::Request) {
         let at = node.at();
         if !self.keeps || at != VICTIM || request.from == self.honest {
-            let length = u64::from_be_bytes(*request.body.first_chunk().expect("asked for"));
-            node.answer(request.id, vec![7; length as usize].into()).expect("within bounds");
+            let asked = request.body.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+            let length = asked.min(request.answer_bytes_max.into()) as usize;
+            node.answer(request.id, vec![7; length].into()).expect("within bounds");
         }
         self.requests[at].push(request);
     }

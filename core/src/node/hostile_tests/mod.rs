@@ -3,7 +3,7 @@
 //!
 //! `arena` is where the three meet, and `desk` where they call each other. `hello` is about a
 //! connection's first stream and `streams` about those behind it, `answers` about holders that are
-//! asked, `callers` and `callees` about calls, `connections` about who is let in and who is cut off,
+//! asked, `callers`, `callees` and `noise` about calls, `connections` about who is let in and who is cut off,
 //! and `load` about peers that take much and give nothing.
 
 mod answers;
@@ -14,6 +14,7 @@ mod connections;
 mod desk;
 mod hello;
 mod load;
+mod noise;
 mod streams;
 
 use std::time::Duration;
