@@ -242,7 +242,7 @@ impl Joined {
             let length = wants.min(left).min(way.bytes.len());
             if way.reset {
                 way.is_read = true;
-                machine.handle_reset(peer, id);
+                machine.handle_reset(self.now, peer, id);
             } else if length > 0 {
                 let bytes: Vec<u8> = way.bytes.drain(..length).collect();
                 left -= length;

@@ -610,6 +610,11 @@ impl Callee {
         asked.answer.is_queued = false;
         common.set_timer(End::Request(place), &mut asked.timer, Time::NEVER);
         common.line_mut(asked.peer).streams.remove(&asked.stream);
+        // There will be no answer.
+        let bytes = mem::take(&mut asked.answer_bytes);
+        let route = &mut self.routes[asked.route as usize];
+        route.answers.give_back(asked.peer, bytes);
+        route.is_due = true;
     }
 
     /// Forgets a request, and gives back what it took.

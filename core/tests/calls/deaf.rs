@@ -16,6 +16,10 @@ const CALLEE: usize = 0;
 const NODES: usize = 5;
 const SPAN: Duration = Duration::from_secs(30);
 
+fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
 /// What became of it.
 struct Run {
     /// The latency below which 99 of 100 artifacts from and to the callee stayed.
@@ -112,4 +116,43 @@ fn callers_of_a_callee_that_does_not_listen_are_told_and_nothing_else_suffers() 
         assert!(run.memory <= config.memory_bound() && run.memory < 16 << 20, "{}", run.memory);
         assert!(run.p99 <= quiet.p99 * 12 / 10, "{:?} for {:?}", run.p99, quiet.p99);
     }
+}
+
+#[test]
+fn a_caller_that_takes_no_answers_is_given_its_share_and_others_are_served_as_before() {
+    const ANSWER: usize = 200_000;
+    let config = config(|route| {
+        route.response_bytes_max = 256 << 10;
+        route.body_bytes_max = 8 << 20;
+        route.deadline = SPAN;
+    });
+    let mut subnet = connected(Setup::new(&config, 3).link(limited(ms(20), 12_500_000)).seed(5));
+    meter::reset();
+    subnet.set_scope(meter::METER.enter);
+    subnet.application.is_forgetful = true;
+    let (deaf, other) = (1, 2);
+    subnet.deafen(deaf, SPAN);
+    let (begun, mut longest, mut most) = (subnet.now(), Duration::ZERO, 0);
+    while subnet.now().since(begun) < SPAN - ms(1_000) {
+        while try_call(&mut subnet, deaf, CALLEE, asking_for(ANSWER, 1000), None).is_ok() {}
+        let called = subnet.now();
+        let id = call(&mut subnet, other, CALLEE, asking_for(ANSWER, 1000));
+        assert!(outcome(&mut subnet, other, id).is_ok());
+        longest = longest.max(subnet.now().since(called));
+        most = most.max(subnet.node(CALLEE).expect("it runs").body_bytes());
+        for at in [CALLEE, deaf] {
+            let held = (meter::METER.held)(at);
+            // A caller's share of what it asked for, and what its connections hold.
+            assert!(held < 4 << 20, "{held} at {at}");
+        }
+        subnet.elapse(ms(100));
+    }
+    let desk = &subnet.application.desks[CALLEE];
+    let asked = desk.requests.iter().filter(|(_, request)| request.from == subnet.id(deaf)).count();
+    assert!((8..16).contains(&asked), "{asked} of {} have been answered", desk.requests.len());
+    // Of all its peers together: the shares of two for answers, and of one for requests.
+    assert!(most <= 3 << 20, "{most}");
+    assert!(longest < ms(250), "{longest:?}");
+    subnet.elapse(SPAN);
+    assert_all_over(&mut subnet);
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use slotcast::error::CallError;
+use slotcast::error::{AnswerError, CallError};
 use slotcast::node::Request;
 use slotcast::rpc::CallId;
 use slotcast::sim::{FaultKind, Setup};
 
 use crate::office::{
-    Manner, Subnet, answer, asking_for, assert_all_over, call, config, connected, outcome, publish,
-    try_call,
+    Manner, ROUTE, Subnet, answer, asking_for, assert_all_over, call, config, connected, outcome,
+    publish, try_call,
 };
 
 const LATENCY: Duration = Duration::from_millis(20);
@@ -239,4 +239,117 @@ fn a_short_cut_delays_calls_and_a_long_one_ends_them() {
         }
         assert_all_over(&mut subnet);
     }
+}
+
+#[test]
+fn whatever_clocks_do_each_call_comes_to_its_end() {
+    let span = 8_000_000_000;
+    for (at, jump) in [(0, span), (1, span), (0, -span), (1, -span)] {
+        for pause in [0, 30, 100] {
+            let mut subnet = subnet_of(2);
+            let calls = calls_between(&mut subnet, 0, 1);
+            subnet.elapse(ms(pause));
+            subnet.jump_clock(at, jump);
+            subnet.elapse(ms(60_000));
+            for (from, id) in calls {
+                let (_, result) = subnet.application.outcome(from, id).expect("it has ended");
+                let error = result.as_ref().err();
+                let is_known = |error: &CallError| {
+                    matches!(error, CallError::DeadlinePassed | CallError::Disconnected)
+                        // To the callee, the deadline has passed: it closes the stream.
+                        || *error == CallError::Dropped
+                        || *error == CallError::TooSlow
+                };
+                assert!(error.is_none_or(is_known), "{error:?}");
+            }
+            subnet.application.desks.iter_mut().for_each(|desk| desk.manner = Manner::Answer);
+            subnet.run_until("connected", ms(20_000), |subnet| subnet.is_up(0, 1));
+            for (from, to) in [(0, 1), (1, 0)] {
+                let next = call(&mut subnet, from, to, asking_for(50_000, 50_000));
+                assert!(outcome(&mut subnet, from, next).is_ok());
+            }
+            assert_all_over(&mut subnet);
+        }
+    }
+}
+
+#[test]
+fn a_pause_of_either_side_delays_calls_and_ends_none() {
+    for at in [0, 1] {
+        for pause in [0, 30, 100] {
+            let mut subnet = subnet_of(2);
+            let calls: Vec<_> = [(0, 1), (1, 0)]
+                .into_iter()
+                .map(|(from, to)| (from, call(&mut subnet, from, to, asking_for(1 << 20, 1 << 20))))
+                .collect();
+            subnet.elapse(ms(pause));
+            subnet.stall(at, ms(6_000));
+            for (from, id) in calls {
+                let result = outcome(&mut subnet, from, id);
+                assert!(result.is_ok(), "{at} {pause} {:?}", result.err());
+            }
+            assert_all_over(&mut subnet);
+        }
+    }
+}
+
+#[test]
+fn what_a_former_member_asked_stands_in_the_way_of_nobody() {
+    let mut subnet = subnet_of(4);
+    let some = subnet.topology([0, 1, 2]);
+    (0..4).for_each(|at| subnet.follow(at, &some));
+    subnet.elapse(ms(100));
+    subnet.application.desks[0].manner = Manner::Keep;
+    subnet.application.desks[0].is_stubborn = true;
+    for _ in 0..16 {
+        call(&mut subnet, 1, 0, asking_for(10, 100));
+    }
+    subnet.elapse(ms(100));
+    assert_eq!(subnet.application.desks[0].kept.len(), 16);
+    // 3 comes in the place of 1, whose requests the application has still.
+    let others = subnet.topology([0, 2, 3]);
+    (0..4).for_each(|at| subnet.follow(at, &others));
+    subnet.run_until("connected", ms(10_000), |subnet| subnet.is_up(0, 3));
+    assert_eq!(subnet.application.desks[0].cancelled.len(), 16);
+    subnet.application.desks[0].manner = Manner::Answer;
+    for from in [2, 3] {
+        let begun = subnet.now();
+        let next = call(&mut subnet, from, 0, asking_for(100, 100));
+        assert!(outcome(&mut subnet, from, next).is_ok());
+        assert!(subnet.now().since(begun) <= 2 * LATENCY + ms(1));
+    }
+    for request in std::mem::take(&mut subnet.application.desks[0].kept) {
+        assert_eq!(answer(&mut subnet, 0, &request), Err(AnswerError::Cancelled));
+    }
+    let next = call(&mut subnet, 3, 0, asking_for(100, 100));
+    assert!(outcome(&mut subnet, 3, next).is_ok());
+    assert_all_over(&mut subnet);
+}
+
+#[test]
+fn who_stops_serving_says_so_to_all_but_those_that_it_has_begun_with() {
+    let mut subnet = subnet_of(2);
+    subnet.application.desks[1].manner = Manner::Keep;
+    let taken = call(&mut subnet, 0, 1, asking_for(10, 100));
+    subnet.elapse(ms(30));
+    subnet.application.desks[1].manner = Manner::Ignore;
+    let mut others = vec![call(&mut subnet, 0, 1, asking_for(10, 100))];
+    subnet.elapse(ms(100));
+    // Of these some are being read, and the others wait.
+    let large = || asking_for(10, 1 << 20);
+    others.extend((0..16).map(|_| call(&mut subnet, 0, 1, large())));
+    subnet.elapse(ms(100));
+    assert!(subnet.command(1, |_, node| node.serve(ROUTE, false)).expect("it runs"));
+    subnet.elapse(ms(200));
+    for id in others {
+        let (_, result) = subnet.application.outcome(0, id).expect("told at once");
+        assert_eq!(*result, Err(CallError::NotServed));
+    }
+    let next = call(&mut subnet, 0, 1, large());
+    subnet.elapse(ms(100));
+    assert_eq!(outcome(&mut subnet, 0, next), Err(CallError::NotServed));
+    let request = subnet.application.desks[1].kept.pop().expect("it was taken");
+    answer(&mut subnet, 1, &request).expect("it is waited for");
+    assert!(outcome(&mut subnet, 0, taken).is_ok());
+    assert_all_over(&mut subnet);
 }

@@ -10,3 +10,4 @@ mod meter;
 mod office;
 mod shares;
 mod simple;
+mod storm;

@@ -43,6 +43,8 @@ pub(crate) struct Desk {
     pub(crate) manner: Manner,
     /// So many requests are taken; without it, all.
     pub(crate) budget: Option<u32>,
+    /// What is cancelled is not let go of.
+    pub(crate) is_stubborn: bool,
     /// Calls whose outcome has come, with its time.
     pub(crate) outcomes: Vec<(CallId, Time, Result<Bytes, CallError>)>,
     /// Requests that were handed over, with their time.
@@ -166,7 +168,9 @@ impl Application for Office {
 
     fn handle_cancelled(&mut self, node: &mut Context<'_>, request: RequestId) {
         self.desks[node.at()].cancelled.push((node.time(), request));
-        assert!(!node.refuse(request, Refusal::Dropped), "nobody waits");
+        if !self.desks[node.at()].is_stubborn {
+            assert!(!node.refuse(request, Refusal::Dropped), "nobody waits");
+        }
     }
 
     fn handle_outcome(&mut self, node: &mut Context<'_>, outcome: Outcome) {
@@ -185,6 +189,16 @@ impl Application for Office {
 
     fn handle_sent(&mut self, sent: &Sent<'_>) {
         *self.sent.entry((sent.from, sent.to)).or_default() += sent.bytes.len() as u64;
+    }
+}
+
+impl Desk {
+    /// The node has ended, and its calls with it.
+    pub(crate) fn forget(&mut self) {
+        self.asked.clear();
+        self.outcomes.clear();
+        self.kept.clear();
+        self.active.clear();
     }
 }
 
@@ -264,8 +278,11 @@ pub(crate) fn call_route(
 /// Gives a call up. False if it has ended.
 pub(crate) fn cancel(subnet: &mut Subnet, at: usize, call: CallId) -> bool {
     let cancelled = subnet.command(at, |office, node| {
-        office.desks[at].asked.remove(&call);
-        node.node_mut().cancel(call)
+        let was_open = node.node_mut().cancel(call);
+        if was_open {
+            office.desks[at].asked.remove(&call);
+        }
+        was_open
     });
     cancelled.expect("it runs")
 }

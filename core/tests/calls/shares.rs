@@ -160,3 +160,27 @@ fn bulk_has_its_share_under_constant_urgent_broadcast() {
         assert_all_over(&mut subnet);
     }
 }
+
+#[test]
+fn calls_that_share_a_slow_link_are_not_taken_for_slow() {
+    const CALLS: usize = 64;
+    // Each has its `rate_min`, and a third beside.
+    let rate = CALLS as u64 * (4 << 10) * 4 / 3;
+    for (answer, request) in [(120_000, 10), (10, 120_000)] {
+        let config = config(|route| {
+            (route.request_bytes_max, route.response_bytes_max) = (128 << 10, 128 << 10);
+            route.deadline = ms(120_000);
+        });
+        let link = limited(ROUND_TRIP / 2, rate);
+        let mut subnet = connected(Setup::new(&config, 2).link(link).seed(3));
+        for _ in 0..CALLS {
+            let body = asking_for(answer, request);
+            try_call(&mut subnet, 0, 1, body, None).expect("credit");
+        }
+        subnet.elapse(ms(60_000));
+        let desk = &subnet.application.desks[0];
+        let answered = desk.outcomes.iter().filter(|(_, _, result)| result.is_ok()).count();
+        assert_eq!(answered, CALLS, "{:?}", desk.outcomes.last());
+        assert_all_over(&mut subnet);
+    }
+}

@@ -139,10 +139,18 @@ fn a_call_before_hello_waits_for_it() {
     let mut arena = Arena::ungreeted();
     arena.dial();
     let stream = arena.write_call(&asking_for(10, 100, ms(10_000)), true);
+    for resets in [false, true] {
+        let stream = arena.write_call(&asks(100, ms(10_000)), false);
+        arena.stop(stream);
+        if resets {
+            arena.reset(stream);
+        }
+    }
     arena.elapse(ms(1_000));
     assert_eq!((arena.victim().calls(), arena.arrived(stream).len()), (0, 0));
     arena.greet();
     arena.elapse(ms(100));
+    assert_eq!(arena.victim().calls(), 1, "of which one cannot know that nobody waits");
     assert_eq!(arena.arrived(stream).len(), 3 + 10);
     assert_eq!(arena.application.requests[VICTIM].len(), 1);
     arena.assert_unharmed();
@@ -245,4 +253,31 @@ fn a_request_that_comes_too_slowly_is_given_up() {
     arena.elapse(ms(20_000));
     assert_eq!((arena.victim().calls(), arena.victim().body_bytes()), (0, 0));
     arena.assert_not_noticed("it may be the network");
+}
+
+#[test]
+fn another_connection_ends_the_calls_of_the_one_before() {
+    let mut arena = Arena::greeted();
+    arena.application.keeps = true;
+    for round in 0..3 {
+        for length in [8, 20_000] {
+            arena.write_call(&asking_for(10, length, ms(60_000)), true);
+        }
+        // Of this one, only half comes.
+        arena.write_call(&cut(asking_for(10, 10_000, ms(60_000))), false);
+        arena.elapse(ms(200));
+        assert_eq!(arena.victim().calls(), 3);
+        assert_eq!(arena.application.requests[VICTIM].len(), 2 * (round + 1));
+        // Streams have the same numbers there.
+        arena.dial_again();
+        arena.greet();
+        arena.elapse(ms(100));
+        assert_eq!((arena.victim().calls(), arena.victim().body_bytes()), (0, 0));
+        assert_eq!(arena.application.cancelled, 2 * (round + 1));
+    }
+    arena.application.keeps = false;
+    let stream = arena.write_call(&asking_for(10, 100, ms(1_000)), true);
+    arena.elapse(ms(100));
+    assert_eq!(arena.arrived(stream).len(), 3 + 10);
+    arena.assert_unharmed();
 }

@@ -1,17 +1,20 @@
 //! Members that break the rules: a bare QUIC endpoint with a member's key, which writes into its
 //! streams whatever a test wants, against a node that has an honest peer beside it.
 //!
-//! `arena` is where the three meet. `hello` is about a connection's first stream and `streams` about
-//! those behind it, `answers` about holders that are asked, `callers` and `callees` about calls, `connections` about who is let in and
-//! who is cut off, and `load` about peers that take much and give nothing.
+//! `arena` is where the three meet, and `desk` where they call each other. `hello` is about a
+//! connection's first stream and `streams` about those behind it, `answers` about holders that are
+//! asked, `callers`, `callees` and `noise` about calls, `connections` about who is let in and who is cut off,
+//! and `load` about peers that take much and give nothing.
 
 mod answers;
 mod arena;
 mod callees;
 mod callers;
 mod connections;
+mod desk;
 mod hello;
 mod load;
+mod noise;
 mod streams;
 
 use std::time::Duration;

@@ -91,6 +91,13 @@ impl Line {
         self.readable.insert(stream);
     }
 
+    /// Takes note of the peer's new streams.
+    pub(super) fn accept(&mut self, dir: Dir) {
+        while let Some(stream) = self.quic.streams().accept(dir) {
+            self.readable.insert(stream);
+        }
+    }
+
     pub(super) fn forget_streams(&mut self) {
         self.readable.clear();
         self.left.clear();
@@ -179,11 +186,7 @@ impl Line {
         limit: Option<usize>,
         mut take: impl FnMut(StreamId, Option<&[u8]>),
     ) {
-        for dir in [Dir::Uni, Dir::Bi] {
-            while let Some(stream) = self.quic.streams().accept(dir) {
-                self.readable.insert(stream);
-            }
-        }
+        self.accept(Dir::Uni);
         let mut streams = std::mem::take(&mut self.readable);
         if limit.is_none() {
             streams.append(&mut self.left);

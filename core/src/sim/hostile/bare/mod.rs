@@ -437,6 +437,8 @@ impl BarePeer {
                     self.over(now, at);
                     self.events.push_back(BareEvent::Lost { line: id });
                 }
+                // At once: one that was not accepted may not be reset.
+                QuicEvent::Stream(StreamEvent::Opened { dir: Dir::Bi }) => line.accept(Dir::Bi),
                 QuicEvent::Stream(StreamEvent::Readable { id }) => line.note_readable(id),
                 QuicEvent::Stream(StreamEvent::Writable { .. }) => line.flush(),
                 QuicEvent::Stream(StreamEvent::Stopped { id: stream, .. }) => {
