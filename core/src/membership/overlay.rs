@@ -26,12 +26,13 @@ pub enum Overlay {
     #[default]
     FullMesh,
     /// Each to few, and what is published has to be [relayed](crate::config::Relay). For 500 members
-    /// a degree of 8 gives paths of at most five hops, and 4 hops to nearly all. A member that is
+    /// a degree of 8 gives paths of 3.3 hops in the mean, and 5 at most. A member that is
     /// surrounded by as many hostile ones as the degree is cut off, and who chooses its key has a
     /// say in whose neighbour it is: the degree is to be above what faults the subnet is to survive,
     /// or the members' keys are not to be their own choice.
     Regular {
-        /// Neighbours of a member, at most: even, and at least 4.
+        /// Neighbours of a member, at most: even, at least 4, and
+        /// [`VERSIONS_MAX`](super::VERSIONS_MAX) times as many must fit `peers_max`.
         degree: u16,
     },
 }
