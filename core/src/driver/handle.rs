@@ -243,6 +243,30 @@ impl Shared {
         })
     }
 
+    /// Follows a topology in place of all others. Whether it was not in force yet.
+    pub(super) fn replace_topology(&self, topology: &Topology) -> Result<bool, TopologyError> {
+        let mut is_new = true;
+        self.change_membership(|membership| {
+            let latest = membership.latest();
+            is_new = latest != topology || membership.versions().len() > 1;
+            if is_new && latest != topology && latest.version() == topology.version() {
+                return Err(TopologyError::VersionReused);
+            }
+            membership.replace(topology.clone())
+        })?;
+        Ok(is_new)
+    }
+
+    /// How the driver has ended.
+    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<Option<io::ErrorKind>> {
+        let mut state = self.lock();
+        if let Some(closed) = state.closed {
+            return Poll::Ready(closed);
+        }
+        wait(&mut state.closed_waiters, cx);
+        Poll::Pending
+    }
+
     /// Stages what the node has to tell, as far as there is room. True if it was anything: the node
     /// is to be polled again.
     pub(super) fn stage_events(
@@ -383,6 +407,11 @@ impl NodeHandle {
         &self.owner.0
     }
 
+    /// The node, without keeping it running.
+    pub(super) fn shared_arc(&self) -> Arc<Shared> {
+        self.owner.0.clone()
+    }
+
     /// The public half of the node's key.
     pub fn id(&self) -> NodeId {
         self.shared().id
@@ -496,15 +525,8 @@ impl NodeHandle {
     /// # Errors
     /// If it has ended for a broken socket.
     pub async fn closed(&self) -> io::Result<()> {
-        let closed = poll_fn(|cx| {
-            let mut state = self.shared().lock();
-            if let Some(closed) = state.closed {
-                return Poll::Ready(closed);
-            }
-            wait(&mut state.closed_waiters, cx);
-            Poll::Pending
-        });
-        closed.await.map_or(Ok(()), |kind| Err(kind.into()))
+        let closed = poll_fn(|cx| self.shared().poll_closed(cx)).await;
+        closed.map_or(Ok(()), |kind| Err(kind.into()))
     }
 }
 

@@ -8,9 +8,13 @@
 //! topology says otherwise: to change its key, a member is given both keys over an overlap of
 //! versions, and its name stays.
 
+#[cfg(feature = "topology-file")]
+mod file;
 mod overlay;
 mod window;
 
+#[cfg(feature = "topology-file")]
+pub use file::FileError;
 pub use overlay::Overlay;
 pub use window::{Membership, VERSIONS_MAX};
 
