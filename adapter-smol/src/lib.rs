@@ -8,11 +8,17 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+#[cfg(feature = "topology-file")]
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+#[cfg(feature = "topology-file")]
+use std::time::Duration;
 use std::time::Instant;
 
 use async_io::{Async, Timer};
+#[cfg(feature = "topology-file")]
+use slotcast::driver::TopologyFile;
 use slotcast::driver::{Io, Udp, start};
 use slotcast::node::Transmit;
 
@@ -49,6 +55,12 @@ pub fn bind_unspawned(
     };
     let (socket, udp, local) = open().map_err(|error| StartError::Socket { address, error })?;
     start(setup, SmolIo { socket, timer: Timer::never(), deadline: None }, udp, local)
+}
+
+/// The topology in a TOML file, for [`NodeHandle::follow`]: looked at by this runtime's timer.
+#[cfg(feature = "topology-file")]
+pub fn topology_file(path: impl Into<PathBuf>) -> TopologyFile<fn(Duration) -> Timer> {
+    TopologyFile::new(path, Timer::after)
 }
 
 /// A socket and a timer of async-io, the reactor under smol.

@@ -2,15 +2,16 @@
 //! size arrive, aborts are seen, and a node that restarts with its key gets what is still active.
 //! The application is a plain thread per node: handles work without a runtime around them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use slotcast_tokio::slotcast::broadcast::{Candidate, Decision, Event, Priority};
 use slotcast_tokio::slotcast::config::{ChannelConfig, Class, Config};
+use slotcast_tokio::slotcast::driver::{TopologySource, Unfollowed};
 use slotcast_tokio::slotcast::error::PublishError;
 use slotcast_tokio::slotcast::id::{ArtifactId, ChannelId, NodeId};
-use slotcast_tokio::slotcast::membership::Topology;
+use slotcast_tokio::slotcast::membership::{Topology, TopologyError};
 use slotcast_tokio::slotcast::node::{NodeEvent, NodeKey};
 use slotcast_tokio::{Channel, NodeHandle, Setup, StartError};
 
@@ -228,4 +229,63 @@ fn t3_members_that_leave_the_topology_are_dropped_and_may_come_back() {
     let everyone = without(3, NodeId([0; 32]));
     node.set_topology(everyone).unwrap();
     expect(up, leaver);
+}
+
+/// What a source has to say, and whether it says nothing then or ends.
+struct Told(VecDeque<Result<Topology, &'static str>>, bool);
+
+impl TopologySource for Told {
+    type Error = &'static str;
+
+    async fn next(&mut self) -> Option<Result<Topology, &'static str>> {
+        match self.0.pop_front() {
+            None if !self.1 => std::future::pending().await,
+            next => next,
+        }
+    }
+}
+
+#[test]
+fn a_source_is_followed_in_force_or_not_until_it_or_the_node_ends() {
+    let subnet = Subnet::new(2);
+    let member = subnet.start(0);
+    let node = member.node.clone();
+    let of = |version, nodes: &[usize]| {
+        let members = nodes.iter().map(|at| (subnet.keys[*at].id(), vec![subnet.addresses[*at]]));
+        Topology::new(version, members).unwrap()
+    };
+    // A window that it replaces.
+    node.add_topology(of(2, &[0])).unwrap();
+    let news = [
+        Ok(of(2, &[0])),
+        Err("broken"),
+        Ok(of(2, &[0])),
+        Ok(of(1, &[0, 1])),
+        Ok(of(2, &[1])),
+        Ok(of(4, &[0, 1])),
+    ];
+    let mut told = Vec::new();
+    let followed = node.follow(Told(news.into(), true), |result| {
+        told.push(result.map(|topology| (topology.version(), topology.members().len())));
+    });
+    smol::block_on(followed);
+    let refused = |version, error| Err(Unfollowed::Refused { version, error });
+    let expected = [
+        Ok((2, 1)),
+        Err(Unfollowed::Source("broken")),
+        refused(1, TopologyError::VersionBackwards),
+        refused(2, TopologyError::VersionReused),
+        Ok((4, 2)),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(node.membership().versions(), [of(4, &[0, 1])]);
+    node.add_topology(of(5, &[0])).unwrap();
+    assert_eq!(node.membership().members().len(), 2);
+    node.retire_topologies(5).unwrap();
+    assert_eq!(node.membership().members().len(), 1);
+
+    // It does not keep the node running, and ends with it.
+    let endless = node.follow(Told(VecDeque::new(), false), |result| panic!("{result:?}"));
+    drop((node, member));
+    smol::block_on(endless);
 }

@@ -87,11 +87,17 @@ fn free_addresses<const N: usize>() -> [SocketAddr; N] {
     std::array::from_fn(|at| sockets[at].local_addr().unwrap())
 }
 
-fn topology_of(members: &[(&str, SocketAddr)]) -> String {
+fn topology_of(version: u64, members: &[(&str, SocketAddr)]) -> String {
     let member = |(id, address): &(&str, SocketAddr)| {
         format!("\n[[member]]\nid = \"{id}\"\naddress = \"{address}\"\n")
     };
-    format!("version = 1\n{}", members.iter().map(member).collect::<String>())
+    format!("version = {version}\n{}", members.iter().map(member).collect::<String>())
+}
+
+/// Puts a topology file in the place of the one that is there, as a whole.
+fn replace_topology(scratch: &Scratch, content: &str) {
+    let new = scratch.write("topology.new", content);
+    fs::rename(new, scratch.0.join("topology.toml")).unwrap();
 }
 
 /// What a received folder holds: folder of the member and name, and content.
@@ -254,7 +260,7 @@ fn four_replicas_publish_abort_change_crash_and_shut_down() {
     let replicas = addresses.iter().enumerate().map(|(at, to)| Replica::new(&scratch, at, *to));
     let mut subnet = Subnet { replicas: replicas.collect(), published: BTreeMap::new() };
     let members = subnet.replicas.iter().map(|replica| (replica.id.as_str(), replica.address));
-    scratch.write("topology.toml", topology_of(&members.collect::<Vec<_>>()));
+    scratch.write("topology.toml", topology_of(1, &members.collect::<Vec<_>>()));
     // Some are there before their replica is, the others come later.
     subnet.replicas[2].publish(".hidden", "not to be published");
     fs::create_dir(subnet.replicas[2].home.join("publish/folder")).unwrap();
@@ -307,13 +313,78 @@ fn four_replicas_publish_abort_change_crash_and_shut_down() {
 }
 
 #[test]
+fn members_come_and_go_with_the_topology_file_while_replicas_run() {
+    let scratch = Scratch::new("topologies");
+    let addresses = free_addresses::<5>();
+    let replicas = addresses.iter().enumerate().map(|(at, to)| Replica::new(&scratch, at, *to));
+    let mut subnet = Subnet { replicas: replicas.collect(), published: BTreeMap::new() };
+    let members: Vec<(String, SocketAddr)> =
+        subnet.replicas.iter().map(|replica| (replica.id.clone(), replica.address)).collect();
+    let topology = |version, places: std::ops::Range<usize>| {
+        let members = members[places].iter().map(|(id, address)| (id.as_str(), *address));
+        topology_of(version, &members.collect::<Vec<_>>())
+    };
+    let wait_for_line = |subnet: &Subnet, places: std::ops::Range<usize>, line: &str| {
+        for replica in &subnet.replicas[places] {
+            wait_until(line, || replica.log().contains(line), || subnet.logs());
+        }
+    };
+    replace_topology(&scratch, &topology(1, 0..4));
+    subnet.replicas[..4].iter_mut().for_each(Replica::start);
+    (0..4).for_each(|at| subnet.publish(at, "first", [at as u8]));
+    subnet.wait("is complete");
+
+    // A fifth member comes.
+    replace_topology(&scratch, &topology(2, 0..5));
+    wait_for_line(&subnet, 0..4, "topology version 2 is in force: 5 members");
+    subnet.replicas[4].start();
+    subnet.publish(4, "fifth", "here");
+    subnet.wait("is complete with five");
+
+    // What is broken, old or changed in secret is not followed; each is told once.
+    let broken = "/topology.toml:2:10: unclosed array table";
+    replace_topology(&scratch, "version = 3\n[[member]\n");
+    wait_for_line(&subnet, 0..5, broken);
+    let backwards = "stays as it is: topology version 1: version is lower than the one in force";
+    replace_topology(&scratch, &topology(1, 0..4));
+    wait_for_line(&subnet, 0..5, backwards);
+    let reused = "stays as it is: topology version 2: version is in use, with other members";
+    replace_topology(&scratch, &topology(2, 0..3));
+    wait_for_line(&subnet, 0..5, reused);
+    subnet.publish(1, "second", "all are still there");
+    subnet.wait("goes on with five");
+
+    // A member goes, and what it published with it.
+    replace_topology(&scratch, &topology(3, 1..5));
+    wait_for_line(&subnet, 0..5, "topology version 3 is in force: 4 members");
+    wait_for_line(&subnet, 0..1, &format!("{} is no member of this topology", members[0].0));
+    // It has left, or has closed the connection, as its own file says the same.
+    let left = format!("peer {} is down: ", &members[0].0[..8]);
+    wait_for_line(&subnet, 1..5, &left);
+    let former = &subnet.replicas[0];
+    wait_until("it has no members", || former.received().is_empty(), || subnet.logs());
+    assert_eq!(subnet.replicas[0].terminate(), Some(0), "{}", subnet.logs());
+    subnet.delete(0, "first");
+    subnet.publish(2, "third", "without 0");
+    subnet.wait("is complete without the former member");
+    for replica in &subnet.replicas {
+        for line in [broken, backwards, reused] {
+            assert_eq!(replica.log().matches(line).count(), 1, "{line}\n{}", subnet.logs());
+        }
+    }
+    for replica in &mut subnet.replicas[1..] {
+        assert_eq!(replica.terminate(), Some(0));
+    }
+}
+
+#[test]
 fn names_of_a_hostile_member_stay_in_its_folder() {
     let scratch = Scratch::new("hostile");
     let [address, here] = free_addresses();
     let mut replica = Replica::new(&scratch, 0, address);
     let key = NodeKey::from_seed([7; 32]);
     let id = key.id().to_string();
-    let text = topology_of(&[(&replica.id, address), (&id, here)]);
+    let text = topology_of(1, &[(&replica.id, address), (&id, here)]);
     scratch.write("topology.toml", text);
     let members = [(replica.id.parse().unwrap(), vec![address]), (key.id(), vec![here])];
     let topology = Topology::new(1, members).unwrap();
@@ -532,7 +603,7 @@ fn a_key_is_written_once_and_read_only_if_it_is_a_secret() {
     assert_eq!(fs::read_to_string(&key).unwrap(), text, "the key is as it was");
 
     let [address] = free_addresses();
-    let topology = scratch.write("topology.toml", topology_of(&[(&id, address)]));
+    let topology = scratch.write("topology.toml", topology_of(1, &[(&id, address)]));
     let refused = |key: &Path, expected| {
         assert_refused(&mut run_in(&scratch, address, key, &topology), expected);
     };
@@ -554,7 +625,7 @@ fn a_replica_that_cannot_start_says_why() {
     let (key, id) = scratch.keygen("key");
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let topology = scratch.write("topology.toml", topology_of(&[(&id, address)]));
+    let topology = scratch.write("topology.toml", topology_of(1, &[(&id, address)]));
     let run = || run_in(&scratch, address, &key, &topology);
     for runtime in ["tokio", "smol"] {
         let expected = format!("cannot listen on {address}");

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::artifact::{ARTIFACT_BYTES_LIMIT, CHUNK_BYTES, METADATA_BYTES_MAX};
 use crate::id::{ChannelId, RouteId};
+use crate::membership::{Overlay, VERSIONS_MAX};
 use crate::wire::{
     CALL_FRAME_MAX, CHANNELS_MAX, Chunk, EAGER_BYTES_MAX, FRAME_OVERHEAD_MAX, HELLO_BYTES_MAX,
     ROUTES_MAX,
@@ -258,7 +259,8 @@ pub struct Config {
     pub channels: Vec<ChannelConfig>,
     /// The routes, each id once. Default none.
     pub routes: Vec<RouteConfig>,
-    /// Members beside this node. Default 64, at most [`PEERS_LIMIT`].
+    /// Members that this node keeps connections to: all others, or those beside it in the
+    /// [`overlay`](TransportConfig::overlay). Default 64, at most [`PEERS_LIMIT`].
     pub peers_max: u16,
     /// Bytes of updates put into one stream. Default 64 KiB: large enough that a stream's cost
     /// vanishes, small enough to be reset as a whole.
@@ -281,6 +283,8 @@ pub struct Config {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TransportConfig {
+    /// Which members keep connections to each other: the same at all. Default the full mesh.
+    pub overlay: Overlay,
     /// Largest UDP payload that path MTU discovery may find, in bytes. Default 1,452 (Ethernet,
     /// IPv6); 9,000 and loopback's 65,507 work, too. At least 1,200.
     pub mtu_max: u16,
@@ -318,6 +322,7 @@ pub struct TransportConfig {
 impl Default for TransportConfig {
     fn default() -> Self {
         Self {
+            overlay: Overlay::FullMesh,
             mtu_max: 1452,
             idle_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(3),
@@ -415,6 +420,14 @@ impl Config {
         }
         if self.peers_max == 0 || self.peers_max > PEERS_LIMIT {
             return wrong("peers_max", "must lie between 1 and 512");
+        }
+        if let Overlay::Regular { degree } = self.transport.overlay {
+            if degree < 4 || degree % 2 != 0 {
+                return wrong("transport.overlay", "must have an even degree of at least 4");
+            }
+            if usize::from(degree) * VERSIONS_MAX > self.peers_max.into() {
+                return wrong("peers_max", "must be 8 times the overlay's degree, for 8 versions");
+            }
         }
         if self.batch_bytes_max < 1024 {
             return wrong("batch_bytes_max", "must be at least 1,024");

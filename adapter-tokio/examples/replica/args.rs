@@ -19,6 +19,7 @@ run is one member of a subnet until Ctrl-C (or SIGTERM):
                        [[member]]
                        id = \"64 hex digits\"
                        address = \"192.0.2.1:7001\"  # or: addresses = [\"...\", \"...\"]
+                   members change when another file is renamed to FILE, with a higher version
   --publish DIR    files in here are published: a new one when it is complete, a changed one
                    in place of the old; deleting one aborts it
   --received DIR   files of other members, as DIR/<16 digits of the member's id>/<name>, until

@@ -12,21 +12,26 @@ use std::{fs, io};
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag;
 use slotcast_tokio::slotcast::config::{ChannelConfig, Config, PEERS_LIMIT};
-use slotcast_tokio::slotcast::id::ChannelId;
+use slotcast_tokio::slotcast::driver::{LoadError, Unfollowed, load_topology};
+use slotcast_tokio::slotcast::id::{ChannelId, NodeId};
 use slotcast_tokio::slotcast::membership::Topology;
 use slotcast_tokio::slotcast::node::{Closed, NodeEvent};
 use slotcast_tokio::{NodeHandle, Setup, StartError};
 use smol::block_on;
+use tokio::runtime::Runtime as Tokio;
 
 use crate::Failure;
 use crate::args::{Run, Runtime};
+use crate::key;
 use crate::log::Log;
 use crate::publish::Publisher;
 use crate::received::Received;
-use crate::{key, topology};
 
 /// The one channel of this application. Its bounds are the same at all members.
 const FILES: ChannelConfig = ChannelConfig::new(ChannelId(1));
+
+/// Members beside this one: more, if the topology has more at the start.
+const PEERS_MAX: u16 = 64;
 
 /// Between two looks at the folder to publish from, and at whether to shut down.
 const SCAN_PAUSE: Duration = Duration::from_millis(200);
@@ -37,7 +42,8 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     let stop = stop_flag().map_err(|error| Failure::Start(format!("signals: {error}")))?;
     let key = key::load(&arguments.key)?;
     let id = key.id();
-    let topology = topology::load(&arguments.topology)?;
+    let loaded = load_topology(&arguments.topology);
+    let topology = loaded.map_err(|error| Failure::Start(error.to_string()))?;
     let (publish, received) = (folder(&arguments.publish)?, folder(&arguments.received)?);
     if publish.starts_with(&received) {
         let inner = publish.display();
@@ -45,8 +51,8 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     }
     let mut received = Received::open(received, log)?;
     let mut config = Config::new([FILES]);
-    let others = topology.members().filter(|(node, _)| *node != id).count();
-    config.peers_max = others.clamp(1, PEERS_LIMIT.into()) as u16;
+    // Who comes later needs a place, too.
+    config.peers_max = PEERS_MAX.max(topology.members().len() as u16).min(PEERS_LIMIT);
     let setup = Setup::new(key, config, topology.clone());
     let start = |error: StartError| Failure::Start(error.to_string());
     let idle = Idle::bind(arguments.runtime, setup, arguments.listen).map_err(start)?;
@@ -55,14 +61,15 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     let mut publisher = Publisher::new(publish, channel.clone(), FILES, log);
     let (address, runtime) = (node.local_address(), arguments.runtime.name());
     log.line(format_args!("started {id} on {address} ({runtime})"));
-    check_place(&topology, &node, log);
+    check_place(&topology, id, address, log);
 
     // What is published before the first connection is made, peers hear of all at once. So those
     // who know it from before a restart do not see it go and come back.
     publisher.scan();
     thread::sleep(SCAN_PAUSE);
     publisher.scan();
-    let runtime = idle.spawn();
+    let topology_file = arguments.topology.clone();
+    let runtime = idle.spawn(topology_file, move |told| log_topology(log, id, address, told));
 
     let deliveries = thread::spawn(move || {
         while let Some(event) = block_on(channel.next_event()) {
@@ -112,10 +119,15 @@ fn folder(path: &Path) -> Result<PathBuf, Failure> {
     made.map_err(|error| Failure::Start(format!("cannot use {}: {error}", path.display())))
 }
 
+/// What has become of a topology in the file.
+type Told<'a> = Result<&'a Topology, Unfollowed<LoadError>>;
+
+type Report = Box<dyn FnMut(Told<'_>) + Send>;
+
 /// A node whose driver waits to be spawned: the only thing here that knows of runtimes.
 struct Idle {
     node: NodeHandle,
-    spawn: Box<dyn FnOnce() -> Option<tokio::runtime::Runtime>>,
+    spawn: Box<dyn FnOnce(PathBuf, Report) -> Option<Tokio>>,
 }
 
 impl Idle {
@@ -128,16 +140,22 @@ impl Idle {
                 let guard = runtime.enter();
                 let (node, driver) = slotcast_tokio::bind_unspawned(setup, address)?;
                 drop(guard);
-                let spawn = move || {
+                let handle = node.clone();
+                let spawn = move |file: PathBuf, told: Report| {
                     drop(runtime.spawn(driver));
+                    let file = slotcast_tokio::topology_file(file);
+                    drop(runtime.spawn(handle.follow(file, told)));
                     Some(runtime)
                 };
                 Ok(Self { node, spawn: Box::new(spawn) })
             }
             Runtime::Smol => {
                 let (node, driver) = slotcast_smol::bind_unspawned(setup, address)?;
-                let spawn = move || {
+                let handle = node.clone();
+                let spawn = move |file: PathBuf, told: Report| {
                     smol::spawn(driver).detach();
+                    let file = slotcast_smol::topology_file(file);
+                    smol::spawn(handle.follow(file, told)).detach();
                     None
                 };
                 Ok(Self { node, spawn: Box::new(spawn) })
@@ -145,16 +163,28 @@ impl Idle {
         }
     }
 
-    /// Spawns the driver. What is returned keeps it running.
-    fn spawn(self) -> Option<tokio::runtime::Runtime> {
-        (self.spawn)()
+    /// Spawns the driver, and has the node follow a topology file. What is returned keeps both
+    /// running.
+    fn spawn(self, file: PathBuf, told: impl FnMut(Told<'_>) + Send + 'static) -> Option<Tokio> {
+        (self.spawn)(file, Box::new(told))
+    }
+}
+
+fn log_topology(log: Log, id: NodeId, local: SocketAddr, told: Told<'_>) {
+    match told {
+        Ok(topology) => {
+            let (version, members) = (topology.version(), topology.members().len());
+            log.line(format_args!("topology version {version} is in force: {members} members"));
+            check_place(topology, id, local, log);
+        }
+        Err(why) => log.line(format_args!("the topology stays as it is: {why}")),
     }
 }
 
 /// Warns of a topology which does not send members here.
-fn check_place(topology: &Topology, node: &NodeHandle, log: Log) {
-    let (id, local) = (node.id(), node.local_address());
-    match topology.addresses(&id) {
+fn check_place(topology: &Topology, id: NodeId, local: SocketAddr, log: Log) {
+    let name = topology.owner(&id);
+    match name.and_then(|name| topology.addresses(&name)) {
         None => log.line(format_args!(
             "warning: {id} is no member of this topology: the node keeps no connections"
         )),
@@ -178,6 +208,7 @@ fn log_peer(log: Log, event: NodeEvent) {
                 Closed::Lost => "nothing was heard from it",
                 Closed::ByPeer => "it has closed the connection",
                 Closed::CutOff => "cut off for its faults",
+                Closed::Left => "it has left the topology",
                 _ => "the connection has ended",
             };
             log.line(format_args!("peer {peer:#} is down: {why}"));

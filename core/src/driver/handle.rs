@@ -24,7 +24,7 @@ use crate::broadcast::Event;
 use crate::config::{ChannelConfig, Relay};
 use crate::error::{PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId};
-use crate::membership::{Topology, TopologyError};
+use crate::membership::{Membership, Overlay, Topology, TopologyError};
 use crate::node::{Node, NodeEvent, NodeStats};
 use crate::time::Time;
 
@@ -64,8 +64,9 @@ pub(super) struct State {
     pub(super) commands: VecDeque<Command>,
     /// Bit per channel: its filter is to be asked again.
     reconsider: u64,
-    topology: Option<Topology>,
-    topology_version: u64,
+    /// As it is in the node once it has taken what has changed.
+    membership: Membership,
+    membership_changed: bool,
     shutdown: bool,
     /// The driver has ended.
     closed: Option<Option<io::ErrorKind>>,
@@ -97,6 +98,7 @@ pub(super) struct Shared {
     channels: Vec<ChannelId>,
     local: SocketAddr,
     peers_max: usize,
+    overlay: Overlay,
     state: Mutex<State>,
 }
 
@@ -119,13 +121,14 @@ impl Shared {
             channels: node.config().channels.iter().map(|channel| channel.id).collect(),
             local,
             peers_max: node.config().peers_max.into(),
+            overlay: node.config().transport.overlay,
             state: Mutex::new(State {
                 channels: node.config().channels.iter().map(channel).collect(),
                 calls: Calls::new(node),
                 commands: VecDeque::new(),
                 reconsider: 0,
-                topology: None,
-                topology_version: node.topology().version(),
+                membership: node.membership().clone(),
+                membership_changed: false,
                 shutdown: false,
                 closed: None,
                 closed_waiters: Vec::new(),
@@ -178,7 +181,7 @@ impl Shared {
         driven: &mut Driven,
         waker: &Waker,
     ) {
-        let (commands, released, topology, shutdown, reconsider) = {
+        let (commands, released, membership, shutdown, reconsider) = {
             let mut state = self.lock();
             if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
                 state.driver = Some(waker.clone());
@@ -186,7 +189,9 @@ impl Shared {
             let reconsider = std::mem::take(&mut state.reconsider);
             let commands = std::mem::take(&mut state.commands);
             let released = state.calls.take_released();
-            (commands, released, state.topology.take(), state.shutdown, reconsider)
+            let membership_changed = std::mem::take(&mut state.membership_changed);
+            let membership = membership_changed.then(|| state.membership.clone());
+            (commands, released, membership, state.shutdown, reconsider)
         };
         released.into_iter().for_each(|permit| node.release(permit));
         for command in commands {
@@ -210,12 +215,56 @@ impl Shared {
                 node.reconsider(now, *channel);
             }
         }
-        if let Some(topology) = topology {
-            node.set_topology(now, topology).expect("the handle has checked it");
+        if let Some(membership) = membership {
+            node.set_membership(now, membership).expect("the handle has checked it");
         }
         if shutdown {
             node.shutdown(now);
         }
+    }
+
+    /// Changes who is a member, if that can be.
+    fn change_membership(
+        &self,
+        change: impl FnOnce(&mut Membership) -> Result<(), TopologyError>,
+    ) -> Result<(), TopologyError> {
+        self.command(|state| {
+            if state.closed.is_some() {
+                return Err(TopologyError::Closed);
+            }
+            let mut membership = state.membership.clone();
+            change(&mut membership)?;
+            if membership.peers_of(&self.id, self.overlay).len() > self.peers_max {
+                return Err(TopologyError::TooManyMembers);
+            }
+            state.membership = membership;
+            state.membership_changed = true;
+            Ok(())
+        })
+    }
+
+    /// Follows a topology in place of all others. Whether it was not in force yet.
+    pub(super) fn replace_topology(&self, topology: &Topology) -> Result<bool, TopologyError> {
+        let mut is_new = true;
+        self.change_membership(|membership| {
+            let latest = membership.latest();
+            is_new = latest != topology || membership.versions().len() > 1;
+            if is_new && latest != topology && latest.version() == topology.version() {
+                return Err(TopologyError::VersionReused);
+            }
+            membership.replace(topology.clone())
+        })?;
+        Ok(is_new)
+    }
+
+    /// How the driver has ended.
+    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<Option<io::ErrorKind>> {
+        let mut state = self.lock();
+        if let Some(closed) = state.closed {
+            return Poll::Ready(closed);
+        }
+        wait(&mut state.closed_waiters, cx);
+        Poll::Pending
     }
 
     /// Stages what the node has to tell, as far as there is room. True if it was anything: the node
@@ -358,7 +407,12 @@ impl NodeHandle {
         &self.owner.0
     }
 
-    /// The node's id.
+    /// The node, without keeping it running.
+    pub(super) fn shared_arc(&self) -> Arc<Shared> {
+        self.owner.0.clone()
+    }
+
+    /// The public half of the node's key.
     pub fn id(&self) -> NodeId {
         self.shared().id
     }
@@ -380,28 +434,41 @@ impl NodeHandle {
         Ok(Channel { node: self.clone(), id, place, artifact_bytes_max })
     }
 
-    /// Follows a new topology: connects to who came, and drops who left at once.
+    /// Follows a new topology in place of all that are in use: connects to who came, and drops who
+    /// left at once. A node that has no part in it, or whose key no member has, keeps no
+    /// connections.
     ///
     /// # Errors
-    /// If its version is lower than that of the last one, or it has too many members; nothing has
-    /// changed then.
+    /// If its version is lower than the latest, or it has too many members; nothing has changed
+    /// then.
     pub fn set_topology(&self, topology: Topology) -> Result<(), TopologyError> {
-        let shared = self.shared();
-        let others = topology.members().filter(|(node, _)| *node != shared.id).count();
-        if others > shared.peers_max {
-            return Err(TopologyError::TooManyMembers);
-        }
-        shared.command(|state| {
-            if state.closed.is_some() {
-                return Err(TopologyError::Closed);
-            }
-            if topology.version() < state.topology_version {
-                return Err(TopologyError::VersionBackwards);
-            }
-            state.topology_version = topology.version();
-            state.topology = Some(topology);
+        self.shared().change_membership(|membership| membership.replace(topology))
+    }
+
+    /// Follows a topology beside those that are in use: connects to who came. Who is a member by any
+    /// of them stays one, until that one is [retired](NodeHandle::retire_topologies).
+    ///
+    /// # Errors
+    /// As [`Membership::add`], or if there are too many members; nothing has changed then.
+    pub fn add_topology(&self, topology: Topology) -> Result<(), TopologyError> {
+        self.shared().change_membership(|membership| membership.add(topology))
+    }
+
+    /// Follows topologies with a version below `oldest` no longer, but for the latest: drops at once
+    /// who is no member any more.
+    ///
+    /// # Errors
+    /// If the node has shut down.
+    pub fn retire_topologies(&self, oldest: u64) -> Result<(), TopologyError> {
+        self.shared().change_membership(|membership| {
+            membership.retire(oldest);
             Ok(())
         })
+    }
+
+    /// The topologies in use, and who is a member by them.
+    pub fn membership(&self) -> Membership {
+        self.shared().lock().membership.clone()
     }
 
     /// The next event about peers; `None` once the node has shut down.
@@ -458,15 +525,8 @@ impl NodeHandle {
     /// # Errors
     /// If it has ended for a broken socket.
     pub async fn closed(&self) -> io::Result<()> {
-        let closed = poll_fn(|cx| {
-            let mut state = self.shared().lock();
-            if let Some(closed) = state.closed {
-                return Poll::Ready(closed);
-            }
-            wait(&mut state.closed_waiters, cx);
-            Poll::Pending
-        });
-        closed.await.map_or(Ok(()), |kind| Err(kind.into()))
+        let closed = poll_fn(|cx| self.shared().poll_closed(cx)).await;
+        closed.map_or(Ok(()), |kind| Err(kind.into()))
     }
 }
 

@@ -6,11 +6,17 @@
 //! datagrams, commands and events, and asks the node what to do next.
 
 mod calls;
+mod follow;
 mod handle;
+#[cfg(feature = "topology-file")]
+mod topology_file;
 mod udp;
 
 pub use calls::{Call, OnlyCalls, Request, Route, Server, UnknownRoute};
+pub use follow::{TopologySource, Unfollowed};
 pub use handle::{Channel, NodeHandle, UnknownChannel};
+#[cfg(feature = "topology-file")]
+pub use topology_file::{LoadError, TOPOLOGY_POLL, TopologyFile, load_topology};
 pub use udp::{Received, Udp};
 
 use std::boxed::Box;

@@ -94,8 +94,10 @@ pub(super) struct Connection {
     pub(super) quic: quinn_proto::Connection,
     /// Who dialled.
     pub(super) is_client: bool,
-    /// Known from the start to who dials, and to who is dialled after the handshake.
+    /// The member. Known from the start to who dials, and to who is dialled after the handshake.
     pub(super) node: Option<NodeId>,
+    /// The key by which the peer has proven who it is, once it has.
+    pub(super) key: Option<NodeId>,
     /// The member that this is the one connection to.
     pub(super) up: Option<PeerIndex>,
     pub(super) was_up: bool,
@@ -169,6 +171,7 @@ impl Connection {
             quic,
             is_client: node.is_some(),
             node,
+            key: None,
             up: None,
             was_up: false,
             closing: false,

@@ -99,9 +99,10 @@ impl Node {
     }
 
     pub(super) fn dial(&mut self, now: Time, peer: PeerIndex, address: SocketAddr) {
-        let node = self.peers.peer(peer).node;
+        let known = self.peers.peer(peer);
+        let node = known.node;
         let meter = Arc::new(Meter::default());
-        let mut client = self.provider.client_config(node);
+        let mut client = self.provider.client_config(&known.keys);
         client.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
         match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
             Ok((handle, quic)) => self.insert(now, handle, quic, Some(node), meter),
@@ -129,11 +130,16 @@ impl Node {
 
     pub(super) fn connected(&mut self, now: Time, handle: ConnectionHandle) {
         let connection = self.connections[handle.0].as_mut().expect("just polled");
-        let node = crypto::peer_id(&connection.quic);
         let is_client = connection.is_client;
-        connection.node = node;
-        let peer = node.and_then(|node| self.peers.find(&node));
-        let is_welcome = peer.is_some_and(|peer| self.peers.peer(peer).cut_off_until <= now);
+        connection.key = crypto::peer_id(&connection.quic);
+        let peer = connection.key.and_then(|key| self.peers.by_key(&key));
+        let peer = peer.map(|peer| self.peers.peer(peer));
+        // Who was dialled may have another key since.
+        let dialled = connection.node;
+        let peer = peer.filter(|peer| dialled.is_none_or(|node| node == peer.node));
+        connection.node = peer.map_or(dialled, |peer| Some(peer.node));
+        let node = connection.node;
+        let is_welcome = peer.is_some_and(|peer| peer.cut_off_until <= now);
         let is_welcome = is_welcome && self.closing_since.is_none();
         if is_welcome && self.is_settled(handle) {
             return self.close(now, handle, SUPERSEDED);
@@ -167,7 +173,9 @@ impl Node {
         });
         Some(self.id()) < node
             && others.any(|other| match is_client {
-                true => other.up.is_some() || !other.is_client && other.has_greeted,
+                // Unless it was dialled beside that one, since the peer is said to have moved.
+                true if other.up.is_some() => other.hello_deadline > connection.hello_deadline,
+                true => !other.is_client && other.has_greeted,
                 false => other.up.is_none() && other.is_client && other.has_greeted,
             })
     }

@@ -6,8 +6,8 @@
 //! with [`Node::poll_event`], [`Node::poll_request`], [`Node::poll_outcome`] and
 //! [`Node::poll_node_event`], when it likes: nothing waits for it.
 //!
-//! The member with the lower id dials. Both sides prove their key in the handshake
-//! (RFC 7250, RFC 9001), and a peer counts as up once its hello has been read. A newer connection
+//! The member with the lower name dials. Both sides prove their key in the handshake
+//! (RFC 7250, RFC 9001), which says who they are ([`crate::membership`]), and a peer counts as up once its hello has been read. A newer connection
 //! supersedes an older one to the same member. Invariant 10.
 
 mod calls;
@@ -48,7 +48,7 @@ use crate::broadcast::{Broadcast, Event, Filter, Output as MachineOutput, SendBu
 use crate::config::{ChannelConfig, Config};
 use crate::error::{PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
-use crate::membership::{Topology, TopologyError};
+use crate::membership::{Membership, Topology, TopologyError};
 use crate::random::Random;
 use crate::rpc::{CallStream, Rpc};
 use crate::time::Time;
@@ -56,7 +56,7 @@ use crate::wire::{ChannelHello, Hello, MINOR};
 use connection::{Connection, Notice};
 use crypto::{Crypto, Members, Provider};
 use egress::Egress;
-use peers::Peers;
+use peers::{Followed, Peers};
 
 /// Application error codes of CONNECTION_CLOSE.
 const SHUTDOWN: VarInt = VarInt::from_u32(0);
@@ -101,7 +101,7 @@ pub struct Node {
     /// The instant of [`Time::ZERO`].
     start: Instant,
     now: Time,
-    topology: Topology,
+    membership: Membership,
     members: Arc<Members>,
     endpoint: Endpoint,
     server: Arc<ServerConfig>,
@@ -194,7 +194,7 @@ impl Node {
             key,
             start,
             now: Time::ZERO,
-            topology: Topology::default(),
+            membership: Membership::new(topology.clone()),
             members,
             endpoint,
             server,
@@ -224,9 +224,14 @@ impl Node {
 
     // Getters.
 
-    /// This node's id.
+    /// The public half of this node's key.
     pub fn id(&self) -> NodeId {
         self.key.id()
+    }
+
+    /// The member that this node is: the one that has its key. [`Node::id`], if none has.
+    pub fn name(&self) -> NodeId {
+        self.membership.owner(&self.id()).unwrap_or(self.id())
     }
 
     /// What it was made with.
@@ -234,9 +239,14 @@ impl Node {
         &self.config
     }
 
-    /// The topology in force.
+    /// The latest topology in use.
     pub fn topology(&self) -> &Topology {
-        &self.topology
+        self.membership.latest()
+    }
+
+    /// The topologies in use, and who is a member by them.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     /// What it has counted.
@@ -306,28 +316,52 @@ impl Node {
         self.machine.reconsider(now, channel)
     }
 
-    /// Follows a new topology: connects to who came, and drops who left at once.
+    /// Follows a new topology in place of all that are in use: connects to who came, and drops who
+    /// left at once. A node that has no part in it, or whose key no member has, keeps no
+    /// connections.
     ///
     /// # Errors
-    /// If its version is lower than the one in force, or it has too many members; nothing has
-    /// changed then.
+    /// If its version is lower than the latest, or it has too many members; nothing has changed
+    /// then.
     pub fn set_topology(&mut self, now: Time, topology: Topology) -> Result<(), TopologyError> {
+        let mut membership = self.membership.clone();
+        membership.replace(topology)?;
+        self.set_membership(now, membership)
+    }
+
+    /// Follows a topology beside those that are in use: connects to who came. Who is a member by any
+    /// of them stays one, until that one is [retired](Node::retire_topologies).
+    ///
+    /// # Errors
+    /// As [`Membership::add`], or if there are too many members; nothing has changed then.
+    pub fn add_topology(&mut self, now: Time, topology: Topology) -> Result<(), TopologyError> {
+        let mut membership = self.membership.clone();
+        membership.add(topology)?;
+        self.set_membership(now, membership)
+    }
+
+    /// Follows topologies with a version below `oldest` no longer, but for the latest: drops at once
+    /// who is no member any more, and closes connections under keys that are no member's any more.
+    pub fn retire_topologies(&mut self, now: Time, oldest: u64) {
+        let mut membership = self.membership.clone();
+        membership.retire(oldest);
+        self.set_membership(now, membership).expect("nobody comes");
+    }
+
+    pub(crate) fn set_membership(
+        &mut self,
+        now: Time,
+        membership: Membership,
+    ) -> Result<(), TopologyError> {
         let now = self.clamp(now);
-        if topology.version() < self.topology.version() {
-            return Err(TopologyError::VersionBackwards);
-        }
-        let others = topology.members().filter(|(node, _)| *node != self.id()).count();
-        if others > self.config.peers_max.into() {
+        let nodes = membership.peers_of(&self.id(), self.config.transport.overlay);
+        if nodes.len() > self.config.peers_max.into() {
             return Err(TopologyError::TooManyMembers);
         }
-        // A node that is no member itself keeps no connections.
-        let effective = match topology.addresses(&self.id()) {
-            Some(_) => topology.clone(),
-            None => Topology::default(),
-        };
-        self.topology = topology;
-        self.members.set(effective.members().map(|(node, _)| node));
-        let (left, came) = self.peers.follow(now, &effective);
+        self.membership = membership;
+        let followed = self.peers.follow(now, &self.membership, self.name(), &nodes);
+        self.members.set(self.peers.keys());
+        let Followed { left, came, changed } = followed;
         for (peer, node) in left {
             self.machine.remove_peer(now, peer);
             self.rpc.remove_peer(peer);
@@ -346,8 +380,33 @@ impl Node {
             self.rpc.add_peer(peer);
             self.egress.add_peer(peer);
         }
+        for peer in changed {
+            self.reconnect(now, peer);
+        }
         self.feed_due = true;
         Ok(())
+    }
+
+    /// A member has other addresses or keys than before: what it is connected by may be no good any
+    /// more, or what was no good may be.
+    fn reconnect(&mut self, now: Time, peer: PeerIndex) {
+        self.peers.redial(now, peer);
+        for at in 0..self.connections.len() {
+            let Some(connection) = &self.connections[at] else { continue };
+            let known = self.peers.peer(peer);
+            if connection.node != Some(known.node) || !connection.is_open() {
+                continue;
+            }
+            let has_key = connection.key.is_none_or(|key| known.keys.contains(&key));
+            let has_address = known.addresses.contains(&connection.quic.remote_address());
+            let is_dial = connection.is_client && connection.up.is_none();
+            if !has_key || is_dial && !has_address {
+                self.close(now, ConnectionHandle(at), NO_MEMBER);
+                self.peers.redial(now, peer);
+            } else if connection.is_client && connection.up.is_some() && !has_address {
+                self.peers.redial_beside(now, peer);
+            }
+        }
     }
 
     /// Closes all connections and takes no new ones. Peers are told; poll on until

@@ -12,7 +12,7 @@ use super::{Closed, NodeEvent};
 use crate::config::TransportConfig;
 use crate::error::Fault;
 use crate::id::{NodeId, PeerIndex};
-use crate::membership::Topology;
+use crate::membership::Membership;
 use crate::random::Random;
 use crate::time::Time;
 
@@ -23,7 +23,9 @@ const KNOCK_AFTER: Duration = Duration::from_millis(100);
 
 pub(super) struct Peer {
     pub(super) node: NodeId,
-    addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<SocketAddr>,
+    /// By which it may prove itself.
+    pub(super) keys: Vec<NodeId>,
     /// The next address to be dialled.
     next_address: usize,
     /// The one connection that is up.
@@ -33,6 +35,8 @@ pub(super) struct Peer {
     pub(super) is_dialling: bool,
     /// Whether it is this node that dials: else it only makes itself known once, after its start.
     dials: bool,
+    /// Dials that are to be made beside the connection that is up, since the peer has moved.
+    dials_beside: usize,
     /// When to dial next.
     pub(super) dial_at: Time,
     pause: Duration,
@@ -46,10 +50,22 @@ pub(super) struct Peer {
     last_close: Closed,
 }
 
+/// What a change of members comes to.
+pub(super) struct Followed {
+    /// Peers that left, with the places that they had, which are free again.
+    pub(super) left: Vec<(PeerIndex, NodeId)>,
+    /// Peers that came: their places may be those that others left.
+    pub(super) came: Vec<PeerIndex>,
+    /// Peers with other addresses or keys than before.
+    pub(super) changed: Vec<PeerIndex>,
+}
+
 pub(super) struct Peers {
+    /// This node's name: of two members, the one with the lower name dials.
     own: NodeId,
     places: Vec<Option<Peer>>,
     by_node: BTreeMap<NodeId, PeerIndex>,
+    by_key: BTreeMap<NodeId, PeerIndex>,
     /// From where handshakes may come.
     addresses: BTreeSet<IpAddr>,
     /// Peers with something to report; a peer is in it once.
@@ -65,6 +81,7 @@ impl Peers {
             own,
             places: Vec::new(),
             by_node: BTreeMap::new(),
+            by_key: BTreeMap::new(),
             addresses: BTreeSet::new(),
             to_report: BTreeSet::new(),
             left: BTreeSet::new(),
@@ -72,16 +89,19 @@ impl Peers {
         }
     }
 
-    /// Follows a topology. The peers that left come first, with their places, which are free again;
-    /// then those that came.
+    /// Follows a change: `nodes` are who this node, as `own`, is to be connected to. Under another
+    /// name it is another member, and knows nobody from before.
     pub(super) fn follow(
         &mut self,
         now: Time,
-        topology: &Topology,
-    ) -> (Vec<(PeerIndex, NodeId)>, Vec<PeerIndex>) {
-        let gone = self.by_node.iter().filter(|(node, _)| topology.addresses(node).is_none());
+        membership: &Membership,
+        own: NodeId,
+        nodes: &BTreeSet<NodeId>,
+    ) -> Followed {
+        let was_other = std::mem::replace(&mut self.own, own) != own;
+        let gone = self.by_node.iter().filter(|(node, _)| was_other || !nodes.contains(node));
         let gone: Vec<(NodeId, PeerIndex)> = gone.map(|(node, peer)| (*node, *peer)).collect();
-        let mut left = Vec::new();
+        let (mut left, mut came, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for (node, peer) in gone {
             self.by_node.remove(&node);
             self.to_report.remove(&peer.0);
@@ -91,50 +111,95 @@ impl Peers {
             }
             left.push((peer, node));
         }
-        let mut came = Vec::new();
-        let own = self.own;
         self.addresses.clear();
-        for (node, addresses) in topology.members().filter(|(node, _)| *node != own) {
+        self.by_key.clear();
+        for node in nodes.iter().copied() {
             let canonical = |at: &SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+            let addresses = membership.addresses(&node).expect("peers are members");
             let addresses: Vec<SocketAddr> = addresses.iter().map(canonical).collect();
+            let keys = membership.keys_of(&node).to_vec();
             self.addresses.extend(addresses.iter().map(SocketAddr::ip));
-            if let Some(peer) = self.by_node.get(&node).copied() {
-                let known = self.peer_mut(peer);
-                if known.addresses != addresses {
-                    known.addresses = addresses;
-                    known.next_address = 0;
-                    if known.dial_at != Time::NEVER {
-                        known.dial_at = now;
+            let peer = match self.find(&node) {
+                Some(peer) => {
+                    let known = self.peer_mut(peer);
+                    if known.addresses != addresses || known.keys != keys {
+                        known.next_address = 0;
+                        (known.addresses, known.keys) = (addresses, keys.clone());
+                        changed.push(peer);
                     }
+                    peer
                 }
-                continue;
-            }
-            let dials = own < node;
-            let place = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
-            if place == self.places.len() {
-                self.places.push(None);
-            }
-            self.places[place] = Some(Peer {
-                node,
-                addresses,
-                next_address: 0,
-                connection: None,
-                up_since: Time::ZERO,
-                is_dialling: false,
-                dials,
-                dial_at: if dials { now } else { now + KNOCK_AFTER },
-                pause: Duration::ZERO,
-                faults: 0,
-                cut_off_until: Time::ZERO,
-                fault: None,
-                reported_up: false,
-                last_close: Closed::Lost,
-            });
-            let peer = PeerIndex(place as u16);
-            self.by_node.insert(node, peer);
-            came.push(peer);
+                None => {
+                    let peer = self.add(now, node, addresses, keys.clone());
+                    came.push(peer);
+                    peer
+                }
+            };
+            self.by_key.extend(keys.into_iter().map(|key| (key, peer)));
         }
-        (left, came)
+        Followed { left, came, changed }
+    }
+
+    fn add(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        addresses: Vec<SocketAddr>,
+        keys: Vec<NodeId>,
+    ) -> PeerIndex {
+        let dials = self.own < node;
+        let place = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
+        if place == self.places.len() {
+            self.places.push(None);
+        }
+        self.places[place] = Some(Peer {
+            node,
+            addresses,
+            keys,
+            next_address: 0,
+            connection: None,
+            up_since: Time::ZERO,
+            is_dialling: false,
+            dials,
+            dials_beside: 0,
+            dial_at: if dials { now } else { now + KNOCK_AFTER },
+            pause: Duration::ZERO,
+            faults: 0,
+            cut_off_until: Time::ZERO,
+            fault: None,
+            reported_up: false,
+            last_close: Closed::Lost,
+        });
+        let peer = PeerIndex(place as u16);
+        self.by_node.insert(node, peer);
+        peer
+    }
+
+    /// The peer that a key belongs to.
+    pub(super) fn by_key(&self, key: &NodeId) -> Option<PeerIndex> {
+        self.by_key.get(key).copied()
+    }
+
+    /// The keys of all peers.
+    pub(super) fn keys(&self) -> impl Iterator<Item = NodeId> {
+        self.by_key.keys().copied()
+    }
+
+    /// Dials a peer at once, if it is this node that dials.
+    pub(super) fn redial(&mut self, now: Time, peer: PeerIndex) {
+        let known = self.peer_mut(peer);
+        if known.dial_at != Time::NEVER {
+            known.dial_at = now.max(known.cut_off_until);
+            known.pause = Duration::ZERO;
+        }
+    }
+
+    /// Dials the new addresses of a peer beside the connection that is up: once each, since the peer
+    /// may still be where it was.
+    pub(super) fn redial_beside(&mut self, now: Time, peer: PeerIndex) {
+        let known = self.peer_mut(peer);
+        known.dials_beside = known.addresses.len();
+        self.redial(now, peer);
     }
 
     pub(super) fn find(&self, node: &NodeId) -> Option<PeerIndex> {
@@ -183,6 +248,7 @@ impl Peers {
         let place = self.places.iter_mut().position(due)?;
         let peer = self.places[place].as_mut()?;
         peer.is_dialling = true;
+        peer.dials_beside = peer.dials_beside.saturating_sub(1);
         let address = peer.addresses[peer.next_address % peer.addresses.len()];
         peer.next_address += 1;
         Some((PeerIndex(place as u16), address))
@@ -214,6 +280,7 @@ impl Peers {
     pub(super) fn up(&mut self, now: Time, peer: PeerIndex, connection: ConnectionHandle) {
         let known = self.peer_mut(peer);
         known.connection = Some(connection);
+        known.dials_beside = 0;
         known.up_since = now;
         if !known.dials {
             known.dial_at = Time::NEVER;
@@ -279,7 +346,8 @@ impl Peers {
 
 impl Peer {
     fn dials_at(&self) -> Time {
-        let is_busy = self.is_dialling || self.connection.is_some();
+        let is_up = self.connection.is_some() && self.dials_beside == 0;
+        let is_busy = self.is_dialling || is_up;
         if is_busy { Time::NEVER } else { self.dial_at }
     }
 }

@@ -61,7 +61,7 @@ pub enum Closed {
     ByPeer,
     /// It was cut off for its faults.
     CutOff,
-    /// It left the topology.
+    /// It left the topologies in use, or is no neighbour of this node in them any more.
     Left,
 }
 

@@ -19,7 +19,7 @@ use super::trace::{Trace, What};
 use crate::broadcast::Event;
 use crate::config::Config;
 use crate::id::{ChannelId, NodeId};
-use crate::membership::Topology;
+use crate::membership::{Membership, Topology};
 use crate::node::crypto::Crypto;
 use crate::node::{Node, NodeEvent, NodeKey, Output};
 use crate::random::Random;
@@ -44,7 +44,7 @@ enum Resident {
 struct Place {
     key: NodeKey,
     config: Option<Config>,
-    topology: Topology,
+    membership: Membership,
     clock: Clock,
     resident: Resident,
     starts: u32,
@@ -114,7 +114,7 @@ impl<A: Application> Subnet<A> {
         let place = |key| Place {
             key,
             config: configs.next(),
-            topology: Topology::default(),
+            membership: Membership::new(Topology::default()),
             clock: Clock::default(),
             resident: Resident::Nobody,
             starts: 0,
@@ -144,7 +144,8 @@ impl<A: Application> Subnet<A> {
             buffer: Vec::new(),
         };
         let topology = subnet.topology(0..members);
-        subnet.places.iter_mut().for_each(|place| place.topology = topology.clone());
+        let membership = Membership::new(topology);
+        subnet.places.iter_mut().for_each(|place| place.membership = membership.clone());
         subnet
     }
 
@@ -251,22 +252,48 @@ impl<A: Application> Subnet<A> {
         Topology::new(self.version, members).expect("each once, with an address")
     }
 
-    /// Has a node follow a topology, now and after restarts.
+    /// Has a node follow a topology instead of those that it follows, now and after restarts.
     ///
     /// # Panics
-    /// If the node's configuration does not allow so many members.
+    /// If the node runs and follows a later one, or its configuration does not allow so many members.
     pub fn follow(&mut self, at: usize, topology: &Topology) {
-        let (own, before) = (self.id(at), &self.places[at].topology);
-        let (was, is) = (before.addresses(&own).is_some(), topology.addresses(&own).is_some());
+        let topology = topology.clone();
+        let runs = self.node(at).is_some();
+        self.change(at, |membership| match runs {
+            true => membership.replace(topology).expect("no step backwards"),
+            false => *membership = Membership::new(topology),
+        });
+    }
+
+    /// Has a node follow a topology beside those that it follows, now and after restarts.
+    ///
+    /// # Panics
+    /// If it cannot be added, or the node's configuration does not allow so many members.
+    pub fn follow_too(&mut self, at: usize, topology: &Topology) {
+        let topology = topology.clone();
+        self.change(at, |membership| membership.add(topology).expect("a topology that fits"));
+    }
+
+    /// Has a node follow topologies below this version no longer.
+    pub fn retire(&mut self, at: usize, oldest: u64) {
+        self.change(at, |membership| membership.retire(oldest));
+    }
+
+    fn change(&mut self, at: usize, change: impl FnOnce(&mut Membership)) {
+        let own = self.id(at);
+        let mut membership = self.places[at].membership.clone();
+        let was = membership.addresses(&own).is_some();
+        change(&mut membership);
+        let is = membership.addresses(&own).is_some();
         if was != is {
             self.trace.note(self.now, at, What::Member(is));
             if !is {
                 self.faults.note(FaultKind::Leave);
             }
         }
-        self.places[at].topology = topology.clone();
-        let (now, topology) = (self.clock(at), topology.clone());
-        self.with_node(at, |node| node.set_topology(now, topology).expect("a topology that fits"));
+        self.places[at].membership = membership.clone();
+        let now = self.clock(at);
+        self.with_node(at, |node| node.set_membership(now, membership).expect("one that fits"));
     }
 
     /// Starts a node at a member's place, instead of whatever is there.
@@ -287,13 +314,17 @@ impl<A: Application> Subnet<A> {
         seed.chunks_mut(8).for_each(|word| word.copy_from_slice(&self.random.bits().to_le_bytes()));
         self.remove(at);
         let place = &mut self.places[at];
-        let topology = place.topology.clone();
+        let membership = place.membership.clone();
         let config = place.config.clone().expect("a member's place");
         place.starts += 1;
         let count = place.starts;
         self.enter(Some(at));
-        let node = Node::with_crypto(config, key, topology, seed, self.start, self.crypto);
+        let latest = membership.latest().clone();
+        let node = Node::with_crypto(config, key, latest, seed, self.start, self.crypto);
         let mut node = Box::new(node.expect("a valid setup"));
+        if membership.versions().len() > 1 {
+            node.set_membership(Time::ZERO, membership).expect("one that fits");
+        }
         if self.application.watches_written() {
             node.watch_written();
         }

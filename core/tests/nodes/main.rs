@@ -11,6 +11,8 @@ mod cut_off;
 mod delivery;
 mod late_binding;
 mod membership;
+mod overlay;
 mod restart;
 mod shutdown;
 mod subnet;
+mod windows;

@@ -1,7 +1,8 @@
 //! Topologies: who comes, who goes, who comes back.
 
+use slotcast::id::NodeId;
 use slotcast::membership::{Topology, TopologyError};
-use slotcast::node::Closed;
+use slotcast::node::{Closed, Node};
 use slotcast::sim::address;
 
 use crate::common::{artifact, config, ms, small};
@@ -114,17 +115,19 @@ fn topologies_that_cannot_be_change_nothing() {
     let topology_of = |subnet: &Subnet| subnet.node(0).expect("it runs").topology().clone();
     let before = topology_of(&subnet);
     let now = subnet.now();
-    let members = |count: usize| (0..count).map(|at| ([at as u8; 32], at));
-    let topology = |version, count| {
-        let members = members(count).map(|(id, at)| (slotcast::id::NodeId(id), vec![address(at)]));
-        Topology::new(version, members).unwrap()
+    let own = subnet.id(0);
+    let topology = |version, others: u8| {
+        let others = (0..others).map(|at| (NodeId([at; 32]), vec![address(at.into())]));
+        Topology::new(version, others.chain([(own, vec![address(0)])])).unwrap()
     };
     let stale = topology(before.version() - 1, 0);
     let answer = subnet.with(0, |node| node.set_topology(now, stale));
     assert_eq!(answer, Err(TopologyError::VersionBackwards));
     let wide = topology(before.version() + 1, 3);
-    let answer = subnet.with(0, |node| node.set_topology(now, wide));
-    assert_eq!(answer, Err(TopologyError::TooManyMembers));
+    for add in [Node::set_topology, Node::add_topology] {
+        let answer = subnet.with(0, |node| add(node, now, wide.clone()));
+        assert_eq!(answer, Err(TopologyError::TooManyMembers));
+    }
     assert_eq!(topology_of(&subnet), before);
     subnet.elapse(ms(5000));
     assert!(subnet.is_mesh());

@@ -1,7 +1,7 @@
 //! Who may connect to whom: the handshake, and the keys that packets are protected with.
 //!
-//! The dialling side pins the one node that it means to reach; the listening side accepts the nodes
-//! in [`Members`]. `tls` is how that is done, and proven by the key itself. `null` is for simulated
+//! The dialling side pins the one node that it means to reach, by the keys that it may have; the
+//! listening side accepts the keys in [`Members`]. `tls` is how that is done, and proven by the key itself. `null` is for simulated
 //! networks only: the same shape and sizes without any secrecy, and with every byte decided by a
 //! seed. It exists only with the feature `sim`, and nothing outside this crate can choose it.
 //!
@@ -51,7 +51,7 @@ pub(crate) const SERVER_NAME: &str = "slotcast";
 const SPKI_PREFIX: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// The nodes whose connections the server side accepts. Empty at first, so that nobody is.
+/// The keys whose connections the server side accepts. Empty at first, so that nobody's are.
 #[derive(Debug, Default)]
 pub(crate) struct Members(RwLock<BTreeSet<NodeId>>);
 
@@ -122,10 +122,10 @@ impl Provider {
         }
     }
 
-    /// The client side of one handshake: accepts no server but `expected`.
+    /// The client side of one handshake: accepts no server but one with a key in `expected`.
     ///
     /// Cheap next to a handshake; meant to be called for each dial.
-    pub(crate) fn client(&self, expected: NodeId) -> Arc<dyn crypto::ClientConfig> {
+    pub(crate) fn client(&self, expected: &[NodeId]) -> Arc<dyn crypto::ClientConfig> {
         match &self.kind {
             Kind::Tls => {
                 tls::client_crypto(&self.key, expected).expect("the TLS provider serves QUIC")
@@ -162,7 +162,7 @@ impl Provider {
     }
 
     /// Settings of one dial.
-    pub(crate) fn client_config(&self, expected: NodeId) -> ClientConfig {
+    pub(crate) fn client_config(&self, expected: &[NodeId]) -> ClientConfig {
         let client = ClientConfig::new(self.client(expected));
         match &self.kind {
             Kind::Tls => client,
@@ -172,7 +172,7 @@ impl Provider {
     }
 }
 
-/// Who is at the other end, once the handshake is over (invariant 1); `None` before, or if it
+/// The key at the other end, once the handshake is over (invariant 1); `None` before, or if it
 /// failed.
 pub(crate) fn peer_id(connection: &Connection) -> Option<NodeId> {
     if connection.is_handshaking() {

@@ -211,7 +211,7 @@ impl Pair {
         members: Arc<Members>,
     ) -> Self {
         let (client, server) = (provider(crypto, client), provider(crypto, server));
-        let client_config = client.client_config(expected);
+        let client_config = client.client_config(&[expected]);
         Self::before(&client, client_config, &server, server.server_config(members))
     }
 

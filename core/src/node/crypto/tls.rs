@@ -66,12 +66,13 @@ pub(super) fn server_crypto(
     server_with(credentials(key.id(), key), members)
 }
 
-/// The client side of one dial: proves to be `key`, and accepts no server but `expected`.
+/// The client side of one dial: proves to be `key`, and accepts no server but one with a key in
+/// `expected`.
 ///
 /// Cheap next to a handshake; meant to be called for each dial.
 pub(super) fn client_crypto(
     key: &NodeKey,
-    expected: NodeId,
+    expected: &[NodeId],
 ) -> Result<Arc<QuicClientConfig>, Error> {
     client_with(
         Arc::new(AlwaysResolvesClientRawPublicKeys::new(credentials(key.id(), key))),
@@ -98,12 +99,12 @@ fn server_with(
 
 fn client_with(
     resolver: Arc<dyn ResolvesClientCert>,
-    expected: NodeId,
+    expected: &[NodeId],
 ) -> Result<Arc<QuicClientConfig>, Error> {
     let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Accept::Only(expected)))
+        .with_custom_certificate_verifier(Arc::new(Accept::Only(expected.into())))
         .with_client_cert_resolver(resolver);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
@@ -153,7 +154,7 @@ impl Signer for HandshakeKey {
 /// Whose key is good: the verifier of both sides.
 #[derive(Debug)]
 enum Accept {
-    Only(NodeId),
+    Only(Vec<NodeId>),
     AnyOf(Arc<Members>),
 }
 
@@ -162,7 +163,7 @@ impl Accept {
         let id =
             parse_spki(key).filter(|_| others.is_empty()).ok_or(CertificateError::BadEncoding)?;
         let accepted = match self {
-            Self::Only(expected) => id == *expected,
+            Self::Only(expected) => expected.contains(&id),
             Self::AnyOf(members) => members.contains(id),
         };
         // Reaches the peer as the alert `access_denied`.
@@ -259,7 +260,7 @@ mod tests {
         server: &NodeKey,
         member: &NodeKey,
     ) -> Pair {
-        let crypto = client_with(Arc::new(client), server.id()).unwrap();
+        let crypto = client_with(Arc::new(client), &[server.id()]).unwrap();
         let server = provider(Crypto::Tls, server);
         let config = server.server_config(members(&[member]));
         Pair::new(&provider(Crypto::Tls, member), ClientConfig::new(crypto), &server, config)
@@ -273,7 +274,7 @@ mod tests {
         let config = ServerConfig::new(crypto, impostor.token_key());
         let client = provider(Crypto::Tls, &client);
         let impostor = provider(Crypto::Tls, &impostor);
-        let pair = Pair::new(&client, client.client_config(expected.id()), &impostor, config);
+        let pair = Pair::new(&client, client.client_config(&[expected.id()]), &impostor, config);
         assert_refused(&pair.client, &pair.server, DECRYPT_ERROR);
         assert!(!pair.server.connected);
     }

@@ -395,8 +395,8 @@ impl Oracle {
                 format!("{at} was not told that {gone:?} expired")
             });
         }
-        let topology = node.topology();
-        let stranger = node.peers_up().find(|peer| topology.addresses(peer).is_none());
+        let members = node.membership();
+        let stranger = node.peers_up().find(|peer| members.addresses(peer).is_none());
         self.check(10, time, stranger.is_none(), || format!("{at} is connected to {stranger:?}"));
     }
 

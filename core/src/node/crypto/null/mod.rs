@@ -78,13 +78,14 @@ pub(super) fn server_crypto(
     Arc::new(Server { id: key.id(), members, source })
 }
 
-/// The client side of one dial: says to be `key`, and accepts no server but `expected`.
+/// The client side of one dial: says to be `key`, and accepts no server but one with a key in
+/// `expected`.
 pub(super) fn client_crypto(
     key: &NodeKey,
-    expected: NodeId,
+    expected: &[NodeId],
     source: Arc<Source>,
 ) -> Arc<dyn crypto::ClientConfig> {
-    Arc::new(Client { id: key.id(), expected, source })
+    Arc::new(Client { id: key.id(), expected: expected.into(), source })
 }
 
 struct Server {
@@ -119,7 +120,7 @@ impl crypto::ServerConfig for Server {
 
 struct Client {
     id: NodeId,
-    expected: NodeId,
+    expected: Vec<NodeId>,
     source: Arc<Source>,
 }
 
@@ -130,21 +131,21 @@ impl crypto::ClientConfig for Client {
         _server_name: &str,
         params: &TransportParameters,
     ) -> Result<Box<dyn crypto::Session>, ConnectError> {
-        let accepted = Accepted::Only(self.expected);
+        let accepted = Accepted::Only(self.expected.clone());
         Ok(Box::new(Session::new(version, self.id, accepted, &self.source, params)))
     }
 }
 
 /// Whose claim is good; which also tells the sides apart, as a client dials one node.
 enum Accepted {
-    Only(NodeId),
+    Only(Vec<NodeId>),
     AnyOf(Arc<Members>),
 }
 
 impl Accepted {
     fn check(&self, id: NodeId) -> Result<(), TransportError> {
         let is_accepted = match self {
-            Self::Only(expected) => id == *expected,
+            Self::Only(expected) => expected.contains(&id),
             Self::AnyOf(members) => members.contains(id),
         };
         if is_accepted { Ok(()) } else { Err(alert(ACCESS_DENIED, "not the node, or no member")) }

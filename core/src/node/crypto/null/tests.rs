@@ -19,7 +19,7 @@ type Sessions = [Box<dyn crypto::Session>; 2];
 fn sessions_of(client: &Provider, server: &Provider) -> Sessions {
     // An idle timeout, as an example.
     let parameters = TransportParameters::read(Side::Client, &mut &[1, 2, 0x67, 0x10][..]).unwrap();
-    let client = client.client(key(2).id());
+    let client = client.client(&[key(2).id()]);
     let server = server.server(members(&[&key(1)]));
     [
         client.start_session(1, SERVER_NAME, &parameters).unwrap(),

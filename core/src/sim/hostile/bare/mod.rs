@@ -182,7 +182,7 @@ impl BarePeer {
 
     fn connect(&mut self, now: Time, node: NodeId, purpose: Purpose) -> Option<LineId> {
         let address = *self.addresses.get(&node)?;
-        let mut client = self.provider.client_config(node);
+        let mut client = self.provider.client_config(&[node]);
         client.transport_config(self.transport.clone());
         let instant = self.instant(now);
         let dialled = self.endpoint.connect(instant, client, address, SERVER_NAME);

@@ -1,0 +1,95 @@
+//! Topologies that come from elsewhere than the application's own code.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use super::NodeHandle;
+use crate::membership::{Topology, TopologyError};
+
+/// Where a node's topologies come from: a file, a registry, a chain.
+pub trait TopologySource: Send {
+    /// Why there is no new topology, though something has changed.
+    type Error;
+
+    /// The next topology, once there is one, or a complaint; each once. `None`: there will be no
+    /// more. Dropping the future loses nothing.
+    fn next(&mut self) -> impl Future<Output = Option<Result<Topology, Self::Error>>> + Send;
+}
+
+/// Why what came from a [`TopologySource`] is not followed. The topology in force stays.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Unfollowed<E> {
+    /// The source complains.
+    Source(E),
+    /// The node does not take the topology.
+    Refused {
+        /// Its version.
+        version: u64,
+        /// Why not.
+        error: TopologyError,
+    },
+}
+
+impl<E: fmt::Display> fmt::Display for Unfollowed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(error) => error.fmt(f),
+            Self::Refused { version, error } => write!(f, "topology version {version}: {error}"),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for Unfollowed<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Source(error) => Some(error),
+            Self::Refused { error, .. } => Some(error),
+        }
+    }
+}
+
+impl NodeHandle {
+    /// Follows the topologies of a source, each in place of the one before, and tells `told` of each
+    /// that is in force now, and of each complaint. A topology that is in force already is none; one
+    /// of the same version with other content is refused, since other members may have the first.
+    ///
+    /// The future is to be spawned. It ends with the source or the node, which it does not keep
+    /// running.
+    pub fn follow<S, T>(&self, mut source: S, mut told: T) -> impl Future<Output = ()> + use<S, T>
+    where
+        S: TopologySource,
+        T: FnMut(Result<&Topology, Unfollowed<S::Error>>),
+    {
+        let shared = self.shared_arc();
+        async move {
+            loop {
+                let next = {
+                    let mut next = pin!(source.next());
+                    let or_closed = poll_fn(|cx| match shared.poll_closed(cx) {
+                        Poll::Ready(_) => Poll::Ready(None),
+                        Poll::Pending => next.as_mut().poll(cx),
+                    });
+                    or_closed.await
+                };
+                let topology = match next {
+                    None => return,
+                    Some(Ok(topology)) => topology,
+                    Some(Err(error)) => {
+                        told(Err(Unfollowed::Source(error)));
+                        continue;
+                    }
+                };
+                let version = topology.version();
+                match shared.replace_topology(&topology) {
+                    Ok(true) => told(Ok(&topology)),
+                    Ok(false) => {}
+                    Err(TopologyError::Closed) => return,
+                    Err(error) => told(Err(Unfollowed::Refused { version, error })),
+                }
+            }
+        }
+    }
+}

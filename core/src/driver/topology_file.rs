@@ -1,0 +1,131 @@
+//! A topology file that is looked at now and then.
+
+use std::boxed::Box;
+use std::fmt;
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::vec::Vec;
+
+use super::TopologySource;
+use crate::membership::{FileError, Topology};
+
+/// Between two looks at a topology file. Members change seldom, and nobody waits for them to; a look
+/// at an unchanged file costs some microseconds.
+pub const TOPOLOGY_POLL: Duration = Duration::from_secs(1);
+
+/// Why there is no topology in a file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// It cannot be read.
+    Unreadable {
+        /// The file.
+        path: Box<Path>,
+        /// Why not.
+        error: io::Error,
+    },
+    /// It holds none.
+    Wrong {
+        /// The file.
+        path: Box<Path>,
+        /// What is wrong, and where.
+        error: FileError,
+    },
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, error } => {
+                write!(f, "cannot read {}: {error}", path.display())
+            }
+            Self::Wrong { path, error } => write!(f, "{}:{error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable { error, .. } => Some(error),
+            Self::Wrong { error, .. } => Some(error),
+        }
+    }
+}
+
+/// The topology in a TOML file, see [`Topology::from_toml`].
+///
+/// # Errors
+/// If there is none; the message names the file, and line and column if it could be read.
+pub fn load_topology(path: &Path) -> Result<Topology, LoadError> {
+    judge(path, fs::read(path))
+}
+
+fn judge(path: &Path, read: io::Result<Vec<u8>>) -> Result<Topology, LoadError> {
+    let bytes = read.map_err(|error| LoadError::Unreadable { path: path.into(), error })?;
+    let topology = Topology::from_toml(&bytes);
+    topology.map_err(|error| LoadError::Wrong { path: path.into(), error })
+}
+
+/// A topology file to [follow](super::NodeHandle::follow). It has to be replaced as a whole, by
+/// renaming another: what is half written may be a topology, too.
+///
+/// The file is small and read in place, without a thread for it.
+#[derive(Debug)]
+pub struct TopologyFile<S> {
+    path: PathBuf,
+    interval: Duration,
+    sleep: S,
+    /// What was there at the last look.
+    seen: Option<Result<Vec<u8>, io::ErrorKind>>,
+}
+
+impl<S> TopologyFile<S> {
+    /// The file, looked at first at once, and then whenever a future of `sleep` has ended: a
+    /// runtime's timer.
+    pub fn new(path: impl Into<PathBuf>, sleep: S) -> Self {
+        Self { path: path.into(), interval: TOPOLOGY_POLL, sleep, seen: None }
+    }
+
+    /// The same with another pause between two looks than [`TOPOLOGY_POLL`].
+    #[must_use]
+    pub fn every(self, interval: Duration) -> Self {
+        Self { interval, ..self }
+    }
+
+    /// What is there, if it was not at the last look.
+    fn look(&mut self) -> Option<Result<Topology, LoadError>> {
+        let read = fs::read(&self.path);
+        let seen = read.as_ref().map_err(io::Error::kind);
+        let is_known = match (&self.seen, seen) {
+            (Some(Ok(known)), Ok(bytes)) => known == bytes,
+            (Some(Err(known)), Err(kind)) => *known == kind,
+            _ => false,
+        };
+        if is_known {
+            return None;
+        }
+        self.seen = Some(seen.cloned());
+        Some(judge(&self.path, read))
+    }
+}
+
+impl<S, F> TopologySource for TopologyFile<S>
+where
+    S: FnMut(Duration) -> F + Send,
+    F: Future + Send,
+{
+    type Error = LoadError;
+
+    async fn next(&mut self) -> Option<Result<Topology, LoadError>> {
+        loop {
+            if let Some(news) = self.look() {
+                return Some(news);
+            }
+            (self.sleep)(self.interval).await;
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Who belongs to the subnet, as the application says.
+//!
+//! A [`Topology`] is one version of that; a [`Membership`] is the window of versions in use, since
+//! replicas do not all change over at the same moment; an [`Overlay`] says which members keep
+//! connections to each other. All of it is data: nothing here knows of connections or time.
+//!
+//! A member is known by its [`NodeId`]. That is the key by which it proves itself, too, unless the
+//! topology says otherwise: to change its key, a member is given both keys over an overlap of
+//! versions, and its name stays.
+
+#[cfg(feature = "topology-file")]
+mod file;
+mod overlay;
+mod window;
+
+#[cfg(feature = "topology-file")]
+pub use file::FileError;
+pub use overlay::Overlay;
+pub use window::{Membership, VERSIONS_MAX};
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
+
+use crate::config::PEERS_LIMIT;
+use crate::id::NodeId;
+
+/// Addresses that a member may have.
+pub const ADDRESSES_MAX: usize = 4;
+
+/// Keys that a member may have in one topology: the one that it has, and the one that it will have.
+pub const KEYS_MAX: usize = 2;
+
+/// The members of a subnet and where they listen. Clones share the members.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Topology {
+    version: u64,
+    members: Arc<BTreeMap<NodeId, Member>>,
+}
+
+/// Where a member is, and by what it proves who it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Member {
+    addresses: Vec<SocketAddr>,
+    keys: Vec<NodeId>,
+}
+
+impl Topology {
+    /// A topology. An empty one is possible: a node that follows it keeps no connections, as does
+    /// one that it does not name.
+    ///
+    /// # Errors
+    /// If there are too many members or addresses, a member without address, or one named twice.
+    pub fn new(
+        version: u64,
+        members: impl IntoIterator<Item = (NodeId, Vec<SocketAddr>)>,
+    ) -> Result<Self, TopologyError> {
+        let mut all = BTreeMap::new();
+        for (node, addresses) in members {
+            if addresses.is_empty() || addresses.len() > ADDRESSES_MAX {
+                return Err(TopologyError::Addresses(node));
+            }
+            if all.insert(node, Member { addresses, keys: [node].into() }).is_some() {
+                return Err(TopologyError::Doubled(node));
+            }
+        }
+        if all.len() > usize::from(PEERS_LIMIT) + 1 {
+            return Err(TopologyError::TooManyMembers);
+        }
+        Ok(Self { version, members: Arc::new(all) })
+    }
+
+    /// The same, but this member proves itself with any of `keys` instead of the key that is its
+    /// name. (Of two members that take each other's keys, one has to be given another in between.)
+    ///
+    /// # Errors
+    /// If it is no member, the keys are none, doubled or more than [`KEYS_MAX`], or one of them is
+    /// another member's.
+    pub fn keys(
+        mut self,
+        node: NodeId,
+        keys: impl IntoIterator<Item = NodeId>,
+    ) -> Result<Self, TopologyError> {
+        let mut own: Vec<NodeId> = keys.into_iter().take(KEYS_MAX + 1).collect();
+        let count = own.len();
+        own.sort();
+        own.dedup();
+        if own.is_empty() || own.len() > KEYS_MAX || own.len() < count {
+            return Err(TopologyError::Keys(node));
+        }
+        let is_taken = |key: &NodeId| self.owner(key).is_some_and(|owner| owner != node);
+        if let Some(key) = own.iter().copied().find(is_taken) {
+            return Err(TopologyError::KeyTaken(key));
+        }
+        let member = Arc::make_mut(&mut self.members).get_mut(&node);
+        member.ok_or(TopologyError::NoMember(node))?.keys = own;
+        Ok(self)
+    }
+
+    /// The application's number for it; a later topology has a higher one.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The members in the order of their ids, with their addresses.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = (NodeId, &[SocketAddr])> {
+        self.members.iter().map(|(node, member)| (*node, member.addresses.as_slice()))
+    }
+
+    /// Where a member listens; `None` if it is no member.
+    pub fn addresses(&self, node: &NodeId) -> Option<&[SocketAddr]> {
+        self.members.get(node).map(|member| member.addresses.as_slice())
+    }
+
+    /// The keys with which a member may prove itself; none if it is no member.
+    pub fn keys_of(&self, node: &NodeId) -> &[NodeId] {
+        self.members.get(node).map_or(&[], |member| &member.keys)
+    }
+
+    /// The member that a key belongs to.
+    pub fn owner(&self, key: &NodeId) -> Option<NodeId> {
+        // Nearly always the name.
+        if self.keys_of(key).contains(key) {
+            return Some(*key);
+        }
+        let owner = self.members.iter().find(|(_, member)| member.keys.contains(key));
+        owner.map(|(node, _)| *node)
+    }
+}
+
+/// Why a topology cannot be, or cannot be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum TopologyError {
+    /// A member has no address, or more than [`ADDRESSES_MAX`].
+    Addresses(NodeId),
+    /// A member is named twice.
+    Doubled(NodeId),
+    /// Keys are given for who is no member.
+    NoMember(NodeId),
+    /// A member has no key, more than [`KEYS_MAX`], or one twice.
+    Keys(NodeId),
+    /// A key belongs to two members, of one topology or of two in use.
+    KeyTaken(NodeId),
+    /// More members than the configuration's `peers_max` beside this node.
+    TooManyMembers,
+    /// The version is lower than the latest, and not in use.
+    VersionBackwards,
+    /// The version is in use, with other members.
+    VersionReused,
+    /// As many versions as there may be ([`VERSIONS_MAX`]) are in use.
+    WindowFull,
+    /// The node has shut down.
+    Closed,
+}
+
+impl fmt::Display for TopologyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(node) => write!(f, "{node} needs 1 to {ADDRESSES_MAX} addresses"),
+            Self::Doubled(node) => write!(f, "{node} is named twice"),
+            Self::NoMember(node) => write!(f, "keys are given for {node}, which is no member"),
+            Self::Keys(node) => write!(f, "{node} needs 1 to {KEYS_MAX} different keys"),
+            Self::KeyTaken(key) => write!(f, "key {key} belongs to two members"),
+            Self::TooManyMembers => f.write_str("more members than peers_max allows"),
+            Self::VersionBackwards => f.write_str("version is lower than the one in force"),
+            Self::VersionReused => f.write_str("version is in use, with other members"),
+            Self::WindowFull => write!(f, "{VERSIONS_MAX} versions are in use already"),
+            Self::Closed => f.write_str("the node has shut down"),
+        }
+    }
+}
+
+impl core::error::Error for TopologyError {}
