@@ -53,8 +53,8 @@ pub(crate) struct Desk {
     pub(crate) kept: Vec<Request>,
     pub(crate) cancelled: Vec<(Time, RequestId)>,
     pub(crate) faults: Vec<Fault>,
-    /// When artifacts were delivered, and what time that took: see [`publish`].
-    pub(crate) delivered: Vec<(Time, Duration)>,
+    /// Who published the artifacts that were delivered, and what time that took: see [`publish`].
+    pub(crate) delivered: Vec<(usize, Duration)>,
     /// What it has published and not aborted.
     active: VecDeque<ArtifactId>,
     /// Calls that are under way, with the request's length and the answer's.
@@ -101,7 +101,11 @@ pub(crate) fn asking_for(answer: usize, length: usize) -> Bytes {
 }
 
 fn asked_for(request: &[u8]) -> usize {
-    u64::from_be_bytes(*request.first_chunk().expect("eight bytes")) as usize
+    number(request) as usize
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(*bytes.first_chunk().expect("eight bytes"))
 }
 
 /// The answer that [`Manner::Answer`] gives to a request.
@@ -120,9 +124,9 @@ impl Application for Office {
 
     fn handle_event(&mut self, node: &mut Context<'_>, _: ChannelId, event: Event) {
         if let Event::Delivered { artifact, .. } = event {
-            let begun = u64::from_be_bytes(*artifact.metadata().first_chunk().expect("a time"));
-            let took = node.time().since(Time(begun));
-            self.desks[node.at()].delivered.push((node.time(), took));
+            let took = node.time().since(Time(number(artifact.metadata())));
+            let publisher = number(&artifact.bytes()[8..]) as usize;
+            self.desks[node.at()].delivered.push((publisher, took));
         }
     }
 

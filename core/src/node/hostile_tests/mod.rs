@@ -3,8 +3,8 @@
 //!
 //! `arena` is where the three meet, and `desk` where they call each other. `hello` is about a
 //! connection's first stream and `streams` about those behind it, `answers` about holders that are
-//! asked, `callers`, `callees` and `noise` about calls, `connections` about who is let in and who is cut off,
-//! and `load` about peers that take much and give nothing.
+//! asked, `callers`, `callees` and `noise` about calls, `connections` about who is let in and who is
+//! cut off, and `load` about peers that take much and give nothing.
 
 mod answers;
 mod arena;
