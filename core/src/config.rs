@@ -193,8 +193,9 @@ pub struct RouteConfig {
     /// The longest that a request is worked on for a caller, whatever it asks for. Default 5 min.
     pub deadline_max: Duration,
     /// Bytes of requests received and not yet taken by the application; again of answers received;
-    /// again of requests to be sent; and of answers, for which room is kept from when a request is
-    /// taken up. An eighth of it, or one body, is what one peer may take of each. Default 128 MiB.
+    /// again of requests that have not arrived or, on a route with long answers, not been answered;
+    /// and of answers, for which room is kept from when a request is taken up until they have
+    /// arrived. An eighth of it, or one body, is what one peer may take of each. Default 128 MiB.
     pub body_bytes_max: u64,
     /// A body that comes more slowly is given up, after five seconds' grace, in bytes per second.
     /// Default 4 KiB: what is left of a poor link shared by a hundred transfers.

@@ -188,7 +188,11 @@ impl Joined {
         way.bytes.extend(&bytes[..taken]);
         way.blocked = taken < bytes.len();
         way.finished = piece.finish && !way.blocked;
+        let is_all = way.finished;
         self.machines[from].handle_written(stream, taken);
+        if is_all {
+            self.machines[from].handle_acked(index(to), stream);
+        }
         self.settle(from);
         true
     }

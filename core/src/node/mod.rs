@@ -634,6 +634,11 @@ impl Node {
                     connection.read(now, id, machine, channels, notices);
                 }
                 StreamEvent::Writable { .. } => connection.write_rest(),
+                StreamEvent::Finished { id } if id.dir() == Dir::Bi => {
+                    if let Some(peer) = connection.up {
+                        rpc.handle_acked(peer, CallStream(id.into()));
+                    }
+                }
                 StreamEvent::Finished { id } => {
                     if let (Some(stream), Some(peer)) = (connection.ended(id), connection.up) {
                         machine.handle_acked(peer, stream);

@@ -42,6 +42,8 @@ enum Phase {
     Cancelled,
     /// The answer is being sent.
     Answering,
+    /// The transport has all of it, and the caller has not acknowledged all.
+    Answered,
     /// A refusal is being sent.
     Refusing,
 }
@@ -64,6 +66,8 @@ struct Asked {
     /// The caller's direction has come to its end.
     has_ended: bool,
     answer: Sending,
+    /// The answer has arrived, and its end.
+    is_acked: bool,
     /// Bytes in the ledgers.
     request_bytes: u64,
     answer_bytes: u64,
@@ -78,7 +82,7 @@ impl Asked {
 
     /// Whether it counts as in flight.
     fn is_in_flight(&self) -> bool {
-        !matches!(self.phase, Phase::Head | Phase::Waiting | Phase::Refusing)
+        !matches!(self.phase, Phase::Head | Phase::Waiting | Phase::Answered | Phase::Refusing)
     }
 
     /// Whether it is read ahead of the application.
@@ -365,6 +369,7 @@ impl Callee {
             body: None,
             has_ended: false,
             answer: Sending::default(),
+            is_acked: false,
             request_bytes: 0,
             answer_bytes: 0,
         });
@@ -384,7 +389,7 @@ impl Callee {
             Phase::Body => asked.body.as_ref().expect("it is being read").wants(),
             // Nothing but the end may follow.
             Phase::Ready | Phase::Taken | Phase::Answering => usize::from(!asked.has_ended),
-            Phase::Cancelled | Phase::Refusing => 0,
+            Phase::Cancelled | Phase::Answered | Phase::Refusing => 0,
         }
     }
 
@@ -427,7 +432,7 @@ impl Callee {
                 }
                 Ok(())
             }
-            Phase::Waiting | Phase::Cancelled | Phase::Refusing => Ok(()),
+            Phase::Waiting | Phase::Cancelled | Phase::Answered | Phase::Refusing => Ok(()),
             Phase::Ready | Phase::Taken | Phase::Answering => Err(Malformed::Trailing.into()),
         }
     }
@@ -532,7 +537,7 @@ impl Callee {
                 return Err(Malformed::Truncated.into());
             }
             // Of what has not been read, the end has not been seen.
-            Phase::Waiting | Phase::Cancelled | Phase::Refusing => {}
+            Phase::Waiting | Phase::Cancelled | Phase::Answered | Phase::Refusing => {}
             Phase::Ready | Phase::Taken => asked.has_ended = true,
             Phase::Answering => {
                 asked.has_ended = true;
@@ -572,12 +577,31 @@ impl Callee {
         (asked.route, &mut asked.answer)
     }
 
-    /// A piece of the answer was handed to the transport: once it has all, and the caller has said
-    /// all, it is over.
+    /// A piece of the answer was handed to the transport: once that has all, and the caller has said
+    /// all, it is over but for what the transport keeps.
     pub(super) fn written(&mut self, common: &mut Common, place: u32) {
         let asked = &self.asked[place];
         if asked.answer.has_ended() && asked.has_ended {
-            self.remove(common, place);
+            match asked.phase {
+                Phase::Answering if !asked.is_acked => self.set_phase(place, Phase::Answered),
+                _ => self.remove(common, place),
+            }
+        }
+    }
+
+    /// The answer has arrived.
+    pub(super) fn acked(&mut self, common: &mut Common, place: u32) {
+        let asked = &mut self.asked[place];
+        asked.is_acked = true;
+        match asked.phase {
+            Phase::Answered => self.remove(common, place),
+            // Its room is free, although the caller has not said all.
+            _ => {
+                let bytes = mem::take(&mut asked.answer_bytes);
+                let route = &mut self.routes[asked.route as usize];
+                route.answers.give_back(asked.peer, bytes);
+                route.is_due = true;
+            }
         }
     }
 

@@ -31,6 +31,8 @@ struct Call {
     request: Sending,
     /// Bytes of the request that are in the ledger.
     request_bytes: u64,
+    /// The request has arrived, and its end.
+    is_acked: bool,
     reader: FrameReader,
     answer: Option<Receiving>,
     /// Bytes of the answer that are in the ledger: all of them, if it is longer than what was prepaid.
@@ -191,6 +193,7 @@ impl Caller {
             stream: None,
             request,
             request_bytes: length as u64,
+            is_acked: false,
             reader: FrameReader::default(),
             answer: None,
             answer_bytes: 0,
@@ -291,10 +294,14 @@ impl Caller {
             let before = common.line_mut(call.peer).streams.insert(stream, End::Call(place));
             assert!(before.is_none(), "streams are not used twice");
         }
-        if call.request.is_sent() {
-            let bytes = core::mem::take(&mut call.request_bytes);
-            self.routes[call.route as usize].requests.give_back(call.peer, bytes);
-        }
+    }
+
+    /// The request has arrived.
+    pub(super) fn acked(&mut self, place: u32) {
+        let call = &mut self.calls[place];
+        call.is_acked = true;
+        let bytes = core::mem::take(&mut call.request_bytes);
+        self.routes[call.route as usize].requests.give_back(call.peer, bytes);
     }
 
     /// The callee does not want the rest of the request. Why, its reply says.
@@ -424,8 +431,8 @@ impl Caller {
         let call = &mut self.calls[place];
         match call.answer.take_if(|answer| answer.is_complete()) {
             Some(answer) => {
-                if !call.request.has_ended() {
-                    // The callee does not wait for it.
+                if !call.is_acked {
+                    // The callee does not wait for an end, and the transport need keep nothing.
                     self.close(common, place);
                 }
                 self.settle(common, place, Ok(answer.into_body()));

@@ -17,6 +17,9 @@
 //! sent at once as the caller has prepaid; the rest waits for the end of the caller's direction,
 //! which says that the length has been taken from the caller's budget.
 //!
+//! What is sent takes its room until it has arrived, since the transport keeps it as long: one byte
+//! that is not acknowledged keeps a whole body.
+//!
 //! A callee that does not keep up leaves requests unread, so that streams and not memory fill up;
 //! its callers use up their credit, and are told. Peers take turns in everything.
 //!
@@ -479,6 +482,16 @@ impl Rpc {
             // Why, it says in its own direction.
             Some(End::Call(place)) => self.caller.stopped(&mut self.common, place),
             Some(End::Request(place)) => self.callee.cancelled(&mut self.common, place),
+            None => {}
+        }
+    }
+
+    /// All that this node has sent in a stream has arrived, its end included: the transport keeps none
+    /// of it any more.
+    pub fn handle_acked(&mut self, peer: PeerIndex, stream: CallStream) {
+        match self.end_of(peer, stream) {
+            Some(End::Call(place)) => self.caller.acked(place),
+            Some(End::Request(place)) => self.callee.acked(&mut self.common, place),
             None => {}
         }
     }

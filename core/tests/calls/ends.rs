@@ -337,7 +337,7 @@ fn who_stops_serving_says_so_to_all_but_those_that_it_has_begun_with() {
     subnet.elapse(ms(100));
     // Of these some are being read, and the others wait.
     let large = || asking_for(10, 1 << 20);
-    others.extend((0..16).map(|_| call(&mut subnet, 0, 1, large())));
+    others.extend((0..15).map(|_| call(&mut subnet, 0, 1, large())));
     subnet.elapse(ms(100));
     assert!(subnet.command(1, |_, node| node.serve(ROUTE, false)).expect("it runs"));
     subnet.elapse(ms(200));

@@ -6,7 +6,7 @@ use slotcast::rpc::{CallStream, Output, Permit, Refusal, Request};
 use slotcast::wire::{EAGER_BYTES_MAX, Reply};
 
 use crate::solo::{Solo, head, reply};
-use crate::web::{ROUTE, Web, body, config, peer};
+use crate::web::{ROUTE, Web, body, config, ms, peer};
 
 /// Room for 8,000 bytes of requests, 1,000 of which for one peer; none is needed for answers.
 fn narrow() -> Config {
@@ -212,5 +212,46 @@ fn what_a_refusal_gives_back_lets_others_go_on_at_once() {
         solo.settle();
         assert!(solo.outputs().contains(&Output::Read { peer: peer(at), stream }));
         assert_eq!(solo.wants(at, stream), 5);
+    }
+}
+
+/// The transport keeps what has not arrived, and of a body all of it as long as any of it.
+#[test]
+fn what_has_not_arrived_takes_its_room() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    solo.holds_acks = true;
+    let (_, called) = solo.call(0, 5_000);
+    assert_eq!(solo.machine.body_bytes(), 5_000, "all of it is sent");
+    solo.machine.handle_acked(peer(0), called);
+    solo.settle();
+    assert_eq!(solo.machine.body_bytes(), 0);
+
+    let (stream, asked) = solo.asked(0, 100);
+    assert_eq!(solo.end(0, stream), Ok(()));
+    solo.machine.answer(solo.now, asked.id, body(7_000)).expect("it is waited for");
+    solo.settle();
+    assert!(solo.sent().last().is_some_and(|sent| sent.finish));
+    assert_eq!((solo.machine.body_bytes(), solo.machine.len()), (7_000, 2));
+    // Until its deadline passes, and the stream is reset with what is in it.
+    solo.elapse(ms(300_000));
+    assert!(solo.outputs().contains(&Output::Close { peer: peer(0), stream }));
+    solo.machine.poll_outcome().map(|(_, permit)| solo.machine.release(permit));
+    assert_eq!((solo.machine.body_bytes(), solo.machine.len()), (0, 0));
+}
+
+/// An acknowledged request is not reset when its answer comes; another is, since the transport would
+/// keep it.
+#[test]
+fn an_answer_to_what_was_not_acknowledged_ends_the_stream() {
+    for holds_acks in [false, true] {
+        let mut solo = Solo::new(&config(|route| route.response_bytes_max = 100), 1);
+        solo.holds_acks = holds_acks;
+        let (_, stream) = solo.call(0, 10);
+        let bytes = reply(Reply::Answer { length: 0 });
+        assert_eq!(solo.data(0, stream, &bytes), Ok(bytes.len()));
+        assert_eq!(solo.end(0, stream), Ok(()));
+        let close = Output::Close { peer: peer(0), stream };
+        assert_eq!(solo.outputs(), if holds_acks { vec![close] } else { vec![] });
+        assert!(solo.machine.poll_outcome().is_some_and(|(outcome, _)| outcome.result.is_ok()));
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Solo {
     pub(crate) wake_at: Time,
     /// What was wanted besides waiting, until the test takes it.
     pub(crate) outputs: Vec<Output>,
+    /// Nothing that is sent is acknowledged.
+    pub(crate) holds_acks: bool,
     config: Config,
     peers: usize,
     streams: u64,
@@ -51,6 +53,7 @@ impl Solo {
             now: Time(1),
             wake_at: Time::NEVER,
             outputs: Vec::new(),
+            holds_acks: false,
             config: config.clone(),
             peers: 1,
             streams: 0,
@@ -193,6 +196,9 @@ impl Solo {
         let finish = piece.finish && bytes.len() <= limit;
         bytes.truncate(limit);
         self.machine.handle_written(stream, bytes.len());
+        if finish && !self.holds_acks {
+            self.machine.handle_acked(peer(at), stream);
+        }
         self.settle();
         Some(Sent { to: at, stream, bytes, finish })
     }

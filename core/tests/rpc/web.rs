@@ -236,8 +236,12 @@ impl Web {
         way.bytes.extend(&bytes[..taken]);
         way.finished = piece.finish && taken == bytes.len();
         way.blocked = taken < bytes.len();
+        let is_all = way.finished;
         *self.carried.entry((from, to)).or_default() += taken;
         self.nodes[from].handle_written(stream, taken);
+        if is_all {
+            self.nodes[from].handle_acked(peer(to), stream);
+        }
         self.settle(from);
         true
     }
