@@ -5,20 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "topology-file")]
+mod topology_file;
+
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-#[cfg(feature = "topology-file")]
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-#[cfg(feature = "topology-file")]
-use std::time::Duration;
 use std::time::Instant;
 
 use async_io::{Async, Timer};
-#[cfg(feature = "topology-file")]
-use slotcast::driver::TopologyFile;
 use slotcast::driver::{Io, Udp, start};
 use slotcast::node::Transmit;
 
@@ -26,6 +23,8 @@ pub use slotcast;
 pub use slotcast::driver::{
     Call, Channel, Driver, NodeHandle, Request, Route, Server, Setup, StartError,
 };
+#[cfg(feature = "topology-file")]
+pub use topology_file::topology_file;
 
 /// Starts a node that listens on `address`, and spawns its driver on smol's global executor.
 ///
@@ -55,12 +54,6 @@ pub fn bind_unspawned(
     };
     let (socket, udp, local) = open().map_err(|error| StartError::Socket { address, error })?;
     start(setup, SmolIo { socket, timer: Timer::never(), deadline: None }, udp, local)
-}
-
-/// The topology in a TOML file, for [`NodeHandle::follow`]: looked at by this runtime's timer.
-#[cfg(feature = "topology-file")]
-pub fn topology_file(path: impl Into<PathBuf>) -> TopologyFile<fn(Duration) -> Timer> {
-    TopologyFile::new(path, Timer::after)
 }
 
 /// A socket and a timer of async-io, the reactor under smol.

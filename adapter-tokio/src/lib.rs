@@ -5,31 +5,28 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "topology-file")]
+mod topology_file;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-#[cfg(feature = "topology-file")]
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-#[cfg(feature = "topology-file")]
-use std::time::Duration;
 use std::time::Instant;
 
-#[cfg(feature = "topology-file")]
-use slotcast::driver::TopologyFile;
 use slotcast::driver::{Io, Udp, start};
 use slotcast::node::Transmit;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-#[cfg(feature = "topology-file")]
-use tokio::time::sleep;
 use tokio::time::{Sleep, sleep_until};
 
 pub use slotcast;
 pub use slotcast::driver::{
     Call, Channel, Driver, NodeHandle, Request, Route, Server, Setup, StartError,
 };
+#[cfg(feature = "topology-file")]
+pub use topology_file::topology_file;
 
 /// Starts a node that listens on `address`, and spawns its driver on the current runtime, which
 /// must have its I/O and time drivers enabled.
@@ -67,12 +64,6 @@ pub fn bind_unspawned(
     let (socket, udp, local) = open().map_err(|error| StartError::Socket { address, error })?;
     let timer = Box::pin(sleep_until(Instant::now().into()));
     start(setup, TokioIo { socket, timer }, udp, local)
-}
-
-/// The topology in a TOML file, for [`NodeHandle::follow`]: looked at by this runtime's timer.
-#[cfg(feature = "topology-file")]
-pub fn topology_file(path: impl Into<PathBuf>) -> TopologyFile<fn(Duration) -> Sleep> {
-    TopologyFile::new(path, sleep)
 }
 
 /// A tokio socket and timer.

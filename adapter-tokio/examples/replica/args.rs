@@ -19,6 +19,7 @@ run is one member of a subnet until Ctrl-C (or SIGTERM):
                        [[member]]
                        id = \"64 hex digits\"
                        address = \"192.0.2.1:7001\"  # or: addresses = [\"...\", \"...\"]
+                       keys = [\"...\"]  # if it has others than its id: one, or two to change over
                    members change when another file is renamed to FILE, with a higher version
   --publish DIR    files in here are published: a new one when it is complete, a changed one
                    in place of the old; deleting one aborts it

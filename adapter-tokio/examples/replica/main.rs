@@ -3,7 +3,8 @@
 //!
 //! This is the example to start an application from. What is done with the handles of a node is
 //! written once, in plain threads (`run`); the runtime is chosen by a flag, and nothing else knows
-//! of it. The modules: `args` (command line), `key` (an operator's file), `publish` and `received` (the two folders), `name` (names of strangers made harmless).
+//! of it. The modules: `args` (command line), `key` (an operator's file), `publish` and `received`
+//! (the two folders), `name` (names of strangers made harmless).
 //!
 //! Exit codes: 0 after a shutdown that was asked for; 2 if the replica could not start, for a
 //! reason which its operator can mend; 1 if it broke while running.

@@ -417,6 +417,12 @@ impl NodeHandle {
         self.shared().id
     }
 
+    /// The member that the node is: the one that has its key. [`NodeHandle::id`], if none has.
+    pub fn name(&self) -> NodeId {
+        let id = self.id();
+        self.shared().lock().membership.owner(&id).unwrap_or(id)
+    }
+
     /// The address that the node listens on.
     pub fn local_address(&self) -> SocketAddr {
         self.shared().local

@@ -75,6 +75,11 @@ impl Topology {
     /// The same, but this member proves itself with any of `keys` instead of the key that is its
     /// name. (Of two members that take each other's keys, one has to be given another in between.)
     ///
+    /// A member changes its key so: all follow a version in which it has both, it restarts with the
+    /// new one, all follow a version in which it has only that, and the older versions are retired.
+    /// Members that had dialled it miss it after the idle timeout only, since the resets that a
+    /// restarted node sends are signed with its key.
+    ///
     /// # Errors
     /// If it is no member, the keys are none, doubled or more than [`KEYS_MAX`], or one of them is
     /// another member's.

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use slotcast::config::{ChannelConfig, Relay};
 use slotcast::id::NodeId;
-use slotcast::membership::{Topology, TopologyError, VERSIONS_MAX};
-use slotcast::node::{Closed, NodeKey};
-use slotcast::sim::address;
+use slotcast::membership::{Overlay, Topology, TopologyError, VERSIONS_MAX};
+use slotcast::node::{Closed, NodeEvent, NodeKey};
+use slotcast::sim::{Random, address};
 
 use crate::common::{artifact, config, large, ms, small};
 use crate::subnet::{Recorded, Subnet, Told, connected, secured, started};
@@ -301,6 +301,37 @@ fn a_connection_under_a_key_that_is_retired_is_closed_at_once() {
     }
 }
 
+/// Under another name a node is another member, to the others and in its own eyes.
+#[test]
+fn a_node_whose_key_is_given_to_another_member_begins_anew_as_that_one() {
+    for at in [0, 2] {
+        let other = 2 - at;
+        let mut subnet = connected(&config(|_| {}), 3);
+        (0..3).for_each(|of| subnet.publish(of, &small(of as u64)));
+        subnet.settle();
+        (0..3).for_each(|of| drop((subnet.told(of), subnet.node_told(of))));
+        let name = NodeId([0x80; 32]);
+        let member = |of: usize| (if of == at { name } else { subnet.id(of) }, vec![address(of)]);
+        let named = Topology::new(1000, [0, 1, 2].map(member)).unwrap();
+        let named = named.keys(name, [subnet.id(at)]).unwrap();
+        (0..3).for_each(|of| subnet.follow(of, &named));
+        assert_eq!(subnet.with(at, |node| node.name()), name);
+        assert_eq!(ups(&subnet).iter().sum::<usize>(), 2, "only the others know each other");
+        let took = subnet.run_until("again", ms(1000), |subnet| ups(subnet) == [2, 2, 2]);
+        assert!(took <= ms(200), "{took:?}");
+        subnet.settle();
+        assert!(subnet.with(other, |node| node.peers_up().any(|peer| peer == name)));
+        // What it has is the same, and gone in between for whoever knew it from the other.
+        let again = small(at as u64).id();
+        assert_eq!(subnet.told(other), [Told::Expired(again), Told::Delivered(again)]);
+        assert_eq!(subnet.told(at).len(), 4);
+        let told = subnet.node_told(other);
+        assert_eq!(told[0], subnet.down(at, Closed::Left));
+        assert_eq!(told[1..], [NodeEvent::Up { peer: name }]);
+        subnet.assert_peace();
+    }
+}
+
 /// With no key to prove itself by, a key that is another's for the time being, or no part in the
 /// subnet, a node has no members.
 #[test]
@@ -422,5 +453,83 @@ fn p2_addresses_that_lead_nowhere_are_passed_over() {
         subnet.publish(0, &small(1));
         let took = subnet.run_until("found", ms(12_000), |subnet| subnet.has(1, &small(1)));
         assert!(took <= ms(limit), "a dial that fails, a pause, a handshake: {took:?}");
+    }
+}
+
+/// Invariant 10, whoever follows what when; and in the end all are connected who should be.
+#[test]
+fn windows_at_random_connect_members_only_and_agree_in_the_end() {
+    for seed in 0..12 {
+        let mut random = Random::new(seed);
+        let mut draw = move |end: usize| random.below(end as u64) as usize;
+        let mut config = config(|_| {});
+        if seed % 2 == 1 {
+            config.transport.overlay = Overlay::Regular { degree: 4 };
+        }
+        let mut subnet = started(&config, 8);
+        let keys: Vec<_> = (0..8).map(|at| NodeKey::from_seed([100 + at; 32])).collect();
+        let mut known = vec![subnet.topology(0..8)];
+        (0..8).for_each(|at| subnet.follow(at, &known[0]));
+        for step in 0..60 {
+            let at = draw(8);
+            let window = subnet.with(at, |node| node.membership().clone());
+            let latest = window.latest().version();
+            match draw(6) {
+                0 => {
+                    let members: Vec<usize> = (0..8).filter(|_| draw(4) > 0).collect();
+                    let rotated = members.iter().copied().find(|_| draw(4) == 0);
+                    let mut next = subnet.topology(members);
+                    if let Some(at) = rotated {
+                        next = next.keys(subnet.id(at), [subnet.id(at), keys[at].id()]).unwrap();
+                    }
+                    known.push(next);
+                }
+                1 | 2 => {
+                    let later = known.iter().find(|topology| topology.version() > latest);
+                    if let Some(later) = later
+                        && window.versions().len() < VERSIONS_MAX
+                    {
+                        subnet.follow_too(at, later);
+                    }
+                }
+                3 => subnet.retire(at, latest - draw(2) as u64),
+                4 => subnet.follow(at, known.last().expect("the first")),
+                _ => {
+                    let key = if draw(2) == 0 { subnet.key(at).clone() } else { keys[at].clone() };
+                    subnet.kill(at);
+                    subnet.start_as(at, key);
+                    subnet.publish(at, &large(step % 8));
+                }
+            }
+            subnet.elapse(ms(draw(400) as u64));
+            for at in 0..8 {
+                subnet.with(at, |node| {
+                    let overlay = node.config().transport.overlay;
+                    let peers = node.membership().peers_of(&node.id(), overlay);
+                    let stranger = node.peers_up().find(|peer| !peers.contains(peer));
+                    assert_eq!(stranger, None, "seed {seed}, step {step}, {at}");
+                });
+            }
+        }
+        let all = subnet.topology(0..8);
+        for at in 0..8 {
+            subnet.kill(at);
+            subnet.start(at);
+            subnet.follow(at, &all);
+            subnet.publish(at, &small(at as u64));
+        }
+        subnet.run_until("all have all of their peers", ms(20_000), |subnet| {
+            (0..8).all(|at| {
+                let node = subnet.node(at).expect("it runs");
+                let peers = node.membership().peers_of(&node.id(), node.config().transport.overlay);
+                node.peers_up().count() == peers.len() && !peers.is_empty()
+            })
+        });
+        subnet.elapse(ms(2000));
+        for (at, of) in (0..8).flat_map(|at| (0..8).map(move |of| (at, of))) {
+            if subnet.is_up(at, of) {
+                assert!(subnet.has(at, &small(of as u64)), "seed {seed}, {at} of {of}");
+            }
+        }
     }
 }
