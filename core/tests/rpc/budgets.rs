@@ -214,3 +214,24 @@ fn what_a_refusal_gives_back_lets_others_go_on_at_once() {
         assert_eq!(solo.wants(at, stream), 5);
     }
 }
+
+/// Room that was granted to an answer goes to the next, when its call is given up.
+#[test]
+fn a_call_that_ends_lets_the_answers_of_others_go_on() {
+    let config = config(|route| {
+        (route.request_bytes_max, route.response_bytes_max) = (1000, 100_000);
+        route.body_bytes_max = 100_000;
+    });
+    let mut solo = Solo::new(&config, 2);
+    let [(first, one), (_, two)] = [0, 1].map(|at| solo.call(at, 1));
+    let answer = reply(Reply::Answer { length: 60_000 });
+    for (at, stream) in [(0, one), (1, two)] {
+        solo.data(at, stream, &answer).expect("no fault");
+    }
+    assert_eq!((solo.wants(0, one), solo.wants(1, two)), (60_000, EAGER_BYTES_MAX));
+    solo.outputs();
+    assert!(solo.machine.cancel(first));
+    solo.settle();
+    assert!(solo.outputs().contains(&Output::Read { peer: peer(1), stream: two }));
+    assert_eq!(solo.wants(1, two), 60_000);
+}
