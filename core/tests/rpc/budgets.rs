@@ -258,3 +258,24 @@ fn an_answer_to_what_was_not_acknowledged_ends_the_stream() {
         assert!(solo.machine.poll_outcome().is_some_and(|(outcome, _)| outcome.result.is_ok()));
     }
 }
+
+/// Room that was granted to an answer goes to the next, when its call is given up.
+#[test]
+fn a_call_that_ends_lets_the_answers_of_others_go_on() {
+    let config = config(|route| {
+        (route.request_bytes_max, route.response_bytes_max) = (1000, 100_000);
+        route.body_bytes_max = 100_000;
+    });
+    let mut solo = Solo::new(&config, 2);
+    let [(first, one), (_, two)] = [0, 1].map(|at| solo.call(at, 1));
+    let answer = reply(Reply::Answer { length: 60_000 });
+    for (at, stream) in [(0, one), (1, two)] {
+        solo.data(at, stream, &answer).expect("no fault");
+    }
+    assert_eq!((solo.wants(0, one), solo.wants(1, two)), (60_000, EAGER_BYTES_MAX));
+    solo.outputs();
+    assert!(solo.machine.cancel(first));
+    solo.settle();
+    assert!(solo.outputs().contains(&Output::Read { peer: peer(1), stream: two }));
+    assert_eq!(solo.wants(1, two), 60_000);
+}

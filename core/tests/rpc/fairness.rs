@@ -161,3 +161,16 @@ fn few_requests_are_read_ahead_of_the_application() {
     solo.asked(1, 5);
     assert_eq!(read(&solo), 17, "of one peer");
 }
+
+/// Who has taken a request need not let go of its body for the next to be read.
+#[test]
+fn what_the_application_keeps_is_not_ahead_of_it() {
+    let mut solo = Solo::new(&config(|route| route.response_bytes_max = 0), 1);
+    let streams: Vec<_> = (0..17).map(|_| solo.ask(0, 5)).collect();
+    assert_eq!(solo.wants(0, streams[16]), 0);
+    let kept = solo.machine.poll_request(ROUTE, |_| true);
+    solo.settle();
+    assert_eq!(solo.outputs(), [Output::Read { peer: peer(0), stream: streams[16] }]);
+    assert_eq!(solo.wants(0, streams[16]), 5);
+    drop(kept);
+}

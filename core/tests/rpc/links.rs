@@ -162,3 +162,26 @@ fn who_lets_go_of_a_request_is_not_told_of_it() {
         solo.assert_quiet();
     }
 }
+
+/// Places are used again, names are not.
+#[test]
+fn a_name_means_one_call_or_request_only() {
+    let mut solo = Solo::new(&config(|_| {}), 1);
+    let (stream, old) = solo.asked(0, 10);
+    solo.machine.answer(solo.now, old.id, body(1)).expect("somebody waits");
+    solo.settle();
+    solo.sent();
+    solo.end(0, stream).expect("no fault");
+    let (_, new) = solo.asked(0, 20);
+    assert_ne!(new.id, old.id);
+    assert_eq!(solo.machine.answer(solo.now, old.id, body(1)), Err(AnswerError::Cancelled));
+    assert!(!solo.machine.refuse(solo.now, old.id, Refusal::Dropped));
+    solo.machine.answer(solo.now, new.id, body(1)).expect("somebody waits");
+    solo.settle();
+    solo.sent();
+    let (first, _) = solo.call(0, 1);
+    assert!(solo.machine.cancel(first));
+    let (second, _) = solo.call(0, 1);
+    assert_ne!(first, second);
+    assert!(!solo.machine.cancel(first) && solo.machine.cancel(second));
+}
