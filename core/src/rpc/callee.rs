@@ -178,6 +178,19 @@ impl Callee {
         }
     }
 
+    /// What the application has of a former member does not count against who gets its place.
+    pub(super) fn remove_peer(&mut self, common: &mut Common, peer: PeerIndex) {
+        let of_peer = |place: &u32| self.asked[*place].peer == peer;
+        let places: Vec<u32> = self.asked.indices().filter(of_peer).collect();
+        for place in places {
+            let id = self.asked[place].id;
+            let is_untold = self.cancelled.contains(&id);
+            self.remove(common, place);
+            // The application is told nevertheless.
+            self.cancelled.extend(is_untold.then_some(id));
+        }
+    }
+
     fn desk(&mut self, peer: PeerIndex, route: u16) -> &mut Desk {
         &mut self.routes[route as usize].desks[peer.at()]
     }
@@ -264,7 +277,10 @@ impl Callee {
         id: RequestId,
         body: Bytes,
     ) -> Result<(), AnswerError> {
-        let place = self.find(id).ok_or(AnswerError::Cancelled)?;
+        let Some(place) = self.find(id) else {
+            self.forget_cancelled(id);
+            return Err(AnswerError::Cancelled);
+        };
         let Asked { phase, peer, route, .. } = self.asked[place];
         match phase {
             Phase::Cancelled => {
@@ -297,7 +313,10 @@ impl Callee {
         id: RequestId,
         refusal: Refusal,
     ) -> bool {
-        let Some(place) = self.find(id) else { return false };
+        let Some(place) = self.find(id) else {
+            self.forget_cancelled(id);
+            return false;
+        };
         match self.asked[place].phase {
             Phase::Taken => {}
             Phase::Cancelled => {
@@ -647,7 +666,7 @@ impl Callee {
         self.set_phase(place, Phase::Head);
         let asked = self.asked.remove(place);
         if was_cancelled {
-            self.cancelled.retain(|id| *id != asked.id);
+            self.forget_cancelled(asked.id);
         }
         let (peer, end) = (asked.peer, End::Request(place));
         common.timers.remove(&(asked.timer, end));
@@ -664,6 +683,11 @@ impl Callee {
         route.waiting.remove(peer, |other| *other == place);
         route.ready.remove(peer, |other| *other == place);
         route.is_due = true;
+    }
+
+    /// The application has let go of a request before it was told that nobody waits.
+    fn forget_cancelled(&mut self, id: RequestId) {
+        self.cancelled.retain(|other| *other != id);
     }
 
     // Getters.

@@ -314,6 +314,7 @@ impl Rpc {
     /// Drops a former member. Calls to it end as if the connection had been lost.
     pub fn remove_peer(&mut self, peer: PeerIndex) {
         self.peer_down(peer);
+        self.callee.remove_peer(&mut self.common, peer);
         self.common.lines[peer.at()] = None;
     }
 

@@ -185,3 +185,25 @@ fn a_name_means_one_call_or_request_only() {
     assert_ne!(first, second);
     assert!(!solo.machine.cancel(first) && solo.machine.cancel(second));
 }
+
+/// What an application has of a former member is no burden for who gets its place.
+#[test]
+fn who_takes_the_place_of_a_former_member_starts_clean() {
+    let config = config(|route| route.in_flight_max = 2);
+    let mut solo = Solo::new(&config, 1);
+    let kept = [solo.asked(0, 5).1, solo.asked(0, 5).1];
+    solo.machine.remove_peer(peer(0));
+    solo.machine.add_peer(peer(0));
+    solo.up(0);
+    let told = [(); 3].map(|()| solo.machine.poll_cancelled());
+    assert_eq!(told, [Some(kept[0].id), Some(kept[1].id), None]);
+    let newer = [solo.asked(0, 5).1, solo.asked(0, 5).1];
+    for request in kept {
+        let late = solo.machine.answer(solo.now, request.id, body(1));
+        assert_eq!(late, Err(AnswerError::Cancelled));
+    }
+    for request in newer {
+        solo.machine.answer(solo.now, request.id, body(1)).expect("somebody waits");
+    }
+    solo.settle();
+}
