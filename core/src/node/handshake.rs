@@ -2,7 +2,7 @@
 //!
 //! Of two connections to one member one stays. If the member has restarted in between, as its hello
 //! says, that is the newer one; if both sides have dialled at the same time, the one that the member
-//! with the lower id has dialled; else the newer one. Both ends come to the same.
+//! with the lower name has dialled; else the newer one. Both ends come to the same.
 
 use quinn_proto::{ConnectionHandle, EndpointEvent, Incoming, ServerConfig, VarInt};
 use std::net::{IpAddr, SocketAddr};
@@ -162,7 +162,7 @@ impl Node {
     }
 
     /// Whether another connection to the same member is about to be the one, or has come to be since
-    /// this one was dialled. The member with the lower id settles it, by saying hello on one of them
+    /// this one was dialled. The member with the lower name settles it, by saying hello on one of them
     /// only. (On one that the peer dialled while another is up, the peer's hello tells whether it has
     /// restarted; so that goes on.)
     fn is_settled(&self, handle: ConnectionHandle) -> bool {
@@ -171,7 +171,7 @@ impl Node {
         let mut others = self.connections.iter().enumerate().filter_map(|(at, other)| {
             other.as_ref().filter(|other| at != handle.0 && other.node == node && other.is_open())
         });
-        Some(self.id()) < node
+        Some(self.name()) < node
             && others.any(|other| match is_client {
                 // Unless it was dialled beside that one, since the peer is said to have moved.
                 true if other.up.is_some() => other.hello_deadline > connection.hello_deadline,
@@ -195,7 +195,7 @@ impl Node {
         if let Some(older) = self.peers.peer(peer).connection {
             let other = self.connections[older.0].as_ref().expect("it is up");
             let is_client = self.connections[handle.0].as_ref().expect("just read").is_client;
-            let is_by_lower = other.is_client == (self.id() < self.peers.peer(peer).node);
+            let is_by_lower = other.is_client == (self.name() < self.peers.peer(peer).node);
             let is_same_peer = other.incarnation == Some(hello.incarnation);
             if is_same_peer && other.is_client != is_client && is_by_lower {
                 return self.close(now, handle, SUPERSEDED);

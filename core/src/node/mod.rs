@@ -6,9 +6,10 @@
 //! with [`Node::poll_event`], [`Node::poll_request`], [`Node::poll_outcome`] and
 //! [`Node::poll_node_event`], when it likes: nothing waits for it.
 //!
-//! The member with the lower name dials. Both sides prove their key in the handshake
-//! (RFC 7250, RFC 9001), which says who they are ([`crate::membership`]), and a peer counts as up once its hello has been read. A newer connection
-//! supersedes an older one to the same member. Invariant 10.
+//! The member with the lower name dials; the other one makes itself known after its start, if it has
+//! not been dialled by then. Both sides prove their key in the handshake (RFC 7250, RFC 9001), which
+//! says who they are ([`crate::membership`]), and a peer counts as up once its hello has been read.
+//! Of several connections to one member one stays: see `handshake`. Invariant 10.
 
 mod calls;
 mod congestion;
