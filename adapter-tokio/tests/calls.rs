@@ -70,7 +70,7 @@ async fn both_nodes_call_each_other_with_bodies_of_every_size() {
         });
     }
     for length in [0, 1, 100, 16_384, 16_385, 1 << 20, 8 << 20] {
-        let body: Vec<u8> = (0..length).map(|at| (at * 7 >> 3) as u8).collect();
+        let body: Vec<u8> = (0..length).map(|at| ((at * 7) >> 3) as u8).collect();
         let expected: Vec<u8> = body.iter().rev().copied().collect();
         let calls = [0, 1].map(|at| pair.route(at).call(pair.ids[1 - at], body.clone()));
         for call in calls {
