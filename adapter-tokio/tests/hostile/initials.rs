@@ -71,7 +71,7 @@ async fn from_anywhere_it_begins_no_more_handshakes_than_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handshakes_beyond_the_share_of_an_address_are_refused() {
+async fn an_address_has_no_more_handshakes_than_its_share() {
     let begun = Instant::now();
     let arena = Arena::with(TOKIO, |config| {
         patient(config);
@@ -82,8 +82,19 @@ async fn handshakes_beyond_the_share_of_an_address_are_refused() {
     let mut arena = arena.await;
     let echo = flooded(&mut arena, "127.0.0.2:0").await;
     assert!((1..=3).contains(&echo.accepted.len()), "{}", echo.accepted.len());
+    // The forged ones that came before it was used up.
     arena.refused().await;
     assert_few_reports(&arena, begun);
     let stats = arena.end().await;
     assert!(stats.refused > 0 && stats.strangers == 0 && stats.faults == 0, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_members_address_it_keeps_out_no_member() {
+    let mut arena = Arena::with(TOKIO, patient).await;
+    flooded(&mut arena, "127.0.0.1:0").await;
+    // The flood still holds all places that its address may have, for a minute.
+    let line = arena.greet(&arena.foe()).await;
+    line.hang_up();
+    assert_eq!(arena.end().await.faults, 0);
 }
