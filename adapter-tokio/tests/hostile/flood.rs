@@ -34,9 +34,8 @@ pub(crate) struct Echo {
 impl Flood {
     /// Makes the datagrams: those of real clients, which knock where nobody answers; those that only
     /// look like it; and some that look like nothing.
-    pub(crate) fn new() -> Self {
-        let nobody = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        nobody.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero");
+    pub(crate) async fn new() -> Self {
+        let nobody = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
         let key = NodeKey::from_seed([99; 32]);
         let clients = Foe::new(Credentials::Raw(key), ALPN, Transport::default());
         let at = nobody.local_addr().expect("bound");
@@ -46,7 +45,7 @@ impl Flood {
         for _ in 0..GENUINE {
             attempts.push(clients.knock(at));
             let mut datagram = vec![0; 2048];
-            let length = nobody.recv(&mut datagram).expect("a client begins to speak");
+            let length = nobody.recv(&mut datagram).await.expect("a client begins to speak");
             datagram.truncate(length);
             let (forged, garbage) = (flood.forged(), flood.garbage());
             flood.datagrams.extend([datagram, forged, garbage]);

@@ -15,7 +15,7 @@ const PER_SECOND: u64 = 10_000;
 /// The flood from such an address, while honest members go on.
 async fn flooded(arena: &mut Arena, from: &str) -> Echo {
     let (socket, to) = (UdpSocket::bind(from).expect("loopback"), arena.address());
-    let flood = Flood::new();
+    let flood = within("its datagrams", Flood::new()).await;
     let sending = tokio::task::spawn_blocking(move || {
         (flood.run(&socket, to, COUNT, PER_SECOND, || true), socket)
     });
