@@ -60,8 +60,10 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     // What is published before the first connection is made, peers hear of all at once. So those
     // who know it from before a restart do not see it go and come back.
     publisher.scan();
-    thread::sleep(SCAN_PAUSE);
-    publisher.scan();
+    if publisher.is_unsettled() {
+        thread::sleep(SCAN_PAUSE);
+        publisher.scan();
+    }
     let runtime = idle.spawn();
 
     let deliveries = thread::spawn(move || {
