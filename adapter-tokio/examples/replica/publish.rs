@@ -134,6 +134,11 @@ impl Publisher {
         self.entries = entries;
     }
 
+    /// Whether there are files that the next scan may read.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.entries.values().any(|entry| entry.done != entry.look)
+    }
+
     /// What lies in the folder, hidden files aside.
     fn list(&mut self) -> io::Result<BTreeMap<OsString, Look>> {
         let mut looks = BTreeMap::new();

@@ -66,8 +66,10 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     // What is published before the first connection is made, peers hear of all at once. So those
     // who know it from before a restart do not see it go and come back.
     publisher.scan();
-    thread::sleep(SCAN_PAUSE);
-    publisher.scan();
+    if publisher.is_unsettled() {
+        thread::sleep(SCAN_PAUSE);
+        publisher.scan();
+    }
     let topology_file = arguments.topology.clone();
     let runtime = idle.spawn(topology_file, move |told| log_topology(log, id, address, told));
 

@@ -94,6 +94,8 @@ pub(super) struct Connection {
     pub(super) quic: quinn_proto::Connection,
     /// Who dialled.
     pub(super) is_client: bool,
+    /// Its first datagram came with a token: the peer is where it says that it is.
+    pub(super) is_proven: bool,
     /// The member. Known from the start to who dials, and to who is dialled after the handshake.
     pub(super) node: Option<NodeId>,
     /// The key by which the peer has proven who it is, once it has.
@@ -170,6 +172,7 @@ impl Connection {
         Self {
             quic,
             is_client: node.is_some(),
+            is_proven: false,
             node,
             key: None,
             up: None,

@@ -28,13 +28,18 @@ impl Node {
         if self.closing_since.is_some() {
             return self.turn_away(incoming);
         }
-        if self.accepting(None).count() >= limit / 2 && incoming.may_retry() {
+        let address = incoming.remote_address().ip().to_canonical();
+        let share = self.config.transport.handshakes_per_address_max.into();
+        let is_loaded = self.accepting(None).count() >= limit / 2
+            || self.accepting(Some(address)).count() >= share;
+        if is_loaded && incoming.may_retry() {
             // Under load, an address has to be proven before it costs more than a look.
             let retry = self.endpoint.retry(incoming, &mut response);
             let transmit = retry.expect("may be retried");
             return self.respond(transmit, response);
         }
-        if !self.make_room(now, incoming.remote_address().ip().to_canonical()) {
+        let is_proven = incoming.remote_address_validated();
+        if !self.make_room(now, address, is_proven) {
             return self.turn_away(incoming);
         }
         let meter = Arc::new(Meter::default());
@@ -42,7 +47,10 @@ impl Node {
         server.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
         let instant = self.instant(now);
         match self.endpoint.accept(incoming, instant, &mut response, Some(Arc::new(server))) {
-            Ok((handle, quic)) => self.insert(now, handle, quic, None, meter),
+            Ok((handle, quic)) => {
+                self.insert(now, handle, quic, None, meter);
+                self.connection(handle).expect("just inserted").is_proven = is_proven;
+            }
             Err(error) => {
                 self.stats.refused += 1;
                 if let Some(transmit) = error.response {
@@ -71,18 +79,29 @@ impl Node {
     }
 
     /// Finds room for a handshake with an address, which may be at the cost of an address that has
-    /// more of them in progress. False if there is none.
-    fn make_room(&mut self, now: Time, address: IpAddr) -> bool {
+    /// more of them in progress. Of one address, who has proven it goes before those who may only
+    /// have written it on their datagrams. False if there is no room.
+    fn make_room(&mut self, now: Time, address: IpAddr, is_proven: bool) -> bool {
         let transport = &self.config.transport;
         let (limit, share) = (transport.handshakes_max, transport.handshakes_per_address_max);
         let of_address = self.accepting(Some(address)).count();
+        let connection = |at: usize| self.connections[at].as_ref().expect("accepting");
+        let deadline = |at: &usize| connection(*at).hello_deadline;
         if of_address >= share.into() {
-            return false;
+            // Who has come to the end of the handshake has proven it, too.
+            let is_unproven =
+                |at: &usize| !connection(*at).is_proven && connection(*at).node.is_none();
+            let unproven = self.accepting(Some(address)).filter(is_unproven);
+            let Some(oldest) = unproven.min_by_key(deadline).filter(|_| is_proven) else {
+                return false;
+            };
+            self.forget(now, ConnectionHandle(oldest));
+            return true;
         }
         if self.accepting(None).count() < limit.into() {
             return true;
         }
-        let address_of = |at: usize| self.connections[at].as_ref().expect("accepting").address();
+        let address_of = |at: usize| connection(at).address();
         let weight = |at: &usize| self.accepting(Some(address_of(*at))).count();
         let Some(busiest) = self.accepting(None).max_by_key(weight).map(address_of) else {
             return false;
@@ -90,10 +109,7 @@ impl Node {
         if self.accepting(Some(busiest)).count() <= of_address + 1 {
             return false;
         }
-        let deadline =
-            |at: &usize| self.connections[*at].as_ref().expect("accepting").hello_deadline;
         let oldest = self.accepting(Some(busiest)).min_by_key(deadline).expect("the busiest");
-        self.stats.refused += 1;
         self.forget(now, ConnectionHandle(oldest));
         true
     }
