@@ -172,6 +172,23 @@ fn i9_four_nodes_under_two_runtimes_with_a_restart() {
     }
 }
 
+/// Under tokio: smol lets a task's panic go through its executor.
+#[test]
+fn a_filter_that_panics_ends_the_node_with_an_error() {
+    let subnet = Subnet::new(2);
+    let publisher = subnet.start(1);
+    let panics = |_: &Candidate<'_>| -> Decision { panic!("a filter that panics, for the test") };
+    let setup = subnet.setup(0).filter(SMALL, panics);
+    let node = {
+        let _guard = subnet.runtime.enter();
+        slotcast_tokio::bind(setup, subnet.addresses[0]).unwrap()
+    };
+    publisher.channels[0].publish("anything", b"").unwrap();
+    let closed =
+        subnet.runtime.block_on(async { tokio::time::timeout(PATIENCE, node.closed()).await });
+    assert_eq!(closed.expect("in time").unwrap_err().kind(), std::io::ErrorKind::Other);
+}
+
 #[test]
 fn mistakes_of_the_caller_are_typed_and_change_nothing() {
     let subnet = Subnet::new(1);

@@ -529,7 +529,7 @@ impl NodeHandle {
     /// Done when the driver has ended.
     ///
     /// # Errors
-    /// If it has ended for a broken socket.
+    /// If it has ended for a broken socket, or a panic (of a filter, say).
     pub async fn closed(&self) -> io::Result<()> {
         let closed = poll_fn(|cx| self.shared().poll_closed(cx)).await;
         closed.map_or(Ok(()), |kind| Err(kind.into()))

@@ -322,9 +322,9 @@ impl<I: Io> Future for Driver<I> {
 }
 
 impl<I> Drop for Driver<I> {
-    /// A driver that its runtime drops leaves no handle waiting.
+    /// A driver that its runtime drops, or that panics, leaves no handle waiting.
     fn drop(&mut self) {
         self.io = None;
-        self.shared.close(None);
+        self.shared.close(std::thread::panicking().then_some(io::ErrorKind::Other));
     }
 }

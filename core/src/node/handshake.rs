@@ -270,7 +270,7 @@ impl Node {
             self.rpc.peer_down(peer);
             self.peers.down(peer, why);
         }
-        if was_open && !is_client && !was_up {
+        if was_open && !is_client && !was_up && why != Closed::Superseded {
             self.stats.refused += 1;
         }
         let peer = node.and_then(|node| self.peers.find(&node));
@@ -322,6 +322,7 @@ impl Node {
         // quinn-proto reports nothing about a connection that we closed.
         let why = match code {
             SHUTDOWN => Closed::Shutdown,
+            SUPERSEDED => Closed::Superseded,
             FAULTS => Closed::CutOff,
             _ => Closed::Lost,
         };

@@ -608,6 +608,9 @@ impl Node {
                     ConnectionError::ApplicationClosed(close) if close.error_code == SHUTDOWN => {
                         Closed::Shutdown
                     }
+                    ConnectionError::ApplicationClosed(close) if close.error_code == SUPERSEDED => {
+                        Closed::Superseded
+                    }
                     ConnectionError::ApplicationClosed(_)
                     | ConnectionError::ConnectionClosed(_) => Closed::ByPeer,
                     ConnectionError::Reset => Closed::Reset,

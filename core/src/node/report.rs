@@ -59,6 +59,8 @@ pub enum Closed {
     Lost,
     /// The peer has closed the connection.
     ByPeer,
+    /// Another connection to the same member has taken its place.
+    Superseded,
     /// It was cut off for its faults.
     CutOff,
     /// It left the topologies in use, or is no neighbour of this node in them any more.
