@@ -25,6 +25,9 @@ impl Node {
     pub(super) fn accept(&mut self, now: Time, incoming: Incoming) {
         let limit = usize::from(self.config.transport.handshakes_max);
         let mut response = Vec::new();
+        if self.provider.has_issued(incoming.orig_dst_cid()) {
+            return self.endpoint.ignore(incoming);
+        }
         if self.closing_since.is_some() {
             return self.turn_away(incoming);
         }

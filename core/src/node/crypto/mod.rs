@@ -31,7 +31,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::vec::Vec;
 
 use quinn_proto::{
-    ClientConfig, Connection, EndpointConfig, HashedConnectionIdGenerator, ServerConfig, crypto,
+    ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig,
+    HashedConnectionIdGenerator, ServerConfig, crypto,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -91,7 +92,12 @@ impl Crypto {
             #[cfg(feature = "sim")]
             Self::Null => Kind::Null(Arc::new(null::Source::new(key.id(), seed))),
         };
-        Provider { key: key.clone(), kind }
+        let cids: Box<dyn ConnectionIdGenerator> = match &kind {
+            Kind::Tls => Box::new(HashedConnectionIdGenerator::from_key(key.cid_key())),
+            #[cfg(feature = "sim")]
+            Kind::Null(source) => null::Cids::factory(key.cid_key(), source.clone())(),
+        };
+        Provider { key: key.clone(), kind, cids }
     }
 }
 
@@ -99,6 +105,8 @@ impl Crypto {
 pub(crate) struct Provider {
     key: NodeKey,
     kind: Kind,
+    /// Recognises the connection ids that this node has issued, before a restart, too.
+    cids: Box<dyn ConnectionIdGenerator>,
 }
 
 enum Kind {
@@ -133,6 +141,12 @@ impl Provider {
             #[cfg(feature = "sim")]
             Kind::Null(source) => null::client_crypto(&self.key, expected, source.clone()),
         }
+    }
+
+    /// Whether a connection id is one of this node's making. Nobody begins a handshake with such a
+    /// one: what does so belongs to a connection that was forgotten.
+    pub(crate) fn has_issued(&self, cid: &ConnectionId) -> bool {
+        cid.len() == self.cids.cid_len() && self.cids.validate(cid).is_ok()
     }
 
     /// Settings of the endpoint which come from the key. Who restarts with the same key issues and
