@@ -105,7 +105,7 @@ pub(super) struct Connection {
     pub(super) was_up: bool,
     /// Closed by this side: quinn-proto reports nothing more about it.
     pub(super) closing: bool,
-    /// One that was up has this place among those that were closed.
+    /// Its place among those that were closed.
     pub(super) closed: Option<u64>,
     /// This node has said hello.
     pub(super) has_greeted: bool,

@@ -11,15 +11,20 @@ use std::vec::Vec;
 
 use super::congestion::Meter;
 use super::connection::Connection;
-use super::{Closed, FAULTS, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, channel_hello, crypto, quic};
+use super::{
+    Closed, FAULTS, NO_HELLO, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, channel_hello, crypto, quic,
+};
 use crate::id::{NodeId, PeerIndex, Version};
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, LiveSlots, Update};
 
-/// Connections to one member that have been closed and not yet forgotten, as QUIC asks for (RFC
+/// Connections to one member that have been closed and are not forgotten yet, as QUIC asks for (RFC
 /// 9000, section 10.2): the peer may need to be told again. Of one that reconnects all the time, the
 /// older ones are forgotten at once.
 const CLOSED_MAX: usize = 2;
+
+/// The same of all connections that never came up: long enough for what is on its way to them.
+const FAILED_MAX: usize = 32;
 
 impl Node {
     pub(super) fn accept(&mut self, now: Time, incoming: Incoming) {
@@ -98,7 +103,7 @@ impl Node {
             let Some(oldest) = unproven.min_by_key(deadline).filter(|_| is_proven) else {
                 return false;
             };
-            self.forget(now, ConnectionHandle(oldest));
+            self.close(now, ConnectionHandle(oldest), NO_HELLO);
             return true;
         }
         if self.accepting(None).count() < limit.into() {
@@ -113,7 +118,7 @@ impl Node {
             return false;
         }
         let oldest = self.accepting(Some(busiest)).min_by_key(deadline).expect("the busiest");
-        self.forget(now, ConnectionHandle(oldest));
+        self.close(now, ConnectionHandle(oldest), NO_HELLO);
         true
     }
 
@@ -284,24 +289,26 @@ impl Node {
             self.peers.pause_dialling(now, peer, up.is_some(), &self.config.transport);
         }
         self.feed_due = true;
-        if was_open && was_up {
+        if was_open {
             self.forget_closed(now, handle);
         }
     }
 
-    /// Of the closed connections to a member, forgets the oldest beyond [`CLOSED_MAX`].
+    /// Of the closed connections that are like this one, forgets the oldest beyond their bound.
     fn forget_closed(&mut self, now: Time, handle: ConnectionHandle) {
         self.closed += 1;
         let closed = self.closed;
         let connection = self.connections[handle.0].as_mut().expect("not drained yet");
         connection.closed = Some(closed);
-        let node = connection.node;
-        let of_node = self.connections.iter().enumerate().filter_map(|(at, connection)| {
+        let (node, was_up) = (connection.node, connection.was_up);
+        let limit = if was_up { CLOSED_MAX } else { FAILED_MAX };
+        let alike = self.connections.iter().enumerate().filter_map(|(at, connection)| {
             let connection = connection.as_ref()?;
-            Some((connection.closed.filter(|_| connection.node == node)?, at))
+            let is_alike = connection.was_up == was_up && (!was_up || connection.node == node);
+            Some((connection.closed.filter(|_| is_alike)?, at))
         });
-        let oldest = of_node.clone().min().map(|(_, at)| at);
-        if of_node.count() > CLOSED_MAX
+        let oldest = alike.clone().min().map(|(_, at)| at);
+        if alike.count() > limit
             && let Some(at) = oldest
         {
             self.forget(now, ConnectionHandle(at));
@@ -309,7 +316,7 @@ impl Node {
     }
 
     /// Drops a connection without another word.
-    pub(super) fn forget(&mut self, now: Time, handle: ConnectionHandle) {
+    fn forget(&mut self, now: Time, handle: ConnectionHandle) {
         self.ended(now, handle, Closed::Lost);
         // The handle is free for another connection from here on.
         let _ = self.endpoint.handle_event(handle, EndpointEvent::drained());

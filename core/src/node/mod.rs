@@ -125,7 +125,7 @@ pub struct Node {
     out: SendBuffer,
     notices: Vec<Notice>,
     closing_since: Option<Time>,
-    /// Counts connections that were up and are closed.
+    /// Counts connections that were closed.
     closed: u64,
     stats: NodeStats,
     /// What the last report of refusals said, and when the next one may come.
@@ -741,10 +741,6 @@ impl Node {
                 }
                 connection.timeout = connection.quic.poll_timeout();
                 connection.touched = false;
-                // Of an attempt that has failed nothing is kept once the peer has been told.
-                if !connection.was_up && connection.quic.is_closed() {
-                    self.forget(self.now, handle);
-                }
             }
             self.touched.swap_remove(at);
         }
