@@ -202,13 +202,7 @@ impl Callee {
 
     // The application.
 
-    pub(super) fn serve(
-        &mut self,
-        common: &mut Common,
-        now: Time,
-        route: RouteId,
-        is_wanted: bool,
-    ) -> bool {
+    pub(super) fn serve(&mut self, common: &mut Common, route: RouteId, is_wanted: bool) -> bool {
         let Some(at) = common.place_of(route) else { return false };
         if !common.routes[at as usize].serves {
             return false;
@@ -217,10 +211,10 @@ impl Callee {
         route.wanted = if is_wanted { Wanted::Yes } else { Wanted::NoMore };
         if !is_wanted {
             while let Some(place) = self.routes[at as usize].waiting.pop(|_, _| true) {
-                self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
+                self.reply(common, place, Reply::Refused(CallRefusal::NotServed));
             }
             while let Some(place) = self.routes[at as usize].ready.pop(|_, _| true) {
-                self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
+                self.reply(common, place, Reply::Refused(CallRefusal::NotServed));
             }
             let is_coming = |place: &u32| {
                 let asked = &self.asked[*place];
@@ -228,7 +222,7 @@ impl Callee {
             };
             let coming: Vec<u32> = self.asked.indices().filter(is_coming).collect();
             for place in coming {
-                self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
+                self.reply(common, place, Reply::Refused(CallRefusal::NotServed));
             }
         }
         true
@@ -273,7 +267,6 @@ impl Callee {
     pub(super) fn answer(
         &mut self,
         common: &mut Common,
-        now: Time,
         id: RequestId,
         body: Bytes,
     ) -> Result<(), AnswerError> {
@@ -302,17 +295,11 @@ impl Callee {
         let reply = Reply::Answer { length: length as u32 };
         asked.answer.frame(|frames| reply.encode(frames));
         asked.answer.body(body, allowed);
-        self.begin_reply(common, now, place, Phase::Answering);
+        self.begin_reply(common, place, Phase::Answering);
         Ok(())
     }
 
-    pub(super) fn refuse(
-        &mut self,
-        common: &mut Common,
-        now: Time,
-        id: RequestId,
-        refusal: Refusal,
-    ) -> bool {
+    pub(super) fn refuse(&mut self, common: &mut Common, id: RequestId, refusal: Refusal) -> bool {
         let Some(place) = self.find(id) else {
             self.forget_cancelled(id);
             return false;
@@ -331,12 +318,12 @@ impl Callee {
             },
             Refusal::Dropped => Reply::Refused(CallRefusal::Dropped),
         };
-        self.reply(common, now, place, reply);
+        self.reply(common, place, reply);
         true
     }
 
     /// Sends a reply that is not an answer.
-    fn reply(&mut self, common: &mut Common, now: Time, place: u32, reply: Reply) {
+    fn reply(&mut self, common: &mut Common, place: u32, reply: Reply) {
         let asked = &mut self.asked[place];
         asked.answer.frame(|frames| reply.encode(frames));
         if !asked.has_ended {
@@ -345,10 +332,10 @@ impl Callee {
         }
         let bytes = mem::take(&mut asked.answer_bytes);
         self.routes[asked.route as usize].answers.give_back(asked.peer, bytes);
-        self.begin_reply(common, now, place, Phase::Refusing);
+        self.begin_reply(common, place, Phase::Refusing);
     }
 
-    fn begin_reply(&mut self, common: &mut Common, now: Time, place: u32, phase: Phase) {
+    fn begin_reply(&mut self, common: &mut Common, place: u32, phase: Phase) {
         self.set_phase(place, phase);
         let asked = &mut self.asked[place];
         asked.answer.end();
@@ -358,8 +345,6 @@ impl Callee {
         let route = &mut self.routes[asked.route as usize];
         route.requests.give_back(asked.peer, bytes);
         route.is_due = true;
-        let deadline = asked.deadline.max(now);
-        common.set_timer(End::Request(place), &mut asked.timer, deadline);
         common.note_due(asked.peer, asked.route, End::Request(place), &mut asked.answer);
     }
 
@@ -447,7 +432,7 @@ impl Callee {
                     return Err(Malformed::Trailing.into());
                 }
                 if body.is_complete() {
-                    self.complete(common, place);
+                    self.complete(place);
                 }
                 Ok(())
             }
@@ -466,7 +451,7 @@ impl Callee {
     ) -> Result<(), Fault> {
         let asked = &mut self.asked[place];
         let Some(at) = common.place_of(head.route) else {
-            self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
+            self.reply(common, place, Reply::Refused(CallRefusal::NotServed));
             return Ok(());
         };
         let config = &common.routes[at as usize];
@@ -478,9 +463,9 @@ impl Callee {
         let timeout = Duration::from_millis(head.timeout_ms.into()).min(config.deadline_max);
         asked.deadline = now + timeout;
         asked.phase = Phase::Waiting;
-        common.set_timer(End::Request(place), &mut asked.timer, asked.deadline);
+        common.hasten_timer(End::Request(place), &mut asked.timer, asked.deadline);
         if self.routes[at as usize].wanted == Wanted::NoMore {
-            self.reply(common, now, place, Reply::Refused(CallRefusal::NotServed));
+            self.reply(common, place, Reply::Refused(CallRefusal::NotServed));
             return Ok(());
         }
         let peer = asked.peer;
@@ -529,21 +514,20 @@ impl Callee {
                 common.note_due(peer, at, End::Request(place), &mut asked.answer);
             }
             let looked_at = asked.looked_at(&common.routes[at as usize]);
-            common.set_timer(End::Request(place), &mut asked.timer, looked_at);
+            common.hasten_timer(End::Request(place), &mut asked.timer, looked_at);
             if present != Some(place) {
                 let stream = asked.stream;
                 common.outputs.push_back(Output::Read { peer, stream });
             }
             if length == 0 {
-                self.complete(common, place);
+                self.complete(place);
             }
         }
     }
 
-    fn complete(&mut self, common: &mut Common, place: u32) {
+    fn complete(&mut self, place: u32) {
         self.set_phase(place, Phase::Ready);
         let asked = &mut self.asked[place];
-        common.set_timer(End::Request(place), &mut asked.timer, asked.deadline);
         self.routes[asked.route as usize].ready.push(asked.peer, place);
     }
 

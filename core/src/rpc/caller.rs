@@ -393,7 +393,7 @@ impl Caller {
         let prepaid = prepaid(&common.routes[route]);
         call.answer = Some(Receiving::new(now, length as usize, prepaid as usize));
         let at = call.looked_at(&common.routes[route]);
-        common.set_timer(End::Call(place), &mut call.timer, at);
+        common.hasten_timer(End::Call(place), &mut call.timer, at);
         if length > prepaid {
             self.routes[route].waiting.push(peer, place);
             self.has_room = true;
@@ -422,7 +422,7 @@ impl Caller {
                 let stream = call.stream.expect("it has been answered");
                 common.outputs.push_back(Output::Read { peer: call.peer, stream });
                 let at = call.looked_at(&common.routes[call.route as usize]);
-                common.set_timer(End::Call(place), &mut call.timer, at);
+                common.hasten_timer(End::Call(place), &mut call.timer, at);
             }
         }
     }

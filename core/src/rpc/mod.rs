@@ -224,6 +224,14 @@ impl Common {
         *timer = at;
     }
 
+    /// Sees to it that a timer goes off at `at`, or before. One that goes off too early is set again;
+    /// most are taken away before, and moving them would be most of what they cost.
+    fn hasten_timer(&mut self, end: End, timer: &mut Time, at: Time) {
+        if at < *timer {
+            self.set_timer(end, timer, at);
+        }
+    }
+
     /// Puts what has something to send into the queue.
     fn note_due(&mut self, peer: PeerIndex, route: u16, end: End, sending: &mut Sending) {
         if sending.is_due() && !sending.is_queued {
@@ -383,21 +391,21 @@ impl Rpc {
         request: RequestId,
         body: Bytes,
     ) -> Result<(), AnswerError> {
-        let now = self.clamp(now);
-        self.callee.answer(&mut self.common, now, request, body)
+        self.clamp(now);
+        self.callee.answer(&mut self.common, request, body)
     }
 
     /// Lets go of a request without an answer. False if nobody waited for it any more.
     pub fn refuse(&mut self, now: Time, request: RequestId, refusal: Refusal) -> bool {
-        let now = self.clamp(now);
-        self.callee.refuse(&mut self.common, now, request, refusal)
+        self.clamp(now);
+        self.callee.refuse(&mut self.common, request, refusal)
     }
 
     /// Says whether requests of a route are wanted. At first they wait until they are; once they are
     /// not any more, they are refused. False if there is no such route.
     pub fn serve(&mut self, now: Time, route: RouteId, is_wanted: bool) -> bool {
-        let now = self.clamp(now);
-        self.callee.serve(&mut self.common, now, route, is_wanted)
+        self.clamp(now);
+        self.callee.serve(&mut self.common, route, is_wanted)
     }
 
     /// The application has taken what a permit was for.
