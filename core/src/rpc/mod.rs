@@ -33,6 +33,8 @@ mod ledger;
 mod transfer;
 pub(crate) mod turns;
 
+pub use crate::send_buffer::SendBuffer;
+
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -45,7 +47,6 @@ use hashbrown::HashMap;
 use crate::config::{Class, Config, ConfigError, RouteConfig};
 use crate::error::{AnswerError, CallError, Fault};
 use crate::id::{PeerIndex, RouteId};
-use crate::send_buffer::SendBuffer;
 use crate::time::Time;
 use crate::wire::{EAGER_BYTES_MAX, RouteHello};
 use callee::Callee;
