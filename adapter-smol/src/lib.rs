@@ -16,8 +16,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use async_io::{Async, Timer};
-use slotcast::driver::{Io, Udp, start};
-use slotcast::node::Transmit;
+use slotcast::driver::{Io, Receive, Udp, start};
+use slotcast::node::{SocketBuffers, Transmit};
 
 pub use slotcast;
 pub use slotcast::driver::{
@@ -53,14 +53,16 @@ pub fn bind_unspawned(
         Ok((Async::new(socket)?, udp, local))
     };
     let (socket, udp, local) = open().map_err(|error| StartError::Socket { address, error })?;
-    start(setup, SmolIo { socket, timer: Timer::never(), deadline: None }, udp, local)
+    start(setup, SmolIo { socket, udp, timer: Timer::never(), deadline: None }, local)
 }
 
 /// A socket and a timer of async-io, the reactor under smol.
 #[derive(Debug)]
 pub struct SmolIo {
     socket: Async<UdpSocket>,
+    udp: Udp,
     timer: Timer,
+    /// What the timer was last set to, until it has fired.
     deadline: Option<Instant>,
 }
 
@@ -69,9 +71,21 @@ impl Io for SmolIo {
         Instant::now()
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>, udp: &mut Udp) -> Poll<io::Result<()>> {
+    fn segments_max(&self) -> usize {
+        self.udp.segments_max()
+    }
+
+    fn socket_buffers(&self) -> Option<SocketBuffers> {
+        Some(self.udp.socket_buffers())
+    }
+
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        receive: &mut Receive<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
-            match udp.receive(self.socket.get_ref()) {
+            match self.udp.receive(self.socket.get_ref(), receive) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
@@ -82,12 +96,11 @@ impl Io for SmolIo {
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        udp: &Udp,
         transmit: &Transmit,
-        datagrams: &[u8],
+        buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<()>> {
         loop {
-            match udp.send(self.socket.get_ref(), transmit, datagrams) {
+            match self.udp.send(self.socket.get_ref(), transmit, buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }

@@ -13,13 +13,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
-use slotcast::driver::{Io, Udp, start};
-use slotcast::node::Transmit;
+use slotcast::driver::{Io, Receive, Udp, start};
+use slotcast::node::{SocketBuffers, Transmit};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use slotcast;
 pub use slotcast::driver::{
@@ -62,27 +61,58 @@ pub fn bind_unspawned(
         Ok((UdpSocket::from_std(socket)?, udp, local))
     };
     let (socket, udp, local) = open().map_err(|error| StartError::Socket { address, error })?;
-    let timer = Box::pin(sleep_until(Instant::now().into()));
-    start(setup, TokioIo { socket, timer }, udp, local)
+    let timer = Box::pin(sleep_until(Instant::now()));
+    start(setup, TokioIo { socket, udp, timer, deadline: None }, local)
 }
 
 /// A tokio socket and timer.
 #[derive(Debug)]
 pub struct TokioIo {
     socket: UdpSocket,
+    udp: Udp,
     timer: Pin<Box<Sleep>>,
+    /// What the timer was last set to.
+    deadline: Option<Instant>,
 }
 
 impl Io for TokioIo {
-    fn now(&self) -> Instant {
-        Instant::now()
+    fn now(&self) -> std::time::Instant {
+        Instant::now().into_std()
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>, udp: &mut Udp) -> Poll<io::Result<()>> {
+    fn segments_max(&self) -> usize {
+        self.udp.segments_max()
+    }
+
+    fn socket_buffers(&self) -> Option<SocketBuffers> {
+        Some(self.udp.socket_buffers())
+    }
+
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        receive: &mut Receive<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { socket, udp, deadline, .. } = self;
+        if udp.has_received() {
+            return Poll::Ready(udp.receive(socket, receive));
+        }
         loop {
-            ready!(self.socket.poll_recv_ready(cx))?;
-            match self.socket.try_io(Interest::READABLE, || udp.receive(&self.socket)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            let is_ready = socket.poll_recv_ready(cx)?.is_ready();
+            // After a pause of the process, tokio runs timers before it has looked at its sockets:
+            // what it remembers of them is not to be trusted then.
+            let is_overdue = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+            let result = match is_ready {
+                true => socket.try_io(Interest::READABLE, || udp.receive(socket, receive)),
+                false if is_overdue() => udp.receive(socket, receive),
+                false => return Poll::Pending,
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !is_ready {
+                        return Poll::Pending;
+                    }
+                }
                 result => return Poll::Ready(result),
             }
         }
@@ -91,24 +121,29 @@ impl Io for TokioIo {
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        udp: &Udp,
         transmit: &Transmit,
-        datagrams: &[u8],
+        buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<()>> {
+        let Self { socket, udp, .. } = self;
         loop {
-            ready!(self.socket.poll_send_ready(cx))?;
-            let send = || udp.send(&self.socket, transmit, datagrams);
-            match self.socket.try_io(Interest::WRITABLE, send) {
+            ready!(socket.poll_send_ready(cx))?;
+            match socket.try_io(Interest::WRITABLE, || udp.send(socket, transmit, buffer)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
         }
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
+    fn poll_timer(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: Option<std::time::Instant>,
+    ) -> Poll<()> {
+        let deadline = deadline.map(Instant::from_std);
+        let is_set = std::mem::replace(&mut self.deadline, deadline) == deadline;
         let Some(deadline) = deadline else { return Poll::Pending };
-        if self.timer.deadline() != deadline.into() {
-            self.timer.as_mut().reset(deadline.into());
+        if !is_set {
+            self.timer.as_mut().reset(deadline);
         }
         self.timer.as_mut().poll(cx)
     }

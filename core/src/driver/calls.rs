@@ -194,6 +194,8 @@ pub(super) struct Driven {
     freed: Vec<u32>,
     /// When the mirror of the credit was taken.
     links: Option<u64>,
+    /// Commands of this turn; kept for its memory.
+    pub(super) commands: Vec<Command>,
 }
 
 impl Driven {

@@ -9,13 +9,13 @@ use super::NodeHandle;
 use crate::membership::{Topology, TopologyError};
 
 /// Where a node's topologies come from: a file, a registry, a chain.
-pub trait TopologySource: Send {
+pub trait TopologySource {
     /// Why there is no new topology, though something has changed.
     type Error;
 
     /// The next topology, once there is one, or a complaint; each once. `None`: there will be no
     /// more. Dropping the future loses nothing.
-    fn next(&mut self) -> impl Future<Output = Option<Result<Topology, Self::Error>>> + Send;
+    fn next(&mut self) -> impl Future<Output = Option<Result<Topology, Self::Error>>>;
 }
 
 /// Why what came from a [`TopologySource`] is not followed. The topology in force stays.

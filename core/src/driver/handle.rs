@@ -28,9 +28,12 @@ use crate::membership::{Membership, Overlay, Topology, TopologyError};
 use crate::node::{Node, NodeEvent, NodeStats};
 use crate::time::Time;
 
-/// Commands that may wait for the driver. It takes all of them at each round, so that only a driver
-/// that is not polled can fill the queue.
+/// Commands that may wait for the driver. It takes them at each turn, so that only a driver that is
+/// not polled, or is far behind, can fill the queue.
 pub(super) const COMMANDS_MAX: usize = 1 << 16;
+
+/// Of them, what the driver takes in one turn: some ten microseconds' worth.
+const COMMANDS_PER_TURN: usize = 128;
 
 /// Events of a channel, and bytes in them, staged for the application.
 const STAGED_MAX: usize = 256;
@@ -173,28 +176,33 @@ impl Shared {
         Some(event)
     }
 
-    /// Hands the node what the application asked for.
+    /// Hands the node what the application asked for, as much as fits into a turn. Whether that was
+    /// all.
     pub(super) fn take_commands(
         &self,
         now: Time,
         node: &mut Node,
         driven: &mut Driven,
         waker: &Waker,
-    ) {
-        let (commands, released, membership, shutdown, reconsider) = {
+    ) -> bool {
+        let mut commands = std::mem::take(&mut driven.commands);
+        let (is_all, released, membership, shutdown, reconsider) = {
             let mut state = self.lock();
             if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
                 state.driver = Some(waker.clone());
             }
             let reconsider = std::mem::take(&mut state.reconsider);
-            let commands = std::mem::take(&mut state.commands);
+            let count = state.commands.len().min(COMMANDS_PER_TURN);
+            commands.extend(state.commands.drain(..count));
+            let is_all = state.commands.is_empty();
             let released = state.calls.take_released();
             let membership_changed = std::mem::take(&mut state.membership_changed);
             let membership = membership_changed.then(|| state.membership.clone());
-            (commands, released, membership, state.shutdown, reconsider)
+            // The last command is given before the shutdown.
+            (is_all, released, membership, state.shutdown && is_all, reconsider)
         };
         released.into_iter().for_each(|permit| node.release(permit));
-        for command in commands {
+        for command in commands.drain(..) {
             match command {
                 Command::Publish(channel, artifact) => {
                     let published = node.publish(self.channels[channel], artifact);
@@ -210,6 +218,7 @@ impl Shared {
                 Command::Call(command) => driven.command(now, node, command),
             }
         }
+        driven.commands = commands;
         for (at, channel) in self.channels.iter().enumerate() {
             if reconsider >> at & 1 == 1 {
                 node.reconsider(now, *channel);
@@ -221,6 +230,7 @@ impl Shared {
         if shutdown {
             node.shutdown(now);
         }
+        is_all
     }
 
     /// Changes who is a member, if that can be.

@@ -115,8 +115,8 @@ impl<S> TopologyFile<S> {
 
 impl<S, F> TopologySource for TopologyFile<S>
 where
-    S: FnMut(Duration) -> F + Send,
-    F: Future + Send,
+    S: FnMut(Duration) -> F,
+    F: Future,
 {
     type Error = LoadError;
 

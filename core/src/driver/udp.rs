@@ -1,14 +1,15 @@
-//! UDP with segmentation offload in both directions, through quinn-udp. The socket itself stays
-//! with the adapter, whose runtime knows when it is ready.
+//! UDP with segmentation offload in both directions, through quinn-udp, for an [`Io`](super::Io)
+//! that is told when its socket is ready.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
 use std::vec;
 use std::vec::Vec;
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 
-use crate::node::{EcnCodepoint, Transmit};
+use super::io::{Receive, Received};
+use crate::node::{Ecn, SocketBuffers, Transmit};
 
 /// Bytes that one message can hold: the longest datagram, or a batch that the kernel has joined.
 const MESSAGE_BYTES: usize = 65_536;
@@ -17,26 +18,25 @@ const MESSAGE_BYTES: usize = 65_536;
 /// a millisecond of a gigabit; the kernel grants what its limits allow.
 const SOCKET_BUFFER: usize = 4 << 20;
 
-/// Datagrams received together.
-#[derive(Debug)]
-pub struct Received<'a> {
-    /// Who sent them.
-    pub from: SocketAddr,
-    /// The own address they were sent to, if known.
-    pub to: Option<IpAddr>,
-    /// The congestion mark (RFC 3168).
-    pub ecn: Option<EcnCodepoint>,
-    /// Bytes in each datagram but the last, which may be shorter.
-    pub stride: usize,
-    /// The datagrams, one after the other.
-    pub datagrams: &'a [u8],
-}
+/// The error of a datagram that is longer than the path takes (`EMSGSIZE`). Probes for the path MTU
+/// meet it: it is their answer, and no trouble.
+const MESSAGE_TOO_LONG: i32 = match () {
+    () if cfg!(windows) => 10_040,
+    () if cfg!(any(target_os = "linux", target_os = "android")) => 90,
+    () => 40,
+};
 
-/// The state of a socket beside the socket: what the kernel can do, and buffers.
+/// The state of a socket beside the socket itself: what the kernel can do, and buffers.
+///
+/// The socket stays with the adapter, whose runtime knows when it is ready.
 pub struct Udp {
     state: UdpSocketState,
+    buffers: SocketBuffers,
+    /// Room for [`BATCH_SIZE`] messages.
     buffer: Vec<u8>,
-    metas: [RecvMeta; BATCH_SIZE],
+    metas: Vec<RecvMeta>,
+    /// Messages of the last batch that are still to be handed over: from `next` to `filled`.
+    next: usize,
     filled: usize,
 }
 
@@ -50,7 +50,8 @@ impl Udp {
     /// Sets up a socket: non-blocking, offloads, congestion marks, larger kernel buffers.
     ///
     /// # Errors
-    /// If the kernel refuses.
+    /// If the kernel refuses. Smaller buffers than asked for are no error:
+    /// [`Udp::socket_buffers`] tells.
     pub fn new<S>(socket: &S) -> io::Result<Self>
     where
         for<'s> UdpSockRef<'s>: From<&'s S>,
@@ -59,10 +60,17 @@ impl Udp {
         // Best effort: a smaller buffer only means more loss under load.
         let _ = state.set_send_buffer_size(socket.into(), SOCKET_BUFFER);
         let _ = state.set_recv_buffer_size(socket.into(), SOCKET_BUFFER);
+        let buffers = SocketBuffers {
+            wanted: SOCKET_BUFFER,
+            send: state.send_buffer_size(socket.into())?,
+            receive: state.recv_buffer_size(socket.into())?,
+        };
         Ok(Self {
             state,
+            buffers,
             buffer: vec![0; MESSAGE_BYTES * BATCH_SIZE],
-            metas: [RecvMeta::default(); BATCH_SIZE],
+            metas: vec![RecvMeta::default(); BATCH_SIZE],
+            next: 0,
             filled: 0,
         })
     }
@@ -72,62 +80,85 @@ impl Udp {
         self.state.max_gso_segments()
     }
 
-    /// Receives what is there, without waiting; [`Udp::received`] gives it.
+    /// What the kernel has granted.
+    pub fn socket_buffers(&self) -> SocketBuffers {
+        self.buffers
+    }
+
+    /// Whether the next [`Udp::receive`] has something to hand over without asking the socket.
+    pub fn has_received(&self) -> bool {
+        self.next < self.filled
+    }
+
+    /// Hands over what was received and not handed over yet, or else what the socket has, without
+    /// waiting.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if nothing is there, or the socket's error.
-    pub fn receive<S>(&mut self, socket: &S) -> io::Result<()>
+    /// [`io::ErrorKind::WouldBlock`] if there is nothing, or the socket's error.
+    pub fn receive<S>(&mut self, socket: &S, receive: &mut Receive<'_>) -> io::Result<()>
     where
         for<'s> UdpSockRef<'s>: From<&'s S>,
     {
-        self.filled = 0;
+        if !self.has_received() {
+            self.fill(socket)?;
+        }
+        while self.has_received() {
+            let at = self.next;
+            self.next += 1;
+            let meta = &self.metas[at];
+            let received = Received {
+                from: meta.addr,
+                to: meta.dst_ip,
+                ecn: meta.ecn.and_then(|ecn| Ecn::from_bits(ecn as u8)),
+                stride: meta.stride,
+                datagrams: &self.buffer[at * MESSAGE_BYTES..][..meta.len],
+            };
+            if let ControlFlow::Break(()) = receive(received) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn fill<S>(&mut self, socket: &S) -> io::Result<()>
+    where
+        for<'s> UdpSockRef<'s>: From<&'s S>,
+    {
         let mut messages = self.buffer.chunks_mut(MESSAGE_BYTES).map(IoSliceMut::new);
         let mut messages: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| messages.next().expect("as many as a batch has"));
         loop {
             match self.state.recv(socket.into(), &mut messages, &mut self.metas) {
-                Ok(filled) => {
-                    self.filled = filled;
-                    return Ok(());
-                }
-                // An earlier datagram bounced (ICMP): nothing that concerns the socket.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
+                Ok(filled) => {
+                    (self.next, self.filled) = (0, filled);
+                    return Ok(());
+                }
             }
         }
     }
 
-    /// What the last [`Udp::receive`] brought.
-    pub fn received(&mut self) -> impl Iterator<Item = Received<'_>> {
-        let filled = std::mem::take(&mut self.filled);
-        let messages = self.buffer.chunks(MESSAGE_BYTES).zip(&self.metas).take(filled);
-        messages.map(|(message, meta)| Received {
-            from: meta.addr,
-            to: meta.dst_ip,
-            ecn: meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8)),
-            stride: meta.stride,
-            datagrams: &message[..meta.len],
-        })
-    }
-
-    /// Sends datagrams, without waiting. Datagrams that the network does not take are lost, which
-    /// QUIC repairs.
+    /// Sends datagrams, without waiting.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full, or the socket's error.
+    /// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full, or the socket's error: then the
+    /// datagrams are lost.
     pub fn send<S>(&self, socket: &S, transmit: &Transmit, datagrams: &[u8]) -> io::Result<()>
     where
         for<'s> UdpSockRef<'s>: From<&'s S>,
     {
-        let ecn = transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8));
+        let ecn = transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn.bits()));
         let transmit = quinn_udp::Transmit {
             destination: transmit.destination,
             ecn,
-            contents: datagrams,
+            contents: &datagrams[..transmit.size],
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip,
         };
-        self.state.send(socket.into(), &transmit)
+        match self.state.try_send(socket.into(), &transmit) {
+            Err(error) if error.raw_os_error() == Some(MESSAGE_TOO_LONG) => Ok(()),
+            result => result,
+        }
     }
 }

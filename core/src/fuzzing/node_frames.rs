@@ -16,7 +16,7 @@ use crate::artifact::Artifact;
 use crate::broadcast::Event;
 use crate::config::{ChannelConfig, Config, Relay};
 use crate::id::{ArtifactId, ChannelId, NodeId};
-use crate::node::{EcnCodepoint, NodeEvent, channel_hello};
+use crate::node::{Ecn, NodeEvent, channel_hello};
 use crate::sim::hostile::bare::{BareEvent, BarePeer, LineId};
 use crate::sim::hostile::frames;
 use crate::sim::{Application, Context, Crypto, Link, Process, Setup, Subnet};
@@ -61,7 +61,7 @@ impl Process for Scripted {
         &mut self,
         now: Time,
         from: SocketAddr,
-        ecn: Option<EcnCodepoint>,
+        ecn: Option<Ecn>,
         datagram: &[u8],
     ) {
         self.bare.handle_datagram(now, from, ecn, datagram);

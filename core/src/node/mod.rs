@@ -4,7 +4,8 @@
 //! Inputs are [`Node::handle_datagrams`] and the commands; then [`Node::poll`] is called until it
 //! gives [`Output::Idle`], and again at the time it names. What the application is told is pulled
 //! with [`Node::poll_event`], [`Node::poll_request`], [`Node::poll_outcome`] and
-//! [`Node::poll_node_event`], when it likes: nothing waits for it.
+//! [`Node::poll_node_event`], when it likes: nothing waits for it. [`Node::poll`] itself brings
+//! such things about, up to its `Idle`: see [`Node::has_output`].
 //!
 //! The member with the lower name dials; the other one makes itself known after its start, if it has
 //! not been dialled by then. Both sides prove their key in the handshake (RFC 7250, RFC 9001), which
@@ -25,11 +26,14 @@ mod key;
 mod peers;
 pub(crate) mod quic;
 mod report;
+mod socket;
+mod transmit;
 
 pub use calls::Request;
 pub use key::NodeKey;
-pub use quinn_proto::{EcnCodepoint, Transmit};
 pub use report::{Closed, NodeError, NodeEvent, NodeStats, REFUSED_INTERVAL};
+pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
+pub use transmit::{Ecn, Transmit};
 
 use std::boxed::Box;
 use std::fmt;
@@ -115,7 +119,7 @@ pub struct Node {
     connections: Vec<Option<Connection>>,
     /// Handles of touched connections, each once.
     touched: Vec<ConnectionHandle>,
-    responses: Vec<(Transmit, Vec<u8>)>,
+    responses: Vec<(quinn_proto::Transmit, Vec<u8>)>,
     /// The connection that may transmit next.
     turn: usize,
     /// Something happened by which a peer may have room or a backlog.
@@ -131,6 +135,7 @@ pub struct Node {
     /// What the last report of refusals said, and when the next one may come.
     refused_told: (u64, u64),
     refused_due: Time,
+    trouble: socket::Trouble,
     #[cfg(feature = "sim")]
     written: inspect::Written,
 }
@@ -216,6 +221,7 @@ impl Node {
             stats: NodeStats::default(),
             refused_told: (0, 0),
             refused_due: Time::ZERO,
+            trouble: socket::Trouble::default(),
             #[cfg(feature = "sim")]
             written: inspect::Written::default(),
         };
@@ -435,7 +441,7 @@ impl Node {
         now: Time,
         from: SocketAddr,
         to: Option<IpAddr>,
-        ecn: Option<EcnCodepoint>,
+        ecn: Option<Ecn>,
         stride: usize,
         datagrams: &[u8],
     ) {
@@ -459,7 +465,7 @@ impl Node {
         now: Time,
         from: SocketAddr,
         to: Option<IpAddr>,
-        ecn: Option<EcnCodepoint>,
+        ecn: Option<Ecn>,
         datagram: BytesMut,
     ) {
         // A long header begins a handshake, or belongs to one (RFC 9000, section 17.2).
@@ -471,6 +477,7 @@ impl Node {
         }
         let mut response = Vec::new();
         let instant = self.instant(now);
+        let ecn = ecn.map(Ecn::to_quic);
         match self.endpoint.handle(instant, from, to, ecn, datagram, &mut response) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(connection) = self.connection(handle) {
@@ -484,7 +491,7 @@ impl Node {
         }
     }
 
-    fn respond(&mut self, transmit: Transmit, response: Vec<u8>) {
+    fn respond(&mut self, transmit: quinn_proto::Transmit, response: Vec<u8>) {
         if self.responses.len() < RESPONSES_MAX {
             self.responses.push((transmit, response));
         }
@@ -506,23 +513,22 @@ impl Node {
 
     /// What is to be done next; a transmit's datagrams are in `buffer`, at most `segments_max` of
     /// them. Call after inputs and commands, and at `wake_at`, until it is [`Output::Idle`].
+    ///
+    /// What has arrived is looked at here, and deadlines pass here. So there may be events, requests
+    /// and outcomes to take afterwards that were not there before: take them *after* the drain to
+    /// [`Output::Idle`], and before waiting. [`Node::has_output`] says whether there are any.
+    ///
+    /// Hand over the datagrams that wait in the socket first: a deadline that they would have
+    /// prevented from passing passes here otherwise.
     pub fn poll(&mut self, now: Time, segments_max: usize, buffer: &mut Vec<u8>) -> Output {
         let now = self.clamp(now);
-        self.feed_due |= self.machine_at <= now;
         loop {
             buffer.clear();
             if let Some((transmit, response)) = self.responses.pop() {
                 buffer.extend_from_slice(&response);
-                return self.transmit(transmit);
+                return self.transmit(transmit.into());
             }
-            self.expire(now);
-            self.serve_touched(now);
-            while let Some((peer, address)) = self.next_dial(now) {
-                self.dial(now, peer, address);
-            }
-            self.poll_machine(now);
-            self.poll_rpc(now);
-            self.feed(now);
+            self.advance(now);
             if let Some(transmit) = self.poll_transmit(now, segments_max, buffer) {
                 return self.transmit(transmit);
             }
@@ -532,11 +538,51 @@ impl Node {
         }
     }
 
+    /// The same as [`Node::poll`] while the socket takes nothing: what has arrived is looked at and
+    /// deadlines pass, so that calls and a shutdown end in time, but nothing is handed out to be
+    /// sent. When to call again, unless the socket takes something before.
+    pub fn poll_blocked(&mut self, now: Time) -> Time {
+        let now = self.clamp(now);
+        loop {
+            self.advance(now);
+            if !self.feed_due {
+                break;
+            }
+        }
+        for at in 0..self.touched.len() {
+            if let Some(connection) = self.connection(self.touched[at]) {
+                connection.timeout = connection.quic.poll_timeout();
+            }
+        }
+        let Output::Idle { wake_at, .. } = self.idle() else { unreachable!("nothing is sent") };
+        wake_at
+    }
+
+    /// Whether there is anything to take: events of channels or about peers, outcomes of calls,
+    /// requests on routes that are [served](Node::serve), and cancellations of requests.
+    pub fn has_output(&self) -> bool {
+        let mut channels = self.config.channels.iter();
+        self.has_node_events()
+            || channels.any(|channel| self.has_events(channel.id))
+            || self.rpc.has_output()
+    }
+
+    /// Does all that is due but sending.
+    fn advance(&mut self, now: Time) {
+        self.feed_due |= self.machine_at <= now;
+        self.expire(now);
+        self.serve_touched(now);
+        while let Some((peer, address)) = self.next_dial(now) {
+            self.dial(now, peer, address);
+        }
+        self.poll_machine(now);
+        self.poll_rpc(now);
+        self.feed(now);
+    }
+
     fn transmit(&mut self, transmit: Transmit) -> Output {
-        let size = transmit.size as u64;
-        self.stats.sent_bytes += size;
-        self.stats.sent_datagrams +=
-            transmit.segment_size.map_or(1, |segment| size.div_ceil(segment as u64));
+        self.stats.sent_bytes += transmit.size as u64;
+        self.stats.sent_datagrams += transmit.datagrams() as u64;
         Output::Transmit(transmit)
     }
 
@@ -737,7 +783,7 @@ impl Node {
                 buffer.clear();
                 if let Some(transmit) = connection.quic.poll_transmit(instant, segments, buffer) {
                     self.turn = self.turn.wrapping_add(1);
-                    return Some(transmit);
+                    return Some(transmit.into());
                 }
                 connection.timeout = connection.quic.poll_timeout();
                 connection.touched = false;
@@ -759,6 +805,7 @@ impl Node {
         if let Some(since) = self.closing_since {
             wake_at = since + SHUTDOWN_MAX;
         }
+        wake_at = wake_at.min(self.trouble.report_at());
         for connection in self.connections.iter().flatten() {
             if let Some(timeout) = connection.timeout {
                 let since_start = timeout.saturating_duration_since(self.start);
@@ -791,7 +838,7 @@ impl Node {
 
     /// Whether [`Node::poll_node_event`] may have an event.
     pub fn has_node_events(&self) -> bool {
-        self.peers.has_events() || self.has_refused()
+        self.peers.has_events() || self.has_refused() || self.trouble.has_event(self.now)
     }
 
     fn has_refused(&self) -> bool {
@@ -802,6 +849,9 @@ impl Node {
     /// Takes the next event about peers.
     pub fn poll_node_event(&mut self) -> Option<NodeEvent> {
         if let Some(event) = self.peers.next_event() {
+            return Some(event);
+        }
+        if let Some(event) = self.trouble.next_event(self.now) {
             return Some(event);
         }
         if !self.has_refused() {

@@ -1,8 +1,10 @@
 //! What a node tells of itself and its peers.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
+use super::socket::{SocketBuffers, SocketOperation};
 use crate::config::ConfigError;
 use crate::error::Fault;
 use crate::id::NodeId;
@@ -42,6 +44,19 @@ pub enum NodeEvent {
         /// Datagrams since the last report that came from no member's address.
         datagrams: u64,
     },
+    /// The socket has failed to do something. The first error of a kind is reported at once, others
+    /// at most once in [`SOCKET_ERRORS_INTERVAL`](super::SOCKET_ERRORS_INTERVAL).
+    SocketErrors {
+        /// What it was asked to do.
+        operation: SocketOperation,
+        /// Why it has failed.
+        kind: io::ErrorKind,
+        /// How often since the last report.
+        count: u64,
+    },
+    /// The kernel grants the socket smaller buffers than were asked for, so that datagrams get lost
+    /// under load. On Linux, raise `net.core.rmem_max` and `net.core.wmem_max`.
+    SocketBuffers(SocketBuffers),
 }
 
 /// Strangers can be loud: this often at most they are reported.
@@ -87,6 +102,12 @@ pub struct NodeStats {
     pub connections: u64,
     /// Rules broken by members.
     pub faults: u64,
+    /// Times that the socket failed to send.
+    pub send_errors: u64,
+    /// Datagrams that were lost by it.
+    pub unsent_datagrams: u64,
+    /// Times that the socket failed to receive.
+    pub receive_errors: u64,
 }
 
 /// Why there is no node.

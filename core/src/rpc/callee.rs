@@ -680,6 +680,11 @@ impl Callee {
         self.routes[route as usize].ready.len() > 0
     }
 
+    pub(super) fn has_output(&self) -> bool {
+        let has_request = |route: &Route| route.wanted == Wanted::Yes && route.ready.len() > 0;
+        !self.cancelled.is_empty() || self.routes.iter().any(has_request)
+    }
+
     pub(super) fn is_starved(&self) -> bool {
         self.routes.iter().any(|route| route.waiting.len() > 0)
     }

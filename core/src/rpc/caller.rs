@@ -522,6 +522,10 @@ impl Caller {
 
     // Getters.
 
+    pub(super) fn has_outcomes(&self) -> bool {
+        !self.outcomes.is_empty()
+    }
+
     pub(super) fn is_starved(&self) -> bool {
         self.routes.iter().any(|route| route.waiting.len() > 0)
     }

@@ -663,6 +663,12 @@ impl Rpc {
         self.common.place_of(route).is_some_and(|route| self.callee.has_requests(route))
     }
 
+    /// Whether there is an outcome or a cancellation to be taken, or a request on a route whose
+    /// requests are [wanted](Rpc::serve).
+    pub fn has_output(&self) -> bool {
+        self.caller.has_outcomes() || self.callee.has_output()
+    }
+
     /// Whether a request or an answer waits for room, so that it matters when some is released.
     pub fn is_starved(&self) -> bool {
         self.caller.is_starved() || self.callee.is_starved()

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::vec::Vec;
 
 use super::fault::{FaultCounts, FaultKind};
-use crate::node::EcnCodepoint;
+use crate::node::Ecn;
 use crate::random::Random;
 use crate::time::Time;
 
@@ -138,7 +138,7 @@ struct Way {
 pub(crate) struct Datagram {
     pub(crate) from: usize,
     pub(crate) to: usize,
-    pub(crate) ecn: Option<EcnCodepoint>,
+    pub(crate) ecn: Option<Ecn>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -221,7 +221,7 @@ impl Network {
         now: Time,
         from: usize,
         to: usize,
-        ecn: Option<EcnCodepoint>,
+        ecn: Option<Ecn>,
         bytes: &[u8],
     ) {
         let Self { count, ways, random, faults, .. } = self;

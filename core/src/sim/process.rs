@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::node::EcnCodepoint;
+use crate::node::Ecn;
 use crate::time::Time;
 
 /// A participant that speaks for itself: a hostile member, a stranger, another implementation.
@@ -13,7 +13,7 @@ pub trait Process {
         &mut self,
         now: Time,
         from: SocketAddr,
-        ecn: Option<EcnCodepoint>,
+        ecn: Option<Ecn>,
         datagram: &[u8],
     );
 

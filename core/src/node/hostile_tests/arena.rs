@@ -19,7 +19,7 @@ use crate::broadcast::Event;
 use crate::config::Config;
 use crate::error::{CallError, Fault};
 use crate::id::{ChannelId, NodeId, RouteId};
-use crate::node::{self, Closed, EcnCodepoint, Node, NodeEvent, NodeStats};
+use crate::node::{self, Closed, Ecn, Node, NodeEvent, NodeStats};
 use crate::rpc::{CallId, Outcome, Refusal, RequestId};
 use crate::sim::hostile::bare::{BareEvent, BarePeer, LineId};
 use crate::sim::{Application, Context, Link, Process, Setup, Subnet};
@@ -66,7 +66,7 @@ impl Process for Rc<RefCell<Hostile>> {
         &mut self,
         now: Time,
         from: SocketAddr,
-        ecn: Option<EcnCodepoint>,
+        ecn: Option<Ecn>,
         datagram: &[u8],
     ) {
         self.borrow_mut().bare.handle_datagram(now, from, ecn, datagram);

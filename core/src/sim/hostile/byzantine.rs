@@ -30,7 +30,7 @@ use crate::config::{ChannelConfig, Config};
 use crate::id::{ChannelId, NodeId};
 use crate::membership::Topology;
 use crate::node::crypto::Crypto;
-use crate::node::{EcnCodepoint, NodeKey, channel_hello};
+use crate::node::{Ecn, NodeKey, channel_hello};
 use crate::random::Random;
 use crate::sim::Process;
 use crate::time::Time;
@@ -429,7 +429,7 @@ impl Process for Byzantine {
         &mut self,
         now: Time,
         from: SocketAddr,
-        ecn: Option<EcnCodepoint>,
+        ecn: Option<Ecn>,
         datagram: &[u8],
     ) {
         self.bare.handle_datagram(now, from, ecn, datagram);

@@ -30,7 +30,7 @@ use crate::config::TransportConfig;
 use crate::id::NodeId;
 use crate::membership::Topology;
 use crate::node::crypto::{Crypto, Members, Provider, SERVER_NAME, peer_id};
-use crate::node::{EcnCodepoint, NodeKey, quic};
+use crate::node::{Ecn, NodeKey, quic};
 use crate::random::Random;
 use crate::time::Time;
 use line::{Line, Purpose};
@@ -335,13 +335,14 @@ impl BarePeer {
         &mut self,
         now: Time,
         from: SocketAddr,
-        ecn: Option<EcnCodepoint>,
+        ecn: Option<Ecn>,
         datagram: &[u8],
     ) {
         let instant = self.instant(now);
         let is_retry = datagram.first().is_some_and(|first| first & 0xf0 == 0xf0);
         let mut response = Vec::new();
         let datagram = BytesMut::from(datagram);
+        let ecn = ecn.and_then(|ecn| quinn_proto::EcnCodepoint::from_bits(ecn.bits()));
         match self.endpoint.handle(instant, from, None, ecn, datagram, &mut response) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(line) = self.lines.get_mut(handle.0).and_then(Option::as_mut)

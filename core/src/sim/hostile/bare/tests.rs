@@ -1,7 +1,7 @@
 use std::vec;
 
 use super::*;
-use crate::node::EcnCodepoint;
+use crate::node::Ecn;
 
 const LATENCY: Duration = Duration::from_millis(10);
 
@@ -45,7 +45,7 @@ impl Pair {
                 && entry.key().0 <= self.now
             {
                 let (to, datagram) = entry.remove();
-                let ecn: Option<EcnCodepoint> = None;
+                let ecn: Option<Ecn> = None;
                 self.peers[to].handle_datagram(self.now, address(1 - to), ecn, &datagram);
             }
             let mut next = Time::NEVER;

@@ -1,0 +1,110 @@
+//! What the driver needs of a runtime: a clock, a timer, and a way to send and receive datagrams.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use std::vec::Vec;
+
+use crate::node::{Ecn, SocketBuffers, Transmit};
+
+/// Datagrams that were received together, from one sender.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// Who sent them.
+    pub from: SocketAddr,
+    /// The own address they were sent to, if known.
+    pub to: Option<IpAddr>,
+    /// The congestion mark, if known.
+    pub ecn: Option<Ecn>,
+    /// Bytes in each datagram but the last, which may be shorter.
+    pub stride: usize,
+    /// The datagrams, one after the other.
+    pub datagrams: &'a [u8],
+}
+
+/// Where an [`Io`] hands over what it has received. After [`ControlFlow::Break`] it keeps what is
+/// left for the next call.
+pub type Receive<'a> = dyn FnMut(Received<'_>) -> ControlFlow<()> + 'a;
+
+/// A runtime's socket, timer and clock, as the driver needs them.
+///
+/// `poll_*` methods follow the rule of [`Future::poll`]: when they are not ready, they have arranged
+/// for a wake-up through `cx`. Only the driver's task calls them.
+///
+/// Two shapes of sockets fit. Where the operating system says when a socket is *ready*, an `Io` calls
+/// [`Udp::receive`](super::Udp::receive) and [`Udp::send`](super::Udp::send) at that time. Where it
+/// says when an operation is *complete* (io_uring, IOCP), an `Io` owns the buffers meanwhile: it
+/// receives into buffers of its own and hands over what they hold, and when it is to send, it takes
+/// the buffer and leaves a free one.
+pub trait Io: Unpin {
+    /// The runtime's clock. It must not go backwards. All deadlines count on it, so that a clock that
+    /// a test holds and advances decides when they pass.
+    fn now(&self) -> Instant;
+
+    /// Datagrams that one call of [`Io::poll_send`] takes (generic segmentation offload), at least 1.
+    /// It may change.
+    fn segments_max(&self) -> usize {
+        1
+    }
+
+    /// What the kernel has granted, where there is a kernel: less than was asked for is reported as
+    /// [`NodeEvent::SocketBuffers`](crate::node::NodeEvent::SocketBuffers).
+    fn socket_buffers(&self) -> Option<SocketBuffers> {
+        None
+    }
+
+    /// Hands what has arrived to `receive`. Ready when it has handed over something; pending only
+    /// if there is nothing to hand over.
+    ///
+    /// Once the deadline of the last [`Io::poll_timer`] has passed, it must ask the socket itself,
+    /// even if the runtime has not said that the socket is readable: after a pause of the process, a
+    /// runtime may tell of its timers before it has looked at its sockets, and a connection would
+    /// time out although its datagrams have arrived.
+    ///
+    /// # Errors
+    /// Whatever the socket says. Errors that can pass are counted and reported
+    /// ([`NodeEvent::SocketErrors`](crate::node::NodeEvent::SocketErrors)), and the driver goes on.
+    /// It ends for [`InvalidInput`](io::ErrorKind::InvalidInput),
+    /// [`NotConnected`](io::ErrorKind::NotConnected), [`BrokenPipe`](io::ErrorKind::BrokenPipe),
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) and
+    /// [`Unsupported`](io::ErrorKind::Unsupported), which a socket does not recover from, and for 64
+    /// errors in succession of kinds that are not known to pass.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        receive: &mut Receive<'_>,
+    ) -> Poll<io::Result<()>>;
+
+    /// Sends the first [`Transmit::size`] bytes of `buffer`. It may take the buffer and leave another
+    /// one in its place, whose content does not matter. Pending: nothing was taken, and the same is
+    /// offered again.
+    ///
+    /// # Errors
+    /// Whatever the socket says: the datagrams are lost, as they may be in the network, and QUIC
+    /// sends again what they held. Errors are counted and reported
+    /// ([`NodeEvent::SocketErrors`](crate::node::NodeEvent::SocketErrors)). None of them ends the
+    /// driver.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        transmit: &Transmit,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>>;
+
+    /// Ready once `deadline` has passed by [`Io::now`]; never, without one. Being a little late (a
+    /// timer's granularity) is fine, being early only costs a look. Each call replaces the deadline
+    /// of the one before. When it has been ready, it is not polled again with that deadline unless
+    /// the deadline is still to come.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()>;
+
+    /// Lets what was taken to be sent leave, and releases the socket's address. Nothing but
+    /// [`Io::poll_timer`] is called afterwards. Who waits for the end of the node may bind the address
+    /// again once this is ready and the `Io` is dropped. After [`CLOSE_MAX`](super::CLOSE_MAX) the
+    /// driver waits no longer.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,340 @@
+//! The loop of one node.
+//!
+//! The driver takes turns: commands, datagrams in, what follows from them and datagrams out, events.
+//! Each turn is bounded in time, and so is each poll of the driver, so that other tasks of the
+//! runtime run in between, and no direction waits for the end of another one's backlog. What a turn
+//! leaves is taken up in the next one.
+//!
+//! A socket that takes nothing stops the datagrams out and nothing else (invariant 19). After a
+//! pause of the process, what waits in the socket is read before any deadline may pass: see
+//! [`PAUSE_MIN`].
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use super::Io;
+use super::calls::Driven;
+use super::handle::Shared;
+use crate::id::NodeId;
+use crate::node::{Node, Output, Transmit};
+use crate::time::Time;
+
+/// How long one poll of the driver goes on before it lets other tasks of the runtime run. Short
+/// enough that they need not notice; long enough that a runtime's way around its tasks, about a
+/// microsecond, costs nothing.
+const POLL_MAX: Duration = Duration::from_micros(200);
+
+/// Of a turn, how long datagrams are received before what they caused is dealt with. The rest is for
+/// sending: each direction gets its half when both have more to do than there is time for.
+const RECEIVE_MAX: Duration = Duration::from_micros(100);
+
+/// What bounds a poll besides, since a runtime's clock may stand still: turns in a poll, slices
+/// received in a turn, and batches sent in a turn. More than there is time for otherwise.
+const TURNS_MAX: usize = 16;
+const SLICES_MAX: usize = 64;
+const SENDS_MAX: usize = 64;
+
+/// What is received before the driver looks at the clock again: messages of the socket, and bytes in
+/// them. Some tens of microseconds.
+const SLICE_MESSAGES_MAX: usize = 8;
+const SLICE_BYTES_MAX: usize = 16 << 10;
+
+/// When the driver has not run for so long, whatever the reason (it had nothing to do, its runtime
+/// was busy, the process was stopped), the socket is read to its end before the node looks at its
+/// deadlines: a connection does not time out while datagrams wait that show it to be alive.
+/// Shorter pauses change no deadline by more than this.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// Reading the socket to its end stops after so many bytes, which is more than a socket's buffer
+/// holds: a peer that sends without end must not hold up deadlines.
+const PAUSE_BYTES_MAX: usize = 16 << 20;
+
+/// Errors in succession, of kinds that are not known to pass, after which a socket is given up.
+const RECEIVE_ERRORS_MAX: u32 = 64;
+
+/// How long the driver waits for [`Io::poll_close`].
+pub const CLOSE_MAX: Duration = Duration::from_millis(500);
+
+/// The loop of one node: a future that ends when the node has shut down.
+#[must_use = "a node does nothing until its driver is polled"]
+pub struct Driver<I> {
+    node: Node,
+    shared: Arc<Shared>,
+    driven: Driven,
+    /// The instant of [`Time::ZERO`].
+    start: Instant,
+    buffer: Vec<u8>,
+    /// Datagrams in `buffer` that the socket did not take yet.
+    unsent: Option<Transmit>,
+    /// When the last turn ended.
+    last_turn: Time,
+    /// After a pause: bytes that may be received before deadlines are looked at all the same.
+    pause_bytes: usize,
+    /// Errors of the socket since something was received.
+    receive_errors: u32,
+    phase: Phase<I>,
+}
+
+enum Phase<I> {
+    Running(I),
+    /// The node has ended, or the socket has failed; the socket is being closed until `deadline`.
+    Closing {
+        io: I,
+        deadline: Instant,
+        result: io::Result<()>,
+    },
+    Ended,
+}
+
+/// How a turn has ended.
+enum Next {
+    /// There may be more to do.
+    Again,
+    /// There is nothing to do until something wakes the driver.
+    Sleep,
+    /// The node has shut down.
+    End,
+}
+
+/// What has become of what the node had to send.
+enum Sent {
+    /// There is more.
+    Part,
+    /// It has all been sent, or the socket takes nothing. When the node has to be polled again.
+    Until(Time),
+}
+
+impl<I> fmt::Debug for Driver<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl<I: Io> Driver<I> {
+    pub(super) fn new(node: Node, shared: Arc<Shared>, io: I, start: Instant) -> Self {
+        Self {
+            node,
+            shared,
+            driven: Driven::default(),
+            start,
+            buffer: Vec::new(),
+            unsent: None,
+            last_turn: Time::ZERO,
+            pause_bytes: 0,
+            receive_errors: 0,
+            phase: Phase::Running(io),
+        }
+    }
+
+    /// The node's id.
+    pub fn id(&self) -> NodeId {
+        self.node.id()
+    }
+
+    fn time(&self, io: &I) -> Time {
+        Time::ZERO + io.now().saturating_duration_since(self.start)
+    }
+
+    /// Takes turns until there is nothing to do or the poll has lasted long enough; how the node has
+    /// ended, if it has.
+    fn run(&mut self, io: &mut I, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let until = self.time(io) + POLL_MAX;
+        for _ in 0..TURNS_MAX {
+            match self.turn(io, cx) {
+                Ok(Next::Again) => {}
+                Ok(Next::Sleep) => return Poll::Pending,
+                Ok(Next::End) => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            self.last_turn = self.time(io);
+            if self.last_turn >= until {
+                break;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn turn(&mut self, io: &mut I, cx: &mut Context<'_>) -> io::Result<Next> {
+        let now = self.time(io);
+        if now.since(self.last_turn) >= PAUSE_MIN {
+            self.pause_bytes = PAUSE_BYTES_MAX;
+        }
+        let is_all_taken =
+            self.shared.take_commands(now, &mut self.node, &mut self.driven, cx.waker());
+        let is_drained = self.receive(io, cx, now + RECEIVE_MAX)?;
+        if self.pause_bytes > 0 && !is_drained {
+            return Ok(Next::Again);
+        }
+        self.pause_bytes = 0;
+        let sent = self.send(io, cx, now + POLL_MAX);
+        let now = self.time(io);
+        let has_staged =
+            self.shared.stage_events(now, self.start, &mut self.node, &mut self.driven);
+        if self.node.is_closed() {
+            return Ok(Next::End);
+        }
+        let is_idle = match sent {
+            Sent::Part => false,
+            Sent::Until(wake_at) => {
+                let deadline = || self.start + Duration::from_nanos(wake_at.0);
+                io.poll_timer(cx, (wake_at < Time::NEVER).then(deadline)).is_pending()
+            }
+        };
+        let is_asleep = is_idle && is_all_taken && is_drained && !has_staged;
+        Ok(if is_asleep { Next::Sleep } else { Next::Again })
+    }
+
+    /// Receives until there is nothing more, or until `until`. Whether there is nothing more.
+    fn receive(&mut self, io: &mut I, cx: &mut Context<'_>, until: Time) -> io::Result<bool> {
+        for _ in 0..SLICES_MAX {
+            let now = self.time(io);
+            let (mut messages, mut bytes) = (0, 0);
+            let node = &mut self.node;
+            let result = io.poll_receive(cx, &mut |received| {
+                let super::Received { from, to, ecn, stride, datagrams } = received;
+                node.handle_datagrams(now, from, to, ecn, stride, datagrams);
+                messages += 1;
+                bytes += datagrams.len();
+                match messages < SLICE_MESSAGES_MAX && bytes < SLICE_BYTES_MAX {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            });
+            self.pause_bytes = self.pause_bytes.saturating_sub(bytes);
+            match result {
+                Poll::Ready(Ok(())) => self.receive_errors = 0,
+                Poll::Ready(Err(error)) => self.receive_failed(now, error)?,
+                Poll::Pending => return Ok(true),
+            }
+            if self.time(io) >= until {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Counts an error of the socket, if it may pass.
+    fn receive_failed(&mut self, now: Time, error: io::Error) -> io::Result<()> {
+        let kind = error.kind();
+        if !passes(kind) {
+            self.receive_errors += 1;
+        }
+        if is_final(kind) || self.receive_errors >= RECEIVE_ERRORS_MAX {
+            return Err(error);
+        }
+        self.node.handle_receive_error(now, kind);
+        Ok(())
+    }
+
+    /// Sends until the node has no more, or the socket takes no more, or until `until`.
+    fn send(&mut self, io: &mut I, cx: &mut Context<'_>, until: Time) -> Sent {
+        for _ in 0..SENDS_MAX {
+            let now = self.time(io);
+            let transmit = match self.unsent.take() {
+                Some(transmit) => transmit,
+                None => match self.node.poll(now, io.segments_max().max(1), &mut self.buffer) {
+                    Output::Transmit(transmit) => transmit,
+                    Output::Idle { wake_at, .. } => return Sent::Until(wake_at),
+                },
+            };
+            match io.poll_send(cx, &transmit, &mut self.buffer) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    self.node.handle_send_error(now, error.kind(), transmit.datagrams());
+                }
+                Poll::Pending => {
+                    self.unsent = Some(transmit);
+                    return Sent::Until(self.node.poll_blocked(now));
+                }
+            }
+            if self.time(io) >= until {
+                break;
+            }
+        }
+        Sent::Part
+    }
+}
+
+/// Whether a socket that says this when receiving has nothing to give any more.
+fn is_final(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, InvalidInput, NotConnected, UnexpectedEof, Unsupported};
+    matches!(kind, InvalidInput | NotConnected | BrokenPipe | UnexpectedEof | Unsupported)
+}
+
+/// Whether it is about a peer, the path or the moment, so that it says nothing of the socket, however
+/// often it comes: what was sent earlier may have bounced (ICMP).
+fn passes(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted,
+        NetworkDown, NetworkUnreachable, OutOfMemory, TimedOut,
+    };
+    let of_path = matches!(
+        kind,
+        ConnectionAborted | ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable
+    );
+    of_path || matches!(kind, Interrupted | NetworkDown | OutOfMemory | TimedOut)
+}
+
+impl<I: Io> Future for Driver<I> {
+    type Output = io::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // Out of the driver while it runs: a panic (of a filter, say) drops it.
+        let (mut io, deadline, result) = match std::mem::replace(&mut this.phase, Phase::Ended) {
+            Phase::Ended => panic!("a driver is not polled after its end"),
+            Phase::Closing { io, deadline, result } => (io, deadline, result),
+            Phase::Running(mut io) => match this.run(&mut io, cx) {
+                Poll::Ready(result) => {
+                    let deadline = io.now() + CLOSE_MAX;
+                    (io, deadline, result)
+                }
+                Poll::Pending => {
+                    this.phase = Phase::Running(io);
+                    return Poll::Pending;
+                }
+            },
+        };
+        if io.poll_close(cx).is_pending() && io.poll_timer(cx, Some(deadline)).is_pending() {
+            this.phase = Phase::Closing { io, deadline, result };
+            return Poll::Pending;
+        }
+        // Before the end is told: who waits for it may want to bind the address again.
+        drop(io);
+        this.shared.close(result.as_ref().err().map(io::Error::kind));
+        Poll::Ready(result)
+    }
+}
+
+impl<I> Drop for Driver<I> {
+    /// A driver that its runtime drops, or that panics, leaves no handle waiting.
+    fn drop(&mut self) {
+        self.phase = Phase::Ended;
+        self.shared.close(std::thread::panicking().then_some(io::ErrorKind::Other));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_passes_is_not_final() {
+        use io::ErrorKind::*;
+        for kind in [ConnectionReset, ConnectionRefused, HostUnreachable, NetworkDown, OutOfMemory] {
+            assert!(passes(kind) && !is_final(kind), "{kind:?}");
+        }
+        for kind in [InvalidInput, NotConnected, BrokenPipe, UnexpectedEof, Unsupported] {
+            assert!(is_final(kind) && !passes(kind), "{kind:?}");
+        }
+        assert!(!passes(Other) && !is_final(Other), "given up when it comes again and again");
+    }
+}

@@ -1,0 +1,134 @@
+//! Starting a node.
+
+use std::boxed::Box;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::vec::Vec;
+
+use super::handle::Shared;
+use super::{Driver, Io, NodeHandle};
+use crate::broadcast::Filter;
+use crate::config::Config;
+use crate::id::ChannelId;
+use crate::membership::Topology;
+use crate::node::{Node, NodeError, NodeKey};
+
+/// What a node is made of.
+pub struct Setup {
+    key: NodeKey,
+    config: Config,
+    topology: Topology,
+    filters: Vec<(ChannelId, Box<dyn Filter>)>,
+    seed: Option<[u8; 32]>,
+}
+
+impl Setup {
+    /// A node with this key and configuration, in this subnet.
+    pub fn new(key: NodeKey, config: Config, topology: Topology) -> Self {
+        Self { key, config, topology, filters: Vec::new(), seed: None }
+    }
+
+    /// Sets what decides about a channel's artifacts. Without a filter, all are fetched.
+    #[must_use]
+    pub fn filter(mut self, channel: ChannelId, filter: impl Filter + 'static) -> Self {
+        self.filters.push((channel, Box::new(filter)));
+        self
+    }
+
+    /// Sets the seed of all randomness in the node, which is else drawn from the system. It must be
+    /// unpredictable for others, and different in each process.
+    #[must_use]
+    pub fn seed(mut self, seed: [u8; 32]) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// Why a node could not be started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The socket could not be bound or set up.
+    Socket {
+        /// The address asked for.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The configuration or topology does not hold together.
+    Node(NodeError),
+    /// A filter was set for a channel that the configuration does not have.
+    UnknownChannel(ChannelId),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Node(error) => error.fmt(f),
+            Self::UnknownChannel(channel) => {
+                write!(f, "filter for channel {}, which is not configured", channel.0)
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Socket { error, .. } => Some(error),
+            Self::Node(error) => Some(error),
+            Self::UnknownChannel(_) => None,
+        }
+    }
+}
+
+impl From<NodeError> for StartError {
+    fn from(error: NodeError) -> Self {
+        Self::Node(error)
+    }
+}
+
+/// Thirty-two unpredictable bytes from the operating system: for a new [`NodeKey`], or a seed.
+///
+/// # Panics
+/// If the operating system has none to give.
+pub fn random_bytes() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system has random bytes");
+    bytes
+}
+
+/// Makes a node over a bound socket: its handle, and the driver, which is to be spawned. `local` is
+/// the socket's address.
+///
+/// # Errors
+/// If the setup does not hold together.
+pub fn start<I: Io>(
+    setup: Setup,
+    io: I,
+    local: SocketAddr,
+) -> Result<(NodeHandle, Driver<I>), StartError> {
+    let start = io.now();
+    let seed = setup.seed.unwrap_or_else(random_bytes);
+    let mut node = Node::new(setup.config, setup.key, setup.topology, seed, start)?;
+    for (channel, filter) in setup.filters {
+        if !node.set_filter(channel, filter) {
+            return Err(StartError::UnknownChannel(channel));
+        }
+    }
+    if let Some(buffers) = io.socket_buffers() {
+        node.handle_socket_buffers(buffers);
+    }
+    let shared = Arc::new(Shared::new(&node, local));
+    let handle = NodeHandle::new(shared.clone());
+    Ok((handle, Driver::new(node, shared, io, start)))
+}
