@@ -278,7 +278,11 @@ fn passes(kind: io::ErrorKind) -> bool {
     };
     let of_path = matches!(
         kind,
-        ConnectionAborted | ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable
+        ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkUnreachable
     );
     of_path || matches!(kind, Interrupted | NetworkDown | OutOfMemory | TimedOut)
 }
@@ -329,7 +333,8 @@ mod tests {
     #[test]
     fn an_error_that_passes_is_not_final() {
         use io::ErrorKind::*;
-        for kind in [ConnectionReset, ConnectionRefused, HostUnreachable, NetworkDown, OutOfMemory] {
+        for kind in [ConnectionReset, ConnectionRefused, HostUnreachable, NetworkDown, OutOfMemory]
+        {
             assert!(passes(kind) && !is_final(kind), "{kind:?}");
         }
         for kind in [InvalidInput, NotConnected, BrokenPipe, UnexpectedEof, Unsupported] {

@@ -57,13 +57,7 @@ struct Scripted {
 }
 
 impl Process for Scripted {
-    fn handle_datagram(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        ecn: Option<Ecn>,
-        datagram: &[u8],
-    ) {
+    fn handle_datagram(&mut self, now: Time, from: SocketAddr, ecn: Option<Ecn>, datagram: &[u8]) {
         self.bare.handle_datagram(now, from, ecn, datagram);
     }
 

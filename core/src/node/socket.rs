@@ -162,10 +162,26 @@ mod tests {
     fn what_kinds_there_are_does_not_matter_to_memory() {
         use ErrorKind::*;
         let kinds = [
-            NotFound, PermissionDenied, ConnectionRefused, ConnectionReset, HostUnreachable,
-            NetworkUnreachable, ConnectionAborted, NotConnected, AddrInUse, AddrNotAvailable,
-            NetworkDown, BrokenPipe, AlreadyExists, WouldBlock, InvalidInput, InvalidData, TimedOut,
-            WriteZero, StorageFull, Unsupported,
+            NotFound,
+            PermissionDenied,
+            ConnectionRefused,
+            ConnectionReset,
+            HostUnreachable,
+            NetworkUnreachable,
+            ConnectionAborted,
+            NotConnected,
+            AddrInUse,
+            AddrNotAvailable,
+            NetworkDown,
+            BrokenPipe,
+            AlreadyExists,
+            WouldBlock,
+            InvalidInput,
+            InvalidData,
+            TimedOut,
+            WriteZero,
+            StorageFull,
+            Unsupported,
         ];
         let mut trouble = Trouble::default();
         kinds.iter().for_each(|kind| trouble.note(SocketOperation::Send, *kind, 1));

@@ -9,13 +9,7 @@ use crate::time::Time;
 /// Sees its own clock.
 pub trait Process {
     /// A datagram has arrived.
-    fn handle_datagram(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        ecn: Option<Ecn>,
-        datagram: &[u8],
-    );
+    fn handle_datagram(&mut self, now: Time, from: SocketAddr, ecn: Option<Ecn>, datagram: &[u8]);
 
     /// Called after datagrams and at the time that it named last: hands out what there is to be
     /// sent, and says when to be called again without a datagram.

@@ -745,7 +745,11 @@ impl<A: Application> Subnet<A> {
             NodeEvent::Up { peer } => What::Up(place(peer)),
             NodeEvent::Down { peer, .. } => What::Down(place(peer)),
             NodeEvent::Fault { peer, fault, .. } => What::Breach(place(peer), *fault),
-            NodeEvent::Refused { .. } => return,
+            NodeEvent::Refused { .. }
+            | NodeEvent::SocketErrors { .. }
+            | NodeEvent::SocketBuffers(_) => {
+                return;
+            }
         };
         self.trace.note(self.now, at, what);
     }

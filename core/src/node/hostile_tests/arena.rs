@@ -62,13 +62,7 @@ impl Hostile {
 
 /// The simulator polls it, and the test acts through it.
 impl Process for Rc<RefCell<Hostile>> {
-    fn handle_datagram(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        ecn: Option<Ecn>,
-        datagram: &[u8],
-    ) {
+    fn handle_datagram(&mut self, now: Time, from: SocketAddr, ecn: Option<Ecn>, datagram: &[u8]) {
         self.borrow_mut().bare.handle_datagram(now, from, ecn, datagram);
     }
 

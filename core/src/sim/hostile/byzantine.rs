@@ -425,13 +425,7 @@ impl Byzantine {
 }
 
 impl Process for Byzantine {
-    fn handle_datagram(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        ecn: Option<Ecn>,
-        datagram: &[u8],
-    ) {
+    fn handle_datagram(&mut self, now: Time, from: SocketAddr, ecn: Option<Ecn>, datagram: &[u8]) {
         self.bare.handle_datagram(now, from, ecn, datagram);
     }
 

@@ -612,6 +612,8 @@ impl Application for Oracle {
                     format!("{at} accuses {place:?}, which is honest: {fault}")
                 });
             }
+            // There are no sockets here.
+            NodeEvent::SocketErrors { .. } | NodeEvent::SocketBuffers(_) => unreachable!(),
             NodeEvent::Up { .. } | NodeEvent::Down { .. } | NodeEvent::Refused { .. } => {}
         }
     }

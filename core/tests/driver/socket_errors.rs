@@ -1,0 +1,132 @@
+//! Which errors of a socket end a node, and what is told of the others.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use slotcast::node::{NodeEvent, SocketBuffers, SocketOperation};
+
+use crate::memory::{CHANNEL, MemoryIo, Subnet, config};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn events(subnet: &Subnet, at: usize) -> Vec<NodeEvent> {
+    std::iter::from_fn(|| subnet.nodes[at].try_event()).collect()
+}
+
+fn publish(subnet: &Subnet, text: &'static str) {
+    subnet.nodes[0].channel(CHANNEL).unwrap().publish(text, b"").unwrap();
+}
+
+#[test]
+fn a_send_that_fails_is_lost_told_and_repaired() {
+    let mut subnet = Subnet::connected();
+    events(&subnet, 0);
+    let kinds =
+        [ErrorKind::NetworkUnreachable, ErrorKind::PermissionDenied, ErrorKind::InvalidInput];
+    for kind in kinds {
+        subnet.network.socket(0).send_errors.push_back(kind);
+    }
+    publish(&subnet, "some of it is lost");
+    let inbox = subnet.nodes[1].channel(CHANNEL).unwrap();
+    subnet.run_until("delivered", 2 * SECOND, |_| inbox.try_event().is_some());
+    let told: Vec<ErrorKind> = events(&subnet, 0).iter().map(|event| kind_of(event)).collect();
+    assert_eq!(told, kinds);
+    let stats = subnet.nodes[0].stats();
+    assert_eq!(stats.send_errors, 3);
+    assert!(stats.unsent_datagrams >= 3);
+
+    fn kind_of(event: &NodeEvent) -> ErrorKind {
+        match event {
+            NodeEvent::SocketErrors { operation: SocketOperation::Send, kind, count: 1 } => *kind,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn receive_errors_that_pass_are_counted_and_told_at_intervals() {
+    let mut subnet = Subnet::connected();
+    events(&subnet, 0);
+    // More in succession than would end it if they could not pass.
+    let bounced = std::iter::repeat_n(ErrorKind::ConnectionReset, 500);
+    subnet.network.socket(0).receive_errors.extend(bounced);
+    publish(&subnet, "wakes the driver");
+    let inbox = subnet.nodes[1].channel(CHANNEL).unwrap();
+    subnet.run_until("delivered", SECOND, |_| inbox.try_event().is_some());
+    subnet.elapse(15 * SECOND);
+    assert_eq!(subnet.nodes[0].stats().receive_errors, 500);
+    let counts: Vec<u64> = events(&subnet, 0)
+        .into_iter()
+        .map(|event| match event {
+            NodeEvent::SocketErrors {
+                operation: SocketOperation::Receive,
+                kind: ErrorKind::ConnectionReset,
+                count,
+            } => count,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(counts.iter().sum::<u64>(), 500);
+    assert!(counts.len() <= 2, "{counts:?}");
+}
+
+#[test]
+fn errors_that_cannot_pass_end_the_node_with_their_kind() {
+    let kinds = [
+        ErrorKind::InvalidInput,
+        ErrorKind::NotConnected,
+        ErrorKind::BrokenPipe,
+        ErrorKind::UnexpectedEof,
+        ErrorKind::Unsupported,
+    ];
+    for kind in kinds {
+        let mut subnet = Subnet::connected();
+        subnet.network.socket(0).receive_errors.push_back(kind);
+        publish(&subnet, "wakes the driver");
+        subnet.run_until("ended", SECOND, |subnet| subnet.results[0].is_some());
+        assert_eq!(subnet.results[0].as_ref().unwrap().as_ref().unwrap_err().kind(), kind);
+        assert!(subnet.network.socket(0).is_dropped);
+    }
+}
+
+#[test]
+fn an_error_that_does_not_stop_ends_the_node_and_one_that_does_not() {
+    for (count, ends) in [(63, false), (64, true)] {
+        let mut subnet = Subnet::connected();
+        let unknown = std::iter::repeat_n(ErrorKind::Other, count);
+        subnet.network.socket(0).receive_errors.extend(unknown);
+        publish(&subnet, "wakes the driver");
+        subnet.elapse(SECOND);
+        assert_eq!(subnet.results[0].is_some(), ends, "{count} in succession");
+    }
+}
+
+#[test]
+fn errors_between_which_something_is_received_are_not_in_succession() {
+    let mut subnet = Subnet::connected();
+    for _ in 0..100 {
+        subnet.network.socket(0).receive_errors.push_back(ErrorKind::Other);
+        let channel = subnet.nodes[0].channel(CHANNEL).unwrap();
+        let id = channel.publish("wakes the driver, and is acknowledged", b"").unwrap();
+        subnet.elapse(SECOND / 10);
+        channel.abort(&id);
+        subnet.elapse(SECOND / 10);
+    }
+    assert!(subnet.results[0].is_none());
+    assert_eq!(subnet.nodes[0].stats().receive_errors, 100);
+}
+
+#[test]
+fn buffers_that_the_kernel_clamps_are_told_once() {
+    let clamped = SocketBuffers { wanted: 4 << 20, send: 4 << 20, receive: 425_984 };
+    let granted = SocketBuffers { wanted: 4 << 20, send: 4 << 20, receive: 8 << 20 };
+    for (buffers, told) in [(clamped, true), (granted, false)] {
+        let network = MemoryIo::network(2);
+        network.socket(0).buffers = Some(buffers);
+        let mut subnet = Subnet::over(network, &config());
+        subnet.elapse(SECOND);
+        let events = events(&subnet, 0);
+        assert_eq!(events.contains(&NodeEvent::SocketBuffers(buffers)), told, "{events:?}");
+        assert_eq!(events.len(), 1 + usize::from(told), "and that the other node is up");
+    }
+}
