@@ -46,14 +46,16 @@ pub fn bind_unspawned(
     setup: Setup,
     address: SocketAddr,
 ) -> Result<(NodeHandle, Driver<SmolIo>), StartError> {
-    let open = || {
-        let socket = UdpSocket::bind(address)?;
-        let udp = Udp::new(&socket)?;
-        let local = socket.local_addr()?;
-        Ok((Async::new(socket)?, udp, local))
-    };
-    let (socket, udp, local) = open().map_err(|error| StartError::Socket { address, error })?;
+    let (socket, udp, local) =
+        open(address).map_err(|error| StartError::Socket { address, error })?;
     start(setup, SmolIo { socket, udp, timer: Timer::never(), deadline: None }, local)
+}
+
+fn open(address: SocketAddr) -> io::Result<(Async<UdpSocket>, Udp, SocketAddr)> {
+    let socket = UdpSocket::bind(address)?;
+    let udp = Udp::new(&socket)?;
+    let local = socket.local_addr()?;
+    Ok((Async::new(socket)?, udp, local))
 }
 
 /// A socket and a timer of async-io, the reactor under smol.

@@ -53,16 +53,17 @@ pub fn bind_unspawned(
     setup: Setup,
     address: SocketAddr,
 ) -> Result<(NodeHandle, Driver<TokioIo>), StartError> {
-    let open = || {
-        let socket = std::net::UdpSocket::bind(address)?;
-        let udp = Udp::new(&socket)?;
-        socket.set_nonblocking(true)?;
-        let local = socket.local_addr()?;
-        Ok((UdpSocket::from_std(socket)?, udp, local))
-    };
-    let (socket, udp, local) = open().map_err(|error| StartError::Socket { address, error })?;
+    let (socket, udp, local) =
+        open(address).map_err(|error| StartError::Socket { address, error })?;
     let timer = Box::pin(sleep_until(Instant::now()));
     start(setup, TokioIo { socket, udp, timer, deadline: None }, local)
+}
+
+fn open(address: SocketAddr) -> io::Result<(UdpSocket, Udp, SocketAddr)> {
+    let socket = std::net::UdpSocket::bind(address)?;
+    let udp = Udp::new(&socket)?;
+    let local = socket.local_addr()?;
+    Ok((UdpSocket::from_std(socket)?, udp, local))
 }
 
 /// A tokio socket and timer.
@@ -146,6 +147,47 @@ impl Io for TokioIo {
             self.timer.as_mut().reset(deadline);
         }
         self.timer.as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::ops::ControlFlow;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// F3: as after a pause of the process, when tokio has looked at its timers and not at its
+    /// sockets. Nothing is awaited after the datagram was sent, so that tokio knows nothing of it.
+    #[tokio::test]
+    async fn the_socket_is_asked_once_a_deadline_has_passed() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let (socket, udp, local) = open(address).unwrap();
+        let timer = Box::pin(sleep_until(Instant::now()));
+        let mut io = TokioIo { socket, udp, timer, deadline: None };
+        let receive = |io: &mut TokioIo, cx: &mut Context<'_>| {
+            let mut bytes = 0;
+            let ready = io.poll_receive(cx, &mut |received| {
+                bytes += received.datagrams.len();
+                ControlFlow::Continue(())
+            });
+            ready.map(|result| result.map(|()| bytes).unwrap())
+        };
+        poll_fn(|cx| {
+            assert!(receive(&mut io, cx).is_pending());
+            let now = std::time::Instant::now();
+            let later = Some(now + Duration::from_secs(3600));
+            assert!(io.poll_timer(cx, later).is_pending());
+            let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            sender.send_to(b"a datagram", local).unwrap();
+            assert!(receive(&mut io, cx).is_pending(), "tokio knows nothing of it");
+            let _ = io.poll_timer(cx, Some(now));
+            assert_eq!(receive(&mut io, cx), Poll::Ready(10));
+            assert!(receive(&mut io, cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 

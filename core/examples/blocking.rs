@@ -1,23 +1,28 @@
-//! A node over a plain `std::net::UdpSocket`, without any async runtime: the template for "any
-//! runtime". Three replicas, a thread each, publish a greeting, wait until they have heard all the
-//! others, and withdraw it again.
+//! A node driven by hand, without any async runtime: a thread that waits until its socket is ready or
+//! a deadline has come, with segmentation offload in both directions. Three replicas publish a
+//! greeting, wait until they have heard all the others, and withdraw it again.
 //!
-//! `cargo run -p slotcast --features quic --example blocking`
+//! [`Driver`](slotcast::driver::Driver) is the same loop for async runtimes, and takes turns by time.
+//!
+//! `cargo run -p slotcast --features driver --example blocking`
 
 #![allow(clippy::disallowed_methods, reason = "here is what drives the core: clock and threads")]
 
 use std::error::Error;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
+use std::ops::ControlFlow;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Config};
+use slotcast::driver::{Received, Udp};
 use slotcast::id::{ArtifactId, ChannelId};
 use slotcast::membership::Topology;
-use slotcast::node::{Node, NodeKey, Output};
+use slotcast::node::{Node, NodeKey, Output, Transmit};
 use slotcast::time::Time;
 
 const GREETINGS: ChannelId = ChannelId(1);
@@ -43,8 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (config, topology) = (config.clone(), topology.clone());
             thread::spawn(move || {
                 let seed = [number as u8; 32];
-                let node = Node::new(config, key, topology, seed, start);
-                Replica { node: node.expect("a sound setup"), socket, start }.greet(number)
+                let node = Node::new(config, key, topology, seed, start).expect("a sound setup");
+                Replica::new(node, socket, start)?.greet(number)
             })
         })
         .collect();
@@ -57,12 +62,21 @@ fn main() -> Result<(), Box<dyn Error>> {
 struct Replica {
     node: Node,
     socket: UdpSocket,
+    udp: Udp,
     start: Instant,
+    buffer: Vec<u8>,
+    /// Datagrams in the buffer that the socket did not take yet.
+    unsent: Option<Transmit>,
 }
 
 impl Replica {
+    fn new(node: Node, socket: UdpSocket, start: Instant) -> io::Result<Self> {
+        let udp = Udp::new(&socket)?;
+        Ok(Self { node, socket, udp, start, buffer: Vec::new(), unsent: None })
+    }
+
     /// The application.
-    fn greet(mut self, number: usize) -> std::io::Result<()> {
+    fn greet(mut self, number: usize) -> io::Result<()> {
         let greeting = format!("hello from replica {number}");
         let greeting = Artifact::new(greeting.into(), b"").expect("a short text");
         let id: ArtifactId = greeting.id();
@@ -98,30 +112,67 @@ impl Replica {
         Time::ZERO + self.start.elapsed()
     }
 
-    /// The driver: send all there is, then wait for a datagram or the next deadline.
-    fn step(&mut self) -> std::io::Result<()> {
-        let mut buffer = Vec::new();
-        let wake_at = loop {
-            match self.node.poll(self.now(), 1, &mut buffer) {
-                Output::Transmit(transmit) => {
-                    self.socket.send_to(&buffer[..transmit.size], transmit.destination)?;
-                }
-                Output::Idle { wake_at, .. } => break wake_at,
-            }
-        };
-        let wait = wake_at.since(self.now());
-        // Zero would mean "for ever"; the application wants its turn now and then, too.
-        let wait = wait.clamp(Duration::from_millis(1), Duration::from_millis(100));
-        self.socket.set_read_timeout(Some(wait))?;
-        let mut datagram = [0; 1500];
-        match self.socket.recv_from(&mut datagram) {
-            Ok((length, from)) => {
-                let now = self.now();
-                self.node.handle_datagrams(now, from, None, None, length, &datagram[..length]);
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            Err(error) => return Err(error),
+    /// The driver: what has arrived, what there is to send, then a wait for more.
+    fn step(&mut self) -> io::Result<()> {
+        // Before `Node::poll`: no deadline passes that a datagram in the socket would have met.
+        self.receive()?;
+        let wake_at = self.send();
+        // `Node::poll` may have brought about events itself. Whoever looks for them only before it
+        // would sleep on them.
+        if self.node.has_output() {
+            return Ok(());
         }
-        Ok(())
+        // Half a second is for the application, which looks at the clock now and then, too.
+        let wait = wake_at.since(self.now()).min(Duration::from_millis(500));
+        let until = Timespec { tv_sec: 0, tv_nsec: wait.as_nanos() as i64 };
+        let mut ready = PollFlags::IN;
+        ready.set(PollFlags::OUT, self.unsent.is_some());
+        match poll(&mut [PollFd::new(&self.socket, ready)], Some(&until)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Hands the node what has arrived.
+    fn receive(&mut self) -> io::Result<()> {
+        loop {
+            let now = self.now();
+            let Self { node, socket, udp, .. } = self;
+            let result = udp.receive(socket, &mut |received| {
+                let Received { from, to, ecn, stride, datagrams } = received;
+                node.handle_datagrams(now, from, to, ecn, stride, datagrams);
+                ControlFlow::Continue(())
+            });
+            match result {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends what there is to send, as far as the socket takes it; when to call again at the latest.
+    fn send(&mut self) -> Time {
+        loop {
+            let now = self.now();
+            let transmit = match self.unsent.take() {
+                Some(transmit) => transmit,
+                None => match self.node.poll(now, self.udp.segments_max(), &mut self.buffer) {
+                    Output::Transmit(transmit) => transmit,
+                    Output::Idle { wake_at, .. } => return wake_at,
+                },
+            };
+            match self.udp.send(&self.socket, &transmit, &self.buffer) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.unsent = Some(transmit);
+                    return self.node.poll_blocked(now);
+                }
+                // Lost, as the network may lose it.
+                Err(error) => {
+                    self.node.handle_send_error(now, error.kind(), transmit.datagrams());
+                }
+            }
+        }
     }
 }
