@@ -2,7 +2,7 @@
 //! others: four processes of the example `replica` on loopback.
 //!
 //! `cargo build --release --example replica -p slotcast-tokio`
-//! `cargo bench -p slotcast-tokio --bench reconnect [-- --runs N]`
+//! `cargo bench -p slotcast-bench --bench reconnect [-- --runs N]`
 //!
 //! Once it is the member that dials all others, which is the one with the lowest id, and once the
 //! one that all others dial. What is waited for is read off the logs.

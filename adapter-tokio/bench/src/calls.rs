@@ -1,5 +1,5 @@
 //! Calls on loopback, beside one bidirectional stream per call over plain quinn in the same run:
-//! what the benches `rpc` of both adapters have in common.
+//! what the bench `rpc` does under each runtime.
 //!
 //! - *one by one*: the next call begins when the last has ended: latency.
 //! - *at once*: so many calls are always under way: throughput.
@@ -8,7 +8,7 @@
 //! and what matters is the ratio.
 
 use std::future::Future;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -21,21 +21,12 @@ use slotcast::id::{ChannelId, NodeId, RouteId};
 use slotcast::membership::Topology;
 use slotcast::node::NodeKey;
 
-use crate::plain::{self, cpu::cpu_time};
+use crate::cpu::cpu_time;
+use crate::plain;
+use crate::runtime::Runtime;
 
 const ROUTE: RouteId = RouteId(1);
 const MIB: usize = 1 << 20;
-
-/// What the two runtimes do differently.
-pub(crate) trait Runtime: Sync + Send + 'static {
-    const NAME: &str;
-    fn quinn() -> Arc<dyn quinn::Runtime>;
-    fn bind(setup: Setup, address: SocketAddr) -> NodeHandle;
-    /// A task; dropping the handle does not end it.
-    fn spawn<T: Send + 'static>(
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = T> + Send;
-}
 
 #[derive(Clone, Copy)]
 struct Case {
@@ -225,7 +216,7 @@ fn print(name: &str, system: &str, case: Case, figures: Figures) {
 }
 
 /// Runs all cases, and prints them with their ratios.
-pub(crate) async fn bench<R: Runtime>() {
+pub async fn bench<R: Runtime>() {
     let (seconds, rounds) = (option("--seconds", 2.0), option("--rounds", 3.0) as usize);
     let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
     println!("under {}: calls from one node to another on loopback, {rounds} rounds", R::NAME);

@@ -1,7 +1,5 @@
 //! Plain quinn on loopback, with the identities and the crypto that slotcast has: what the benches compare with.
 
-pub(crate) mod cpu;
-
 use std::{
     io,
     net::{Ipv4Addr, UdpSocket},
@@ -48,14 +46,16 @@ const UDP_SEND_BYTES_MAX: usize = 65_507;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-pub(crate) fn peer_index(connection: &Connection, keys: &[Arc<CertifiedKey>]) -> usize {
+/// Which of `keys` the other end of a connection has.
+pub fn peer_index(connection: &Connection, keys: &[Arc<CertifiedKey>]) -> usize {
     let identity = connection.peer_identity().expect("mutually authenticated");
     let identity =
         identity.downcast::<Vec<CertificateDer<'static>>>().expect("of the rustls session");
     keys.iter().position(|key| key.cert == *identity).expect("a member")
 }
 
-pub(crate) fn transport_config(mtu: u16) -> Arc<TransportConfig> {
+/// Settings of connections whose datagrams have `mtu` bytes of UDP payload from the start.
+pub fn transport_config(mtu: u16) -> Arc<TransportConfig> {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(mtu);
     // RFC 9002, section 7.2, for any datagram size: below one datagram quinn would never send the first.
@@ -78,7 +78,8 @@ pub(crate) fn transport_config(mtu: u16) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-pub(crate) fn endpoint(
+/// An endpoint on loopback that connects with `key` and accepts `members`.
+pub fn endpoint(
     key: &Arc<CertifiedKey>,
     members: &[Arc<CertifiedKey>],
     transport: &Arc<TransportConfig>,
@@ -157,7 +158,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// The Ed25519 key of a node, made from its index: good for a bench on loopback and for nothing else.
-pub(crate) fn node_key(index: usize) -> Arc<CertifiedKey> {
+pub fn node_key(index: usize) -> Arc<CertifiedKey> {
     /// PKCS #8 version 1 with an Ed25519 private key of 32 bytes to follow (RFC 8410, section 7).
     const PKCS8_PREFIX: [u8; 16] =
         [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
@@ -193,7 +194,8 @@ fn server_config(
     config
 }
 
-pub(crate) fn client_config(
+/// Settings of a dial with `key` to any of `members`.
+pub fn client_config(
     key: &Arc<CertifiedKey>,
     members: &[Arc<CertifiedKey>],
     transport: &Arc<TransportConfig>,

@@ -1,6 +1,6 @@
 //! Broadcast on loopback, beside the reference's rule over plain quinn in the same run.
 //!
-//! `cargo bench -p slotcast-tokio --bench broadcast [-- --seconds S --mtu BYTES --rounds R]`
+//! `cargo bench -p slotcast-bench --bench broadcast [-- --seconds S --mtu BYTES --rounds R]`
 //!
 //! - *flood*: at most 1,000 artifacts that are not yet delivered everywhere, each aborted once it is.
 //! - *paced*: each node publishes 20 artifacts a second, which stay active for a second.
@@ -11,8 +11,6 @@
 
 mod measure;
 mod ours;
-#[path = "../plain/mod.rs"]
-mod plain;
 mod reference;
 
 use std::collections::HashMap;
@@ -21,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use measure::{Figures, Row};
-use plain::cpu::cpu_time;
 use reference::{Delivery, Id};
+use slotcast_bench::cpu::cpu_time;
 
 const OUTSTANDING_MAX: usize = 1_000;
 const PACED_PER_SECOND: u64 = 20;

@@ -33,7 +33,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use crate::plain::{client_config, endpoint, node_key, peer_index, transport_config};
+use slotcast_bench::plain::{client_config, endpoint, node_key, peer_index, transport_config};
 
 /// SHA-256 of an artifact's bytes.
 pub(crate) type Id = [u8; 32];
