@@ -32,6 +32,9 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+/// The protocol of the comparison.
+pub const ALPN: &[u8] = b"reference";
+
 /// So many that the publisher's limit is the one that binds: 1,000 updates and as many fetches fit, although quinn
 /// returns stream credit only in lots of an eighth.
 const STREAMS_MAX: u32 = 4_096;
@@ -159,12 +162,17 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// The Ed25519 key of a node, made from its index: good for a bench on loopback and for nothing else.
 pub fn node_key(index: usize) -> Arc<CertifiedKey> {
+    let mut seed = [7; 32];
+    seed[..8].copy_from_slice(&(index as u64).to_be_bytes());
+    certified_key(&seed)
+}
+
+/// The Ed25519 key whose RFC 8032 private key is `seed`, as rustls takes it.
+pub fn certified_key(seed: &[u8; 32]) -> Arc<CertifiedKey> {
     /// PKCS #8 version 1 with an Ed25519 private key of 32 bytes to follow (RFC 8410, section 7).
     const PKCS8_PREFIX: [u8; 16] =
         [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-    let mut seed = [7; 32];
-    seed[..8].copy_from_slice(&(index as u64).to_be_bytes());
-    let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from([&PKCS8_PREFIX[..], &seed].concat()));
+    let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from([&PKCS8_PREFIX[..], seed].concat()));
     let key = aws_lc_rs::sign::any_eddsa_type(match &der {
         PrivateKeyDer::Pkcs8(pkcs8) => pkcs8,
         _ => unreachable!("made one line above"),
@@ -187,18 +195,19 @@ fn server_config(
         .with_client_cert_verifier(Arc::new(Members::new(members, provider)))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key.clone())));
     tls.send_tls13_tickets = 0;
-    tls.alpn_protocols = vec![b"reference".to_vec()];
+    tls.alpn_protocols = vec![ALPN.to_vec()];
     let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("has AES-128-GCM");
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
     config.transport_config(transport.clone()).migration(false);
     config
 }
 
-/// Settings of a dial with `key` to any of `members`.
+/// Settings of a dial with `key` to any of `members`, where the protocol `alpn` is spoken.
 pub fn client_config(
     key: &Arc<CertifiedKey>,
     members: &[Arc<CertifiedKey>],
     transport: &Arc<TransportConfig>,
+    alpn: &[u8],
 ) -> ClientConfig {
     let provider = provider();
     let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -209,7 +218,7 @@ pub fn client_config(
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key.clone())));
     tls.resumption = rustls::client::Resumption::disabled();
     tls.enable_sni = false;
-    tls.alpn_protocols = vec![b"reference".to_vec()];
+    tls.alpn_protocols = vec![alpn.to_vec()];
     let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("has AES-128-GCM");
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(transport.clone());

@@ -1,64 +1,32 @@
 //! Broadcast on loopback, beside the reference's rule over plain quinn in the same run.
 //!
-//! `cargo bench -p slotcast-bench --bench broadcast [-- --seconds S --mtu BYTES --rounds R]`
+//! `cargo bench -p slotcast-bench --bench broadcast [-- --runtime R --seconds S --mtu BYTES
+//! --rounds N --only NAME]`
 //!
 //! - *flood*: at most 1,000 artifacts that are not yet delivered everywhere, each aborted once it is.
-//! - *paced*: each node publishes 20 artifacts a second, which stay active for a second.
+//! - *paced*: each node publishes 20 artifacts a second, each aborted once it is delivered everywhere.
 //! - *large*: one artifact after the other, each aborted when it is delivered everywhere.
 //!
 //! The machine is shared and noisy: the two systems take turns, the better round of each counts,
 //! and what matters is the ratio.
 
 mod measure;
-mod ours;
-mod reference;
 
-use std::collections::HashMap;
-use std::future::Future;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use measure::{Figures, Row};
-use reference::{Delivery, Id};
-use slotcast_bench::cpu::cpu_time;
+use slotcast_bench::in_flight::InFlight;
+use slotcast_bench::latencies::Latencies;
+use slotcast_bench::options::Options;
+use slotcast_bench::runtime::{self, Runtime};
+use slotcast_bench::system::{Shape, System};
+use slotcast_bench::{cpu_time, reference::Subnet as Theirs, subnet::Subnet as Ours};
 
 const OUTSTANDING_MAX: usize = 1_000;
 const PACED_PER_SECOND: u64 = 20;
 
-/// A broadcast system: all nodes in this process, on loopback.
-trait System: Sized + Send + Sync + 'static {
-    const NAME: &str;
-    fn start(nodes: usize, mtu: u16) -> impl Future<Output = Self> + Send;
-    fn publish(&self, node: usize, bytes: Bytes) -> Id;
-    fn abort(&self, node: usize, id: &Id);
-    /// Waits for deliveries and appends them.
-    fn deliveries(&self, into: &mut Vec<Delivery>) -> impl Future<Output = ()> + Send;
-    fn udp_bytes(&self) -> u64;
-    fn shutdown(self) -> impl Future<Output = ()> + Send;
-}
-
-impl System for reference::Subnet {
-    const NAME: &str = "stream per update";
-
-    async fn start(nodes: usize, mtu: u16) -> Self {
-        Self::start(nodes, mtu).await
-    }
-    fn publish(&self, node: usize, bytes: Bytes) -> Id {
-        self.publish(node, bytes)
-    }
-    fn abort(&self, node: usize, id: &Id) {
-        self.abort(node, id);
-    }
-    async fn deliveries(&self, into: &mut Vec<Delivery>) {
-        self.deliveries(into).await;
-    }
-    fn udp_bytes(&self) -> u64 {
-        self.udp_bytes()
-    }
-    async fn shutdown(self) {
-        self.shutdown().await;
-    }
-}
+/// Nothing here takes so long, unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is published, and how fast.
 #[derive(Clone, Copy, Debug)]
@@ -104,32 +72,13 @@ impl Case {
     }
 }
 
-/// An artifact on its way.
-struct Open {
-    node: usize,
-    published: Instant,
-    /// Bit per node that has it.
-    delivered: u64,
-}
-
-async fn run<S: System>(case: Case, seconds: f64, mtu: u16) -> Figures {
-    let system = S::start(case.nodes, mtu).await;
-    let mut open: HashMap<Id, Open> = HashMap::new();
+async fn run<S: System, R: Runtime>(case: Case, seconds: f64, mtu: u16) -> Figures {
+    let system = S::start(Shape { nodes: case.nodes, channels: 1, mtu }).await;
+    let mut in_flight = InFlight::new(&system, case.nodes);
     let mut arrived = Vec::new();
-    let mut latencies = Vec::new();
-    let (start, cpu, udp) = (Instant::now(), cpu_time(), system.udp_bytes());
+    let mut latencies = Latencies::default();
+    let (start, cpu, udp) = (Instant::now(), cpu_time::of_process(), system.udp_bytes());
     let end = start + Duration::from_secs_f64(seconds);
-    let mut number = 0_u64;
-    let mut publish = |open: &mut HashMap<Id, Open>| {
-        let mut bytes = vec![0; case.size];
-        bytes[..8].copy_from_slice(&number.to_be_bytes());
-        let node = number as usize % case.nodes;
-        number += 1;
-        let published = Instant::now();
-        let id = system.publish(node, bytes.into());
-        open.insert(id, Open { node, published, delivered: 1 << node });
-        number
-    };
     let mut next_paced = start;
     let step = Duration::from_secs(1) / (PACED_PER_SECOND as u32 * case.nodes as u32);
     let limit = match case.load {
@@ -139,86 +88,75 @@ async fn run<S: System>(case: Case, seconds: f64, mtu: u16) -> Figures {
     };
     loop {
         let now = Instant::now();
-        if now >= end && open.is_empty() {
+        if now >= end && in_flight.count() == 0 {
             break;
         }
         if now < end {
-            while open.len() < limit {
-                publish(&mut open);
+            while in_flight.count() < limit {
+                in_flight.publish_in_turn(case.size);
             }
             while matches!(case.load, Load::Paced) && next_paced <= now {
-                publish(&mut open);
+                in_flight.publish_in_turn(case.size);
                 next_paced += step;
             }
         }
         arrived.clear();
-        let patience = match case.load {
-            Load::Paced if now < end => next_paced.saturating_duration_since(now),
-            _ => Duration::from_secs(20),
-        };
-        if tokio::time::timeout(patience, system.deliveries(&mut arrived)).await.is_err() {
-            assert!(
-                matches!(case.load, Load::Paced) && now < end,
-                "{}: stuck in {case:?}",
-                S::NAME
-            );
-        }
+        let is_pacing = matches!(case.load, Load::Paced) && now < end;
+        let deadline = if is_pacing { next_paced } else { now + PATIENCE };
+        let more = R::timeout_at(deadline, system.deliveries(&mut arrived)).await;
+        assert!(more.is_some() || is_pacing, "{}: stuck in {case:?}", S::NAME);
         for delivery in &arrived {
-            let item = open.get_mut(&delivery.id).expect("active until it is everywhere");
-            latencies.push(delivery.at.saturating_duration_since(item.published));
-            assert!(item.delivered >> delivery.node & 1 == 0, "{}: delivered twice", S::NAME);
-            item.delivered |= 1 << delivery.node;
-            if item.delivered.count_ones() as usize == case.nodes {
-                let item = open.remove(&delivery.id).expect("just seen");
-                system.abort(item.node, &delivery.id);
+            let arrival = in_flight.arrived(delivery).expect("active until it is everywhere");
+            latencies.record(arrival.latency);
+            if arrival.is_last {
+                in_flight.abort(&delivery.id);
             }
         }
     }
-    let figures = Figures::new(
-        start.elapsed(),
-        cpu_time() - cpu,
-        system.udp_bytes() - udp,
-        case.size,
+    let figures = Figures {
+        elapsed: start.elapsed(),
+        cpu: cpu_time::of_process() - cpu,
+        udp_bytes: system.udp_bytes() - udp,
+        payload_bytes: latencies.count() * case.size as u64,
         latencies,
-    );
+    };
     system.shutdown().await;
     figures
 }
 
-async fn best_of<S: System>(best: &mut Option<Figures>, case: Case, seconds: f64, mtu: u16) {
-    // In a task: the main thread's future is polled less eagerly.
-    let figures = tokio::spawn(run::<S>(case, seconds, mtu)).await.expect("the run does not panic");
+async fn best_of<S: System, R: Runtime>(
+    best: &mut Option<Figures>,
+    case: Case,
+    seconds: f64,
+    mtu: u16,
+) {
+    let figures = run::<S, R>(case, seconds, mtu).await;
     if best.as_ref().is_none_or(|best| figures.per_second() > best.per_second()) {
         *best = Some(figures);
     }
 }
 
-fn option(name: &str, default: f64) -> f64 {
-    let mut arguments = std::env::args().skip_while(|argument| argument != name);
-    let value = arguments.nth(1);
-    value.map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} takes a number")))
+struct Broadcast;
+
+impl runtime::Bench for Broadcast {
+    async fn run<R: Runtime>(options: Options) {
+        let (seconds, rounds) = (options.seconds.unwrap_or(2.0), options.rounds.unwrap_or(2));
+        println!("{}", Row::head());
+        for case in Case::ALL.into_iter().filter(|case| case.name().contains(&options.only)) {
+            let (mut ours, mut theirs) = (None, None);
+            for round in 0..rounds {
+                eprintln!("{}: round {} of {rounds}", case.name(), round + 1);
+                best_of::<Ours<R>, R>(&mut ours, case, seconds, options.mtu).await;
+                best_of::<Theirs<R>, R>(&mut theirs, case, seconds, options.mtu).await;
+            }
+            let (ours, theirs) = (ours.expect("a round"), theirs.expect("a round"));
+            println!("{}", Row { name: &case.name(), system: Ours::<R>::NAME, figures: &ours });
+            println!("{}", Row { name: "", system: Theirs::<R>::NAME, figures: &theirs });
+            println!("{}", ours.ratios(&theirs));
+        }
+    }
 }
 
-#[tokio::main]
-async fn main() {
-    let (seconds, mtu) = (option("--seconds", 2.0), option("--mtu", 1452.0) as u16);
-    let rounds = option("--rounds", 2.0) as usize;
-    let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
-    println!("{}", Row::head());
-    for case in Case::ALL {
-        if only.as_ref().is_some_and(|only| !case.name().contains(only)) {
-            continue;
-        }
-        let (mut ours, mut theirs) = (None, None);
-        for round in 0..rounds {
-            eprintln!("{}: round {} of {rounds}", case.name(), round + 1);
-            best_of::<ours::Subnet>(&mut ours, case, seconds, mtu).await;
-            best_of::<reference::Subnet>(&mut theirs, case, seconds, mtu).await;
-        }
-        let (ours, theirs) = (ours.expect("a round"), theirs.expect("a round"));
-        println!("{}", Row { name: &case.name(), system: ours::Subnet::NAME, figures: &ours });
-        let name = reference::Subnet::NAME;
-        println!("{}", Row { name: "", system: name, figures: &theirs });
-        println!("{}", ours.ratios(&theirs));
-    }
+fn main() {
+    runtime::main::<Broadcast>();
 }
