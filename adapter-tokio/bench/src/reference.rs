@@ -2,7 +2,7 @@
 //!
 //! - Every update to a peer is one bidirectional stream: the peer reads the message to its end and answers one byte.
 //!   One task per update and peer; how many artifacts are open at a time is the publisher's business.
-//! - An artifact below [`PUSH_BYTES_MAX`] travels in the update. From there on the update carries only its id (SHA-256),
+//! - An artifact below `PUSH_BYTES_MAX` travels in the update. From there on the update carries only its id (SHA-256),
 //!   and each receiver fetches the bytes from the sender by a bidirectional stream of its own and checks them.
 //! - Updates are written into slots. A receiver holds an artifact while the slot that announced it does; deletions are
 //!   *not* sent, so it learns of one only when the slot is used again.
