@@ -23,6 +23,7 @@ use aws_lc_rs::{
 };
 use quinn_proto::crypto::{HandshakeTokenKey, HmacKey};
 
+use super::endpoint_keys::{ResetKey, TokenKey};
 use crate::id::NodeId;
 
 /// Separates our derivations from those of any other program that is given the same secret.
@@ -85,13 +86,13 @@ impl NodeKey {
     /// their connections are gone, instead of leaving them to the idle timeout. That also takes
     /// [`NodeKey::cid_key`].
     pub(crate) fn reset_key(&self) -> Arc<dyn HmacKey> {
-        Arc::new(self.derive::<_, hmac::Key>(RESET_LABEL, hmac::HMAC_SHA256))
+        Arc::new(ResetKey(self.derive(RESET_LABEL, hmac::HMAC_SHA256)))
     }
 
     /// Seals address validation tokens (RFC 9000, section 8.1), so that those from before a restart
     /// still open.
     pub(crate) fn token_key(&self) -> Arc<dyn HandshakeTokenKey> {
-        Arc::new(self.derive::<_, hkdf::Prk>(TOKEN_LABEL, hkdf::HKDF_SHA256))
+        Arc::new(TokenKey(self.derive(TOKEN_LABEL, hkdf::HKDF_SHA256)))
     }
 
     /// Key for [`quinn_proto::HashedConnectionIdGenerator::from_key`].
@@ -125,7 +126,7 @@ impl fmt::Debug for NodeKey {
 
 #[cfg(test)]
 mod tests {
-    use std::format;
+    use std::{format, vec};
 
     use super::*;
 
@@ -180,6 +181,41 @@ mod tests {
             0x405b_2201_f2c0_c652_2a0c_6785_702d_6069
         );
         assert_eq!(key.cid_key(), 0xbdc4_8979_84bb_9f16);
+        let mut token = b"address".to_vec();
+        key.token_key().aead_from_hkdf(&[7; 32]).seal(&mut token, b"").unwrap();
+        assert_eq!(
+            token,
+            b"\x32\x26\x7d\x53\x02\x8d\xd7\x04\x48\x99\x15\x3d\xce\x33\x69\x1e\
+              \xd2\xb2\x67\x95\xf7\xb7\xf5"
+        );
+    }
+
+    #[test]
+    fn a_reset_key_verifies_what_it_has_signed_and_nothing_else() {
+        let key = NodeKey::from_seed([1; 32]).reset_key();
+        let mut tag = vec![0; key.signature_len()];
+        key.sign(b"some cid", &mut tag);
+        assert!(key.verify(b"some cid", &tag).is_ok());
+        assert!(key.verify(b"another cid", &tag).is_err());
+        assert!(key.verify(b"some cid", &tag[..16]).is_err());
+        tag[31] ^= 1;
+        assert!(key.verify(b"some cid", &tag).is_err());
+    }
+
+    #[test]
+    fn an_address_token_that_was_changed_does_not_open() {
+        let key = NodeKey::from_seed([1; 32]).token_key();
+        let mut token = b"address".to_vec();
+        key.aead_from_hkdf(&[7; 32]).seal(&mut token, b"context").unwrap();
+        let opens = |mut token: Vec<u8>, random: [u8; 32], context: &[u8]| {
+            let opened = key.aead_from_hkdf(&random);
+            opened.open(&mut token, context).is_ok_and(|opened| opened == b"address")
+        };
+        assert!(opens(token.clone(), [7; 32], b"context"));
+        assert!(!opens(token.clone(), [8; 32], b"context"));
+        assert!(!opens(token.clone(), [7; 32], b"other"));
+        token[0] ^= 1;
+        assert!(!opens(token, [7; 32], b"context"));
     }
 
     #[test]

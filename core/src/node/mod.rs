@@ -17,6 +17,7 @@ mod congestion;
 mod connection;
 pub(crate) mod crypto;
 mod egress;
+mod endpoint_keys;
 mod handshake;
 #[cfg(all(test, feature = "sim"))]
 mod hostile_tests;

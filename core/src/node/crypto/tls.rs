@@ -17,7 +17,7 @@ use std::{
 use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
-    PeerIncompatible, ServerConfig, SignatureAlgorithm, SignatureScheme,
+    PeerIncompatible, ServerConfig, SignatureAlgorithm, SignatureScheme, Tls13CipherSuite,
     client::{
         AlwaysResolvesClientRawPublicKeys, ResolvesClientCert, Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -28,6 +28,7 @@ use rustls::{
         verify_tls13_signature_with_raw_key,
     },
     pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
+    quic::Suite,
     server::{
         AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -44,7 +45,6 @@ use crate::node::NodeKey;
 /// for each dial.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider {
-        // QUIC itself needs the first one, to protect Initial packets (RFC 9001, section 5.2).
         cipher_suites: vec![
             cipher_suite::TLS13_AES_128_GCM_SHA256,
             cipher_suite::TLS13_AES_256_GCM_SHA384,
@@ -55,6 +55,12 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
         kx_groups: vec![kx_group::X25519],
         ..aws_lc_rs::default_provider()
     })
+});
+
+/// What protects Initial packets, whatever suite the handshake chooses (RFC 9001, section 5.2).
+static INITIAL: LazyLock<Suite> = LazyLock::new(|| {
+    let suite = cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
+    suite.and_then(Tls13CipherSuite::quic_suite).expect("the suite of the name is one for QUIC")
 });
 
 /// The server side: proves to be `key`, and accepts whoever is in `members` at the time of the
@@ -94,7 +100,8 @@ fn server_with(
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
-    Ok(Arc::new(config.try_into().map_err(no_initial_suite)?))
+    let config = QuicServerConfig::with_initial(Arc::new(config), *INITIAL);
+    Ok(Arc::new(config.map_err(no_initial_suite)?))
 }
 
 fn client_with(
@@ -110,10 +117,11 @@ fn client_with(
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     config.enable_early_data = false;
-    Ok(Arc::new(config.try_into().map_err(no_initial_suite)?))
+    let config = QuicClientConfig::with_initial(Arc::new(config), *INITIAL);
+    Ok(Arc::new(config.map_err(no_initial_suite)?))
 }
 
-/// Cannot happen with our provider, but the conversion is fallible.
+/// Cannot happen with the suite above, but the constructors are fallible.
 fn no_initial_suite(error: NoInitialCipherSuite) -> Error {
     Error::Other(rustls::OtherError(Arc::new(error)))
 }

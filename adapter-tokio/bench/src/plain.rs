@@ -1,7 +1,5 @@
 //! Plain quinn on loopback, with the identities and the crypto that slotcast has: what the benches compare with.
 
-pub(crate) mod cpu;
-
 use std::{
     io,
     net::{Ipv4Addr, UdpSocket},
@@ -34,6 +32,9 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+/// The protocol of the comparison.
+pub const ALPN: &[u8] = b"reference";
+
 /// So many that the publisher's limit is the one that binds: 1,000 updates and as many fetches fit, although quinn
 /// returns stream credit only in lots of an eighth.
 const STREAMS_MAX: u32 = 4_096;
@@ -48,14 +49,16 @@ const UDP_SEND_BYTES_MAX: usize = 65_507;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-pub(crate) fn peer_index(connection: &Connection, keys: &[Arc<CertifiedKey>]) -> usize {
+/// Which of `keys` the other end of a connection has.
+pub fn peer_index(connection: &Connection, keys: &[Arc<CertifiedKey>]) -> usize {
     let identity = connection.peer_identity().expect("mutually authenticated");
     let identity =
         identity.downcast::<Vec<CertificateDer<'static>>>().expect("of the rustls session");
     keys.iter().position(|key| key.cert == *identity).expect("a member")
 }
 
-pub(crate) fn transport_config(mtu: u16) -> Arc<TransportConfig> {
+/// Settings of connections whose datagrams have `mtu` bytes of UDP payload from the start.
+pub fn transport_config(mtu: u16) -> Arc<TransportConfig> {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(mtu);
     // RFC 9002, section 7.2, for any datagram size: below one datagram quinn would never send the first.
@@ -78,7 +81,8 @@ pub(crate) fn transport_config(mtu: u16) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-pub(crate) fn endpoint(
+/// An endpoint on loopback that connects with `key` and accepts `members`.
+pub fn endpoint(
     key: &Arc<CertifiedKey>,
     members: &[Arc<CertifiedKey>],
     transport: &Arc<TransportConfig>,
@@ -157,13 +161,18 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// The Ed25519 key of a node, made from its index: good for a bench on loopback and for nothing else.
-pub(crate) fn node_key(index: usize) -> Arc<CertifiedKey> {
+pub fn node_key(index: usize) -> Arc<CertifiedKey> {
+    let mut seed = [7; 32];
+    seed[..8].copy_from_slice(&(index as u64).to_be_bytes());
+    certified_key(&seed)
+}
+
+/// The Ed25519 key whose RFC 8032 private key is `seed`, as rustls takes it.
+pub fn certified_key(seed: &[u8; 32]) -> Arc<CertifiedKey> {
     /// PKCS #8 version 1 with an Ed25519 private key of 32 bytes to follow (RFC 8410, section 7).
     const PKCS8_PREFIX: [u8; 16] =
         [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-    let mut seed = [7; 32];
-    seed[..8].copy_from_slice(&(index as u64).to_be_bytes());
-    let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from([&PKCS8_PREFIX[..], &seed].concat()));
+    let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from([&PKCS8_PREFIX[..], seed].concat()));
     let key = aws_lc_rs::sign::any_eddsa_type(match &der {
         PrivateKeyDer::Pkcs8(pkcs8) => pkcs8,
         _ => unreachable!("made one line above"),
@@ -186,17 +195,19 @@ fn server_config(
         .with_client_cert_verifier(Arc::new(Members::new(members, provider)))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key.clone())));
     tls.send_tls13_tickets = 0;
-    tls.alpn_protocols = vec![b"reference".to_vec()];
+    tls.alpn_protocols = vec![ALPN.to_vec()];
     let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("has AES-128-GCM");
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
     config.transport_config(transport.clone()).migration(false);
     config
 }
 
-pub(crate) fn client_config(
+/// Settings of a dial with `key` to any of `members`, where the protocol `alpn` is spoken.
+pub fn client_config(
     key: &Arc<CertifiedKey>,
     members: &[Arc<CertifiedKey>],
     transport: &Arc<TransportConfig>,
+    alpn: &[u8],
 ) -> ClientConfig {
     let provider = provider();
     let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -207,7 +218,7 @@ pub(crate) fn client_config(
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key.clone())));
     tls.resumption = rustls::client::Resumption::disabled();
     tls.enable_sni = false;
-    tls.alpn_protocols = vec![b"reference".to_vec()];
+    tls.alpn_protocols = vec![alpn.to_vec()];
     let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("has AES-128-GCM");
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(transport.clone());

@@ -2,7 +2,7 @@
 //!
 //! - Every update to a peer is one bidirectional stream: the peer reads the message to its end and answers one byte.
 //!   One task per update and peer; how many artifacts are open at a time is the publisher's business.
-//! - An artifact below [`PUSH_BYTES_MAX`] travels in the update. From there on the update carries only its id (SHA-256),
+//! - An artifact below `PUSH_BYTES_MAX` travels in the update. From there on the update carries only its id (SHA-256),
 //!   and each receiver fetches the bytes from the sender by a bidirectional stream of its own and checks them.
 //! - Updates are written into slots. A receiver holds an artifact while the slot that announced it does; deletions are
 //!   *not* sent, so it learns of one only when the slot is used again.
@@ -12,7 +12,7 @@
 //! protobuf, no timer per artifact, no event loop between stream and table, no retries (nobody leaves), and payloads
 //! are written without a copy.
 //!
-//! A lost connection or a malformed message ends the run: see [`Subnet::deliveries`].
+//! A lost connection or a malformed message ends the run: see [`System::deliveries`] of [`Subnet`].
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -24,22 +24,17 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quinn::{Connection, Endpoint, RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt};
+use quinn::{Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
-use tokio::{
-    runtime::Handle,
-    sync::Notify,
-    task::{AbortHandle, JoinSet},
-};
+use tokio::sync::Notify;
 
-use crate::plain::{client_config, endpoint, node_key, peer_index, transport_config};
-
-/// SHA-256 of an artifact's bytes.
-pub(crate) type Id = [u8; 32];
+use crate::plain::{self, client_config, endpoint, node_key, peer_index, transport_config};
+use crate::runtime::{Runtime, Task};
+use crate::system::{Delivery, Id, Shape, System};
 
 /// An artifact of this many bytes or more is announced, a smaller one pushed.
-pub(crate) const PUSH_BYTES_MAX: usize = 1024;
+const PUSH_BYTES_MAX: usize = 1024;
 /// The longest response a fetch accepts.
 const ARTIFACT_BYTES_MAX: usize = 64 << 20;
 
@@ -57,36 +52,27 @@ const REQUEST_BYTES_MAX: usize = UPDATE_HEAD_BYTES + PUSH_BYTES_MAX;
 
 const ANSWER: Bytes = Bytes::from_static(&[1]);
 
-/// An artifact has reached a node, complete and checked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Delivery {
-    /// The receiver.
-    pub(crate) node: u16,
-    /// The artifact.
-    pub(crate) id: Id,
-    /// When the receiver had it.
-    pub(crate) at: Instant,
-}
-
 /// `n` nodes in this process, a connection between any two of them, over 127.0.0.1.
-pub(crate) struct Subnet {
-    nodes: Vec<Arc<Node>>,
+#[allow(missing_debug_implementations, reason = "nobody prints it")]
+pub struct Subnet<R: Runtime> {
+    nodes: Vec<Arc<Node<R>>>,
     endpoints: Vec<Endpoint>,
     log: Arc<DeliveryLog>,
-    runtime: Handle,
 }
 
-impl Subnet {
-    /// Starts `nodes` nodes and returns once all are connected. `mtu` is the largest UDP payload in bytes, 1,200 to
-    /// 65,507; connections use it from the start and never probe beyond.
-    pub(crate) async fn start(nodes: usize, mtu: u16) -> Self {
-        let keys: Vec<Arc<CertifiedKey>> = (0..nodes).map(node_key).collect();
-        let transport = transport_config(mtu);
-        let runtime = || Arc::new(TokioRuntime);
-        let endpoints: Vec<Endpoint> =
-            keys.iter().map(|key| endpoint(key, &keys, &transport, mtu, runtime())).collect();
+impl<R: Runtime> System for Subnet<R> {
+    const NAME: &str = "stream per update";
+
+    /// Connections use the given datagram length from the start and never probe beyond. All artifacts share the
+    /// slots, whatever their channel.
+    async fn start(shape: Shape) -> Self {
+        let keys: Vec<Arc<CertifiedKey>> = (0..shape.nodes).map(node_key).collect();
+        let transport = transport_config(shape.mtu);
+        let endpoint =
+            |key: &Arc<CertifiedKey>| endpoint(key, &keys, &transport, shape.mtu, R::quinn());
+        let endpoints: Vec<Endpoint> = keys.iter().map(endpoint).collect();
         let log = Arc::new(DeliveryLog::default());
-        let nodes = connect_all(&endpoints, &keys, &transport)
+        let nodes = connect_all::<R>(&endpoints, &keys, &transport)
             .await
             .into_iter()
             .enumerate()
@@ -94,33 +80,29 @@ impl Subnet {
             .collect::<Vec<_>>();
         for node in &nodes {
             for (peer, connection) in node.peers.iter().enumerate() {
-                tokio::spawn(serve_peer(node.clone(), peer, connection.clone()));
+                drop(R::spawn(serve_peer(node.clone(), peer, connection.clone())));
             }
         }
-        Self { nodes, endpoints, log, runtime: Handle::current() }
+        Self { nodes, endpoints, log }
     }
 
-    /// Broadcasts `bytes` from `node` to all others. Never blocks; publishing again what is published does nothing.
-    pub(crate) fn publish(&self, node: usize, bytes: Bytes) -> Id {
-        self.nodes[node].publish(bytes, &self.runtime)
+    /// Publishing again what is published does nothing.
+    fn publish(&self, node: usize, _: u16, bytes: Bytes) -> Id {
+        self.nodes[node].publish(bytes)
     }
 
-    /// Ends the broadcast of `id` by `node`.
-    pub(crate) fn abort(&self, node: usize, id: &Id) {
+    fn abort(&self, node: usize, _: u16, id: &Id) {
         self.nodes[node].abort(id);
     }
 
-    /// Waits until something was delivered anywhere, then moves all of it to the end of `into`.
-    ///
     /// # Panics
     ///
     /// When a connection was lost or a peer sent nonsense: such a run measures nothing.
-    pub(crate) async fn deliveries(&self, into: &mut Vec<Delivery>) {
+    async fn deliveries(&self, into: &mut Vec<Delivery>) {
         self.log.drain(into).await;
     }
 
-    /// UDP payload bytes sent so far by all nodes.
-    pub(crate) fn udp_bytes(&self) -> u64 {
+    fn udp_bytes(&self) -> u64 {
         self.nodes
             .iter()
             .flat_map(|node| &node.peers)
@@ -128,8 +110,8 @@ impl Subnet {
             .sum()
     }
 
-    /// Closes all connections and waits, for a bounded time, until their peers know.
-    pub(crate) async fn shutdown(self) {
+    /// Waits, for a bounded time, until the peers know that connections were closed.
+    async fn shutdown(self) {
         self.log.closing.store(true, Ordering::Relaxed);
         for endpoint in &self.endpoints {
             endpoint.close(VarInt::from_u32(0), b"");
@@ -139,7 +121,7 @@ impl Subnet {
                 endpoint.wait_idle().await;
             }
         };
-        let _ = tokio::time::timeout(SHUTDOWN_MAX, idle).await;
+        let _ = R::timeout_at(Instant::now() + SHUTDOWN_MAX, idle).await;
     }
 }
 
@@ -188,42 +170,47 @@ impl DeliveryLog {
     }
 }
 
-struct Node {
+struct Node<R: Runtime> {
     index: u16,
     /// The connections to all other nodes; a peer is an index into this.
     peers: Vec<Connection>,
-    outbox: Mutex<Outbox>,
+    outbox: Mutex<Outbox<R>>,
     inbox: Mutex<Inbox>,
     log: Arc<DeliveryLog>,
 }
 
 /// What this node publishes.
-#[derive(Default)]
-struct Outbox {
-    published: HashMap<Id, Published>,
+struct Outbox<R: Runtime> {
+    published: HashMap<Id, Published<R>>,
     slots_free: Vec<u64>,
     slots: u64,
     version: u64,
 }
 
-struct Published {
+struct Published<R: Runtime> {
     slot: u64,
     version: u64,
     bytes: Bytes,
-    updates: Vec<AbortHandle>,
+    updates: Vec<R::Task<Result<(), Lost>>>,
 }
 
-impl Node {
+impl<R: Runtime> Default for Outbox<R> {
+    fn default() -> Self {
+        Self { published: HashMap::new(), slots_free: Vec::new(), slots: 0, version: 0 }
+    }
+}
+
+impl<R: Runtime> Node<R> {
     fn new(index: u16, peers: Vec<Connection>, log: Arc<DeliveryLog>) -> Self {
         Self { index, peers, outbox: Mutex::default(), inbox: Mutex::default(), log }
     }
 
-    fn publish(self: &Arc<Self>, bytes: Bytes, runtime: &Handle) -> Id {
+    fn publish(self: &Arc<Self>, bytes: Bytes) -> Id {
         let id: Id = Sha256::digest(&bytes).into();
         let inserted = self.outbox.lock().expect("no holder panics").insert(id, bytes.clone());
         if let Some((slot, version)) = inserted {
             let message = encode_update(slot, version, &id, &bytes);
-            runtime.spawn(self.clone().spawn_updates(id, version, message));
+            drop(R::spawn(self.clone().spawn_updates(id, version, message)));
         }
         id
     }
@@ -235,9 +222,7 @@ impl Node {
             outbox.published.get_mut(&id).filter(|published| published.version == version);
         // Otherwise it was aborted before this ran.
         if let Some(published) = published {
-            let spawn = |peer: &Connection| {
-                tokio::spawn(send_update(peer.clone(), message.clone())).abort_handle()
-            };
+            let spawn = |peer: &Connection| R::spawn(send_update(peer.clone(), message.clone()));
             published.updates = self.peers.iter().map(spawn).collect();
         }
     }
@@ -261,7 +246,7 @@ impl Node {
     }
 }
 
-impl Outbox {
+impl<R: Runtime> Outbox<R> {
     /// The slot and version for a new artifact; `None` when it is published already.
     fn insert(&mut self, id: Id, bytes: Bytes) -> Option<(u64, u64)> {
         let Entry::Vacant(entry) = self.published.entry(id) else {
@@ -277,7 +262,7 @@ impl Outbox {
         Some((slot, version))
     }
 
-    fn remove(&mut self, id: &Id) -> Option<Published> {
+    fn remove(&mut self, id: &Id) -> Option<Published<R>> {
         let published = self.published.remove(id)?;
         self.slots_free.push(published.slot);
         Some(published)
@@ -441,19 +426,19 @@ async fn read_request(stream: &mut RecvStream) -> Result<Option<Bytes>, Lost> {
 }
 
 /// Takes all streams that a peer opens; a task each.
-async fn serve_peer(node: Arc<Node>, peer: usize, connection: Connection) {
+async fn serve_peer<R: Runtime>(node: Arc<Node<R>>, peer: usize, connection: Connection) {
     loop {
         match connection.accept_bi().await {
             Ok((answer, request)) => {
-                tokio::spawn(serve_stream(node.clone(), peer, answer, request));
+                drop(R::spawn(serve_stream(node.clone(), peer, answer, request)));
             }
             Err(lost) => return node.log.fail(node.index, peer, &lost.to_string()),
         }
     }
 }
 
-async fn serve_stream(
-    node: Arc<Node>,
+async fn serve_stream<R: Runtime>(
+    node: Arc<Node<R>>,
     peer: usize,
     mut answer: SendStream,
     mut stream: RecvStream,
@@ -489,7 +474,7 @@ async fn serve_stream(
     Ok(())
 }
 
-async fn fetch_and_deliver(node: &Node, peer: usize, id: &Id) -> Result<(), Lost> {
+async fn fetch_and_deliver<R: Runtime>(node: &Node<R>, peer: usize, id: &Id) -> Result<(), Lost> {
     let bytes = fetch(&node.peers[peer], id).await?;
     if bytes.is_empty() {
         // Aborted meanwhile. Asking again until the slot is used again, as the original does, would change nothing.
@@ -504,15 +489,15 @@ async fn fetch_and_deliver(node: &Node, peer: usize, id: &Id) -> Result<(), Lost
 }
 
 /// Every pair once, dialled by the lower index. Row `i` has the connections of node `i` to all others, in their order.
-async fn connect_all(
+async fn connect_all<R: Runtime>(
     endpoints: &[Endpoint],
     keys: &[Arc<CertifiedKey>],
     transport: &Arc<TransportConfig>,
 ) -> Vec<Vec<Connection>> {
-    let mut ends = JoinSet::new();
+    let mut tasks = Vec::new();
     for (callee, endpoint) in endpoints.iter().cloned().enumerate() {
         let keys = keys.to_vec();
-        ends.spawn(async move {
+        tasks.push(R::spawn(async move {
             let mut accepted = Vec::new();
             for _ in 0..callee {
                 let connection =
@@ -520,14 +505,14 @@ async fn connect_all(
                 accepted.push((callee, peer_index(&connection, &keys), connection));
             }
             accepted
-        });
+        }));
     }
     for (caller, endpoint) in endpoints.iter().cloned().enumerate() {
-        let config = client_config(&keys[caller], keys, transport);
+        let config = client_config(&keys[caller], keys, transport, plain::ALPN);
         let callees: Vec<_> =
             endpoints.iter().map(|endpoint| endpoint.local_addr().expect("bound")).collect();
         let keys = keys.to_vec();
-        ends.spawn(async move {
+        tasks.push(R::spawn(async move {
             let mut dialled = Vec::new();
             for (callee, address) in callees.into_iter().enumerate().skip(caller + 1) {
                 let connecting =
@@ -537,9 +522,12 @@ async fn connect_all(
                 dialled.push((caller, callee, connection));
             }
             dialled
-        });
+        }));
     }
-    let mut ends: Vec<_> = ends.join_all().await.into_iter().flatten().collect();
+    let mut ends = Vec::new();
+    for task in tasks {
+        ends.extend(task.await);
+    }
     ends.sort_by_key(|&(node, peer, _)| (node, peer));
     let mut table = vec![Vec::new(); endpoints.len()];
     for (node, _, connection) in ends {

@@ -1,5 +1,6 @@
-//! Calls on loopback, beside one bidirectional stream per call over plain quinn in the same run:
-//! what the benches `rpc` of both adapters have in common.
+//! Calls on loopback, beside one bidirectional stream per call over plain quinn in the same run.
+//!
+//! `cargo bench -p slotcast-bench --bench rpc [-- --runtime R --seconds S --rounds N --only NAME]`
 //!
 //! - *one by one*: the next call begins when the last has ended: latency.
 //! - *at once*: so many calls are always under way: throughput.
@@ -8,7 +9,6 @@
 //! and what matters is the ratio.
 
 use std::future::Future;
-use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -16,26 +16,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quinn::{Connection, Endpoint, VarInt};
 use slotcast::config::{ChannelConfig, Config, RouteConfig};
-use slotcast::driver::{NodeHandle, Route, Setup};
+use slotcast::driver::{NodeHandle, Route};
 use slotcast::id::{ChannelId, NodeId, RouteId};
-use slotcast::membership::Topology;
-use slotcast::node::NodeKey;
-
-use crate::plain::{self, cpu::cpu_time};
+use slotcast_bench::options::Options;
+use slotcast_bench::runtime::{self, Runtime};
+use slotcast_bench::subnet::{all_connected, start_nodes};
+use slotcast_bench::{cpu_time, plain};
 
 const ROUTE: RouteId = RouteId(1);
 const MIB: usize = 1 << 20;
-
-/// What the two runtimes do differently.
-pub(crate) trait Runtime: Sync + Send + 'static {
-    const NAME: &str;
-    fn quinn() -> Arc<dyn quinn::Runtime>;
-    fn bind(setup: Setup, address: SocketAddr) -> NodeHandle;
-    /// A task; dropping the handle does not end it.
-    fn spawn<T: Send + 'static>(
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = T> + Send;
-}
 
 #[derive(Clone, Copy)]
 struct Case {
@@ -67,7 +56,7 @@ trait System: Clone + Send + Sync + 'static {
 
 #[derive(Clone)]
 struct Slotcast {
-    nodes: [NodeHandle; 2],
+    nodes: Vec<NodeHandle>,
     route: Route,
     callee: NodeId,
 }
@@ -76,24 +65,10 @@ impl System for Slotcast {
     const NAME: &str = "slotcast";
 
     async fn start<R: Runtime>(case: Case) -> Self {
-        let keys = [1, 2].map(|n| NodeKey::from_seed([n; 32]));
-        let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a free port"));
-        let addresses = sockets.each_ref().map(|socket| socket.local_addr().expect("bound"));
-        drop(sockets);
-        let members = [0, 1].map(|n: usize| (keys[n].id(), vec![addresses[n]]));
-        let topology = Topology::new(1, members).expect("distinct keys");
         let route = RouteConfig::new(ROUTE, "bench").bytes_max(MIB as u32, case.answer as u32);
         let config = Config::new([ChannelConfig::new(ChannelId(1))]).routes([route]);
-        let start = |n: usize| {
-            let setup = Setup::new(keys[n].clone(), config.clone(), topology.clone());
-            R::bind(setup, addresses[n])
-        };
-        let nodes = [start(0), start(1)];
-        for node in &nodes {
-            while node.peers_up().is_empty() {
-                node.next_event().await.expect("the node runs");
-            }
-        }
+        let nodes = start_nodes(2, &config, R::bind);
+        all_connected(&nodes).await;
         let server = nodes[1].route(ROUTE).expect("configured").serve().expect("served");
         let answer = Bytes::from(vec![1; case.answer]);
         drop(R::spawn(async move {
@@ -103,7 +78,8 @@ impl System for Slotcast {
             }
         }));
         let route = nodes[0].route(ROUTE).expect("configured");
-        Self { nodes, route, callee: keys[1].id() }
+        let callee = nodes[1].id();
+        Self { nodes, route, callee }
     }
 
     async fn call(&self, request: Bytes) -> usize {
@@ -131,7 +107,7 @@ impl System for Plain {
         let transport = plain::transport_config(1452);
         let endpoint = |n: usize| plain::endpoint(&keys[n], &keys, &transport, 1452, R::quinn());
         let endpoints = [endpoint(0), endpoint(1)];
-        let config = plain::client_config(&keys[0], &keys, &transport);
+        let config = plain::client_config(&keys[0], &keys, &transport, plain::ALPN);
         let address = endpoints[1].local_addr().expect("bound");
         let callee = endpoints[1].clone();
         let answer = Bytes::from(vec![1; case.answer]);
@@ -180,7 +156,7 @@ async fn run<S: System, R: Runtime>(case: Case, seconds: f64) -> Figures {
     let system = S::start::<R>(case).await;
     let request = Bytes::from(vec![7; case.request]);
     let calls = Arc::new(AtomicU64::new(0));
-    let (begun, cpu) = (Instant::now(), cpu_time());
+    let (begun, cpu) = (Instant::now(), cpu_time::of_process());
     let end = begun + Duration::from_secs_f64(seconds);
     let callers: Vec<_> = (0..case.at_once)
         .map(|_| {
@@ -196,7 +172,7 @@ async fn run<S: System, R: Runtime>(case: Case, seconds: f64) -> Figures {
     for caller in callers {
         caller.await;
     }
-    let (elapsed, cpu) = (begun.elapsed(), cpu_time() - cpu);
+    let (elapsed, cpu) = (begun.elapsed(), cpu_time::of_process() - cpu);
     let calls = calls.load(Relaxed);
     system.stop().await;
     Figures {
@@ -224,34 +200,35 @@ fn print(name: &str, system: &str, case: Case, figures: Figures) {
     );
 }
 
-/// Runs all cases, and prints them with their ratios.
-pub(crate) async fn bench<R: Runtime>() {
-    let (seconds, rounds) = (option("--seconds", 2.0), option("--rounds", 3.0) as usize);
-    let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
-    println!("under {}: calls from one node to another on loopback, {rounds} rounds", R::NAME);
-    println!(
-        "{:<24} {:<12} {:>10} {:>10} {:>10} {:>10}",
-        "load", "system", "calls/s", "MB/s", "us each", "CPU us"
-    );
-    for case in Case::ALL {
-        if only.as_ref().is_some_and(|only| !case.name.contains(only)) {
-            continue;
+struct Rpc;
+
+impl runtime::Bench for Rpc {
+    async fn run<R: Runtime>(options: Options) {
+        let (seconds, rounds) = (options.seconds.unwrap_or(2.0), options.rounds.unwrap_or(3));
+        println!("calls from one node to another on loopback, {rounds} rounds");
+        println!(
+            "{:<24} {:<12} {:>10} {:>10} {:>10} {:>10}",
+            "load", "system", "calls/s", "MB/s", "us each", "CPU us"
+        );
+        for case in Case::ALL.into_iter().filter(|case| case.name.contains(&options.only)) {
+            let (mut ours, mut theirs) = (None, None);
+            for _ in 0..rounds {
+                better_of::<Slotcast, R>(&mut ours, case, seconds).await;
+                better_of::<Plain, R>(&mut theirs, case, seconds).await;
+            }
+            let (ours, theirs) = (ours.expect("a round"), theirs.expect("a round"));
+            print(case.name, Slotcast::NAME, case, ours);
+            print("", Plain::NAME, case, theirs);
+            let ratio = ours.calls_per_second / theirs.calls_per_second;
+            let cpu = ours.cpu.as_secs_f64() / theirs.cpu.as_secs_f64();
+            println!(
+                "{:<24} {:<12} {ratio:>10.2} {:>10} {:>10} {cpu:>10.2}\n",
+                "", "ratio", "", ""
+            );
         }
-        let (mut ours, mut theirs) = (None, None);
-        for _ in 0..rounds {
-            better_of::<Slotcast, R>(&mut ours, case, seconds).await;
-            better_of::<Plain, R>(&mut theirs, case, seconds).await;
-        }
-        let (ours, theirs) = (ours.expect("a round"), theirs.expect("a round"));
-        print(case.name, Slotcast::NAME, case, ours);
-        print("", Plain::NAME, case, theirs);
-        let ratio = ours.calls_per_second / theirs.calls_per_second;
-        let cpu = ours.cpu.as_secs_f64() / theirs.cpu.as_secs_f64();
-        println!("{:<24} {:<12} {ratio:>10.2} {:>10} {:>10} {cpu:>10.2}\n", "", "ratio", "", "");
     }
 }
 
-fn option(name: &str, default: f64) -> f64 {
-    let value = std::env::args().skip_while(|argument| argument != name).nth(1);
-    value.map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} takes a number")))
+fn main() {
+    runtime::main::<Rpc>();
 }

@@ -3,39 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
+use slotcast_bench::latencies::Latencies;
+
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
-    seconds: f64,
-    cpu: Duration,
-    udp_bytes: u64,
-    payload_bytes: u64,
-    latencies: Vec<Duration>,
+    pub(crate) elapsed: Duration,
+    pub(crate) cpu: Duration,
+    pub(crate) udp_bytes: u64,
+    pub(crate) payload_bytes: u64,
+    pub(crate) latencies: Latencies,
 }
 
 impl Figures {
-    pub(crate) fn new(
-        elapsed: Duration,
-        cpu: Duration,
-        udp_bytes: u64,
-        size: usize,
-        mut latencies: Vec<Duration>,
-    ) -> Self {
-        latencies.sort_unstable();
-        let payload_bytes = latencies.len() as u64 * size as u64;
-        Self { seconds: elapsed.as_secs_f64(), cpu, udp_bytes, payload_bytes, latencies }
-    }
-
     /// Deliveries per second.
     pub(crate) fn per_second(&self) -> f64 {
-        self.latencies.len() as f64 / self.seconds
-    }
-
-    /// A latency that so many of a hundred deliveries did not exceed, in milliseconds.
-    fn percentile(&self, percent: usize) -> f64 {
-        let last = self.latencies.len().saturating_sub(1);
-        let at = last * percent / 100;
-        self.latencies.get(at).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+        self.latencies.count() as f64 / self.elapsed.as_secs_f64()
     }
 
     fn udp_over_payload(&self) -> f64 {
@@ -44,7 +27,7 @@ impl Figures {
 
     /// CPU time of all nodes per delivery, in microseconds.
     fn cpu_each(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.latencies.len() as f64
+        self.cpu.as_secs_f64() * 1e6 / self.latencies.count() as f64
     }
 
     /// Ours by theirs, as a line of the table.
@@ -54,8 +37,8 @@ impl Figures {
             "",
             "ratio",
             self.per_second() / theirs.per_second(),
-            self.percentile(50) / theirs.percentile(50),
-            self.percentile(99) / theirs.percentile(99),
+            self.latencies.percentile(50.0) / theirs.latencies.percentile(50.0),
+            self.latencies.percentile(99.0) / theirs.latencies.percentile(99.0),
             self.udp_over_payload() / theirs.udp_over_payload(),
             self.cpu_each() / theirs.cpu_each(),
         )
@@ -87,8 +70,8 @@ impl fmt::Display for Row<'_> {
             self.name,
             self.system,
             figures.per_second(),
-            figures.percentile(50),
-            figures.percentile(99),
+            figures.latencies.percentile(50.0),
+            figures.latencies.percentile(99.0),
             figures.udp_over_payload(),
             figures.cpu_each(),
         )

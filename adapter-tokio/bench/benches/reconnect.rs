@@ -2,17 +2,21 @@
 //! others: four processes of the example `replica` on loopback.
 //!
 //! `cargo build --release --example replica -p slotcast-tokio`
-//! `cargo bench -p slotcast-tokio --bench reconnect [-- --runs N]`
+//! `cargo bench -p slotcast-bench --bench reconnect [-- --runtime R --rounds N]`
 //!
 //! Once it is the member that dials all others, which is the one with the lowest id, and once the
 //! one that all others dial. What is waited for is read off the logs.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{slice, thread};
+
+use clap::Parser;
+use slotcast_bench::free_addresses;
+use slotcast_bench::options::{Choice, Options};
 
 const REPLICAS: usize = 4;
 
@@ -47,17 +51,18 @@ struct Replica {
     home: PathBuf,
     id: String,
     address: SocketAddr,
+    runtime: &'static str,
     process: Option<Child>,
     runs: usize,
 }
 
 impl Replica {
-    fn new(home: PathBuf, address: SocketAddr) -> Self {
+    fn new(home: PathBuf, address: SocketAddr, runtime: &'static str) -> Self {
         fs::create_dir_all(home.join("publish")).expect("a folder");
         let made = replica().arg("keygen").arg(home.join("key")).output().expect("it starts");
         assert!(made.status.success(), "{made:?}");
         let id = String::from_utf8(made.stdout).expect("hex digits").trim().to_string();
-        Self { home, id, address, process: None, runs: 0 }
+        Self { home, id, address, runtime, process: None, runs: 0 }
     }
 
     fn log_file(&self) -> PathBuf {
@@ -69,7 +74,7 @@ impl Replica {
         let log = File::create(self.log_file()).expect("a file");
         let path = |name: &str| self.home.join(name);
         let process = replica()
-            .args(["run", "--listen", &self.address.to_string()])
+            .args(["run", "--listen", &self.address.to_string(), "--runtime", self.runtime])
             .args([Path::new("--key"), &path("key"), Path::new("--topology")])
             .args([&path("../topology.toml"), Path::new("--publish"), &path("publish")])
             .args([Path::new("--received"), &path("received")])
@@ -119,13 +124,12 @@ struct Subnet {
 }
 
 impl Subnet {
-    fn start() -> Self {
+    fn start(runtime: &'static str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(format!("reconnect-{}", std::process::id()));
-        let sockets = [(); REPLICAS].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
-        let addresses = sockets.map(|socket| socket.local_addr().expect("bound"));
+        let addresses = free_addresses(REPLICAS);
         let new = |(at, address): (usize, &SocketAddr)| {
-            Replica::new(folder.join(at.to_string()), *address)
+            Replica::new(folder.join(at.to_string()), *address, runtime)
         };
         let mut replicas: Vec<Replica> = addresses.iter().enumerate().map(new).collect();
         replicas.sort_by(|one, other| one.id.cmp(&other.id));
@@ -164,9 +168,20 @@ impl Drop for Subnet {
 }
 
 fn main() {
-    let runs = std::env::args().skip_while(|argument| argument != "--runs").nth(1);
-    let runs = runs.map_or(10, |runs| runs.parse().expect("--runs takes a number"));
-    let mut subnet = Subnet::start();
+    let options = Options::parse();
+    let runs = options.rounds.unwrap_or(10);
+    let runtimes: &[Choice] = match &options.runtime {
+        Choice::Both => &[Choice::Tokio, Choice::Smol],
+        one => slice::from_ref(one),
+    };
+    for runtime in runtimes {
+        bench(runtime.name(), runs);
+    }
+}
+
+fn bench(runtime: &'static str, runs: usize) {
+    println!("under {runtime}");
+    let mut subnet = Subnet::start(runtime);
     println!("from the start of a killed replica's process until all {} are up", REPLICAS - 1);
     for (role, at) in [("dials all others", 0), ("is dialled by all", REPLICAS - 1)] {
         let mut times = Vec::new();

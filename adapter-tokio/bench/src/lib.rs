@@ -1,0 +1,34 @@
+//! What the benches have in common: runtimes, options, the systems that are compared, figures.
+//!
+//! Each bench runs slotcast and the same load over plain quinn in turns in one process on loopback. The
+//! machine may be shared and noisy: what matters is the ratio of the two.
+
+pub mod cpu_time;
+pub mod in_flight;
+pub mod latencies;
+pub mod options;
+pub mod plain;
+pub mod reference;
+pub mod runtime;
+pub mod subnet;
+pub mod system;
+
+use std::net::{SocketAddr, UdpSocket};
+
+/// Addresses on loopback whose ports are free.
+///
+/// # Panics
+/// If there are none, which leaves a bench nothing to do; likewise elsewhere in this crate.
+pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    // All are bound before the first is released, so that they differ.
+    let bind = |_| UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let sockets: Vec<UdpSocket> = (0..count).map(bind).collect();
+    sockets.iter().map(|socket| socket.local_addr().expect("bound")).collect()
+}
+
+/// The middle one of some values; of an even number, the higher of the two.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
