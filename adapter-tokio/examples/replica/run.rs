@@ -15,7 +15,7 @@ use slotcast_tokio::slotcast::config::{ChannelConfig, Config, PEERS_LIMIT};
 use slotcast_tokio::slotcast::driver::{LoadError, Unfollowed, load_topology};
 use slotcast_tokio::slotcast::id::{ChannelId, NodeId};
 use slotcast_tokio::slotcast::membership::Topology;
-use slotcast_tokio::slotcast::node::{Closed, NodeEvent};
+use slotcast_tokio::slotcast::node::{Closed, NodeEvent, SocketBuffers, SocketOperation};
 use slotcast_tokio::{NodeHandle, Setup, StartError};
 use smol::block_on;
 use tokio::runtime::Runtime as Tokio;
@@ -221,6 +221,21 @@ fn log_peer(log: Log, event: NodeEvent) {
         NodeEvent::Refused { handshakes, datagrams } => log.line(format_args!(
             "refused {handshakes} handshakes, dropped {datagrams} datagrams of strangers"
         )),
+        NodeEvent::SocketErrors { operation, kind, count } => {
+            let what = match operation {
+                SocketOperation::Send => "sending",
+                SocketOperation::Receive => "receiving",
+            };
+            log.line(format_args!("warning: {what} has failed ({count} times): {kind}"));
+        }
+        NodeEvent::SocketBuffers(SocketBuffers { wanted, send, receive }) => {
+            let granted = send.min(receive) >> 10;
+            log.line(format_args!(
+                "warning: the system grants the socket {granted} KiB of {} KiB, so that datagrams get \
+                 lost under load: raise net.core.rmem_max and net.core.wmem_max",
+                wanted >> 10
+            ));
+        }
         _ => {}
     }
 }

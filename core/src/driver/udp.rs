@@ -3,10 +3,14 @@
 
 use std::io::{self, IoSliceMut};
 use std::ops::ControlFlow;
+#[cfg(unix)]
+use std::os::fd::AsFd as AsSocket;
+#[cfg(windows)]
+use std::os::windows::io::AsSocket;
 use std::vec;
 use std::vec::Vec;
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 
 use super::io::{Receive, Received};
 use crate::node::{Ecn, SocketBuffers, Transmit};
@@ -52,10 +56,7 @@ impl Udp {
     /// # Errors
     /// If the kernel refuses. Smaller buffers than asked for are no error:
     /// [`Udp::socket_buffers`] tells.
-    pub fn new<S>(socket: &S) -> io::Result<Self>
-    where
-        for<'s> UdpSockRef<'s>: From<&'s S>,
-    {
+    pub fn new(socket: &impl AsSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(socket.into())?;
         // Best effort: a smaller buffer only means more loss under load.
         let _ = state.set_send_buffer_size(socket.into(), SOCKET_BUFFER);
@@ -95,10 +96,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if there is nothing, or the socket's error.
-    pub fn receive<S>(&mut self, socket: &S, receive: &mut Receive<'_>) -> io::Result<()>
-    where
-        for<'s> UdpSockRef<'s>: From<&'s S>,
-    {
+    pub fn receive(&mut self, socket: &impl AsSocket, receive: &mut Receive<'_>) -> io::Result<()> {
         if !self.has_received() {
             self.fill(socket)?;
         }
@@ -120,10 +118,7 @@ impl Udp {
         Ok(())
     }
 
-    fn fill<S>(&mut self, socket: &S) -> io::Result<()>
-    where
-        for<'s> UdpSockRef<'s>: From<&'s S>,
-    {
+    fn fill(&mut self, socket: &impl AsSocket) -> io::Result<()> {
         let mut messages = self.buffer.chunks_mut(MESSAGE_BYTES).map(IoSliceMut::new);
         let mut messages: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| messages.next().expect("as many as a batch has"));
@@ -144,10 +139,12 @@ impl Udp {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full, or the socket's error: then the
     /// datagrams are lost.
-    pub fn send<S>(&self, socket: &S, transmit: &Transmit, datagrams: &[u8]) -> io::Result<()>
-    where
-        for<'s> UdpSockRef<'s>: From<&'s S>,
-    {
+    pub fn send(
+        &self,
+        socket: &impl AsSocket,
+        transmit: &Transmit,
+        datagrams: &[u8],
+    ) -> io::Result<()> {
         let ecn = transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn.bits()));
         let transmit = quinn_udp::Transmit {
             destination: transmit.destination,
