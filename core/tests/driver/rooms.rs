@@ -1,0 +1,111 @@
+//! Room for bodies: a request or an answer that the application has not taken, or does not want any
+//! more, takes its room until then, and no longer.
+
+use slotcast::config::Config;
+use slotcast::driver::Server;
+
+use crate::bench::{Bench, config, ms};
+
+/// The longest answer.
+const ANSWER: usize = 100_000;
+
+/// There is room for one answer.
+fn narrow() -> Config {
+    let mut config = config();
+    let route = &mut config.routes[0];
+    (route.request_bytes_max, route.response_bytes_max) = (8, ANSWER as u32);
+    route.body_bytes_max = ANSWER as u64;
+    config
+}
+
+/// Answers whatever has been asked, at its longest.
+fn answer_all(server: &Server) -> usize {
+    let requests = std::iter::from_fn(|| server.try_next());
+    requests.map(|request| request.answer(vec![7; ANSWER]).expect("it waits")).count()
+}
+
+#[test]
+fn an_answer_that_is_taken_makes_room_for_the_next_at_once() {
+    let mut bench = Bench::new(2, &narrow());
+    let server = bench.serve(1);
+    let (route, callee) = (bench.route(0), bench.id(1));
+    let (first, second) = (route.call(callee, "x"), route.call(callee, "y"));
+    for _ in 0..10 {
+        bench.elapse(ms(100));
+        answer_all(&server);
+    }
+    let before = bench.node(0).stats().received_bytes as usize;
+    assert!(before < 2 * ANSWER, "only one answer has come: {before}");
+    assert_eq!(bench.run(first).map(|answer| answer.len()), Ok(ANSWER));
+    // Time stands still: taking the first one is what wakes the driver.
+    let sent = bench.node(0).stats().sent_datagrams;
+    bench.settle();
+    assert!(bench.node(0).stats().sent_datagrams > sent, "the callee may go on");
+    for _ in 0..10 {
+        bench.elapse(ms(100));
+        answer_all(&server);
+    }
+    assert_eq!(bench.run(second).map(|answer| answer.len()), Ok(ANSWER));
+}
+
+#[test]
+fn an_answer_that_is_dropped_unread_gives_its_room_back() {
+    let mut bench = Bench::new(2, &narrow());
+    let server = bench.serve(1);
+    let (route, callee) = (bench.route(0), bench.id(1));
+    for number in 0..3 {
+        let call = route.call(callee, "x");
+        bench.elapse(ms(200));
+        assert_eq!(answer_all(&server), 1, "call {number} has come through");
+        let before = bench.node(0).stats().received_bytes as usize;
+        bench.elapse(ms(200));
+        let came = bench.node(0).stats().received_bytes as usize - before;
+        assert!(came > ANSWER, "answer {number} has come: {came} bytes");
+        drop(call);
+    }
+}
+
+/// The answer is staged for a call that the application has dropped since the driver looked last.
+#[test]
+fn an_answer_that_meets_a_dropped_call_gives_its_room_back() {
+    let mut bench = Bench::new(2, &narrow());
+    let server = bench.serve(1);
+    let (route, callee) = (bench.route(0), bench.id(1));
+    for span in 0..100 {
+        let call = route.call(callee, "x");
+        for _ in 0..span {
+            if !bench.turn() {
+                bench.elapse(ms(1));
+            }
+            answer_all(&server);
+        }
+        drop(call);
+        bench.elapse(ms(100));
+    }
+    let call = route.call(callee, "x");
+    bench.elapse(ms(200));
+    assert_eq!(answer_all(&server), 1);
+    assert_eq!(bench.run(call).map(|answer| answer.len()), Ok(ANSWER));
+}
+
+#[test]
+fn a_request_that_is_taken_makes_room_for_the_next_at_once() {
+    let mut narrow = narrow();
+    (narrow.routes[0].request_bytes_max, narrow.routes[0].response_bytes_max) = (ANSWER as u32, 8);
+    let mut bench = Bench::new(2, &narrow);
+    let server = bench.serve(1);
+    let (route, callee) = (bench.route(0), bench.id(1));
+    let first = route.call(callee, vec![1; ANSWER]);
+    bench.elapse(ms(500));
+    let second = route.call(callee, vec![2; 20_000]);
+    bench.elapse(ms(500));
+    let request = server.try_next().expect("the first one");
+    assert!(server.try_next().is_none(), "there is room for one");
+    // Time stands still: taking it is what wakes the driver.
+    let sent = bench.node(1).stats().sent_datagrams;
+    bench.settle();
+    assert!(bench.node(1).stats().sent_datagrams > sent, "the caller may go on");
+    bench.elapse(ms(500));
+    assert_eq!(server.try_next().map(|request| request.body().len()), Some(20_000));
+    drop((request, first, second));
+}
