@@ -158,6 +158,7 @@ impl ChannelConfig {
     }
 
     /// Bytes of the longest frame of updates in this channel, streamed chunks aside.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
     pub(crate) fn update_bytes_max(&self) -> usize {
         let push = METADATA_BYTES_MAX + self.push_bytes_max as usize;
         FRAME_OVERHEAD_MAX + push.max(self.slots_max as usize / 8 + 1).max(METADATA_BYTES_MAX + 32)

@@ -114,6 +114,11 @@ impl Bench {
         self.drivers[at].driver.is_none()
     }
 
+    /// The runtime drops a driver.
+    pub(crate) fn drop_driver(&mut self, at: usize) {
+        self.drivers[at].driver = None;
+    }
+
     /// Polls those who were woken once. False if nobody was.
     pub(crate) fn turn(&mut self) -> bool {
         let mut any = false;

@@ -33,6 +33,8 @@ pub(crate) struct Port {
     sleeper: Option<Waker>,
     /// Bytes that the socket has taken.
     pub(crate) sent_bytes: u64,
+    /// What another thread does just as a datagram is received, after so many others.
+    pub(crate) meanwhile: Option<(usize, Box<dyn FnOnce() + Send>)>,
 }
 
 impl Network {
@@ -51,6 +53,7 @@ impl Network {
                 deadline: None,
                 sleeper: None,
                 sent_bytes: 0,
+                meanwhile: None,
             }
         };
         let ports = (0..nodes).map(port).collect();
@@ -112,7 +115,16 @@ impl Io for MemoryIo {
         };
         // A `Udp` receives from sockets only: one datagram at a time takes a detour over them.
         let (socket, to) = (port.socket.clone(), port.address);
+        let meanwhile = port.meanwhile.take_if(|(others, _)| {
+            let is_due = *others == 0;
+            *others = others.saturating_sub(1);
+            is_due
+        });
         network.ports[from].socket.send_to(&datagram, to)?;
+        drop(network);
+        if let Some((_, meanwhile)) = meanwhile {
+            meanwhile();
+        }
         loop {
             match udp.receive(&*socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),

@@ -65,27 +65,55 @@ fn an_answer_that_is_dropped_unread_gives_its_room_back() {
     }
 }
 
-/// The answer is staged for a call that the application has dropped since the driver looked last.
+/// Another thread drops the call while the driver takes in its answer: with each of the datagrams that
+/// bring it, the last one among them.
 #[test]
 fn an_answer_that_meets_a_dropped_call_gives_its_room_back() {
-    let mut bench = Bench::new(2, &narrow());
+    const LENGTH: usize = 20_000;
+    let mut config = config();
+    let route = &mut config.routes[0];
+    (route.request_bytes_max, route.response_bytes_max) = (8, LENGTH as u32);
+    route.body_bytes_max = LENGTH as u64;
+    let mut bench = Bench::new(2, &config);
     let server = bench.serve(1);
     let (route, callee) = (bench.route(0), bench.id(1));
-    for span in 0..100 {
+    let mut was_late = false;
+    for others in 0..60 {
         let call = route.call(callee, "x");
-        for _ in 0..span {
-            if !bench.turn() {
-                bench.elapse(ms(1));
-            }
-            answer_all(&server);
-        }
-        drop(call);
+        let request = bench.run(server.next()).expect("a request");
         bench.elapse(ms(100));
+        let give_up: Box<dyn FnOnce() + Send> = Box::new(move || drop(call));
+        bench.network.lock().unwrap().ports[0].meanwhile = Some((others, give_up));
+        request.answer(vec![7; LENGTH]).expect("the caller waits");
+        bench.elapse(ms(200));
+        let late = bench.network.lock().unwrap().ports[0].meanwhile.take();
+        was_late |= late.is_some();
     }
+    assert!(was_late, "the last datagram was among them");
     let call = route.call(callee, "x");
+    let request = bench.run(server.next()).expect("a request");
+    request.answer(vec![7; LENGTH]).expect("the caller waits");
+    assert_eq!(bench.run(call).map(|answer| answer.len()), Ok(LENGTH));
+}
+
+#[test]
+fn a_request_that_is_given_up_on_the_stage_gives_its_room_back() {
+    let mut narrow = narrow();
+    (narrow.routes[0].request_bytes_max, narrow.routes[0].response_bytes_max) = (ANSWER as u32, 8);
+    let mut bench = Bench::new(2, &narrow);
+    let server = bench.serve(1);
+    let (route, callee) = (bench.route(0), bench.id(1));
+    for _ in 0..3 {
+        let call = route.call(callee, vec![1; ANSWER]);
+        bench.elapse(ms(200));
+        drop(call);
+        bench.elapse(ms(200));
+        assert!(server.try_next().is_none());
+    }
+    let call = route.call(callee, vec![2; ANSWER]);
     bench.elapse(ms(200));
-    assert_eq!(answer_all(&server), 1);
-    assert_eq!(bench.run(call).map(|answer| answer.len()), Ok(ANSWER));
+    assert_eq!(server.try_next().map(|request| request.body()[0]), Some(2));
+    drop(call);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::boxed::Box;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::vec::Vec;
@@ -105,6 +106,12 @@ impl Door {
         ([0, 1, 2].map(of), open().filter(|c| c.is_proven).count())
     }
 
+    /// When the handshakes in progress are given up.
+    fn deadlines(&self) -> BTreeSet<Time> {
+        let connections = self.subnet.node(VICTIM).expect("it runs").connections.iter().flatten();
+        connections.filter(|c| !c.is_client && c.is_open()).map(|c| c.hello_deadline).collect()
+    }
+
     fn refused(&self) -> u64 {
         self.subnet.node(VICTIM).expect("it runs").stats().refused
     }
@@ -151,6 +158,9 @@ fn at_the_share_of_an_address_who_proves_it_takes_the_place_of_who_has_not() {
         door.ring(&[0]);
         assert_eq!((door.in_progress(), door.refused()), (([3, 0, 0], proven), proven as u64));
     }
+    // From then on the later one is refused.
+    let before = door.deadlines();
     door.ring(&[0]);
     assert_eq!((door.in_progress(), door.refused()), (([3, 0, 0], 3), 4));
+    assert_eq!(door.deadlines(), before);
 }
