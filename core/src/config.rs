@@ -19,6 +19,41 @@ pub const PEERS_LIMIT: u16 = 512;
 /// Slots that a channel can have.
 pub const SLOTS_LIMIT: u32 = 1 << 16;
 
+/// Bytes of the longest frame that a peer may begin: a chunk with its proof.
+const FRAME_BYTES_MAX: usize = CHUNK_BYTES + Chunk::OVERHEAD_MAX;
+
+// So that all others are shorter: pushes, snapshots, hellos.
+const _: () = {
+    assert!(FRAME_OVERHEAD_MAX + METADATA_BYTES_MAX + CHUNK_BYTES <= FRAME_BYTES_MAX);
+    assert!(FRAME_OVERHEAD_MAX + SLOTS_LIMIT as usize / 8 < FRAME_BYTES_MAX);
+    assert!(HELLO_BYTES_MAX <= FRAME_BYTES_MAX);
+};
+
+/// The longest span of time that a value can be, about 49 days: timeouts of calls are 32 bits of
+/// milliseconds on the wire, and clocks can be added to without an overflow.
+pub const SPAN_LIMIT: Duration = Duration::from_millis(u32::MAX as u64);
+
+/// The highest budget of bytes, 256 TiB: more than a machine has, and little enough that the budgets
+/// of all channels and routes can be added up.
+pub const BUDGET_BYTES_LIMIT: u64 = 1 << 48;
+
+/// The name of a value, and what holds for it.
+type Rule = (&'static str, &'static str);
+
+/// The first rule that does not hold.
+fn first_broken(rules: impl IntoIterator<Item = (bool, Rule)>) -> Result<(), Rule> {
+    let broken = rules.into_iter().find(|(holds, _)| !holds);
+    broken.map_or(Ok(()), |(_, rule)| Err(rule))
+}
+
+fn is_span(span: Duration) -> bool {
+    !span.is_zero() && span <= SPAN_LIMIT
+}
+
+const SPAN: &str = "must lie above 0, and not above 2^32 - 1 ms (49 days)";
+
+const BUDGET: &str = "must hold the longest artifact, and not exceed 256 TiB";
+
 /// How urgent a channel is. A class goes before all lower ones to the same peer, except for a small
 /// guaranteed share; between peers, connections take turns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -123,39 +158,44 @@ impl ChannelConfig {
     }
 
     /// Bytes of the longest frame of updates in this channel, streamed chunks aside.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
     pub(crate) fn update_bytes_max(&self) -> usize {
         let push = METADATA_BYTES_MAX + self.push_bytes_max as usize;
         FRAME_OVERHEAD_MAX + push.max(self.slots_max as usize / 8 + 1).max(METADATA_BYTES_MAX + 32)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let wrong =
-            |value, why| Err(ConfigError { channel: Some(self.id), route: None, value, why });
-        if self.slots_max == 0 || self.slots_max > SLOTS_LIMIT {
-            return wrong("slots_max", "must lie between 1 and 65,536");
-        }
-        if self.relay_slots_max >= self.slots_max {
-            return wrong("relay_slots_max", "must leave slots for the node's own artifacts");
-        }
-        if (self.relay == Relay::Off) != (self.relay_slots_max == 0) {
-            return wrong("relay_slots_max", "must be 0 without relaying, and above with it");
-        }
-        if self.relay != Relay::Off && self.relay_hops_max == 0 {
-            return wrong("relay_hops_max", "must be at least 1 with relaying");
-        }
-        if self.artifact_bytes_max > ARTIFACT_BYTES_LIMIT {
-            return wrong("artifact_bytes_max", "must not exceed 1 TiB");
-        }
-        if self.push_bytes_max as usize > CHUNK_BYTES {
-            return wrong("push_bytes_max", "must not exceed one chunk (65,536)");
-        }
-        if self.active_bytes_max < self.artifact_bytes_max {
-            return wrong("active_bytes_max", "must hold the longest artifact");
-        }
-        if self.inbox_bytes_max < self.artifact_bytes_max {
-            return wrong("inbox_bytes_max", "must hold the longest artifact");
-        }
-        Ok(())
+    fn check(&self) -> Result<(), Rule> {
+        let is_relaying = self.relay != Relay::Off;
+        let budget = self.artifact_bytes_max..=BUDGET_BYTES_LIMIT;
+        let push_bytes_max = self.push_bytes_max as usize;
+        first_broken([
+            (
+                (1..=SLOTS_LIMIT).contains(&self.slots_max),
+                ("slots_max", "must lie between 1 and 65,536"),
+            ),
+            (
+                self.relay_slots_max < self.slots_max,
+                ("relay_slots_max", "must leave slots for the node's own artifacts"),
+            ),
+            (
+                is_relaying == (self.relay_slots_max > 0),
+                ("relay_slots_max", "must be 0 without relaying, and above with it"),
+            ),
+            (
+                !is_relaying || self.relay_hops_max > 0,
+                ("relay_hops_max", "must be at least 1 with relaying"),
+            ),
+            (
+                self.artifact_bytes_max <= ARTIFACT_BYTES_LIMIT,
+                ("artifact_bytes_max", "must not exceed 1 TiB"),
+            ),
+            (
+                push_bytes_max <= CHUNK_BYTES,
+                ("push_bytes_max", "must not exceed one chunk (65,536)"),
+            ),
+            (budget.contains(&self.active_bytes_max), ("active_bytes_max", BUDGET)),
+            (budget.contains(&self.inbox_bytes_max), ("inbox_bytes_max", BUDGET)),
+        ])
     }
 }
 
@@ -233,21 +273,24 @@ impl RouteConfig {
         Self { request_bytes_max: request, response_bytes_max: response, ..self }
     }
 
-    fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        let longest = self.request_bytes_max.max(self.response_bytes_max);
-        if longest > BODY_BYTES_LIMIT {
-            return Err(("request_bytes_max, response_bytes_max", "must not exceed 128 MiB"));
-        }
-        if self.body_bytes_max < longest.into() {
-            return Err(("body_bytes_max", "must hold the longest request and answer"));
-        }
-        if self.deadline.is_zero() || self.deadline > self.deadline_max {
-            return Err(("deadline", "must lie above 0, and not above deadline_max"));
-        }
-        if self.rate_min == 0 || self.in_flight_max == 0 {
-            return Err(("rate_min, in_flight_max", "must be above 0"));
-        }
-        Ok(())
+    fn check(&self) -> Result<(), Rule> {
+        const BODY: &str = "must not exceed 128 MiB";
+        let longest = u64::from(self.request_bytes_max.max(self.response_bytes_max));
+        first_broken([
+            (self.request_bytes_max <= BODY_BYTES_LIMIT, ("request_bytes_max", BODY)),
+            (self.response_bytes_max <= BODY_BYTES_LIMIT, ("response_bytes_max", BODY)),
+            (
+                (longest..=BUDGET_BYTES_LIMIT).contains(&self.body_bytes_max),
+                ("body_bytes_max", "must hold the longest body, and not exceed 256 TiB"),
+            ),
+            (is_span(self.deadline_max), ("deadline_max", SPAN)),
+            (
+                !self.deadline.is_zero() && self.deadline <= self.deadline_max,
+                ("deadline", "must lie above 0, and not above deadline_max"),
+            ),
+            (self.rate_min > 0, ("rate_min", "must be above 0")),
+            (self.in_flight_max > 0, ("in_flight_max", "must be above 0")),
+        ])
     }
 }
 
@@ -391,58 +434,53 @@ impl Config {
     /// # Errors
     /// Names the first value that is wrong, and why.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |value, why| Err(ConfigError { channel: None, route: None, value, why });
-        if self.channels.is_empty() || self.channels.len() > CHANNELS_MAX {
-            return wrong("channels", "must number between 1 and 64");
+        let of_node = |(value, why)| ConfigError { channel: None, route: None, value, why };
+        for channel in &self.channels {
+            let of_channel = |rule| ConfigError { channel: Some(channel.id), ..of_node(rule) };
+            channel.check().map_err(of_channel)?;
         }
-        for (at, channel) in self.channels.iter().enumerate() {
-            channel.check()?;
-            if self.channels[..at].iter().any(|other| other.id == channel.id) {
-                return wrong("channels", "must not name a channel twice");
-            }
+        for route in &self.routes {
+            let of_route = |rule| ConfigError { route: Some(route.id), ..of_node(rule) };
+            route.check().map_err(of_route)?;
         }
-        if self.routes.len() > ROUTES_MAX {
-            return wrong("routes", "must number at most 64");
-        }
-        for (at, route) in self.routes.iter().enumerate() {
-            let of = Some(route.id);
-            route.check().map_err(|(value, why)| ConfigError {
-                channel: None,
-                route: of,
-                value,
-                why,
-            })?;
-            if self.routes[..at].iter().any(|other| other.id == route.id) {
-                return wrong("routes", "must not name a route twice");
-            }
-        }
-        if self.calls_max() > 2 * IN_FLIGHT_LIMIT {
-            return wrong("routes", "must not have in_flight_max above 4,096 together");
-        }
-        if self.peers_max == 0 || self.peers_max > PEERS_LIMIT {
-            return wrong("peers_max", "must lie between 1 and 512");
-        }
-        if let Overlay::Regular { degree } = self.transport.overlay {
-            if degree < 4 || degree % 2 != 0 {
-                return wrong("transport.overlay", "must have an even degree of at least 4");
-            }
-            if usize::from(degree) * VERSIONS_MAX > self.peers_max.into() {
-                return wrong("peers_max", "must be 8 times the overlay's degree, for 8 versions");
-            }
-        }
-        if self.batch_bytes_max < 1024 {
-            return wrong("batch_bytes_max", "must be at least 1,024");
-        }
-        if self.fetches_per_peer_max == 0 || self.serves_per_peer_max == 0 {
-            return wrong("fetches_per_peer_max, serves_per_peer_max", "must be at least 1");
-        }
-        if self.fetch_timeout.is_zero() || self.fetch_retry.is_zero() {
-            return wrong("fetch_timeout, fetch_retry", "must be above 0");
-        }
-        self.transport.check().or_else(|(value, why)| wrong(value, why))
+        self.check_numbers().and_then(|()| self.transport.check(self.peers_max)).map_err(of_node)
     }
 
-    /// An upper bound of the heap bytes that a node holds, whatever its peers do: 4 MiB (socket
+    /// What holds for the node as a whole, connections aside.
+    fn check_numbers(&self) -> Result<(), Rule> {
+        const SOME: &str = "must be at least 1";
+        let (channels, routes) = (&self.channels, &self.routes);
+        let mut pairs = channels.iter().enumerate();
+        let has_twins = pairs.any(|(at, one)| channels[..at].iter().any(|two| two.id == one.id));
+        let mut pairs = routes.iter().enumerate();
+        let has_twin_routes =
+            pairs.any(|(at, one)| routes[..at].iter().any(|two| two.id == one.id));
+        first_broken([
+            (
+                (1..=CHANNELS_MAX).contains(&channels.len()),
+                ("channels", "must number between 1 and 64"),
+            ),
+            (!has_twins, ("channels", "must not name a channel twice")),
+            (routes.len() <= ROUTES_MAX, ("routes", "must number at most 64")),
+            (!has_twin_routes, ("routes", "must not name a route twice")),
+            (
+                self.calls_max() <= 2 * IN_FLIGHT_LIMIT,
+                ("routes", "must not have in_flight_max above 4,096 together"),
+            ),
+            (
+                (1..=PEERS_LIMIT).contains(&self.peers_max),
+                ("peers_max", "must lie between 1 and 512"),
+            ),
+            (self.batch_bytes_max >= 1024, ("batch_bytes_max", "must be at least 1,024")),
+            (self.fetches_per_peer_max > 0, ("fetches_per_peer_max", SOME)),
+            (self.serves_per_peer_max > 0, ("serves_per_peer_max", SOME)),
+            (is_span(self.fetch_timeout), ("fetch_timeout", SPAN)),
+            (is_span(self.fetch_retry), ("fetch_retry", SPAN)),
+        ])
+    }
+
+    /// An upper bound of the heap bytes that a node holds, whatever its peers do, by a configuration
+    /// that passes [`Config::check`] (the sum of others may overflow): 4 MiB (socket
     /// buffers and small things) + base + peers x budgets. Base is what this node published, fetches
     /// and has not handed to the application; a peer's budget is its tables, what it is being told,
     /// and what QUIC holds for it.
@@ -453,7 +491,7 @@ impl Config {
     /// | inbox, per channel | `2 x inbox_bytes_max`: waiting for the application, being fetched |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | tables, per peer and channel | `(2 x 24 + 8 + 2 x 1536) x slots_max`: entries and artifacts of two epochs, what was sent |
-    /// | unfinished frames, per peer | `streams_max x` longest frame |
+    /// | unfinished frames, per peer | `streams_max x` longest frame, a chunk with its proof (65 KiB) |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
     /// | calls, per peer and route | `1 KiB x 2 x in_flight_max + 17 KiB x (in_flight_max + waiting_max)`: requests in flight and unread; calls in flight and waiting, with short answers |
     /// | QUIC, per peer | `receive_window + 2 x send_window + 192 KiB x streams_max + 64 KiB`: windows, and what pieces of a stream that came out of order keep of the datagrams around them; and for unread requests, `24 KiB` for each of `2 x in_flight_max` of all routes |
@@ -466,10 +504,8 @@ impl Config {
         });
         let inbox = sum(&|c| 2 * c.inbox_bytes_max + c.artifact_bytes_max + (1 << 20));
         let tables = sum(&|c| (2 * 24 + 8 + 2 * 1536) * u64::from(c.slots_max));
-        let update = self.channels.iter().map(ChannelConfig::update_bytes_max).max().unwrap_or(0);
-        let frame = update.max(HELLO_BYTES_MAX).max(CHUNK_BYTES + Chunk::OVERHEAD_MAX);
         let t = &self.transport;
-        let frames = u64::from(t.streams_max) * frame as u64;
+        let frames = u64::from(t.streams_max) * FRAME_BYTES_MAX as u64;
         let quic = u64::from(t.receive_window)
             + 2 * u64::from(t.send_window)
             + (192 << 10) * u64::from(t.streams_max)
@@ -487,33 +523,70 @@ impl Config {
 }
 
 impl TransportConfig {
-    fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        if self.mtu_max < 1200 || self.mtu_max > 65_507 {
-            return Err(("transport.mtu_max", "must lie between 1,200 and 65,507"));
-        }
-        if self.keep_alive >= self.idle_timeout {
-            return Err(("transport.keep_alive", "must be shorter than idle_timeout"));
-        }
-        if self.streams_max < 8 || self.streams_max > 4096 {
-            return Err(("transport.streams_max", "must lie between 8 and 4,096"));
-        }
-        if self.stream_window > self.receive_window {
-            return Err(("transport.stream_window", "must not exceed receive_window"));
-        }
-        if self.stream_window < 2 * CHUNK_BYTES as u32 || self.send_window < 2 * CHUNK_BYTES as u32
-        {
-            return Err(("transport.stream_window, send_window", "must hold two chunks"));
-        }
-        if self.handshakes_max == 0 || self.faults_max == 0 {
-            return Err(("transport.handshakes_max, faults_max", "must be at least 1"));
-        }
-        if self.handshakes_per_address_max == 0 {
-            return Err(("transport.handshakes_per_address_max", "must be at least 1"));
-        }
-        if self.dial_pause_min.is_zero() || self.dial_pause_min > self.dial_pause_max {
-            return Err(("transport.dial_pause_min", "must lie between 0 and dial_pause_max"));
-        }
-        Ok(())
+    fn check(&self, peers_max: u16) -> Result<(), Rule> {
+        const SOME: &str = "must be at least 1";
+        const CHUNKS: &str = "must hold two chunks (131,072)";
+        const CHUNKS_MIN: u32 = 2 * CHUNK_BYTES as u32;
+        self.check_overlay(peers_max)?;
+        let limits = first_broken([
+            (
+                (1200..=65_507).contains(&self.mtu_max),
+                ("transport.mtu_max", "must lie between 1,200 and 65,507"),
+            ),
+            (
+                (8..=4096).contains(&self.streams_max),
+                ("transport.streams_max", "must lie between 8 and 4,096"),
+            ),
+            (self.stream_window >= CHUNKS_MIN, ("transport.stream_window", CHUNKS)),
+            (
+                self.stream_window <= self.receive_window,
+                ("transport.receive_window", "must not be below stream_window"),
+            ),
+            (self.send_window >= CHUNKS_MIN, ("transport.send_window", CHUNKS)),
+            (self.handshakes_max > 0, ("transport.handshakes_max", SOME)),
+            (self.handshakes_per_address_max > 0, ("transport.handshakes_per_address_max", SOME)),
+            (self.faults_max > 0, ("transport.faults_max", SOME)),
+        ]);
+        limits.and_then(|()| self.check_spans())
+    }
+
+    fn check_overlay(&self, peers_max: u16) -> Result<(), Rule> {
+        let Overlay::Regular { degree } = self.overlay else { return Ok(()) };
+        first_broken([
+            (
+                degree >= 4 && degree % 2 == 0,
+                ("transport.overlay", "must have an even degree of at least 4"),
+            ),
+            (
+                usize::from(degree) * VERSIONS_MAX <= peers_max.into(),
+                ("peers_max", "must be 8 times the overlay's degree, for 8 versions"),
+            ),
+        ])
+    }
+
+    fn check_spans(&self) -> Result<(), Rule> {
+        // QUIC takes less than a millisecond for none at all (RFC 9000, section 18.2).
+        let idle = Duration::from_millis(1)..=SPAN_LIMIT;
+        first_broken([
+            (
+                idle.contains(&self.idle_timeout),
+                ("transport.idle_timeout", "must lie between 1 ms and 2^32 - 1 ms (49 days)"),
+            ),
+            (
+                !self.keep_alive.is_zero() && self.keep_alive < self.idle_timeout,
+                ("transport.keep_alive", "must lie above 0, and be shorter than idle_timeout"),
+            ),
+            (is_span(self.dial_pause_max), ("transport.dial_pause_max", SPAN)),
+            (
+                !self.dial_pause_min.is_zero() && self.dial_pause_min <= self.dial_pause_max,
+                ("transport.dial_pause_min", "must lie above 0, and not above dial_pause_max"),
+            ),
+            (
+                self.cut_off <= SPAN_LIMIT,
+                ("transport.cut_off", "must not exceed 2^32 - 1 ms (49 days)"),
+            ),
+            (is_span(self.hello_timeout), ("transport.hello_timeout", SPAN)),
+        ])
     }
 }
 

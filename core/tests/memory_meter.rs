@@ -4,7 +4,9 @@
 mod meter;
 
 use meter::METER;
-use slotcast::sim::{Plan, Trick};
+use slotcast::config::RouteConfig;
+use slotcast::id::RouteId;
+use slotcast::sim::{FaultKind, Plan, Trick};
 
 fn held(node: usize) -> u64 {
     // Asked twice: the first answer is the most since the last time.
@@ -70,22 +72,45 @@ fn nodes_stay_within_their_bound_among_hostile_members() {
     }
 }
 
+/// Budgets that a run of a few seconds can use, and little beside them: small windows and tables, and
+/// room for no more peers than there are.
+fn tight(plan: Plan, byzantine: usize) -> Plan {
+    let mut plan = plan;
+    plan.config.peers_max = plan.nodes as u16 - 1;
+    let channel = &mut plan.config.channels[0];
+    channel.slots_max = 64;
+    (channel.artifact_bytes_max, channel.push_bytes_max) = (512 << 10, 64 << 10);
+    (channel.active_bytes_max, channel.inbox_bytes_max) = (4 << 20, 16 << 20);
+    channel.latency_sensitive = true;
+    let mut route = RouteConfig::new(RouteId(1), "tight").bytes_max(256 << 10, 256 << 10);
+    (route.in_flight_max, route.waiting_max, route.body_bytes_max) = (8, 8, 1 << 20);
+    plan.config.routes = vec![route];
+    let transport = &mut plan.config.transport;
+    transport.streams_max = 8;
+    (transport.stream_window, transport.receive_window) = (128 << 10, 128 << 10);
+    transport.send_window = 128 << 10;
+    plan.with_byzantine(byzantine)
+}
+
+/// The bytes that are published are not among what is counted: they belong to the application.
 #[test]
 fn l13_a_node_under_every_attack_at_once_stays_within_its_bound() {
     for seed in 1..=3 {
         meter::reset();
-        let mut plan = Plan::calm(seed, 7).with_byzantine(2);
-        plan.config = Plan::draw(seed).with_byzantine(2).config;
+        let mut plan = tight(Plan::calm(seed, 7), 2);
         plan.tricks = Trick::ALL.to_vec();
+        (plan.faults, plan.strength) = (vec![FaultKind::Deaf], 100);
         // Not all come about in so short a time.
         plan.all_must_act = false;
+        plan.workload.artifacts_per_second = 200;
+        (plan.workload.large_percent, plan.workload.aborted_percent) = (100, 60);
         plan.workload.calls_percent = 100;
         let report = plan.run_metered(Some(METER));
         report.assert_good();
         let acted = report.tricks.iter().filter(|(_, count)| *count > 0).count();
         assert!(acted > Trick::ALL.len() / 2, "{:?}", report.tricks);
-        assert!(report.memory_max > 100_000, "{} bytes are not all", report.memory_max);
-        assert!(report.memory_max <= report.memory_bound);
-        println!("{} bytes of at most {}", report.memory_max, report.memory_bound);
+        let percent = 100 * report.memory_max / report.memory_bound;
+        println!("{} bytes, {percent} % of the bound", report.memory_max);
+        assert!((20..=100).contains(&percent), "{percent} % of the bound");
     }
 }

@@ -47,7 +47,7 @@ impl Node {
             return self.respond(transmit, response);
         }
         let is_proven = incoming.remote_address_validated();
-        if !self.make_room(now, address, is_proven) {
+        if !self.make_room(now, address) {
             return self.turn_away(incoming);
         }
         let meter = Arc::new(Meter::default());
@@ -87,9 +87,9 @@ impl Node {
     }
 
     /// Finds room for a handshake with an address, which may be at the cost of an address that has
-    /// more of them in progress. Of one address, who has proven it goes before those who may only
-    /// have written it on their datagrams. False if there is no room.
-    fn make_room(&mut self, now: Time, address: IpAddr, is_proven: bool) -> bool {
+    /// more of them in progress. At its share, an address has been proven before it comes here: it
+    /// goes before those who may only have written it on their datagrams. False if there is no room.
+    fn make_room(&mut self, now: Time, address: IpAddr) -> bool {
         let transport = &self.config.transport;
         let (limit, share) = (transport.handshakes_max, transport.handshakes_per_address_max);
         let of_address = self.accepting(Some(address)).count();
@@ -100,9 +100,7 @@ impl Node {
             let is_unproven =
                 |at: &usize| !connection(*at).is_proven && connection(*at).node.is_none();
             let unproven = self.accepting(Some(address)).filter(is_unproven);
-            let Some(oldest) = unproven.min_by_key(deadline).filter(|_| is_proven) else {
-                return false;
-            };
+            let Some(oldest) = unproven.min_by_key(deadline) else { return false };
             self.close(now, ConnectionHandle(oldest), NO_HELLO);
             return true;
         }

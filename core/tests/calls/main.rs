@@ -5,9 +5,11 @@ mod cancel;
 mod crowd;
 mod deaf;
 mod ends;
+mod full_budgets;
 #[path = "../../examples/simulate/meter.rs"]
 mod meter;
 mod office;
 mod shares;
 mod simple;
 mod storm;
+mod unread_calls;

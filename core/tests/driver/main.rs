@@ -1,9 +1,16 @@
-//! The driver over plain memory: see `memory`.
+//! Drivers and handles over plain memory, on one thread, with a clock that the test moves. A future
+//! that is not woken is not polled, and nothing waits for anything but what is under test.
 
+mod both_ways;
+mod cancelled_requests;
 mod closing;
+mod endings;
 mod full_socket;
-mod memory;
+mod mirrors;
+mod network;
 mod pauses;
+mod rooms;
 mod socket_errors;
+mod stages;
 mod subnet;
 mod turns;

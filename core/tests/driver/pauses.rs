@@ -2,17 +2,7 @@
 
 use std::time::Duration;
 
-use slotcast::config::Config;
-
-use crate::memory::{Subnet, config};
-
-fn connected(config: &Config, nodes: usize) -> Subnet {
-    let mut subnet = Subnet::new(nodes, config);
-    subnet.run_until("connected", Duration::from_secs(5), |subnet| {
-        subnet.nodes.iter().all(|node| node.peers_up().len() + 1 == nodes)
-    });
-    subnet
-}
+use crate::subnet::{Subnet, config, ms};
 
 /// As long as the idle timeout: without what waits in its socket, the stopped node would give up all
 /// its connections.
@@ -20,17 +10,18 @@ fn connected(config: &Config, nodes: usize) -> Subnet {
 fn a_process_that_was_stopped_keeps_its_connections() {
     let mut config = config();
     // Peers send something all the time, so that they do not give it up either.
-    config.transport.keep_alive = Duration::from_secs(1);
+    config.transport.keep_alive = ms(1000);
     let idle_timeout = config.transport.idle_timeout;
-    let mut subnet = connected(&config, 3);
+    let mut subnet = Subnet::connected(3, &config);
     for round in 0..5 {
         subnet.stop(2);
-        subnet.elapse(idle_timeout - Duration::from_millis(50 + 130 * round));
+        subnet.elapse(idle_timeout - ms(50 + 130 * round));
         // The next datagrams come late on their way to the process; they are in its socket.
-        subnet.network.advance(Duration::from_millis(60 + 130 * round));
+        subnet.network.advance(ms(60 + 130 * round));
         subnet.go_on(2);
-        subnet.elapse(Duration::from_secs(2));
-        for node in &subnet.nodes {
+        subnet.elapse(ms(2000));
+        for at in 0..3 {
+            let node = subnet.node(at);
             assert_eq!((node.peers_up().len(), node.stats().connections), (2, 2), "round {round}");
         }
     }
@@ -40,17 +31,17 @@ fn a_process_that_was_stopped_keeps_its_connections() {
 #[test]
 fn all_that_waits_is_read_first() {
     let mut config = config();
-    config.transport.keep_alive = Duration::from_secs(1);
+    config.transport.keep_alive = ms(1000);
     let idle_timeout = config.transport.idle_timeout;
-    let mut subnet = connected(&config, 2);
+    let mut subnet = Subnet::connected(2, &config);
     subnet.stop(1);
     for _ in 0..200 {
         subnet.network.flood(0, 1, 10_000);
     }
     // What shows the peer to be alive comes behind it.
-    subnet.elapse(idle_timeout - Duration::from_millis(100));
+    subnet.elapse(idle_timeout - ms(100));
     assert!(subnet.network.socket(1).waiting() > 200);
-    subnet.network.advance(Duration::from_millis(200));
+    subnet.network.advance(ms(200));
     // The clock of the others stands still meanwhile, since they are not polled.
     subnet.network.tick.set(Duration::from_micros(30));
     subnet.go_on(1);
@@ -61,5 +52,5 @@ fn all_that_waits_is_read_first() {
         assert!(polls < 1000, "it reads");
     }
     assert!(polls > 1, "other tasks had their turn in between");
-    assert_eq!(subnet.nodes[1].peers_up().len(), 1);
+    assert_eq!(subnet.node(1).peers_up().len(), 1);
 }

@@ -5,21 +5,22 @@ use std::time::Duration;
 
 use slotcast::node::{NodeEvent, SocketBuffers, SocketOperation};
 
-use crate::memory::{CHANNEL, MemoryIo, Subnet, config};
+use crate::network::Network;
+use crate::subnet::{Subnet, config};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn events(subnet: &Subnet, at: usize) -> Vec<NodeEvent> {
-    std::iter::from_fn(|| subnet.nodes[at].try_event()).collect()
+    std::iter::from_fn(|| subnet.node(at).try_event()).collect()
 }
 
 fn publish(subnet: &Subnet, text: &'static str) {
-    subnet.nodes[0].channel(CHANNEL).unwrap().publish(text, b"").unwrap();
+    subnet.channel(0).publish(text, b"").unwrap();
 }
 
 #[test]
 fn a_send_that_fails_is_lost_told_and_repaired() {
-    let mut subnet = Subnet::connected();
+    let mut subnet = Subnet::connected(2, &config());
     events(&subnet, 0);
     let kinds =
         [ErrorKind::NetworkUnreachable, ErrorKind::PermissionDenied, ErrorKind::InvalidInput];
@@ -27,11 +28,11 @@ fn a_send_that_fails_is_lost_told_and_repaired() {
         subnet.network.socket(0).send_errors.push_back(kind);
     }
     publish(&subnet, "some of it is lost");
-    let inbox = subnet.nodes[1].channel(CHANNEL).unwrap();
-    subnet.run_until("delivered", 2 * SECOND, |_| inbox.try_event().is_some());
+    let inbox = subnet.channel(1);
+    subnet.until_within(2 * SECOND, "delivered", |_| inbox.try_event().is_some());
     let told: Vec<ErrorKind> = events(&subnet, 0).iter().map(|event| kind_of(event)).collect();
     assert_eq!(told, kinds);
-    let stats = subnet.nodes[0].stats();
+    let stats = subnet.node(0).stats();
     assert_eq!(stats.send_errors, 3);
     assert!(stats.unsent_datagrams >= 3);
 
@@ -45,16 +46,16 @@ fn a_send_that_fails_is_lost_told_and_repaired() {
 
 #[test]
 fn receive_errors_that_pass_are_counted_and_told_at_intervals() {
-    let mut subnet = Subnet::connected();
+    let mut subnet = Subnet::connected(2, &config());
     events(&subnet, 0);
     // More in succession than would end it if they could not pass.
     let bounced = std::iter::repeat_n(ErrorKind::ConnectionReset, 500);
     subnet.network.socket(0).receive_errors.extend(bounced);
     publish(&subnet, "wakes the driver");
-    let inbox = subnet.nodes[1].channel(CHANNEL).unwrap();
-    subnet.run_until("delivered", SECOND, |_| inbox.try_event().is_some());
+    let inbox = subnet.channel(1);
+    subnet.until_within(SECOND, "delivered", |_| inbox.try_event().is_some());
     subnet.elapse(15 * SECOND);
-    assert_eq!(subnet.nodes[0].stats().receive_errors, 500);
+    assert_eq!(subnet.node(0).stats().receive_errors, 500);
     let counts: Vec<u64> = events(&subnet, 0)
         .into_iter()
         .map(|event| match event {
@@ -80,11 +81,11 @@ fn errors_that_cannot_pass_end_the_node_with_their_kind() {
         ErrorKind::Unsupported,
     ];
     for kind in kinds {
-        let mut subnet = Subnet::connected();
+        let mut subnet = Subnet::connected(2, &config());
         subnet.network.socket(0).receive_errors.push_back(kind);
         publish(&subnet, "wakes the driver");
-        subnet.run_until("ended", SECOND, |subnet| subnet.results[0].is_some());
-        assert_eq!(subnet.results[0].as_ref().unwrap().as_ref().unwrap_err().kind(), kind);
+        subnet.until_within(SECOND, "ended", |subnet| subnet.result(0).is_some());
+        assert_eq!(subnet.result(0).unwrap().as_ref().unwrap_err().kind(), kind);
         assert!(subnet.network.socket(0).is_dropped);
     }
 }
@@ -92,28 +93,28 @@ fn errors_that_cannot_pass_end_the_node_with_their_kind() {
 #[test]
 fn an_error_that_does_not_stop_ends_the_node_and_one_that_does_not() {
     for (count, ends) in [(63, false), (64, true)] {
-        let mut subnet = Subnet::connected();
+        let mut subnet = Subnet::connected(2, &config());
         let unknown = std::iter::repeat_n(ErrorKind::Other, count);
         subnet.network.socket(0).receive_errors.extend(unknown);
         publish(&subnet, "wakes the driver");
         subnet.elapse(SECOND);
-        assert_eq!(subnet.results[0].is_some(), ends, "{count} in succession");
+        assert_eq!(subnet.result(0).is_some(), ends, "{count} in succession");
     }
 }
 
 #[test]
 fn errors_between_which_something_is_received_are_not_in_succession() {
-    let mut subnet = Subnet::connected();
+    let mut subnet = Subnet::connected(2, &config());
     for _ in 0..100 {
         subnet.network.socket(0).receive_errors.push_back(ErrorKind::Other);
-        let channel = subnet.nodes[0].channel(CHANNEL).unwrap();
+        let channel = subnet.channel(0);
         let id = channel.publish("wakes the driver, and is acknowledged", b"").unwrap();
         subnet.elapse(SECOND / 10);
         channel.abort(&id);
         subnet.elapse(SECOND / 10);
     }
-    assert!(subnet.results[0].is_none());
-    assert_eq!(subnet.nodes[0].stats().receive_errors, 100);
+    assert!(subnet.result(0).is_none());
+    assert_eq!(subnet.node(0).stats().receive_errors, 100);
 }
 
 #[test]
@@ -121,9 +122,9 @@ fn buffers_that_the_kernel_clamps_are_told_once() {
     let clamped = SocketBuffers { wanted: 4 << 20, send: 4 << 20, receive: 425_984 };
     let granted = SocketBuffers { wanted: 4 << 20, send: 4 << 20, receive: 8 << 20 };
     for (buffers, told) in [(clamped, true), (granted, false)] {
-        let network = MemoryIo::network(2);
+        let network = Network::new(2);
         network.socket(0).buffers = Some(buffers);
-        let mut subnet = Subnet::over(network, &config());
+        let mut subnet = Subnet::new(&network, &config());
         subnet.elapse(SECOND);
         let events = events(&subnet, 0);
         assert_eq!(events.contains(&NodeEvent::SocketBuffers(buffers)), told, "{events:?}");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::memory::{CHANNEL, Subnet, config};
+use crate::network::Network;
+use crate::subnet::{Subnet, config};
 
 /// The clock moves on by this whenever the driver looks at it.
 const TICK: Duration = Duration::from_micros(20);
@@ -12,8 +13,8 @@ const POLL_MAX: Duration = Duration::from_micros(400);
 
 #[test]
 fn a_poll_ends_in_time_however_much_there_is_to_send() {
-    let mut subnet = Subnet::connected();
-    let channel = subnet.nodes[0].channel(CHANNEL).unwrap();
+    let mut subnet = Subnet::connected(2, &config());
+    let channel = subnet.channel(0);
     for at in 0..60 {
         channel.publish(vec![at; 1_000_000], b"").unwrap();
     }
@@ -34,7 +35,7 @@ fn a_poll_ends_in_time_however_much_there_is_to_send() {
 
 #[test]
 fn a_poll_ends_in_time_however_much_there_is_to_receive() {
-    let mut subnet = Subnet::connected();
+    let mut subnet = Subnet::connected(2, &config());
     subnet.stop(1);
     for _ in 0..100 {
         subnet.network.flood(0, 1, 10_000);
@@ -56,7 +57,7 @@ fn a_poll_ends_in_time_however_much_there_is_to_receive() {
 /// The same by count, where the clock stands still.
 #[test]
 fn a_poll_ends_under_a_clock_that_stands_still() {
-    let mut subnet = Subnet::connected();
+    let mut subnet = Subnet::connected(2, &config());
     subnet.stop(1);
     for _ in 0..10_000 {
         subnet.network.flood(0, 1, 100_000);
@@ -69,9 +70,9 @@ fn a_poll_ends_under_a_clock_that_stands_still() {
 /// Neither direction waits for the other one's end.
 #[test]
 fn receiving_does_not_hold_up_sending() {
-    let mut subnet = Subnet::connected();
+    let mut subnet = Subnet::connected(2, &config());
     subnet.network.tick.set(TICK);
-    subnet.nodes[1].channel(CHANNEL).unwrap().publish("in between", b"").unwrap();
+    subnet.channel(1).publish("in between", b"").unwrap();
     let sent = subnet.network.socket(1).sent_bytes;
     for _ in 0..1_000 {
         subnet.network.flood(0, 1, 10_000);
@@ -88,26 +89,27 @@ fn receiving_does_not_hold_up_sending() {
 /// Commands are taken a part at a time, all of them without another wake-up.
 #[test]
 fn commands_are_all_taken_though_nothing_wakes_the_driver() {
-    let mut subnet = Subnet::new(1, &config());
-    let channel = subnet.nodes[0].channel(CHANNEL).unwrap();
+    let mut subnet = Subnet::new(&Network::new(1), &config());
+    let channel = subnet.channel(0);
     for at in 0..1_000_u32 {
         channel.publish(at.to_be_bytes().to_vec(), b"").unwrap();
     }
     // After the last command.
-    drop(subnet.nodes[0].shutdown());
-    subnet.run_until("shut down", Duration::ZERO, |subnet| subnet.results[0].is_some());
+    drop(subnet.node(0).shutdown());
+    subnet.settle();
+    assert!(subnet.has_ended(0));
 }
 
 #[test]
 fn commands_are_taken_in_turns_with_all_else() {
-    let mut subnet = Subnet::connected();
-    let channel = subnet.nodes[0].channel(CHANNEL).unwrap();
+    let mut subnet = Subnet::connected(2, &config());
+    let channel = subnet.channel(0);
     for at in 0..1_000_u32 {
         channel.publish(at.to_be_bytes().to_vec(), b"").unwrap();
     }
-    let inbox = subnet.nodes[1].channel(CHANNEL).unwrap();
+    let inbox = subnet.channel(1);
     let mut delivered = 0;
-    subnet.run_until("all delivered", Duration::from_secs(1), |_| {
+    subnet.until("all delivered", |_| {
         delivered += std::iter::from_fn(|| inbox.try_event()).count();
         delivered == 1_000
     });

@@ -6,11 +6,16 @@ mod common;
 
 mod bad_links;
 mod channels;
+mod closed;
 mod connecting;
 mod cut_off;
 mod delivery;
+mod dial_pause;
+mod inert_channels;
 mod late_binding;
+mod late_packets;
 mod membership;
+mod moved_members;
 mod overlay;
 mod restart;
 mod shutdown;

@@ -4,17 +4,25 @@
 //! `arena` is where the three meet, and `desk` where they call each other. `hello` is about a
 //! connection's first stream and `streams` about those behind it, `answers` about holders that are
 //! asked, `callers`, `callees` and `noise` about calls, `connections` about who is let in and who is
-//! cut off, and `load` about peers that take much and give nothing.
+//! cut off, `side_connections`, `pending` and `handshake_places` about several connections of one
+//! member or address, `dial_pause` about one that does not stay, and `load`, `aborts` and `responses`
+//! about peers that take much and give nothing.
 
+mod aborts;
 mod answers;
 mod arena;
 mod callees;
 mod callers;
 mod connections;
 mod desk;
+mod dial_pause;
+mod handshake_places;
 mod hello;
 mod load;
 mod noise;
+mod pending;
+mod responses;
+mod side_connections;
 mod streams;
 
 use std::time::Duration;

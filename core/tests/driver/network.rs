@@ -1,33 +1,20 @@
-//! Drivers over plain memory: sockets that complete operations as io_uring does, a clock that only
-//! the test moves, and an executor that polls what was woken. Nothing in here is `Send`.
+//! Sockets in plain memory that complete operations, as those of io_uring do: they own the buffers
+//! they are given. The clock is moved by the test only. Nothing in here is `Send`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use slotcast::config::{ChannelConfig, Config, RouteConfig};
-use slotcast::driver::{Driver, Io, NodeHandle, Receive, Received, Setup, start};
-use slotcast::id::{ChannelId, NodeId, RouteId};
-use slotcast::membership::Topology;
-use slotcast::node::{Ecn, NodeKey, SocketBuffers, Transmit};
-
-pub(crate) const CHANNEL: ChannelId = ChannelId(1);
-pub(crate) const ROUTE: RouteId = RouteId(7);
+use slotcast::driver::{Io, Receive, Received};
+use slotcast::node::{Ecn, SocketBuffers, Transmit};
 
 /// Operations that a socket has in hand at a time.
 const IN_FLIGHT_MAX: usize = 128;
-
-pub(crate) fn config() -> Config {
-    Config::new([ChannelConfig::new(CHANNEL)]).routes([RouteConfig::new(ROUTE, "route")])
-}
 
 /// A batch of datagrams under way, in the buffer that it was sent from.
 struct Batch {
@@ -61,7 +48,8 @@ pub(crate) struct Socket {
     pub(crate) close_was_polled: bool,
     pub(crate) is_dropped: bool,
     pub(crate) sent_bytes: usize,
-    pub(crate) received_batches: usize,
+    /// What another thread does just as a batch is received, after so many others.
+    pub(crate) meanwhile: Option<(usize, Box<dyn FnOnce()>)>,
 }
 
 impl Socket {
@@ -96,6 +84,19 @@ pub(crate) fn address(at: usize) -> SocketAddr {
 }
 
 impl Network {
+    /// A network with so many sockets.
+    pub(crate) fn new(sockets: usize) -> Rc<Self> {
+        let sockets = (0..sockets).map(|_| RefCell::default()).collect();
+        #[allow(clippy::disallowed_methods, reason = "any instant will do to count from")]
+        let start = Instant::now();
+        Rc::new(Self { start, elapsed: Cell::default(), tick: Cell::default(), sockets })
+    }
+
+    /// How many sockets there are.
+    pub(crate) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
     pub(crate) fn socket(&self, at: usize) -> std::cell::RefMut<'_, Socket> {
         self.sockets[at].borrow_mut()
     }
@@ -106,6 +107,24 @@ impl Network {
 
     pub(crate) fn advance(&self, by: Duration) {
         self.elapsed.set(self.elapsed.get() + by);
+    }
+
+    /// When the timer of a socket is due.
+    pub(crate) fn deadline(&self, at: usize) -> Option<Duration> {
+        let deadline = self.socket(at).deadline?;
+        Some(deadline.saturating_duration_since(self.start))
+    }
+
+    /// Moves the clock on to `time`, and wakes those whose timers are due.
+    pub(crate) fn go_on_to(&self, time: Duration) {
+        self.elapsed.set(time.max(self.elapsed()));
+        for at in 0..self.len() {
+            if self.deadline(at).is_some_and(|deadline| deadline <= self.elapsed()) {
+                let mut socket = self.socket(at);
+                socket.deadline = None;
+                socket.wake();
+            }
+        }
     }
 
     fn now(&self) -> Instant {
@@ -156,12 +175,8 @@ pub(crate) struct MemoryIo {
 }
 
 impl MemoryIo {
-    /// A network with so many sockets.
-    pub(crate) fn network(sockets: usize) -> Rc<Network> {
-        let sockets = (0..sockets).map(|_| RefCell::default()).collect();
-        #[allow(clippy::disallowed_methods, reason = "any instant will do to count from")]
-        let start = Instant::now();
-        Rc::new(Network { start, elapsed: Cell::default(), tick: Cell::default(), sockets })
+    pub(crate) fn new(network: &Rc<Network>, at: usize) -> Self {
+        Self { network: network.clone(), at }
     }
 }
 
@@ -192,7 +207,16 @@ impl Io for MemoryIo {
             return Poll::Pending;
         }
         while let Some(batch) = socket.inbox.pop_front() {
-            socket.received_batches += 1;
+            let meanwhile = socket.meanwhile.take_if(|(others, _)| {
+                let is_due = *others == 0;
+                *others = others.saturating_sub(1);
+                is_due
+            });
+            if let Some((_, meanwhile)) = meanwhile {
+                drop(socket);
+                meanwhile();
+                socket = self.network.socket(self.at);
+            }
             let Batch { from, ecn, size, stride, buffer, .. } = batch;
             let received = Received { from, to: None, ecn, stride, datagrams: &buffer[..size] };
             let flow = receive(received);
@@ -265,172 +289,4 @@ impl Drop for MemoryIo {
         assert!(socket.sending.is_empty() || socket.hangs_at_close || !socket.close_was_polled);
         socket.is_dropped = true;
     }
-}
-
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-struct Task {
-    driver: Pin<Box<Driver<MemoryIo>>>,
-    flag: Arc<Flag>,
-    is_stopped: bool,
-}
-
-/// Nodes with their drivers.
-pub(crate) struct Subnet {
-    pub(crate) network: Rc<Network>,
-    pub(crate) nodes: Vec<NodeHandle>,
-    tasks: Vec<Option<Task>>,
-    /// How the drivers have ended.
-    pub(crate) results: Vec<Option<io::Result<()>>>,
-}
-
-impl Subnet {
-    pub(crate) fn new(nodes: usize, config: &Config) -> Self {
-        Self::over(MemoryIo::network(nodes), config)
-    }
-
-    /// Nodes over a network that was prepared.
-    pub(crate) fn over(network: Rc<Network>, config: &Config) -> Self {
-        let count = network.sockets.len();
-        let key = |at: usize| NodeKey::from_seed([at as u8 + 1; 32]);
-        let members = (0..count).map(|at| (key(at).id(), vec![address(at)]));
-        let topology = Topology::new(1, members).unwrap();
-        let (mut nodes, mut tasks) = (Vec::new(), Vec::new());
-        for at in 0..count {
-            let setup = Setup::new(key(at), config.clone(), topology.clone()).seed([at as u8; 32]);
-            let io = MemoryIo { network: network.clone(), at };
-            let (node, driver) = start(setup, io, address(at)).unwrap();
-            let flag = Arc::new(Flag(AtomicBool::new(true)));
-            nodes.push(node);
-            tasks.push(Some(Task { driver: Box::pin(driver), flag, is_stopped: false }));
-        }
-        Self { network, nodes, tasks, results: (0..count).map(|_| None).collect() }
-    }
-
-    /// Two nodes that are connected.
-    pub(crate) fn connected() -> Self {
-        let mut subnet = Self::new(2, &config());
-        subnet.run_until("connected", Duration::from_secs(5), |subnet| {
-            subnet.nodes.iter().all(|node| node.peers_up().len() == 1)
-        });
-        subnet
-    }
-
-    pub(crate) fn id(&self, at: usize) -> NodeId {
-        self.nodes[at].id()
-    }
-
-    /// A node whose process is stopped runs no more; datagrams still reach its socket.
-    pub(crate) fn stop(&mut self, at: usize) {
-        self.tasks[at].as_mut().unwrap().is_stopped = true;
-    }
-
-    pub(crate) fn go_on(&mut self, at: usize) {
-        let task = self.tasks[at].as_mut().unwrap();
-        task.is_stopped = false;
-        task.flag.0.store(true, Ordering::SeqCst);
-    }
-
-    /// As a runtime does that ends.
-    pub(crate) fn drop_driver(&mut self, at: usize) {
-        self.tasks[at] = None;
-    }
-
-    /// Polls one driver once, whether it was woken or not. True if it wants to go on at once.
-    pub(crate) fn poll(&mut self, at: usize) -> bool {
-        let Some(task) = &mut self.tasks[at] else { return false };
-        task.flag.0.store(false, Ordering::SeqCst);
-        let waker = Waker::from(task.flag.clone());
-        if let Poll::Ready(result) = task.driver.as_mut().poll(&mut Context::from_waker(&waker)) {
-            self.results[at] = Some(result);
-            self.tasks[at] = None;
-            return false;
-        }
-        task.flag.0.load(Ordering::SeqCst)
-    }
-
-    /// Polls what was woken, and completes what sockets were given. True if there was anything.
-    fn step(&mut self) -> bool {
-        let mut any = false;
-        for at in 0..self.tasks.len() {
-            let is_woken = self.tasks[at]
-                .as_ref()
-                .is_some_and(|task| !task.is_stopped && task.flag.0.load(Ordering::SeqCst));
-            if is_woken {
-                self.poll(at);
-                any = true;
-            }
-        }
-        self.network.complete();
-        any
-    }
-
-    /// The next deadline of a node that runs.
-    fn deadline(&self) -> Option<Instant> {
-        let running = self
-            .tasks
-            .iter()
-            .enumerate()
-            .filter(|(_, task)| task.as_ref().is_some_and(|task| !task.is_stopped));
-        running.filter_map(|(at, _)| self.network.socket(at).deadline).min()
-    }
-
-    /// Lets everything happen, and time pass, until `is_done`.
-    pub(crate) fn run_until(
-        &mut self,
-        what: &str,
-        within: Duration,
-        mut is_done: impl FnMut(&Self) -> bool,
-    ) {
-        let end = self.network.elapsed() + within;
-        assert!(self.run(end, &mut is_done), "not {what} within {within:?}");
-    }
-
-    /// Lets everything happen for some time.
-    pub(crate) fn elapse(&mut self, time: Duration) {
-        let end = self.network.elapsed() + time;
-        self.run(end, &mut |_| false);
-    }
-
-    fn run(&mut self, end: Duration, is_done: &mut dyn FnMut(&Self) -> bool) -> bool {
-        loop {
-            if is_done(self) {
-                return true;
-            }
-            if self.step() {
-                continue;
-            }
-            let now = self.network.elapsed();
-            let deadline = self.deadline().map(|deadline| deadline - self.network.start);
-            match deadline.filter(|deadline| *deadline <= end) {
-                None => {
-                    self.network.elapsed.set(now.max(end));
-                    return false;
-                }
-                Some(deadline) => self.network.elapsed.set(now.max(deadline)),
-            }
-            for at in 0..self.tasks.len() {
-                let mut socket = self.network.socket(at);
-                if socket
-                    .deadline
-                    .is_some_and(|at| at - self.network.start <= now.max(deadline.unwrap()))
-                {
-                    socket.deadline = None;
-                    socket.wake();
-                }
-            }
-        }
-    }
-}
-
-/// Asks a future whether it is ready.
-pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }

@@ -1,0 +1,148 @@
+//! The published formula of the memory bound, term by term: by how many bytes it changes when a
+//! value of the configuration does.
+
+use slotcast::artifact::CHUNK_BYTES;
+use slotcast::config::{
+    BODY_BYTES_LIMIT, BUDGET_BYTES_LIMIT, ChannelConfig, Config, PEERS_LIMIT, Relay, RouteConfig,
+    SLOTS_LIMIT,
+};
+use slotcast::id::{ChannelId, RouteId};
+use slotcast::wire::{CHANNELS_MAX, Chunk, ROUTES_MAX};
+
+const KIB: i64 = 1 << 10;
+const MIB: i64 = 1 << 20;
+
+const PEERS: i64 = 10;
+
+fn config() -> Config {
+    let channels = [ChannelConfig::new(ChannelId(1)), ChannelConfig::new(ChannelId(2))];
+    let routes = [RouteConfig::new(RouteId(1), "one"), RouteConfig::new(RouteId(2), "two")];
+    let mut config = Config::new(channels).routes(routes);
+    config.peers_max = PEERS as u16;
+    config.transport.streams_max = 100;
+    config
+}
+
+fn bound(config: &Config) -> i64 {
+    assert_eq!(config.check(), Ok(()));
+    config.memory_bound().try_into().expect("far from it")
+}
+
+/// The bytes that a change adds to the bound.
+fn added(change: impl Fn(&mut Config)) -> i64 {
+    let mut changed = config();
+    change(&mut changed);
+    bound(&changed) - bound(&config())
+}
+
+/// What one channel takes of each peer per slot: entries and artifacts of two epochs, and what was
+/// sent.
+const PER_SLOT: i64 = 2 * 24 + 8 + 2 * 1536;
+
+/// The longest frame: a chunk with its proof.
+const FRAME: i64 = (CHUNK_BYTES + Chunk::OVERHEAD_MAX) as i64;
+
+#[test]
+fn each_value_counts_by_the_published_formula() {
+    type Row = (&'static str, fn(&mut Config), i64);
+    let rows: [Row; 16] = [
+        ("active bytes", |c| c.channels[1].active_bytes_max += 1000, 1000),
+        ("inbox", |c| c.channels[1].inbox_bytes_max += 1000, 2 * 1000),
+        ("a staged event", |c| c.channels[1].artifact_bytes_max += 1000, 1000),
+        ("slots", |c| c.channels[1].slots_max += 10, 10 * (512 + PEERS * PER_SLOT)),
+        // A snapshot has a bit for each slot, which is no longer than a chunk with its proof.
+        (
+            "all slots",
+            |c| c.channels[1].slots_max = SLOTS_LIMIT,
+            (65_536 - 1024) * (512 + PEERS * PER_SLOT),
+        ),
+        ("pushes", |c| c.channels[1].push_bytes_max = 64_000, 0),
+        ("bodies", |c| c.routes[1].body_bytes_max += 1000, 4 * 1000),
+        // Requests in flight and unread, calls in flight; and unread requests in QUIC.
+        ("in flight", |c| c.routes[1].in_flight_max += 1, PEERS * (2 + 17 + 2 * 24) * KIB),
+        ("waiting", |c| c.routes[1].waiting_max += 1, PEERS * 17 * KIB),
+        ("only calls", |c| c.routes[1].serves = false, -PEERS * 2 * 24 * KIB * 64),
+        ("receive window", |c| c.transport.receive_window += 1000, PEERS * 1000),
+        ("send window", |c| c.transport.send_window += 1000, PEERS * 2 * 1000),
+        ("stream window", |c| c.transport.stream_window += 1000, 0),
+        ("streams", |c| c.transport.streams_max += 1, PEERS * (FRAME + 192 * KIB)),
+        ("bodies that fit", |c| c.routes[0].request_bytes_max *= 2, 0),
+        ("other names", |c| c.channels[0].id = ChannelId(9), 0),
+    ];
+    for (what, change, expected) in rows {
+        assert_eq!(added(change), expected, "{what}");
+    }
+}
+
+#[test]
+fn active_bytes_count_twice_with_relaying() {
+    let relays = |config: &mut Config| {
+        (config.channels[0].relay, config.channels[0].relay_slots_max) = (Relay::Confirmed, 7);
+    };
+    let active = config().channels[0].active_bytes_max as i64;
+    assert_eq!(added(relays), active, "the slots are among the channel's");
+}
+
+#[test]
+fn a_channel_a_route_and_a_peer_add_all_that_is_theirs() {
+    let channel = ChannelConfig::new(ChannelId(3));
+    let (outbox, inbox) = (64 * MIB + 512 * 1024, 2 * 128 * MIB + 16 * MIB + MIB);
+    let tables = PEERS * 1024 * PER_SLOT;
+    assert_eq!(added(|config| config.channels.push(channel.clone())), outbox + inbox + tables);
+
+    let route = RouteConfig::new(RouteId(3), "three");
+    let (bodies, calls) = (4 * 128 * MIB, 64 * 2 * KIB + 128 * 17 * KIB + 2 * 64 * 24 * KIB);
+    assert_eq!(added(|config| config.routes.push(route.clone())), bodies + PEERS * calls);
+
+    let per_peer = |config: &mut Config| config.peers_max += 1;
+    let quic = 8 * MIB + 2 * 8 * MIB + 100 * (192 * KIB + FRAME) + 64 * KIB;
+    assert_eq!(added(per_peer), 2 * 1024 * PER_SLOT + 2 * calls + quic);
+}
+
+#[test]
+fn the_smallest_configuration_has_a_base() {
+    let mut channel = ChannelConfig::new(ChannelId(1));
+    channel.slots_max = 1;
+    (channel.artifact_bytes_max, channel.push_bytes_max) = (0, 0);
+    (channel.active_bytes_max, channel.inbox_bytes_max) = (0, 0);
+    let mut config = Config::new([channel]);
+    config.peers_max = 1;
+    let t = &mut config.transport;
+    (t.streams_max, t.stream_window) = (8, 128 << 10);
+    (t.receive_window, t.send_window) = (128 << 10, 128 << 10);
+    let of_peer = PER_SLOT + 3 * 128 * KIB + 8 * (192 * KIB + FRAME) + 64 * KIB;
+    assert_eq!(bound(&config), 4 * MIB + 512 + MIB + of_peer);
+}
+
+#[test]
+fn the_largest_configuration_has_a_bound() {
+    let channel = |at: usize| {
+        let mut channel = ChannelConfig::new(ChannelId(at as u16));
+        (channel.relay, channel.relay_slots_max) = (Relay::Automatic, 1);
+        channel.slots_max = SLOTS_LIMIT;
+        channel.artifact_bytes_max = 1 << 40;
+        channel.push_bytes_max = CHUNK_BYTES as u32;
+        channel.active_bytes_max = BUDGET_BYTES_LIMIT;
+        channel.inbox_bytes_max = BUDGET_BYTES_LIMIT;
+        channel
+    };
+    let route = |at: usize| {
+        let mut route = RouteConfig::new(RouteId(at as u16), "the largest");
+        route.serves = at == 0;
+        route.in_flight_max = if at == 0 { 4096 } else { u16::MAX };
+        route.waiting_max = u16::MAX;
+        route.body_bytes_max = BUDGET_BYTES_LIMIT;
+        (route.request_bytes_max, route.response_bytes_max) = (BODY_BYTES_LIMIT, BODY_BYTES_LIMIT);
+        route
+    };
+    let mut config = Config::new((0..CHANNELS_MAX).map(channel));
+    config.routes = (0..ROUTES_MAX).map(route).collect();
+    config.peers_max = PEERS_LIMIT;
+    let t = &mut config.transport;
+    t.streams_max = 4096;
+    (t.stream_window, t.receive_window, t.send_window) = (u32::MAX, u32::MAX, u32::MAX);
+    assert_eq!(config.check(), Ok(()));
+    let budgets = 8 * (CHANNELS_MAX as u64) * (BUDGET_BYTES_LIMIT);
+    let bound = config.memory_bound();
+    assert!(bound > budgets && bound < budgets + budgets / 100, "{bound} beside {budgets}");
+}
