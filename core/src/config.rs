@@ -271,8 +271,10 @@ pub struct Config {
     /// Fetch requests of one peer being served; more are refused as busy. Default 32: twice what a
     /// peer has under way, and as many again that it has cancelled.
     pub serves_per_peer_max: u16,
-    /// A request without a chunk for so long moves on to the next holder. Default 2 s: above the
-    /// round trip and a loss or two anywhere on earth.
+    /// How often it is looked at what has come of a request: it moves on to another holder that can
+    /// be expected to be sooner, and from one of which nothing has come to any other. Without another
+    /// it is not given up, however slow the holder is. Default 2 s: above the round trip and a loss or
+    /// two anywhere on earth.
     pub fetch_timeout: Duration,
     /// When all holders have refused or failed, they are asked again after this. Default 1 s.
     pub fetch_retry: Duration,
