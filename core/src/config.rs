@@ -310,10 +310,16 @@ pub struct TransportConfig {
     pub handshakes_per_address_max: u16,
     /// Handshakes are only begun with IP addresses of members. Default true; false behind NAT.
     pub filter_addresses: bool,
-    /// First pause before dialling a peer again. Default 50 ms; doubles, with jitter.
+    /// First pause of the member with the lower id before dialling a peer again. Default 50 ms;
+    /// doubles, with jitter.
     pub dial_pause_min: Duration,
-    /// Longest pause before dialling a peer again. Default 5 s.
+    /// Longest pause of the member with the lower id before dialling a peer again. Default 5 s.
     pub dial_pause_max: Duration,
+    /// Pause of the member with the higher id before dialling a peer (again), less up to half of it
+    /// as jitter. It dials only in case the other one cannot reach it. Default 3 s: the other one has
+    /// dialled several times by then, so that connections seldom cross, and a member that only this
+    /// one can reach is missed for a few seconds at most.
+    pub dial_pause_higher: Duration,
     /// Faults of a peer until it is cut off. Default 3: one may be a broken build being replaced.
     pub faults_max: u32,
     /// How long a peer stays cut off. Default 60 s.
@@ -338,6 +344,7 @@ impl Default for TransportConfig {
             filter_addresses: true,
             dial_pause_min: Duration::from_millis(50),
             dial_pause_max: Duration::from_secs(5),
+            dial_pause_higher: Duration::from_secs(3),
             faults_max: 3,
             cut_off: Duration::from_secs(60),
             hello_timeout: Duration::from_secs(5),
@@ -514,6 +521,9 @@ impl TransportConfig {
         }
         if self.dial_pause_min.is_zero() || self.dial_pause_min > self.dial_pause_max {
             return Err(("transport.dial_pause_min", "must lie between 0 and dial_pause_max"));
+        }
+        if self.dial_pause_higher < 2 * self.dial_pause_min {
+            return Err(("transport.dial_pause_higher", "must be twice dial_pause_min at least"));
         }
         Ok(())
     }
