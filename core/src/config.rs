@@ -314,8 +314,10 @@ pub struct Config {
     /// Fetch requests of one peer being served; more are refused as busy. Default 32: twice what a
     /// peer has under way, and as many again that it has cancelled.
     pub serves_per_peer_max: u16,
-    /// A request without a chunk for so long moves on to the next holder. Default 2 s: above the
-    /// round trip and a loss or two anywhere on earth.
+    /// How often it is looked at what has come of a request: it moves on to another holder that can
+    /// be expected to be sooner, and from one of which nothing has come to any other. Without another
+    /// it is not given up, however slow the holder is. Default 2 s: above the round trip and a loss or
+    /// two anywhere on earth.
     pub fetch_timeout: Duration,
     /// When all holders have refused or failed, they are asked again after this. Default 1 s.
     pub fetch_retry: Duration,
@@ -351,10 +353,16 @@ pub struct TransportConfig {
     pub handshakes_per_address_max: u16,
     /// Handshakes are only begun with IP addresses of members. Default true; false behind NAT.
     pub filter_addresses: bool,
-    /// First pause before dialling a peer again. Default 50 ms; doubles, with jitter.
+    /// First pause of the member with the lower id before dialling a peer again. Default 50 ms;
+    /// doubles, with jitter.
     pub dial_pause_min: Duration,
-    /// Longest pause before dialling a peer again. Default 5 s.
+    /// Longest pause of the member with the lower id before dialling a peer again. Default 5 s.
     pub dial_pause_max: Duration,
+    /// Pause of the member with the higher id before dialling a peer (again), less up to half of it
+    /// as jitter. It dials only in case the other one cannot reach it. Default 3 s: the other one has
+    /// dialled several times by then, so that connections seldom cross, and a member that only this
+    /// one can reach is missed for a few seconds at most.
+    pub dial_pause_higher: Duration,
     /// Faults of a peer until it is cut off. Default 3: one may be a broken build being replaced.
     pub faults_max: u32,
     /// How long a peer stays cut off. Default 60 s.
@@ -379,6 +387,7 @@ impl Default for TransportConfig {
             filter_addresses: true,
             dial_pause_min: Duration::from_millis(50),
             dial_pause_max: Duration::from_secs(5),
+            dial_pause_higher: Duration::from_secs(3),
             faults_max: 3,
             cut_off: Duration::from_secs(60),
             hello_timeout: Duration::from_secs(5),
@@ -580,6 +589,14 @@ impl TransportConfig {
             (
                 !self.dial_pause_min.is_zero() && self.dial_pause_min <= self.dial_pause_max,
                 ("transport.dial_pause_min", "must lie above 0, and not above dial_pause_max"),
+            ),
+            (
+                (self.dial_pause_min.saturating_mul(2)..=SPAN_LIMIT)
+                    .contains(&self.dial_pause_higher),
+                (
+                    "transport.dial_pause_higher",
+                    "must be twice dial_pause_min at least, and 49 days at most",
+                ),
             ),
             (
                 self.cut_off <= SPAN_LIMIT,

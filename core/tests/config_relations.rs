@@ -285,8 +285,21 @@ fn each_span_of_the_transport_has_its_bounds() {
         ),
         (
             "transport.dial_pause_min",
-            |c| c.transport.dial_pause_min = c.transport.dial_pause_max,
+            |c| {
+                c.transport.dial_pause_min = c.transport.dial_pause_max;
+                c.transport.dial_pause_higher = SPAN_LIMIT;
+            },
             |c| c.transport.dial_pause_min = c.transport.dial_pause_max + NS,
+        ),
+        (
+            "transport.dial_pause_higher",
+            |c| c.transport.dial_pause_higher = 2 * c.transport.dial_pause_min,
+            |c| c.transport.dial_pause_higher = 2 * c.transport.dial_pause_min - NS,
+        ),
+        (
+            "transport.dial_pause_higher",
+            |c| c.transport.dial_pause_higher = SPAN_LIMIT,
+            |c| c.transport.dial_pause_higher = SPAN_LIMIT + NS,
         ),
         (
             "transport.dial_pause_max",

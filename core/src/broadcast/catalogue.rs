@@ -23,7 +23,7 @@ pub(super) enum State {
     /// To be fetched: in the queue of this holder.
     Waiting(PeerIndex),
     /// To be fetched, but no holder is there to ask. With a time, all have failed and are asked
-    /// again then; without, a holder has to come first.
+    /// again then; without, a holder has to come first. What was received so far is kept.
     Parked(Option<Time>),
     /// The request with this place among the peer's is under way.
     Fetching(PeerIndex, u16),
@@ -45,8 +45,10 @@ pub(super) struct Known {
     pub(super) wanted: u64,
     /// First of the table entries that hold it, see [`tables`](super::tables).
     pub(super) entries: Link,
-    /// Holders that refused or failed since the last retry.
+    /// Holders that refused, failed or were left in this round.
     pub(super) tried: PeerSet,
+    /// Rounds through the holders since the last chunk.
+    pub(super) rounds: u8,
     /// The bytes, while [`State::Ready`].
     pub(super) artifact: Option<Artifact>,
     /// Who sent the bytes. It may have ceased to be a member since.
@@ -112,6 +114,7 @@ impl Catalogue {
             wanted: 0,
             entries: Link::NONE,
             tried: PeerSet::default(),
+            rounds: 0,
             artifact: None,
             from: None,
             assembly: None,

@@ -2,117 +2,52 @@
 //!
 //! A wanted artifact waits in the queue of the holder that is expected to have sent it first. When
 //! the holder has a request to spare and the channel has room for the bytes, the request goes out;
-//! each chunk is checked when it arrives. A refusal, a broken stream, a wrong chunk or an overdue
-//! one moves the artifact on to the next holder at once, and what was received stays. When all have
-//! failed, the part received is given up (it would hold the channel's budget) and they are asked
-//! again after a pause. Invariants 6, 8, 9.
+//! each chunk is checked when it arrives. A refusal, a broken stream or a wrong chunk moves the
+//! artifact on to the next holder at once; when all have failed, they are asked again after a pause.
+//!
+//! However slow a holder is, what it was asked for is not given up while there is nobody better to
+//! ask. A request is reviewed every `fetch_timeout`. The artifact moves on if another connected
+//! holder, which was not left or failed in this round, can be expected to have sent the rest in half
+//! the time, as far as what both have sent says; from a holder of which next to nothing has come, it
+//! moves on to any other. When there is none, the request stays and a new round begins, in which all
+//! may be asked again. Each round without a chunk doubles the time between reviews, so that a chunk
+//! comes from an honest holder at any rate, whatever others promise and do not keep. A member that
+//! begins to advertise the artifact or comes back takes over from a silent holder at once.
+//!
+//! What was received stays, whatever happens to the holder: until the artifact is delivered or
+//! unwanted, or until the channel's room is needed for another that can make progress, and this one
+//! makes none. Invariants 6, 8, 9, 12, 17 (as far as a prefix goes).
 
-use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
 
-use super::RequestId;
 use super::catalogue::{Catalogue, FetchChain, State};
+use super::holder::{Holder, NEVER, Phase, Request};
 use super::tables::Tables;
+use super::{Priority, RequestId};
 use crate::arena::{Arena, List};
-use crate::artifact::{Artifact, CHUNK_BYTES, Hash};
+use crate::artifact::{Artifact, Hash};
 use crate::config::Config;
 use crate::error::Fault;
 use crate::id::PeerIndex;
 use crate::time::Time;
 use crate::wire::Chunk;
 
-use super::Priority;
-
-/// What is expected of a holder that has not sent anything yet, in bytes per second.
-const RATE_DEFAULT: u64 = 16 << 20;
-
-/// Each request that a holder fails halves what is expected of it, down to this many bytes per
-/// second: who is good for nothing is soon asked last.
-const RATE_FLOOR: u64 = 1 << 10;
-
-/// What each request costs that waits at a holder for others to be answered, in microseconds,
-/// however short it is: part of a round trip. A silent holder's queue is long in this.
-const WAITING_COST: u64 = 10_000;
-
-/// Below this rate a transfer is overdue, even if chunks keep coming, in bytes per second.
-const RATE_MIN: u64 = 128 << 10;
-
 /// Of a channel's room for fetching, one holder gets this part (or one artifact): so many silent
 /// holders are needed to stop the others.
 const HOLDER_SHARE: u64 = 8;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Free,
-    /// The request is still to be sent.
-    Unsent,
-    /// The answer is awaited.
-    Sent,
-    /// The chunks come unasked, behind a streamed advert.
-    Streamed,
-    /// Given up; the cancellation is still to be sent.
-    Cancelled,
-}
-
-#[derive(Debug)]
-struct Request {
-    /// Tells requests in the same place apart.
-    generation: u32,
-    phase: Phase,
-    known: u32,
-    first: u32,
-    next: u32,
-    end: u32,
-    begun: Time,
-    /// Without a further chunk until then, the request has failed.
-    deadline: Time,
-    /// Without the last chunk until then, the request has failed.
-    last_deadline: Time,
-}
+/// Rounds beyond this one do not double the time between reviews any more: with the default timeout,
+/// a chunk then has 36 hours.
+const ROUNDS_MAX: u8 = 16;
 
 /// The artifact bytes received so far: a prefix, all of it checked.
 #[derive(Debug)]
 pub(super) struct Assembly {
+    known: u32,
     buffer: Vec<u8>,
     leaves: Vec<Hash>,
-}
-
-#[derive(Debug)]
-struct Holder {
-    up: bool,
-    requests: Vec<Request>,
-    /// By channel, then by priority.
-    waiting: Vec<[List<FetchChain>; Priority::ALL.len()]>,
-    waiting_count: u32,
-    /// Bytes waiting and under way.
-    load: u64,
-    /// By channel: bytes under way.
-    under_way: Vec<u64>,
-    /// Measured, in bytes per second.
-    rate: u64,
-    /// It takes no requests, so that what waits for it has failed then; never, while it takes some.
-    stuck_at: Time,
-}
-
-impl Holder {
-    /// When it can be expected to have sent `more` bytes behind all it is to send already, in
-    /// microseconds from now.
-    fn expected(&self, more: u64) -> u64 {
-        let sending = (self.load + more).saturating_mul(1_000_000) / self.rate;
-        sending.saturating_add(u64::from(self.waiting_count) * WAITING_COST)
-    }
-
-    /// Whether it is not even told which requests were given up, since it reads nothing.
-    fn is_stuck(&self, requests_max: u16) -> bool {
-        let is_cancelled = |request: &Request| request.phase == Phase::Cancelled;
-        self.requests.len() == usize::from(requests_max) && self.requests.iter().all(is_cancelled)
-    }
-
-    fn first_waiting(&self) -> Option<u32> {
-        self.waiting.iter().flatten().find_map(List::front)
-    }
 }
 
 /// A request to be put on the wire.
@@ -132,13 +67,34 @@ pub(super) enum Progress {
     Complete(u32),
 }
 
+/// What is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Due {
+    /// The pause of an artifact is over.
+    Retry(u32),
+    /// The request for an artifact is to be reviewed.
+    Review(u32),
+    /// The holder reads nothing, so that what waits for it has failed.
+    Stuck(u32, PeerIndex),
+}
+
+/// What a review has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Reviewed {
+    pub(super) peer: PeerIndex,
+    /// The artifact moves on.
+    pub(super) leaves: bool,
+    /// What waits at the holder is to be queued anew.
+    pub(super) is_requeue_due: bool,
+}
+
 pub(super) struct Fetch {
     holders: Vec<Option<Holder>>,
     assemblies: Arena<Assembly>,
     /// [`State::Parked`] with a time, earliest first (the pause is the same for all).
     parked: List<FetchChain>,
     wanted: u64,
-    /// No request is overdue, and no pause over, before this.
+    /// No review is due, and no pause over, before this.
     wake_at: Time,
     /// Something changed, so that a request may be possible now.
     pub(super) dispatch_due: bool,
@@ -153,7 +109,7 @@ pub(super) struct Fetch {
 }
 
 impl RequestId {
-    fn new(at: usize, generation: u32) -> Self {
+    pub(super) fn new(at: usize, generation: u32) -> Self {
         Self(u64::from(generation) << 16 | at as u64)
     }
 
@@ -184,16 +140,7 @@ impl Fetch {
         if self.holders.len() <= peer.at() {
             self.holders.resize_with(peer.at() + 1, || None);
         }
-        self.holders[peer.at()] = Some(Holder {
-            up: false,
-            requests: Vec::new(),
-            waiting: (0..self.channels).map(|_| Default::default()).collect(),
-            waiting_count: 0,
-            load: 0,
-            under_way: vec![0; self.channels],
-            rate: RATE_DEFAULT,
-            stuck_at: Time::NEVER,
-        });
+        self.holders[peer.at()] = Some(Holder::new(self.channels));
     }
 
     pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
@@ -206,7 +153,8 @@ impl Fetch {
     }
 
     pub(super) fn peer_up(&mut self, peer: PeerIndex) {
-        self.holder(peer).up = true;
+        let holder = self.holder(peer);
+        (holder.up, holder.is_silent) = (true, false);
         self.dispatch_due = true;
     }
 
@@ -222,22 +170,36 @@ impl Fetch {
         holder.load = 0;
         holder.under_way.fill(0);
         for request in &mut holder.requests {
-            if !matches!(request.phase, Phase::Free | Phase::Cancelled) {
+            if request.is_live() {
                 orphans.push(request.known);
             }
             request.release();
         }
-        for list in holder.waiting.iter_mut().flatten() {
-            while let Some(known) = list.front() {
-                list.remove(&mut catalogue.knowns, known);
-                orphans.push(known);
-            }
-        }
-        holder.waiting_count = 0;
+        self.take_waiting(catalogue, peer, orphans);
         self.stops.retain(|(stopped, _)| *stopped != peer);
         for known in orphans {
             catalogue.knowns[*known].state = State::Parked(None);
         }
+    }
+
+    /// Empties the queues of a holder; their artifacts go to `taken`, and are to be queued anew.
+    pub(super) fn take_waiting(
+        &mut self,
+        catalogue: &mut Catalogue,
+        peer: PeerIndex,
+        taken: &mut Vec<u32>,
+    ) {
+        let holder = self.holders[peer.at()].as_mut().expect("a member");
+        for list in holder.waiting.iter_mut().flatten() {
+            while let Some(known) = list.front() {
+                list.remove(&mut catalogue.knowns, known);
+                let item = &mut catalogue.knowns[known];
+                item.state = State::Parked(None);
+                holder.load = holder.load.saturating_sub(item.advert.length);
+                taken.push(known);
+            }
+        }
+        holder.waiting_count = 0;
     }
 
     /// Puts a wanted artifact that is in no queue into that of its best holder.
@@ -248,15 +210,8 @@ impl Fetch {
         tables: &Tables,
         known: u32,
     ) {
-        let best = self.best_holder(catalogue, tables, known);
+        let best = self.best_holder(catalogue, tables, known, None).map(|(_, peer)| peer);
         let item = &mut catalogue.knowns[known];
-        // Once another has failed, a long queue is not waited in: after a pause all are asked again.
-        let pause = u64::try_from(self.retry.as_micros()).unwrap_or(u64::MAX);
-        let is_prompt = |peer: &PeerIndex| {
-            let holder = self.holders[peer.at()].as_ref();
-            item.tried.is_empty() || holder.is_some_and(|holder| holder.expected(0) <= pause)
-        };
-        let best = best.filter(is_prompt);
         if item.wanted == 0 {
             self.wanted += 1;
             item.wanted = self.wanted;
@@ -277,44 +232,68 @@ impl Fetch {
                 }
                 self.dispatch_due = true;
             }
-            None => {
-                let retry_at = (!item.tried.is_empty()).then(|| now + self.retry);
-                item.state = State::Parked(retry_at);
-                if let Some(retry_at) = retry_at {
-                    self.parked.push_back(&mut catalogue.knowns, known);
-                    self.wake_at = self.wake_at.min(retry_at);
-                }
-            }
+            None => self.park(now, catalogue, known),
+        }
+    }
+
+    /// Nobody is to be asked: after a pause, if that is because all have failed.
+    fn park(&mut self, now: Time, catalogue: &mut Catalogue, known: u32) {
+        let item = &mut catalogue.knowns[known];
+        let retry_at = (!item.tried.is_empty()).then(|| now + self.retry);
+        item.state = State::Parked(retry_at);
+        if let Some(retry_at) = retry_at {
+            self.parked.push_back(&mut catalogue.knowns, known);
+            self.wake_at = self.wake_at.min(retry_at);
         }
     }
 
     /// Whether a connected holder has not failed yet.
     pub(super) fn has_holder(&self, catalogue: &Catalogue, tables: &Tables, known: u32) -> bool {
-        self.best_holder(catalogue, tables, known).is_some()
+        self.best_holder(catalogue, tables, known, None).is_some()
     }
 
-    /// The connected holder that can be expected to have sent the artifact first.
-    fn best_holder(&self, catalogue: &Catalogue, tables: &Tables, known: u32) -> Option<PeerIndex> {
+    /// The connected holder, other than `but`, that can be expected to have sent the rest of the
+    /// artifact first: whether it is silent, and in how many microseconds.
+    fn best_holder(
+        &self,
+        catalogue: &Catalogue,
+        tables: &Tables,
+        known: u32,
+        but: Option<PeerIndex>,
+    ) -> Option<((bool, u64), PeerIndex)> {
         let item = &catalogue.knowns[known];
+        let rest = self.rest(catalogue, known);
         let expected = |(peer, _): (PeerIndex, u8)| {
             let holder = self.holders[peer.at()].as_ref()?;
-            let usable = holder.up && !item.tried.contains(peer);
-            usable.then(|| (holder.expected(item.advert.length), peer))
+            let usable = holder.up && !item.tried.contains(peer) && Some(peer) != but;
+            usable.then(|| (holder.expected(rest), peer))
         };
         let usable = tables.holders(catalogue, known).filter_map(expected);
-        usable.min_by_key(|(expected, peer)| (*expected, peer.0)).map(|(_, peer)| peer)
+        usable.min_by_key(|(expected, peer)| (*expected, peer.0))
     }
 
-    /// Whether `peer`, which advertises a waiting artifact as well, can be expected to have sent it
-    /// before the one that it waits for: who is slow or silent is not waited for any longer then.
+    /// Bytes of an artifact that have not been received yet.
+    fn rest(&self, catalogue: &Catalogue, known: u32) -> u64 {
+        let item = &catalogue.knowns[known];
+        let received = |at: u32| self.assemblies[at].buffer.len() as u64;
+        item.advert.length - item.assembly.map_or(0, received)
+    }
+
+    /// Whether `peer`, which advertises a wanted artifact as well, can be expected to have sent it
+    /// before the one that it waits for, or is asked while that one is silent: who is slow or silent
+    /// is not waited for any longer then.
     pub(super) fn is_sooner(&self, catalogue: &Catalogue, known: u32, peer: PeerIndex) -> bool {
         let item = &catalogue.knowns[known];
-        let State::Waiting(at) = item.state else { return false };
+        let (State::Waiting(at) | State::Fetching(at, _)) = item.state else { return false };
         let (Some(now), Some(new)) = (&self.holders[at.at()], &self.holders[peer.at()]) else {
             return false;
         };
         let is_usable = at != peer && new.up && !item.tried.contains(peer);
-        is_usable && new.expected(item.advert.length) < now.expected(0)
+        is_usable
+            && match item.state {
+                State::Waiting(_) => new.expected(item.advert.length) < now.expected(0),
+                _ => now.is_silent && !new.is_silent,
+            }
     }
 
     /// Takes an artifact out of every queue and ends its request. What was received stays.
@@ -368,13 +347,100 @@ impl Fetch {
         known: u32,
         failed: PeerIndex,
     ) {
+        self.leave(catalogue, known, failed);
+        self.holder(failed).note_failure();
+        let best = self.best_holder(catalogue, tables, known, None);
+        // A long queue is not waited in: after a pause all are asked again.
+        let queue = best.map(|(_, peer)| self.holder(peer).expected(0).1);
+        let is_prompt = queue.is_some_and(|queue| Duration::from_micros(queue) <= self.retry);
+        match is_prompt {
+            true => self.want(now, catalogue, tables, known),
+            false => self.park(now, catalogue, known),
+        }
+    }
+
+    /// Ends what is under way at a holder, which is not asked again in this round.
+    pub(super) fn leave(&mut self, catalogue: &mut Catalogue, known: u32, peer: PeerIndex) {
         self.withdraw(catalogue, known);
-        let holder = self.holder(failed);
-        holder.rate = (holder.rate / 2).max(RATE_FLOOR);
+        let item = &mut catalogue.knowns[known];
         // Who has waited behind it goes first now.
-        catalogue.knowns[known].wanted = 0;
-        catalogue.knowns[known].tried.insert(failed);
-        self.want(now, catalogue, tables, known);
+        item.wanted = 0;
+        item.tried.insert(peer);
+    }
+
+    /// Looks at what has come of a request since the last time, see the module's head.
+    pub(super) fn review(
+        &mut self,
+        now: Time,
+        catalogue: &mut Catalogue,
+        tables: &Tables,
+        known: u32,
+    ) -> Reviewed {
+        let State::Fetching(peer, at) = catalogue.knowns[known].state else {
+            unreachable!("only requests under way are reviewed");
+        };
+        let (rest, timeout) = (self.rest(catalogue, known), self.timeout);
+        let holder = self.holder(peer);
+        let pace = holder.review(at as usize, now, timeout, rest);
+        // What is silent may have to make room for others.
+        let is_silent = holder.is_silent;
+        self.dispatch_due |= is_silent;
+        let window = self.window(catalogue.knowns[known].rounds);
+        let is_better = |((is_silent, expected), _): ((bool, u64), PeerIndex)| {
+            let is_slow = Duration::from_micros(pace.expected) > window;
+            let is_sooner = !is_silent && expected < pace.expected / 2;
+            pace.expected == NEVER || is_slow && is_sooner
+        };
+        let better =
+            self.best_holder(catalogue, tables, known, Some(peer)).filter(|b| is_better(*b));
+        if better.is_none() {
+            let item = &mut catalogue.knowns[known];
+            if !item.tried.is_empty() {
+                item.tried = Default::default();
+                item.rounds = (item.rounds + 1).min(ROUNDS_MAX);
+            }
+            let review_at = now + self.window(item.rounds);
+            self.holder(peer).requests[at as usize].review_at = review_at;
+        }
+        let is_requeue_due = pace.is_requeue_due;
+        Reviewed { peer, leaves: better.is_some(), is_requeue_due }
+    }
+
+    /// The time between two reviews of a request.
+    fn window(&self, rounds: u8) -> Duration {
+        self.timeout.saturating_mul(1 << rounds)
+    }
+
+    /// Whether an artifact that was begun makes no progress: nobody is there to be asked, or the
+    /// holder that it waits for is silent.
+    fn is_stalled(&self, state: State) -> bool {
+        match state {
+            State::Waiting(peer) | State::Fetching(peer, _) => {
+                self.holders[peer.at()].as_ref().expect("a member").is_silent
+            }
+            _ => true,
+        }
+    }
+
+    /// Bytes of room that artifacts of a channel hold which make no progress. Looks at all that were
+    /// begun: taken only when a channel has no room for an artifact that could be.
+    fn stalled_bytes(&self, catalogue: &Catalogue, channel: u16) -> u64 {
+        let lengths = self.stalled(catalogue, channel);
+        lengths.map(|(known, _)| catalogue.knowns[known].advert.length).sum()
+    }
+
+    fn stalled(&self, catalogue: &Catalogue, channel: u16) -> impl Iterator<Item = (u32, usize)> {
+        let begun = self.assemblies.indices().map(|at| &self.assemblies[at]);
+        begun.filter_map(move |begun| {
+            let item = &catalogue.knowns[begun.known];
+            let is_stalled = item.channel == channel && self.is_stalled(item.state);
+            is_stalled.then_some((begun.known, begun.buffer.len()))
+        })
+    }
+
+    /// Of the artifacts of a channel that make no progress, the one of which least has come.
+    pub(super) fn least_stalled(&self, catalogue: &Catalogue, channel: u16) -> Option<u32> {
+        self.stalled(catalogue, channel).min_by_key(|(known, bytes)| (*bytes, *known)).map(|s| s.0)
     }
 
     /// Gives up what was received of an artifact; the bytes of budget that this frees.
@@ -388,11 +454,11 @@ impl Fetch {
     }
 
     /// The waiting artifact that a request can be made for: highest priority first, then the one
-    /// wanted longest, of channels with room for it.
+    /// wanted longest, of channels with room for it, or room that others hold and make no progress.
     pub(super) fn next_start<'a>(
         &'a self,
         catalogue: &Catalogue,
-        has_room: impl Fn(u16, u64) -> bool,
+        room: impl Fn(u16, u64) -> u64,
     ) -> Option<(u32, PeerIndex)> {
         let ready = |(at, holder): (usize, &'a Option<Holder>)| {
             let holder = holder.as_ref()?;
@@ -403,13 +469,23 @@ impl Fetch {
         // A channel without room for its first artifact lets none overtake it, or large ones would
         // starve. Only what was begun goes on: it has its room, and others wait for that.
         let mut full = 0_u64;
+        let fits = |channel: usize, length: u64| {
+            let channel = channel as u16;
+            let stalled = || self.stalled_bytes(catalogue, channel);
+            length <= room(channel, 0) || length <= room(channel, stalled())
+        };
         (0..Priority::ALL.len()).rev().find_map(|priority| {
             let first_of = |channel: usize| {
                 let holders = self.holders.iter().enumerate().filter_map(ready);
                 let fronts = holders.filter_map(|(peer, holder)| {
                     let known = holder.waiting[channel][priority].front()?;
                     let length = catalogue.knowns[known].advert.length;
-                    self.is_within_share(holder, channel, length).then_some((known, peer))
+                    // One that would make no progress takes no room from others, nor keeps them from it.
+                    let is_begun = catalogue.knowns[known].assembly.is_some();
+                    let may_begin =
+                        is_begun || !holder.is_silent || length <= room(channel as u16, 0);
+                    let may_begin = may_begin && self.is_within_share(holder, channel, length);
+                    may_begin.then_some((known, peer))
                 });
                 fronts.min_by_key(|(known, _)| {
                     let item = &catalogue.knowns[*known];
@@ -421,7 +497,7 @@ impl Fetch {
                 let Some((known, peer)) = first_of(channel) else { continue };
                 let item = &catalogue.knowns[known];
                 let is_full = full >> channel & 1 == 1;
-                let fits = || !is_full && has_room(channel as u16, item.advert.length);
+                let fits = || !is_full && fits(channel, item.advert.length);
                 if item.assembly.is_none() && !fits() {
                     full |= 1 << channel;
                 } else if best.is_none_or(|(best, _)| item.wanted < catalogue.knowns[best].wanted) {
@@ -467,58 +543,35 @@ impl Fetch {
         let assembly = *item.assembly.get_or_insert_with(|| {
             let buffer = Vec::with_capacity(length as usize);
             let leaves = Vec::with_capacity(item.advert.chunks() as usize);
-            self.assemblies.insert(Assembly { buffer, leaves })
+            self.assemblies.insert(Assembly { known, buffer, leaves })
         });
         item.state = State::Fetching(peer, at as u16);
-        let next = self.assemblies[assembly].leaves.len() as u32;
-        let deadline = now + self.timeout;
+        let chunks = (self.assemblies[assembly].leaves.len() as u32, item.advert.chunks());
+        let (channel, window) = (item.channel as usize, self.window(item.rounds));
+        let phase = if streamed { Phase::Streamed } else { Phase::Unsent };
         let holder = self.holders[peer.at()].as_mut().expect("a member");
-        if at == holder.requests.len() {
-            holder.requests.push(Request::FREE);
-        }
-        holder.under_way[item.channel as usize] += length;
+        holder.under_way[channel] += length;
         holder.load += length;
-        let request = &mut holder.requests[at];
-        *request = Request {
-            generation: request.generation,
-            phase: if streamed { Phase::Streamed } else { Phase::Unsent },
-            known,
-            first: next,
-            next,
-            end: item.advert.chunks(),
-            begun: now,
-            deadline,
-            last_deadline: deadline + Duration::from_millis(length * 1000 / RATE_MIN),
-        };
-        self.wake_at = self.wake_at.min(deadline);
-        Some((RequestId::new(at, request.generation), is_new))
+        let request = holder.begin(at, (now, window), phase, known, chunks);
+        self.wake_at = self.wake_at.min(now + window);
+        Some((request, is_new))
     }
 
     /// Takes a request of a peer that is to be put on the wire.
     pub(super) fn take_unsent(&mut self, now: Time, peer: PeerIndex) -> Option<Unsent> {
-        let timeout = self.timeout;
         let holder = self.holders[peer.at()].as_mut().expect("a member");
-        holder.requests.iter_mut().enumerate().find_map(|(at, request)| {
-            let id = RequestId::new(at, request.generation);
-            match request.phase {
-                Phase::Unsent => {
-                    request.phase = Phase::Sent;
-                    // The holder's time begins now: it does not pay for our wait.
-                    let span = request.last_deadline.since(request.deadline);
-                    request.begun = now;
-                    request.deadline = now + timeout;
-                    request.last_deadline = request.deadline + span;
-                    let (first, count) = (request.next, request.end - request.next);
-                    Some(Unsent::Fetch { request: id, known: request.known, first, count })
-                }
-                Phase::Cancelled => {
-                    request.release();
-                    self.dispatch_due = true;
-                    Some(Unsent::Cancel { request: id })
-                }
-                _ => None,
-            }
-        })
+        let is_due = |phase| matches!(phase, Phase::Unsent | Phase::Cancelled);
+        let at = holder.requests.iter().position(|request| is_due(request.phase))?;
+        let request = &mut holder.requests[at];
+        let id = RequestId::new(at, request.generation);
+        if request.phase == Phase::Cancelled {
+            request.release();
+            self.dispatch_due = true;
+            return Some(Unsent::Cancel { request: id });
+        }
+        let (known, first, count) = (request.known, request.next, request.end - request.next);
+        holder.note_sent(at, now);
+        Some(Unsent::Fetch { request: id, known, first, count })
     }
 
     pub(super) fn has_unsent(&self, peer: PeerIndex) -> bool {
@@ -527,9 +580,10 @@ impl Fetch {
     }
 
     /// The request that an answer belongs to, if it is still under way.
-    fn under_way(&mut self, peer: PeerIndex, id: RequestId) -> Option<&mut Request> {
+    fn under_way(&self, peer: PeerIndex, id: RequestId) -> Option<&Request> {
         let (at, generation) = id.parts();
-        let request = self.holder(peer).requests.get_mut(at)?;
+        let holder = self.holders[peer.at()].as_ref().expect("a member");
+        let request = holder.requests.get(at)?;
         let answers = matches!(request.phase, Phase::Sent | Phase::Streamed);
         (answers && u64::from(request.generation) == generation).then_some(request)
     }
@@ -552,38 +606,39 @@ impl Fetch {
         id: RequestId,
         chunk: &Chunk<'_>,
     ) -> Result<Progress, (Fault, u32)> {
-        let timeout = self.timeout;
         let Some(request) = self.under_way(peer, id) else { return Ok(Progress::Unneeded) };
-        let known = request.known;
-        if chunk.index != request.next {
+        let (known, next, end) = (request.known, request.next, request.end);
+        if chunk.index != next {
             return Err((Fault::UnrequestedChunk, known));
         }
-        let item = &catalogue.knowns[known];
+        let item = &mut catalogue.knowns[known];
         let Some(leaf) = item.advert.check_chunk(chunk.index, &chunk.proof, chunk.bytes) else {
             return Err((Fault::WrongChunk, known));
         };
-        request.next += 1;
-        request.deadline = now + timeout;
-        let is_complete = request.next == request.end;
-        let fetched = u64::from(request.end - request.first) * CHUNK_BYTES as u64;
-        let begun = request.begun;
+        item.rounds = 0;
         let assembly = &mut self.assemblies[item.assembly.expect("allocated at the start")];
         assembly.buffer.extend_from_slice(chunk.bytes);
         assembly.leaves.push(leaf);
-        if !is_complete {
-            return Ok(Progress::More);
-        }
-        let (length, channel) = (item.advert.length, item.channel as usize);
+        let (at, timeout) = (id.parts().0, self.timeout);
         let holder = self.holder(peer);
-        holder.requests[id.parts().0].release();
-        holder.load -= length;
-        holder.under_way[channel] -= length;
-        let spent = now.since(begun).as_micros().max(1) as u64;
-        let rate =
-            (fetched.min(length).max(1) * 1_000_000 / spent).clamp(RATE_MIN, u64::from(u32::MAX));
-        holder.rate = (7 * holder.rate + rate) / 8;
-        self.dispatch_due = true;
-        Ok(Progress::Complete(known))
+        let was_silent = holder.note_verified(at, chunk.bytes.len() as u64, now, timeout);
+        if next + 1 == end {
+            let (length, channel) = (item.advert.length, item.channel as usize);
+            holder.note_complete(at, now);
+            holder.load -= length;
+            holder.under_way[channel] -= length;
+        }
+        self.wake_at = self.wake_at.min(now + timeout);
+        self.dispatch_due |= was_silent || next + 1 == end;
+        Ok(if next + 1 == end { Progress::Complete(known) } else { Progress::More })
+    }
+
+    /// So many bytes of the next chunk of an answer are here.
+    pub(super) fn handle_partial(&mut self, peer: PeerIndex, id: RequestId, bytes: usize) {
+        if self.under_way(peer, id).is_some() {
+            let was_silent = self.holder(peer).note_partial(id.parts().0, bytes as u64);
+            self.dispatch_due |= was_silent;
+        }
     }
 
     /// The artifact of a complete assembly, which ends.
@@ -599,41 +654,34 @@ impl Fetch {
         self.wake_at
     }
 
-    /// Collects what is overdue: artifacts whose request has failed, or is never taken, with the
-    /// peer, and artifacts whose pause is over, without. Each call gives one.
-    pub(super) fn next_overdue(
-        &mut self,
-        now: Time,
-        catalogue: &Catalogue,
-    ) -> Option<(u32, Option<PeerIndex>)> {
+    /// What is due now. Each call gives one.
+    pub(super) fn next_due(&mut self, now: Time, catalogue: &Catalogue) -> Option<Due> {
         if now < self.wake_at {
             return None;
         }
+        let mut wake_at = Time::NEVER;
         if let Some(known) = self.parked.front()
-            && matches!(catalogue.knowns[known].state, State::Parked(Some(at)) if at <= now)
+            && let State::Parked(Some(at)) = catalogue.knowns[known].state
         {
-            return Some((known, None));
+            if at <= now {
+                return Some(Due::Retry(known));
+            }
+            wake_at = at;
         }
-        let mut wake_at = match self.parked.front().map(|known| catalogue.knowns[known].state) {
-            Some(State::Parked(Some(at))) => at,
-            _ => Time::NEVER,
-        };
         for (at, holder) in self.holders.iter_mut().enumerate() {
-            let (Some(holder), peer) = (holder, PeerIndex(at as u16)) else { continue };
-            let is_live = |phase| !matches!(phase, Phase::Free | Phase::Cancelled);
-            for request in holder.requests.iter().filter(|request| is_live(request.phase)) {
-                let deadline = request.deadline.min(request.last_deadline);
-                if deadline <= now {
-                    return Some((request.known, Some(peer)));
+            let Some(holder) = holder else { continue };
+            for request in holder.requests.iter().filter(|request| request.is_live()) {
+                if request.review_at <= now {
+                    return Some(Due::Review(request.known));
                 }
-                wake_at = wake_at.min(deadline);
+                wake_at = wake_at.min(request.review_at);
             }
             if !holder.is_stuck(self.requests_max) {
                 holder.stuck_at = Time::NEVER;
             } else if let Some(known) = holder.first_waiting() {
                 holder.stuck_at = holder.stuck_at.min(now + self.timeout);
                 if holder.stuck_at <= now {
-                    return Some((known, Some(peer)));
+                    return Some(Due::Stuck(known, PeerIndex(at as u16)));
                 }
                 wake_at = wake_at.min(holder.stuck_at);
             }
@@ -648,9 +696,10 @@ impl Fetch {
             let holder = holder.as_ref()?;
             let phases: Vec<Phase> = holder.requests.iter().map(|request| request.phase).collect();
             let (waiting, under_way) = (holder.waiting_count, holder.under_way[channel as usize]);
-            let rate = holder.rate;
+            let (rate, is_silent) = (holder.rate, holder.is_silent);
             Some(alloc::format!(
-                "peer {at}: {waiting} waiting, {under_way} bytes of {phases:?}, {rate} B/s"
+                "peer {at}: {waiting} waiting, {under_way} bytes of {phases:?}, {rate} B/s, silent: \
+                 {is_silent}"
             ))
         };
         let holders: Vec<_> = self.holders.iter().enumerate().filter_map(holder).collect();
@@ -671,36 +720,17 @@ impl Fetch {
                     let holder = self.holders[peer.at()].as_ref().expect("a member");
                     let request = &holder.requests[at as usize];
                     assert!(holder.up && request.known == known && item.assembly.is_some());
-                    assert!(!matches!(request.phase, Phase::Free | Phase::Cancelled));
+                    assert!(request.is_live());
                 }
                 State::Waiting(peer) => {
                     assert!(self.holders[peer.at()].as_ref().is_some_and(|holder| holder.up));
                 }
-                State::Later | State::Dropped | State::Parked(_) | State::Ready | State::Done => {
-                    assert!(item.assembly.is_none(), "parts are kept only while they grow");
+                State::Parked(_) => {}
+                State::Later | State::Dropped | State::Ready | State::Done => {
+                    assert!(item.assembly.is_none(), "parts are kept only while they are wanted");
                 }
             }
         }
         assert_eq!(assembled, self.assemblies.len());
-    }
-}
-
-impl Request {
-    const FREE: Self = Self {
-        generation: 0,
-        phase: Phase::Free,
-        known: u32::MAX,
-        first: 0,
-        next: 0,
-        end: 0,
-        begun: Time::ZERO,
-        deadline: Time::NEVER,
-        last_deadline: Time::NEVER,
-    };
-
-    fn release(&mut self) {
-        if self.phase != Phase::Free {
-            *self = Self { generation: self.generation.wrapping_add(1), ..Self::FREE };
-        }
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use foldhash::quality::FixedState;
 
 use super::catalogue::{Catalogue, EventChain, FetchAll, Known, State};
-use super::fetch::{Fetch, Progress};
+use super::fetch::{Due, Fetch, Progress};
 use super::link::{Age, Link};
 use super::tables::{Applied, Tables};
 use super::{Candidate, Decision, Event, Filter, PeerTable, RequestId};
@@ -40,8 +40,10 @@ impl Channel {
         self.ready_bytes + bytes <= self.config.inbox_bytes_max
     }
 
-    fn can_fetch(&self, bytes: u64) -> bool {
-        self.ready_bytes + self.fetching_bytes + bytes <= self.config.inbox_bytes_max
+    /// Room for bytes to be fetched, once so many of those being fetched are given up.
+    fn room(&self, freed: u64) -> u64 {
+        let used = self.ready_bytes + self.fetching_bytes - freed;
+        self.config.inbox_bytes_max.saturating_sub(used)
     }
 }
 
@@ -111,6 +113,7 @@ impl Inbox {
             for known in parked.drain(from_here..) {
                 self.catalogue.knowns[known].tried.remove(peer);
                 self.want_if_parked(now, known);
+                self.take_over_if_sooner(now, known, peer);
             }
             self.unlinked = parked;
         }
@@ -188,9 +191,7 @@ impl Inbox {
                 _ => {}
             }
             self.want_if_parked(now, known);
-            if self.fetch.is_sooner(&self.catalogue, known, peer) {
-                self.want_anew(now, known);
-            }
+            self.take_over_if_sooner(now, known, peer);
         }
         placed
     }
@@ -252,16 +253,15 @@ impl Inbox {
 
     fn want(&mut self, now: Time, known: u32) {
         self.fetch.want(now, &mut self.catalogue, &self.tables, known);
-        self.settle(known);
     }
 
-    /// What cannot be fetched now must not hold the channel's budget.
-    fn settle(&mut self, known: u32) {
-        let item = &self.catalogue.knowns[known];
-        if matches!(item.state, State::Parked(_)) {
-            let channel = item.channel as usize;
-            self.channels[channel].fetching_bytes -=
-                self.fetch.drop_assembly(&mut self.catalogue, known);
+    /// A member that holds an artifact is here, maybe a better one than that which it waits for.
+    fn take_over_if_sooner(&mut self, now: Time, known: u32, peer: PeerIndex) {
+        if self.fetch.is_sooner(&self.catalogue, known, peer) {
+            if let State::Fetching(silent, _) = self.catalogue.knowns[known].state {
+                self.fetch.leave(&mut self.catalogue, known, silent);
+            }
+            self.want_anew(now, known);
         }
     }
 
@@ -284,7 +284,7 @@ impl Inbox {
         let channel = item.channel as usize;
         let (place, length) = (item.channel, item.advert.length);
         let is_possible = item.assembly.is_none()
-            && self.channels[channel].can_fetch(length)
+            && length <= self.channels[channel].room(0)
             && self.fetch.may_stream(peer, place, length);
         if !is_possible {
             return None;
@@ -463,7 +463,42 @@ impl Inbox {
 
     fn move_on(&mut self, now: Time, known: u32, failed: PeerIndex) {
         self.fetch.move_on(now, &mut self.catalogue, &self.tables, known, failed);
-        self.settle(known);
+    }
+
+    /// Looks at what has come of a request, and moves on from its holder if there is a better one.
+    fn review(&mut self, now: Time, known: u32) {
+        let reviewed = self.fetch.review(now, &mut self.catalogue, &self.tables, known);
+        if reviewed.leaves {
+            self.fetch.leave(&mut self.catalogue, known, reviewed.peer);
+            self.want(now, known);
+        }
+        if reviewed.is_requeue_due {
+            let mut waiting = core::mem::take(&mut self.unlinked);
+            self.fetch.take_waiting(&mut self.catalogue, reviewed.peer, &mut waiting);
+            for known in waiting.drain(..) {
+                self.want(now, known);
+            }
+            self.unlinked = waiting;
+        }
+    }
+
+    /// Gives up parts of artifacts that make no progress, until there is room for so many bytes.
+    fn make_room(&mut self, now: Time, channel: u16, bytes: u64) {
+        while self.channels[channel as usize].room(0) < bytes {
+            let stalled = self.fetch.least_stalled(&self.catalogue, channel);
+            let stalled = stalled.expect("next_start has counted them");
+            let was_asked = matches!(self.catalogue.knowns[stalled].state, State::Fetching(..));
+            if was_asked {
+                self.fetch.withdraw(&mut self.catalogue, stalled);
+            }
+            let freed = self.fetch.drop_assembly(&mut self.catalogue, stalled);
+            self.channels[channel as usize].fetching_bytes -= freed;
+            if was_asked {
+                // Behind those that could not begin.
+                self.catalogue.knowns[stalled].wanted = 0;
+                self.want(now, stalled);
+            }
+        }
     }
 
     /// The answer to a request has ended early, or was refused.
@@ -475,21 +510,36 @@ impl Inbox {
 
     /// Lets time pass, and begins the requests that are possible now.
     pub(super) fn advance(&mut self, now: Time) {
-        while let Some((known, failed)) = self.fetch.next_overdue(now, &self.catalogue) {
-            match failed {
-                Some(peer) => self.move_on(now, known, peer),
-                None => {
-                    self.catalogue.knowns[known].tried = Default::default();
-                    self.want_anew(now, known);
+        loop {
+            while let Some(due) = self.fetch.next_due(now, &self.catalogue) {
+                match due {
+                    Due::Review(known) => self.review(now, known),
+                    Due::Stuck(known, peer) => self.move_on(now, known, peer),
+                    Due::Retry(known) => {
+                        self.catalogue.knowns[known].tried = Default::default();
+                        self.want_anew(now, known);
+                    }
                 }
             }
+            self.dispatch(now);
+            // Making room ends requests, after which something may be due.
+            if self.fetch.wake_at() > now {
+                break;
+            }
         }
+    }
+
+    fn dispatch(&mut self, now: Time) {
         while core::mem::take(&mut self.fetch.dispatch_due) {
             let channels = &self.channels;
-            let has_room = |channel: u16, bytes| channels[channel as usize].can_fetch(bytes);
-            let Some((known, peer)) = self.fetch.next_start(&self.catalogue, has_room) else {
+            let room = |channel: u16, freed| channels[channel as usize].room(freed);
+            let Some((known, peer)) = self.fetch.next_start(&self.catalogue, room) else {
                 break;
             };
+            let item = &self.catalogue.knowns[known];
+            if item.assembly.is_none() {
+                self.make_room(now, item.channel, item.advert.length);
+            }
             self.fetch.withdraw(&mut self.catalogue, known);
             self.start(now, known, peer, false).expect("a request is free");
             self.fetch.dispatch_due = true;

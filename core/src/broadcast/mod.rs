@@ -10,11 +10,13 @@
 //!   [`Broadcast::poll_send`] and by channel with [`Broadcast::poll_event`].
 //!
 //! Inside, `outbox` is what this node advertises and `send` turns it into frames; `tables` is
-//! what the peers advertise, `catalogue` the artifacts in them, `fetch` gets their bytes, and
-//! `inbox` composes the three and tells the application. Knows nothing of QUIC, sockets, clocks.
+//! what the peers advertise, `catalogue` the artifacts in them, `fetch` gets their bytes from
+//! the peers that hold them, of whom `holder` keeps account, and `inbox` composes these and tells the
+//! application. Knows nothing of QUIC, sockets, clocks.
 
 mod catalogue;
 mod fetch;
+mod holder;
 mod inbox;
 mod link;
 mod outbox;
@@ -644,6 +646,12 @@ impl Broadcast {
                 ChunkTaken::Done
             }
         })
+    }
+
+    /// So many bytes of the next chunk are here, in the answer to a request or behind a streamed
+    /// advert. A holder that is slow is told apart by this from one that is silent.
+    pub fn handle_partial_chunk(&mut self, peer: PeerIndex, request: RequestId, bytes: usize) {
+        self.inbox.fetch.handle_partial(peer, request, bytes);
     }
 
     /// The stream with the answer to a request has ended or was reset. Without effect if the answer

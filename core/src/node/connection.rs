@@ -352,6 +352,9 @@ impl Connection {
         };
         // Whether credit is due is seen at the next transmit, which follows every read.
         let _ = chunks.finalize();
+        if let (Role::Chunks(request), Some(peer)) = (state.role, self.up) {
+            machine.handle_partial_chunk(peer, request, state.decoder.partial_bytes());
+        }
         match &result {
             Ok(Read::Over) => match state.role {
                 Role::Hello => match self.greeting.take() {

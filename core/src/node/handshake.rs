@@ -282,9 +282,13 @@ impl Node {
         let peer = node.and_then(|node| self.peers.find(&node));
         if let Some(peer) = peer
             && was_open
-            && is_client
         {
-            self.peers.pause_dialling(now, peer, up.is_some(), &self.config.transport);
+            if is_client {
+                self.peers.peer_mut(peer).is_dialling = false;
+            }
+            if is_client || up.is_some() {
+                self.peers.pause_dialling(now, peer, up.is_some(), &self.config.transport);
+            }
         }
         self.feed_due = true;
         if was_open {

@@ -7,8 +7,9 @@
 //! [`Node::poll_node_event`], when it likes: nothing waits for it. [`Node::poll`] itself brings
 //! such things about, up to its `Idle`: see [`Node::has_output`].
 //!
-//! The member with the lower name dials; the other one makes itself known after its start, if it has
-//! not been dialled by then. Both sides prove their key in the handshake (RFC 7250, RFC 9001), which
+//! Of two members that are not connected, both dial: the one with the lower name at once and then with
+//! backoff, the other one after its start, if it has not been dialled by then, and slowly from then on.
+//! It may be that only one of them can reach the other. Both sides prove their key in the handshake (RFC 7250, RFC 9001), which
 //! says who they are ([`crate::membership`]), and a peer counts as up once its hello has been read.
 //! Of several connections to one member one stays: see `handshake`. Invariant 10.
 
@@ -593,7 +594,7 @@ impl Node {
         }
         let connections = &self.connections;
         // Who is about to be connected has no need to be dialled.
-        self.peers.next_dial(now, |node| {
+        self.peers.next_dial(now, &self.config.transport, |node| {
             connections.iter().flatten().any(|c| c.node == Some(*node) && c.is_open())
         })
     }

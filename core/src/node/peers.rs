@@ -16,7 +16,7 @@ use crate::membership::Membership;
 use crate::random::Random;
 use crate::time::Time;
 
-/// The side that is dialled makes itself known if it has not been dialled so long after its start: a
+/// The member with the higher name dials first if it has not been dialled so long after its start: a
 /// peer that has not noticed its restart would do so at its next keep-alive only. Longer than a
 /// packet takes to almost anywhere, so that of two that start together one dials.
 const KNOCK_AFTER: Duration = Duration::from_millis(100);
@@ -33,7 +33,8 @@ pub(super) struct Peer {
     up_since: Time,
     /// A dial of ours is in progress.
     pub(super) is_dialling: bool,
-    /// Whether it is this node that dials: else it only makes itself known once, after its start.
+    /// Whether this node has the lower name and dials at once: else it dials slowly, in case the
+    /// peer cannot reach it.
     dials: bool,
     /// Dials that are to be made beside the connection that is up, since the peer has moved.
     dials_beside: usize,
@@ -185,11 +186,11 @@ impl Peers {
         self.by_key.keys().copied()
     }
 
-    /// Dials a peer at once, if it is this node that dials.
+    /// Dials a peer at once, if this node has the lower name.
     pub(super) fn redial(&mut self, now: Time, peer: PeerIndex) {
         let known = self.peer_mut(peer);
-        if known.dial_at != Time::NEVER {
-            known.dial_at = now.max(known.cut_off_until);
+        if known.dials {
+            known.dial_at = now;
             known.pause = Duration::ZERO;
         }
     }
@@ -198,7 +199,9 @@ impl Peers {
     /// may still be where it was.
     pub(super) fn redial_beside(&mut self, now: Time, peer: PeerIndex) {
         let known = self.peer_mut(peer);
-        known.dials_beside = known.addresses.len();
+        if known.dials {
+            known.dials_beside = known.addresses.len();
+        }
         self.redial(now, peer);
     }
 
@@ -229,23 +232,26 @@ impl Peers {
         self.iter().map(due).min().unwrap_or(Time::NEVER)
     }
 
-    /// A peer that is to be dialled now, and where. To one that `is_near`, having begun to dial by
-    /// itself, this node need not make itself known.
+    /// A peer that is to be dialled now, and where. One that `is_near`, having begun to dial by
+    /// itself, is not dialled by the higher name.
     pub(super) fn next_dial(
         &mut self,
         now: Time,
+        config: &TransportConfig,
         is_near: impl Fn(&NodeId) -> bool,
     ) -> Option<(PeerIndex, SocketAddr)> {
+        let Self { places, jitter, .. } = self;
         let due = |peer: &mut Option<Peer>| {
             let Some(peer) = peer.as_mut().filter(|peer| peer.dials_at() <= now) else {
                 return false;
             };
-            if !peer.dials {
-                peer.dial_at = Time::NEVER;
+            let is_due = peer.dials || !is_near(&peer.node);
+            if !is_due {
+                peer.dial_at = now + jittered(config.dial_pause_higher, jitter);
             }
-            peer.dials || !is_near(&peer.node)
+            is_due
         };
-        let place = self.places.iter_mut().position(due)?;
+        let place = places.iter_mut().position(due)?;
         let peer = self.places[place].as_mut()?;
         peer.is_dialling = true;
         peer.dials_beside = peer.dials_beside.saturating_sub(1);
@@ -254,8 +260,8 @@ impl Peers {
         Some((PeerIndex(place as u16), address))
     }
 
-    /// A connection, or an attempt at one, has ended. After one that was up for a good while, the
-    /// first attempt comes at once.
+    /// A connection that was up, or an attempt of this node's at one, has ended. After one that was
+    /// up for a good while, the first attempt of the lower name comes at once.
     pub(super) fn pause_dialling(
         &mut self,
         now: Time,
@@ -264,8 +270,8 @@ impl Peers {
         config: &TransportConfig,
     ) {
         let known = self.places[peer.at()].as_mut().expect("a member");
-        known.is_dialling = false;
         if !known.dials {
+            known.dial_at = now + jittered(config.dial_pause_higher, &mut self.jitter);
             return;
         }
         known.pause = match known.pause {
@@ -274,7 +280,7 @@ impl Peers {
             pause => (2 * pause).min(config.dial_pause_max),
         };
         let jitter = self.jitter.duration_below(known.pause.max(config.dial_pause_min) / 2);
-        known.dial_at = (now + known.pause / 2 + jitter).max(known.cut_off_until);
+        known.dial_at = now + known.pause / 2 + jitter;
     }
 
     pub(super) fn up(&mut self, now: Time, peer: PeerIndex, connection: ConnectionHandle) {
@@ -282,9 +288,6 @@ impl Peers {
         known.connection = Some(connection);
         known.dials_beside = 0;
         known.up_since = now;
-        if !known.dials {
-            known.dial_at = Time::NEVER;
-        }
         self.to_report.insert(peer.0);
     }
 
@@ -348,6 +351,102 @@ impl Peer {
     fn dials_at(&self) -> Time {
         let is_up = self.connection.is_some() && self.dials_beside == 0;
         let is_busy = self.is_dialling || is_up;
-        if is_busy { Time::NEVER } else { self.dial_at }
+        if is_busy { Time::NEVER } else { self.dial_at.max(self.cut_off_until) }
+    }
+}
+
+/// A pause, or down to half of it, so that nodes do not keep in step.
+fn jittered(pause: Duration, jitter: &mut Random) -> Duration {
+    pause / 2 + jitter.duration_below(pause / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::{Overlay, Topology};
+
+    const LOW: NodeId = NodeId([1; 32]);
+    const HIGH: NodeId = NodeId([2; 32]);
+    const PEER: PeerIndex = PeerIndex(0);
+
+    /// The other member, as this one sees it, up since a moment ago.
+    fn connected(own: NodeId) -> (Peers, Time) {
+        let address = |port| std::vec![SocketAddr::from(([127, 0, 0, 1], port))];
+        let topology = Topology::new(1, [(LOW, address(1)), (HIGH, address(2))]).unwrap();
+        let membership = Membership::new(topology);
+        let nodes = membership.peers_of(&own, Overlay::FullMesh);
+        let mut peers = Peers::new(own, Random::new(1));
+        let now = Time::ZERO + Duration::from_secs(100);
+        peers.follow(now, &membership, own, &nodes);
+        peers.up(now, PEER, ConnectionHandle(0));
+        (peers, now + Duration::from_millis(1))
+    }
+
+    /// A connection that the peer made ends.
+    fn lose(peers: &mut Peers, now: Time) {
+        peers.down(PEER, Closed::Lost);
+        peers.pause_dialling(now, PEER, true, &TransportConfig::default());
+    }
+
+    #[test]
+    fn f2_both_sides_dial_and_the_higher_name_slowly() {
+        let config = TransportConfig::default();
+        let (mut low, now) = connected(LOW);
+        assert_eq!(low.dial_at(), Time::NEVER);
+        lose(&mut low, now);
+        assert!(low.dial_at() <= now + config.dial_pause_min);
+        let (mut high, now) = connected(HIGH);
+        assert_eq!(high.dial_at(), Time::NEVER);
+        lose(&mut high, now);
+        let pause = high.dial_at().since(now);
+        assert!(pause >= config.dial_pause_higher / 2 && pause <= config.dial_pause_higher);
+        // Once more, and so on.
+        let now = high.dial_at();
+        assert!(high.next_dial(now, &config, |_| false).is_some());
+        assert_eq!(high.dial_at(), Time::NEVER, "one at a time");
+        high.peer_mut(PEER).is_dialling = false;
+        high.pause_dialling(now, PEER, false, &config);
+        assert!(high.dial_at().since(now) >= config.dial_pause_higher / 2);
+    }
+
+    #[test]
+    fn f2_the_higher_name_does_not_dial_while_the_peer_does() {
+        let config = TransportConfig::default();
+        for (own, dials) in [(LOW, true), (HIGH, false)] {
+            let (mut peers, now) = connected(own);
+            lose(&mut peers, now);
+            let now = peers.dial_at();
+            assert_eq!(peers.next_dial(now, &config, |_| true).is_some(), dials);
+            assert!(peers.dial_at() > now + config.dial_pause_higher / 4);
+        }
+    }
+
+    #[test]
+    fn f2_connections_that_come_up_and_go_at_once_are_dialled_ever_more_slowly() {
+        let config = TransportConfig::default();
+        let (mut peers, mut now) = connected(LOW);
+        for _ in 0..12 {
+            lose(&mut peers, now);
+            now = peers.dial_at();
+            peers.up(now, PEER, ConnectionHandle(0));
+        }
+        lose(&mut peers, now);
+        assert!(peers.dial_at().since(now) >= config.dial_pause_max / 2);
+    }
+
+    #[test]
+    fn f2_a_peer_that_is_cut_off_is_not_dialled() {
+        let config = TransportConfig::default();
+        for own in [LOW, HIGH] {
+            let (mut peers, now) = connected(own);
+            let mut faults = 0..config.faults_max;
+            assert!(faults.any(|_| peers.note_fault(now, PEER, Fault::WrongChunk, &config)));
+            lose(&mut peers, now);
+            peers.redial(now, PEER);
+            assert_eq!(peers.dial_at(), now + config.cut_off);
+            let before = now + config.cut_off - Duration::from_nanos(1);
+            assert!(peers.next_dial(before, &config, |_| false).is_none());
+            assert!(peers.next_dial(now + config.cut_off, &config, |_| false).is_some());
+        }
     }
 }

@@ -132,6 +132,11 @@ impl StreamDecoder {
         self.partial.capacity()
     }
 
+    /// Bytes that are held of a unit that the input cut off.
+    pub fn partial_bytes(&self) -> usize {
+        if self.partial_spent { 0 } else { self.partial.len() }
+    }
+
     /// The next item; `None` once `input` is used up.
     ///
     /// # Errors

@@ -188,7 +188,7 @@ fn l21_the_only_holder_leaves_while_it_serves_and_returns() {
     subnet.elapse(ms(70));
     assert!(subnet.sent(1, 0) > 10_000, "begun");
     let rest = subnet.topology([0, 2]);
-    (0..2).for_each(|at| subnet.follow(at, &rest));
+    (0..3).for_each(|at| subnet.follow(at, &rest));
     subnet.elapse(ms(200));
     let before = subnet.sent(1, 0);
     subnet.elapse(ms(20_000));

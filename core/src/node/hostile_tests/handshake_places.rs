@@ -13,7 +13,7 @@ use super::{config, ms};
 use crate::broadcast::Event;
 use crate::config::Config;
 use crate::id::ChannelId;
-use crate::node::EcnCodepoint;
+use crate::node::Ecn;
 use crate::sim::hostile::bare::BarePeer;
 use crate::sim::{Application, Context, Link, Process, Setup, Subnet, address};
 use crate::time::Time;
@@ -28,13 +28,7 @@ impl Application for Nothing {
 struct Caller(BarePeer);
 
 impl Process for Rc<RefCell<Caller>> {
-    fn handle_datagram(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        ecn: Option<EcnCodepoint>,
-        datagram: &[u8],
-    ) {
+    fn handle_datagram(&mut self, now: Time, from: SocketAddr, ecn: Option<Ecn>, datagram: &[u8]) {
         self.borrow_mut().0.handle_datagram(now, from, ecn, datagram);
     }
 

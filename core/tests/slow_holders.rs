@@ -1,0 +1,323 @@
+//! Slow and silent holders: what they were asked for arrives, however slow they are, and nothing
+//! that was verified is lost to them. The machine by itself, with holders that the test plays.
+
+mod common;
+
+use common::{Frame, Solo, artifact, config, large, ms, peer};
+use slotcast::artifact::{Artifact, CHUNK_BYTES};
+use slotcast::broadcast::RequestId;
+use slotcast::config::{ChannelConfig, Config};
+
+/// What a holder that is played by [`Play`] does when it is asked.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Manner {
+    /// Sends so many bytes per second.
+    Rate(u64),
+    /// Sends nothing for so long, in seconds, and then everything.
+    Late(u64),
+    Silent,
+}
+
+/// Holders that answer requests for one artifact, second by second.
+struct Play {
+    solo: Solo,
+    block: Artifact,
+    manners: Vec<Manner>,
+    /// By holder: the request that it answers, the next chunk, how long ago it was asked and the
+    /// bytes of the next chunk that are on their way.
+    answers: Vec<Option<(RequestId, u32, u64, u64)>>,
+    /// Requests sent.
+    asked: Vec<usize>,
+    /// Bytes that came, and were right.
+    bytes: u64,
+}
+
+impl Play {
+    fn new(length: usize, manners: &[Manner]) -> Self {
+        let mut solo = Solo::new(&config(|_| {}), manners.len());
+        let block = artifact(1, length);
+        (0..manners.len()).for_each(|at| solo.advert(at, 0, 1, &block));
+        let answers = vec![None; manners.len()];
+        let manners = manners.to_vec();
+        Self { solo, block, manners, answers, asked: Vec::new(), bytes: 0 }
+    }
+
+    fn hear(&mut self) {
+        for at in 0..self.manners.len() {
+            for frame in self.solo.sent(at) {
+                match frame {
+                    Frame::Fetch { request, first, .. } => {
+                        self.answers[at] = Some((RequestId(request), first, 0, 0));
+                        self.asked.push(at);
+                    }
+                    Frame::Cancel(_) => self.answers[at] = None,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, at: usize) {
+        let Some((request, mut next, waited, mut sent)) = self.answers[at] else { return };
+        let waited = waited + 1;
+        sent += match self.manners[at] {
+            Manner::Rate(rate) => rate,
+            Manner::Late(wait) if waited >= wait => self.block.advert().length,
+            Manner::Late(_) | Manner::Silent => 0,
+        };
+        while next < self.block.advert().chunks()
+            && sent >= self.block.advert().chunk_bytes(next) as u64
+        {
+            self.solo.chunk(at, request, &self.block, next).expect("it is right");
+            sent -= self.block.advert().chunk_bytes(next) as u64;
+            self.bytes += self.block.advert().chunk_bytes(next) as u64;
+            next += 1;
+        }
+        self.solo.machine.handle_partial_chunk(peer(at), request, sent as usize);
+        self.answers[at] = Some((request, next, waited, sent));
+    }
+
+    /// Seconds until the artifact is there.
+    fn run(&mut self, seconds_max: u64) -> u64 {
+        for second in 0..seconds_max {
+            self.hear();
+            if !self.solo.events().is_empty() {
+                assert_eq!(self.bytes, self.block.advert().length, "each chunk came once");
+                return second;
+            }
+            (0..self.manners.len()).for_each(|at| self.answer(at));
+            self.solo.elapse(ms(1000));
+        }
+        panic!("not within {seconds_max} s: asked {:?}", self.asked);
+    }
+}
+
+#[test]
+fn f1_the_only_holder_is_not_given_up_however_slow_it_is() {
+    for rate in [1, 10, 1000, 16_000] {
+        let mut play = Play::new(CHUNK_BYTES + 1, &[Manner::Rate(rate)]);
+        let took = play.run(80_000);
+        assert!(took <= CHUNK_BYTES as u64 / rate + 3, "{rate} B/s: {took} s");
+        assert_eq!(play.asked, [0], "{rate} B/s");
+    }
+    let mut play = Play::new(300_000, &[Manner::Late(1000)]);
+    assert_eq!(play.run(1100), 1000);
+    assert_eq!(play.asked, [0]);
+}
+
+#[test]
+fn f1_a_silent_holder_costs_one_timeout_and_the_slow_one_is_not_left_for_it() {
+    for rate in [2_000, 16_000, 60_000] {
+        let mut play = Play::new(1 << 20, &[Manner::Silent, Manner::Rate(rate)]);
+        let took = play.run(2000);
+        assert!(took <= 5 + (1 << 20) / rate, "{rate} B/s: {took} s");
+        assert_eq!(play.asked, [0, 1]);
+    }
+}
+
+#[test]
+fn w7_a_holder_that_crawls_does_not_keep_the_artifact_from_a_better_one() {
+    for crawl in [1, 500, 2_000] {
+        let mut play = Play::new(1 << 20, &[Manner::Rate(crawl), Manner::Rate(16_000)]);
+        let took = play.run(2000);
+        assert!(took <= 5 + (1 << 20) / 16_000, "{crawl} B/s: {took} s");
+        assert_eq!(play.asked, [0, 1]);
+    }
+}
+
+#[test]
+fn f1_of_several_slow_holders_each_is_tried_and_the_best_is_kept() {
+    let slow = [16_000, 17_000, 60_000, 15_000];
+    let mut play = Play::new(1 << 20, &slow.map(Manner::Rate));
+    let took = play.run(200);
+    assert!(took <= 3 * 4 + (1 << 20) / 60_000, "{took} s: {:?}", play.asked);
+    assert_eq!(*play.asked.last().unwrap(), 2, "{:?}", play.asked);
+    assert!(play.asked.len() <= 5, "{:?}", play.asked);
+}
+
+/// Below what counts as silent, too, a chunk comes in the end: rounds last ever longer.
+#[test]
+fn f1_among_silent_and_crawling_holders_an_honest_one_is_given_the_time_that_it_needs() {
+    let honest = [Manner::Late(10), Manner::Late(100), Manner::Rate(200), Manner::Rate(20)];
+    for honest in honest {
+        for at in 0..4 {
+            let mut manners = [Manner::Silent, Manner::Rate(1), Manner::Silent, Manner::Silent];
+            manners[at] = honest;
+            let mut play = Play::new(CHUNK_BYTES + 1, &manners);
+            let needs = match honest {
+                Manner::Rate(rate) => CHUNK_BYTES as u64 / rate,
+                Manner::Late(wait) => wait,
+                Manner::Silent => unreachable!("it is honest"),
+            };
+            play.run(40 + 40 * needs);
+        }
+    }
+}
+
+#[test]
+fn f1_a_member_that_begins_to_hold_it_or_comes_back_takes_over_from_a_silent_one_at_once() {
+    for returns in [false, true] {
+        let mut solo = Solo::new(&config(|_| {}), 2);
+        let block = large(1);
+        if returns {
+            solo.advert(1, 0, 1, &block);
+            let request = solo.asked(1, &block, 0..4);
+            solo.chunks(1, request, &block, 0..2);
+            solo.down(1);
+        }
+        let first = if returns { 2 } else { 0 };
+        solo.advert(0, 0, 1, &block);
+        let request = solo.asked(0, &block, first..4);
+        solo.elapse(ms(60_000));
+        assert!(solo.machine.is_awaited(peer(0), request), "nobody else is there");
+        if returns {
+            solo.up(1);
+        } else {
+            solo.advert(1, 0, 1, &block);
+        }
+        assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
+        let frames = solo.sent(1);
+        let Some(Frame::Fetch { request, first: asked, .. }) = frames.first() else {
+            panic!("{frames:?}");
+        };
+        assert_eq!(*asked, first);
+        solo.chunks(1, RequestId(*request), &block, first..4);
+        solo.expect_delivered([&block]);
+    }
+}
+
+/// With room for one artifact of the tests' length.
+fn narrow() -> Config {
+    config(|channel: &mut ChannelConfig| {
+        (channel.artifact_bytes_max, channel.inbox_bytes_max) = (300_000, 300_000);
+    })
+}
+
+#[test]
+fn what_a_silent_holder_keeps_makes_room_for_what_another_can_send() {
+    let mut solo = Solo::new(&narrow(), 2);
+    let (silent, other) = (large(1), large(2));
+    solo.advert(0, 0, 1, &silent);
+    let request = solo.asked(0, &silent, 0..4);
+    solo.chunks(0, request, &silent, 0..2);
+    solo.advert(1, 0, 1, &other);
+    solo.elapse(ms(2000));
+    assert_eq!((solo.sent(0), solo.sent(1)), (vec![], vec![]), "it was not silent");
+    solo.elapse(ms(2000));
+    assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
+    let request = solo.asked(1, &other, 0..4);
+    solo.chunks(1, request, &other, 0..4);
+    solo.expect_delivered([&other]);
+    // There is room for the other one again.
+    let request = solo.asked(0, &silent, 0..4);
+    solo.chunks(0, request, &silent, 0..4);
+    solo.expect_delivered([&silent]);
+}
+
+#[test]
+fn what_comes_slowly_keeps_its_room() {
+    let mut solo = Solo::new(&narrow(), 2);
+    let (slow, other) = (large(1), large(2));
+    solo.advert(0, 0, 1, &slow);
+    let request = solo.asked(0, &slow, 0..4);
+    solo.advert(1, 0, 1, &other);
+    for chunk in 0..4 {
+        for kilobytes in (4..64).step_by(4) {
+            solo.machine.handle_partial_chunk(peer(0), request, kilobytes << 10);
+            solo.elapse(ms(2000));
+            assert!(solo.machine.is_awaited(peer(0), request));
+            assert_eq!(solo.sent(1), []);
+        }
+        solo.chunks(0, request, &slow, chunk..chunk + 1);
+    }
+    solo.expect_delivered([&slow]);
+    solo.asked(1, &other, 0..4);
+}
+
+#[test]
+fn the_part_of_an_artifact_that_nobody_can_send_makes_room_and_is_kept_without_need_for_it() {
+    for is_needed in [true, false] {
+        let mut solo = Solo::new(&narrow(), 2);
+        let (begun, other) = (large(1), large(2));
+        solo.advert(0, 0, 1, &begun);
+        let request = solo.asked(0, &begun, 0..4);
+        solo.chunks(0, request, &begun, 0..3);
+        solo.down(0);
+        if is_needed {
+            solo.advert(1, 0, 1, &other);
+            let request = solo.asked(1, &other, 0..4);
+            solo.chunks(1, request, &other, 0..4);
+            solo.expect_delivered([&other]);
+        }
+        solo.up(0);
+        let frames = solo.sent(0);
+        let Some(Frame::Fetch { first, .. }) = frames.first() else { panic!("{frames:?}") };
+        assert_eq!(*first, if is_needed { 0 } else { 3 });
+    }
+}
+
+/// Two silent holders' artifacts do not take turns at a room that neither uses.
+#[test]
+fn silent_holders_do_not_take_room_from_each_other() {
+    let mut solo = Solo::new(&narrow(), 2);
+    (0..2).for_each(|at| solo.advert(at, 0, 1, &large(at as u64)));
+    let request = solo.asked(0, &large(0), 0..4);
+    solo.elapse(ms(2000));
+    // The other one has shown nothing bad yet.
+    assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
+    let request = solo.asked(1, &large(1), 0..4);
+    for _ in 0..50 {
+        solo.elapse(ms(2000));
+        assert_eq!((solo.sent(0), solo.sent(1)), (vec![], vec![]));
+    }
+    solo.chunks(1, request, &large(1), 0..4);
+    solo.expect_delivered([&large(1)]);
+    let request = solo.asked(0, &large(0), 0..4);
+    solo.chunks(0, request, &large(0), 0..4);
+    solo.expect_delivered([&large(0)]);
+}
+
+#[test]
+fn what_waits_for_a_silent_holder_is_asked_of_another_that_has_it() {
+    let mut config = config(|_| {});
+    config.fetches_per_peer_max = 1;
+    let mut solo = Solo::new(&config, 2);
+    let (kept, waiting) = (large(1), large(2));
+    solo.advert(0, 0, 1, &kept);
+    solo.asked(0, &kept, 0..4);
+    // The other holder is busy at first, so that the second artifact waits for the first holder.
+    let busy = artifact(3, 20 << 16);
+    solo.advert(1, 0, 1, &busy);
+    let request = solo.asked(1, &busy, 0..20);
+    (0..2).for_each(|at| solo.advert(at, 1, 2, &waiting));
+    solo.elapse(ms(1000));
+    solo.chunks(1, request, &busy, 0..20);
+    solo.expect_delivered([&busy]);
+    assert_eq!(solo.sent(1), [], "it waits for the first holder");
+    solo.elapse(ms(1000));
+    let request = solo.asked(1, &waiting, 0..4);
+    solo.chunks(1, request, &waiting, 0..4);
+    solo.expect_delivered([&waiting]);
+}
+
+/// Pushes do not wait for fetches: together they may take twice a channel's room, and giving up one
+/// part is not enough then.
+#[test]
+fn no_part_is_given_up_where_that_does_not_make_room() {
+    let narrow = config(|channel: &mut ChannelConfig| {
+        channel.push_bytes_max = CHUNK_BYTES as u32;
+        (channel.artifact_bytes_max, channel.inbox_bytes_max) = (200_000, 200_000);
+    });
+    let mut solo = Solo::new(&narrow, 2);
+    let (silent, other) = (large(1), large(2));
+    solo.advert(0, 0, 1, &silent);
+    let request = solo.asked(0, &silent, 0..4);
+    let pushed: Vec<_> = (3..6).map(|number| artifact(number, CHUNK_BYTES)).collect();
+    (1..).zip(&pushed).for_each(|(slot, block)| solo.push(1, slot, slot.into(), block));
+    solo.advert(1, 0, 9, &other);
+    solo.elapse(ms(60_000));
+    assert_eq!((solo.sent(0), solo.sent(1)), (vec![], vec![]));
+    solo.expect_delivered(&pushed);
+    assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
+    solo.asked(1, &other, 0..4);
+}
