@@ -526,8 +526,9 @@ impl NodeHandle {
         self.shared().lock().stats
     }
 
-    /// Shuts the node down: peers are told, waiting calls end. Done when the driver has ended, at
-    /// the latest after half a second. Dropping the future does not take the shutdown back.
+    /// Shuts the node down: peers are told, waiting calls end. Done when the driver has ended: at the
+    /// latest after half a second, and [`CLOSE_MAX`](super::CLOSE_MAX) more if the socket takes that
+    /// long to close. Dropping the future does not take the shutdown back.
     ///
     /// # Errors
     /// If the driver has ended for a broken socket, before or now.
