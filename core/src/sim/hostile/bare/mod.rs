@@ -368,6 +368,11 @@ impl BarePeer {
 
     fn accept(&mut self, now: Time, incoming: Incoming) {
         let mut response = Vec::new();
+        // A late packet of a forgotten connection. Its header cannot be read without that one's keys:
+        // whether it looks like a handshake depends on random bytes, and with TLS so would the run.
+        if self.provider.has_issued(incoming.orig_dst_cid()) {
+            return self.endpoint.ignore(incoming);
+        }
         let accepted = self.lines.iter().flatten().filter(|line| line.dialled.is_none()).count();
         if accepted >= LINES_PER_MEMBER * self.addresses.len() {
             let transmit = self.endpoint.refuse(incoming, &mut response);
