@@ -17,11 +17,14 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod id;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 pub mod membership;
 #[cfg(feature = "quic")]
 pub mod node;
 #[cfg(feature = "quic")]
-#[cfg_attr(not(feature = "sim"), allow(unreachable_pub, reason = "public in the simulator"))]
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 mod random;
 pub mod rpc;
 pub mod sched;

@@ -1,10 +1,15 @@
 //! What a simulator's checks look at inside a node.
 
+use std::sync::Arc;
+use std::time::Instant;
 use std::vec::Vec;
 
-use super::Node;
+use super::crypto::HandshakeCrypto;
+use super::{Node, NodeError, NodeKey};
 use crate::broadcast::{Broadcast, SendBuffer};
+use crate::config::Config;
 use crate::id::{NodeId, PeerIndex};
+use crate::membership::Topology;
 
 /// What was handed to QUIC, for whom, if anyone wants to know.
 #[derive(Debug, Default)]
@@ -20,7 +25,24 @@ impl Written {
     }
 }
 
+#[doc(hidden)]
 impl Node {
+    /// [`Node::new`] with another `crypto`, which has to speak for the same `key`. It may decide
+    /// every byte that the node sends, together with `seed` and the inputs.
+    ///
+    /// # Errors
+    /// As for [`Node::new`].
+    pub fn simulated(
+        config: Config,
+        key: NodeKey,
+        topology: Topology,
+        seed: [u8; 32],
+        start: Instant,
+        crypto: Arc<dyn HandshakeCrypto>,
+    ) -> Result<Self, NodeError> {
+        Self::with_crypto(config, key, topology, seed, start, crypto)
+    }
+
     /// Connections that it has state of: up, coming up, and closed ones that are not forgotten yet.
     pub fn connections(&self) -> usize {
         self.connections.iter().flatten().count()
@@ -41,21 +63,21 @@ impl Node {
         self.rpc.assert_invariants();
     }
 
-    pub(crate) fn machine(&self) -> &Broadcast {
+    pub fn machine(&self) -> &Broadcast {
         &self.machine
     }
 
-    pub(crate) fn peer_index(&self, node: &NodeId) -> Option<PeerIndex> {
+    pub fn peer_index(&self, node: &NodeId) -> Option<PeerIndex> {
         self.peers.find(node)
     }
 
     /// Remembers from now on what is handed to QUIC, until it is taken.
-    pub(crate) fn watch_written(&mut self) {
+    pub fn watch_written(&mut self) {
         self.written.0.get_or_insert_default();
     }
 
     /// What was handed to QUIC since the last call, in order.
-    pub(crate) fn take_written(&mut self) -> Vec<(NodeId, Vec<u8>)> {
+    pub fn take_written(&mut self) -> Vec<(NodeId, Vec<u8>)> {
         self.written.0.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }

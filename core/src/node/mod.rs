@@ -14,15 +14,17 @@
 mod calls;
 mod congestion;
 mod connection;
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod crypto;
 mod egress;
 mod handshake;
 #[cfg(all(test, feature = "sim"))]
 mod hostile_tests;
-#[cfg(feature = "sim")]
+#[cfg(feature = "internals")]
 mod inspect;
 mod key;
 mod peers;
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod quic;
 mod report;
 
@@ -55,7 +57,7 @@ use crate::rpc::{CallStream, Rpc};
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, MINOR};
 use connection::{Connection, Notice};
-use crypto::{Crypto, Members, Provider};
+use crypto::{HandshakeCrypto, Members, Provider, Tls};
 use egress::Egress;
 use peers::{Followed, Peers};
 
@@ -131,7 +133,7 @@ pub struct Node {
     /// What the last report of refusals said, and when the next one may come.
     refused_told: (u64, u64),
     refused_due: Time,
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "internals")]
     written: inspect::Written,
 }
 
@@ -160,26 +162,23 @@ impl Node {
         seed: [u8; 32],
         start: Instant,
     ) -> Result<Self, NodeError> {
-        Self::with_crypto(config, key, topology, seed, start, Crypto::Tls)
+        let crypto = Arc::new(Tls::new(&key));
+        Self::with_crypto(config, key, topology, seed, start, crypto)
     }
 
-    /// The same with a choice of the handshake. Without TLS, `seed` and inputs decide every byte
-    /// that the node sends.
-    ///
-    /// # Errors
-    /// As for [`Node::new`].
-    pub(crate) fn with_crypto(
+    /// The same with a choice of the handshake, which has to speak for the same `key`.
+    fn with_crypto(
         config: Config,
         key: NodeKey,
         topology: Topology,
         seed: [u8; 32],
         start: Instant,
-        crypto: Crypto,
+        crypto: Arc<dyn HandshakeCrypto>,
     ) -> Result<Self, NodeError> {
         let word = |at: usize| u64::from_le_bytes(seed[at * 8..][..8].try_into().expect("8 bytes"));
         let machine = Broadcast::new(&config, word(0))?;
         let rpc = Rpc::new(&config)?;
-        let provider = crypto.provider(&key, &seed);
+        let provider = Provider::new(&key, crypto);
         let members = Arc::new(Members::default());
         let server = Arc::new(quic::server_config(&config.transport, &provider, members.clone()));
         let endpoint = quic::endpoint_config(&config.transport, &provider, seed);
@@ -216,7 +215,7 @@ impl Node {
             stats: NodeStats::default(),
             refused_told: (0, 0),
             refused_due: Time::ZERO,
-            #[cfg(feature = "sim")]
+            #[cfg(feature = "internals")]
             written: inspect::Written::default(),
         };
         node.set_topology(Time::ZERO, topology)?;

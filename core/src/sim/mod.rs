@@ -150,19 +150,21 @@
 
 mod application;
 mod clock;
+mod crypto;
 mod fault;
 pub(crate) mod hostile;
 mod network;
+mod null;
 mod process;
 mod setup;
 mod subnet;
 mod swarm;
 mod trace;
 
-pub use crate::node::crypto::Crypto;
-pub use crate::random::Random;
+pub use crate::internals::Random;
 pub use application::{Application, Context, Sent, address};
 pub use clock::Clock;
+pub use crypto::Crypto;
 pub use fault::{FaultCounts, FaultKind};
 pub use hostile::{Byzantine, Tally, Trick};
 pub use network::{Bursts, Chance, Latency, Link, Network};

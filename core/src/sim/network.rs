@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::vec::Vec;
 
 use super::fault::{FaultCounts, FaultKind};
+use crate::internals::Random;
 use crate::node::EcnCodepoint;
-use crate::random::Random;
 use crate::time::Time;
 
 /// Overhead of IPv4 and UDP, which a link's bandwidth and MTU are spent on, too, in bytes.

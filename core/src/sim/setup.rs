@@ -7,7 +7,7 @@ use super::network::Link;
 use crate::config::Config;
 use crate::id::NodeId;
 use crate::node::NodeKey;
-use crate::node::crypto::Crypto;
+use crate::sim::Crypto;
 
 /// A subnet to be simulated.
 #[derive(Clone, Debug)]

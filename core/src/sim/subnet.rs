@@ -19,10 +19,10 @@ use super::trace::{Trace, What};
 use crate::broadcast::Event;
 use crate::config::Config;
 use crate::id::{ChannelId, NodeId};
+use crate::internals::Random;
 use crate::membership::{Membership, Topology};
-use crate::node::crypto::Crypto;
 use crate::node::{Node, NodeEvent, NodeKey, Output};
-use crate::random::Random;
+use crate::sim::Crypto;
 use crate::time::Time;
 
 /// Steps at one point in time beyond which something spins (invariant 9).
@@ -320,7 +320,8 @@ impl<A: Application> Subnet<A> {
         let count = place.starts;
         self.enter(Some(at));
         let latest = membership.latest().clone();
-        let node = Node::with_crypto(config, key, latest, seed, self.start, self.crypto);
+        let crypto = self.crypto.of_node(&key, &seed);
+        let node = Node::simulated(config, key, latest, seed, self.start, crypto);
         let mut node = Box::new(node.expect("a valid setup"));
         if membership.versions().len() > 1 {
             node.set_membership(Time::ZERO, membership).expect("one that fits");

@@ -11,9 +11,10 @@ use quinn_proto::{
     ServerConfig, Side, TransportErrorCode,
 };
 
-use super::{Crypto, Members, Provider, SERVER_NAME, peer_id};
+use super::{Members, Provider, SERVER_NAME, peer_id};
 use crate::id::NodeId;
 use crate::node::NodeKey;
+use crate::sim::Crypto;
 
 /// The TLS alert (RFC 8446, section 6) that a peer gets to see which is not welcome.
 pub(super) const ACCESS_DENIED: u8 = 49;
@@ -33,7 +34,7 @@ pub(super) fn members(ids: &[&NodeKey]) -> Arc<Members> {
 
 /// What `key` has to do with handshakes in these tests.
 pub(super) fn provider(crypto: Crypto, key: &NodeKey) -> Provider {
-    crypto.provider(key, &[7; 32])
+    Provider::new(key, crypto.of_node(key, &[7; 32]))
 }
 
 /// An endpoint with at most one connection, and what was seen of it.

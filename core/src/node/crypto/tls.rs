@@ -15,6 +15,7 @@ use std::{
 };
 
 use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn_proto::{ConnectionIdGenerator, HashedConnectionIdGenerator, crypto};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
     PeerIncompatible, ServerConfig, SignatureAlgorithm, SignatureScheme,
@@ -36,7 +37,7 @@ use rustls::{
     version::TLS13,
 };
 
-use super::{ALPN, Members, parse_spki, spki};
+use super::{ALPN, HandshakeCrypto, Members, parse_spki, spki};
 use crate::id::NodeId;
 use crate::node::NodeKey;
 
@@ -57,27 +58,33 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     })
 });
 
-/// The server side: proves to be `key`, and accepts whoever is in `members` at the time of the
-/// handshake.
-pub(super) fn server_crypto(
-    key: &NodeKey,
-    members: Arc<Members>,
-) -> Result<Arc<QuicServerConfig>, Error> {
-    server_with(credentials(key.id(), key), members)
+/// What every network has that is not simulated.
+pub struct Tls(NodeKey);
+
+impl Tls {
+    /// Proves to be `key`.
+    pub fn new(key: &NodeKey) -> Self {
+        Self(key.clone())
+    }
 }
 
-/// The client side of one dial: proves to be `key`, and accepts no server but one with a key in
-/// `expected`.
-///
-/// Cheap next to a handshake; meant to be called for each dial.
-pub(super) fn client_crypto(
-    key: &NodeKey,
-    expected: &[NodeId],
-) -> Result<Arc<QuicClientConfig>, Error> {
-    client_with(
-        Arc::new(AlwaysResolvesClientRawPublicKeys::new(credentials(key.id(), key))),
-        expected,
-    )
+/// # Panics
+/// If the TLS provider lacks what QUIC needs, which would be a broken build.
+impl HandshakeCrypto for Tls {
+    fn server(&self, members: Arc<Members>) -> Arc<dyn crypto::ServerConfig> {
+        server_with(credentials(self.0.id(), &self.0), members)
+            .expect("the TLS provider serves QUIC")
+    }
+
+    fn client(&self, expected: &[NodeId]) -> Arc<dyn crypto::ClientConfig> {
+        let credentials = credentials(self.0.id(), &self.0);
+        client_with(Arc::new(AlwaysResolvesClientRawPublicKeys::new(credentials)), expected)
+            .expect("the TLS provider serves QUIC")
+    }
+
+    fn cids(&self, key: u64) -> Box<dyn ConnectionIdGenerator> {
+        Box::new(HashedConnectionIdGenerator::from_key(key))
+    }
 }
 
 fn server_with(
@@ -245,9 +252,9 @@ impl ClientCertVerifier for Accept {
 mod tests {
     use quinn_proto::{ClientConfig, ServerConfig};
 
-    use super::super::Crypto;
     use super::super::pair::{Pair, assert_refused, key, members, provider};
     use super::*;
+    use crate::sim::Crypto;
 
     // TLS alerts (RFC 8446, section 6): what a refused peer gets to see.
     const HANDSHAKE_FAILURE: u8 = 40;

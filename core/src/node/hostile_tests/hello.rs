@@ -6,8 +6,8 @@ use std::vec::Vec;
 use super::arena::{Arena, VICTIM};
 use super::{cut, head, hello, ms, push, updates};
 use crate::error::Fault;
-use crate::sim::hostile::frames::{frame, stream};
-use crate::wire::{HELLO_BYTES_MAX, Malformed, StreamHead, put_varint};
+use crate::sim::hostile::frames::{frame, put_varint, stream};
+use crate::wire::{HELLO_BYTES_MAX, Malformed, StreamHead};
 
 /// What the hostile member does.
 type Act = fn(&mut Arena);

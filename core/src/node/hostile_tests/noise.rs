@@ -7,7 +7,7 @@ use quinn_proto::{StreamId, TransportConfig as QuicTransport};
 
 use super::arena::{Arena, DIALLER, HONEST, VICTIM};
 use super::{ROUTE, asking_for, asks, config, hello, ms, question, reply};
-use crate::random::Random;
+use crate::internals::Random;
 use crate::rpc::CallId;
 use crate::sim::hostile::frames::frame;
 use crate::wire::{CallRefusal, Reply};

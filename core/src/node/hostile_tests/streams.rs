@@ -11,7 +11,7 @@ use crate::artifact::CHUNK_BYTES;
 use crate::error::Fault;
 use crate::id::ChannelId;
 use crate::sim::hostile::frames::{self, chunk, frame, requests, stream};
-use crate::wire::{Malformed, Refusal, Request, StreamHead, put_varint};
+use crate::wire::{Malformed, Refusal, Request, StreamHead};
 
 /// What is done wrong, as bytes of a stream, and the rule that it breaks.
 type Breach = (&'static str, Vec<u8>, Fault);
@@ -28,8 +28,8 @@ fn snapshot(live: &[u8]) -> Vec<u8> {
 
 fn long_advert(length: u64, metadata: usize) -> Vec<u8> {
     let mut body = vec![0, 1, 0, 0];
-    put_varint(&mut body, length);
-    put_varint(&mut body, metadata as u64);
+    frames::put_varint(&mut body, length);
+    frames::put_varint(&mut body, metadata as u64);
     body.resize(body.len() + metadata + 32, 7);
     frame(2, &body)
 }

@@ -10,8 +10,9 @@ use super::frames;
 use super::offers::Manner;
 use super::trick::Trick;
 use crate::id::{ArtifactId, ChannelId, NodeId};
+use crate::internals::kind;
 use crate::time::Time;
-use crate::wire::{Request, StreamHead, kind, put_varint};
+use crate::wire::{Request, StreamHead};
 
 /// Bytes of pushes in one burst.
 const FLOOD_BYTES: u64 = 64 << 10;
@@ -102,7 +103,9 @@ impl Byzantine {
             3 => {
                 // A slot that is no slot number at all.
                 let mut body = Vec::new();
-                [forge::VARINT_MAX, version].iter().for_each(|field| put_varint(&mut body, *field));
+                [forge::VARINT_MAX, version]
+                    .iter()
+                    .for_each(|field| frames::put_varint(&mut body, *field));
                 frames::frame(kind::CLEAR, &body)
             }
             _ => {

@@ -3,10 +3,10 @@
 use std::vec;
 use std::vec::Vec;
 
-use super::frames::{frame, stream, updates};
+use super::frames::{frame, put_varint, stream, updates};
 use crate::config::ChannelConfig;
-use crate::random::Random;
-use crate::wire::{CHANNELS_MAX, HELLO_BYTES_MAX, StreamHead, kind, put_varint};
+use crate::internals::{Random, kind};
+use crate::wire::{CHANNELS_MAX, HELLO_BYTES_MAX, StreamHead};
 
 /// The greatest number that can be written.
 pub(super) const VARINT_MAX: u64 = (1 << 62) - 1;

@@ -2,9 +2,12 @@
 
 use std::vec::Vec;
 
+use quinn_proto::VarInt;
+use quinn_proto::coding::Codec;
+
 use crate::artifact::{Advert, Artifact, Metadata};
 use crate::id::{ChannelId, Slot, Version};
-use crate::wire::{Chunk, LiveSlots, Request, StreamHead, Update, put_frame_start};
+use crate::wire::{Chunk, LiveSlots, Request, StreamHead, Update};
 
 /// A stream with this head and these frames.
 pub(crate) fn stream(head: StreamHead, frames: &[&[u8]]) -> Vec<u8> {
@@ -26,10 +29,16 @@ pub(crate) fn requests(requests: &[Request]) -> Vec<u8> {
     bytes
 }
 
+/// Appends a number below 2^62.
+pub(crate) fn put_varint(bytes: &mut Vec<u8>, number: u64) {
+    VarInt::from_u64(number).expect("below 2^62").encode(bytes);
+}
+
 /// A frame of any kind.
 pub(crate) fn frame(kind: u64, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    put_frame_start(&mut bytes, kind, body.len());
+    put_varint(&mut bytes, kind);
+    put_varint(&mut bytes, body.len() as u64);
     bytes.extend_from_slice(body);
     bytes
 }

@@ -13,8 +13,8 @@ use crate::artifact::Artifact;
 use crate::broadcast::Event;
 use crate::config::{ChannelConfig, Config, Relay};
 use crate::id::{ArtifactId, ChannelId, NodeId};
+use crate::internals::Random;
 use crate::node::NodeEvent;
-use crate::random::Random;
 use crate::sim::{Application, Context, FaultKind, Link, Sent, Setup, Subnet};
 
 const CHANNELS: [ChannelId; 2] = [ChannelId(1), ChannelId(2)];

@@ -5,8 +5,8 @@ use std::vec::Vec;
 
 use crate::config::{ChannelConfig, Class, Config, Relay, RouteConfig};
 use crate::id::{ChannelId, RouteId};
-use crate::node::crypto::Crypto;
-use crate::random::Random;
+use crate::internals::Random;
+use crate::sim::Crypto;
 use crate::sim::FaultKind;
 use crate::sim::Trick;
 use crate::sim::{Bursts, Chance, Latency, Link};

@@ -14,9 +14,9 @@ use super::plan::Plan;
 use super::report::{Failure, Latencies, Report};
 use super::{CONVERGED_WITHIN, MemoryMeter};
 use crate::broadcast::Priority;
+use crate::internals::Random;
 use crate::membership::Topology;
 use crate::node::Node;
-use crate::random::Random;
 use crate::sim::{Byzantine, FaultKind, Setup, Subnet, Tally, Trick};
 use crate::time::Time;
 

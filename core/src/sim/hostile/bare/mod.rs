@@ -28,10 +28,11 @@ use quinn_proto::{
 
 use crate::config::TransportConfig;
 use crate::id::NodeId;
+use crate::internals::Random;
+use crate::internals::{Members, Provider, SERVER_NAME, endpoint_config, peer_id, server_config};
 use crate::membership::Topology;
-use crate::node::crypto::{Crypto, Members, Provider, SERVER_NAME, peer_id};
-use crate::node::{EcnCodepoint, NodeKey, quic};
-use crate::random::Random;
+use crate::node::{EcnCodepoint, NodeKey};
+use crate::sim::Crypto;
 use crate::time::Time;
 use line::{Line, Purpose};
 
@@ -119,7 +120,7 @@ impl BarePeer {
         let dials = higher.map(|node| (*node, dial)).collect();
         let transport = Arc::new(transport);
         let seed = seed32(&mut random);
-        let provider = crypto.provider(&key, &seed);
+        let provider = Provider::new(&key, crypto.of_node(&key, &seed));
         let endpoint = endpoint(&provider, config, &transport, &members, seed);
         Self {
             key,
@@ -235,7 +236,7 @@ impl BarePeer {
     pub(crate) fn restart(&mut self, now: Time) {
         let random = &mut self.random;
         let seed = seed32(random);
-        self.provider = self.crypto.provider(&self.key, &seed);
+        self.provider = Provider::new(&self.key, self.crypto.of_node(&self.key, &seed));
         self.endpoint =
             endpoint(&self.provider, &self.config, &self.transport, &self.members, seed);
         self.lines.clear();
@@ -526,8 +527,8 @@ fn endpoint(
     members: &Arc<Members>,
     seed: [u8; 32],
 ) -> Endpoint {
-    let endpoint = quic::endpoint_config(config, provider, seed);
-    let mut server: ServerConfig = quic::server_config(config, provider, members.clone());
+    let endpoint = endpoint_config(config, provider, seed);
+    let mut server: ServerConfig = server_config(config, provider, members.clone());
     server.transport_config(transport.clone());
     Endpoint::new(Arc::new(endpoint), Some(Arc::new(server)), true, None)
 }

@@ -7,7 +7,6 @@ use std::vec;
 use std::vec::Vec;
 
 use super::super::Crypto;
-use super::super::pair::key;
 use crate::artifact::Artifact;
 use crate::broadcast::Event;
 use crate::config::{ChannelConfig, Config};
@@ -32,6 +31,10 @@ struct Network {
     wire: Vec<(Time, usize, Vec<u8>)>,
     delivered: Vec<Artifact>,
     told: Vec<(usize, NodeEvent)>,
+}
+
+fn key(seed: u8) -> NodeKey {
+    NodeKey::from_seed([seed; 32])
 }
 
 /// Of two nodes, the one with the lower id dials.
@@ -78,7 +81,8 @@ impl Network {
         let topology = Topology::new(1, members).unwrap();
         self.seed += 1;
         let (key, seed) = (keys[at].clone(), [self.seed; 32]);
-        Node::with_crypto(config, key, topology, seed, self.start, self.crypto).unwrap()
+        let crypto = self.crypto.of_node(&key, &seed);
+        Node::simulated(config, key, topology, seed, self.start, crypto).unwrap()
     }
 
     fn poll(&mut self, at: usize) {

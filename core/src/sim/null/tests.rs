@@ -5,10 +5,13 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 use quinn_proto::ConnectionIdGenerator;
 
-use super::super::pair::{key, members, provider};
-use super::super::{Crypto, Provider, SERVER_NAME};
+use super::super::Crypto;
 use super::protection::ROOT;
 use super::*;
+use crate::internals::SERVER_NAME;
+use crate::node::NodeKey;
+
+type Handshake = Arc<dyn HandshakeCrypto>;
 
 const CLIENT: usize = 0;
 const SERVER: usize = 1;
@@ -16,7 +19,22 @@ const SERVER: usize = 1;
 /// A session of each side. The server's name is that of key 2.
 type Sessions = [Box<dyn crypto::Session>; 2];
 
-fn sessions_of(client: &Provider, server: &Provider) -> Sessions {
+fn key(seed: u8) -> NodeKey {
+    NodeKey::from_seed([seed; 32])
+}
+
+fn members(ids: &[&NodeKey]) -> Arc<Members> {
+    let members = Members::default();
+    members.set(ids.iter().map(|key| key.id()));
+    Arc::new(members)
+}
+
+/// That of a node with this key.
+fn handshake(crypto: Crypto, key: &NodeKey) -> Handshake {
+    crypto.of_node(key, &[7; 32])
+}
+
+fn sessions_of(client: &Handshake, server: &Handshake) -> Sessions {
     // An idle timeout, as an example.
     let parameters = TransportParameters::read(Side::Client, &mut &[1, 2, 0x67, 0x10][..]).unwrap();
     let client = client.client(&[key(2).id()]);
@@ -28,7 +46,7 @@ fn sessions_of(client: &Provider, server: &Provider) -> Sessions {
 }
 
 fn sessions(crypto: Crypto) -> Sessions {
-    sessions_of(&provider(crypto, &key(1)), &provider(crypto, &key(2)))
+    sessions_of(&handshake(crypto, &key(1)), &handshake(crypto, &key(2)))
 }
 
 /// What a session has to say, each message with the keys that come after it.
@@ -330,8 +348,8 @@ fn packets_fit_their_own_connection_side_level_and_generation_only() {
             pairs.push(sides.map(|side| initial_keys(version, &cid, side).packet));
         }
     }
-    let (client, server) = (provider(Crypto::Null, &key(1)), provider(Crypto::Null, &key(2)));
-    let restarted = Crypto::Null.provider(&key(2), &[8; 32]);
+    let (client, server) = (handshake(Crypto::Null, &key(1)), handshake(Crypto::Null, &key(2)));
+    let restarted = Crypto::Null.of_node(&key(2), &[8; 32]);
     for server in [&server, &server, &restarted] {
         let mut sessions = sessions_of(&client, server);
         let (_, keys) = talk(&mut sessions, whole);
@@ -363,7 +381,7 @@ fn packets_fit_their_own_connection_side_level_and_generation_only() {
 
 #[test]
 fn a_retry_packet_with_a_flipped_bit_is_not_valid() {
-    let server = provider(Crypto::Null, &key(2)).server(members(&[]));
+    let server = handshake(Crypto::Null, &key(2)).server(members(&[]));
     let [client, _] = sessions(Crypto::Null);
     let (cid, header, token) = ([1; 20], *b"header", *b"and token");
     let tag = server.retry_tag(1, &ConnectionId::new(&cid), b"headerand token");
@@ -386,7 +404,7 @@ fn a_retry_packet_with_a_flipped_bit_is_not_valid() {
 fn connection_ids_are_recognised_after_a_restart() {
     let generator = |cid_key: u64, seed: u8| {
         let source = Arc::new(Source::new(key(1).id(), &[seed; 32]));
-        Cids::factory(cid_key, source)()
+        Box::new(Cids::new(cid_key, source)) as Box<_>
     };
     let draw = |mut cids: Box<dyn ConnectionIdGenerator>| -> Vec<_> {
         (0..50).map(|_| cids.generate_cid()).collect()

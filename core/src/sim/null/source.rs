@@ -1,6 +1,5 @@
 //! What a node in a simulated network has in place of the system's random numbers and clock.
 
-use std::boxed::Box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -19,13 +18,13 @@ const INITIAL_CID_BYTES: usize = 20;
 /// A sequence of numbers, which a node and its seed decide. Equal draws in equal order are equal.
 /// (The atomic is for configurations that are `Sync`; one thread at a time uses it.)
 #[derive(Debug)]
-pub(in crate::node::crypto) struct Source {
+pub(super) struct Source {
     secret: Secret,
     drawn: AtomicU64,
 }
 
 impl Source {
-    pub(in crate::node::crypto) fn new(id: NodeId, seed: &[u8; 32]) -> Self {
+    pub(super) fn new(id: NodeId, seed: &[u8; 32]) -> Self {
         Self { secret: ROOT.derive("source", &[&id.0, seed]), drawn: AtomicU64::new(0) }
     }
 
@@ -37,20 +36,16 @@ impl Source {
     }
 
     /// A client draws the connection ids of its first packets from here.
-    pub(in crate::node::crypto) fn give_cids(
-        self: Arc<Self>,
-        mut client: ClientConfig,
-    ) -> ClientConfig {
+    pub(super) fn give_cids(self: Arc<Self>, client: &mut ClientConfig) {
         let cid = move || ConnectionId::new(&self.draw::<INITIAL_CID_BYTES>());
         client.initial_dst_cid_provider(Arc::new(cid));
-        client
     }
 }
 
 /// Makes connection ids that can be recognised, in the manner of
 /// [`HashedConnectionIdGenerator`](quinn_proto::HashedConnectionIdGenerator), which draws from the
 /// system.
-pub(in crate::node::crypto) struct Cids {
+pub(super) struct Cids {
     secret: Secret,
     source: Arc<Source>,
 }
@@ -60,12 +55,8 @@ impl Cids {
     const BYTES: usize = 8;
 
     /// Of these, each recognises the ids of all others that were given the same key.
-    pub(in crate::node::crypto) fn factory(
-        key: u64,
-        source: Arc<Source>,
-    ) -> impl Fn() -> Box<dyn ConnectionIdGenerator> + Send + Sync {
-        let secret = ROOT.derive("cids", &[&key.to_le_bytes()]);
-        move || Box::new(Self { secret, source: source.clone() })
+    pub(super) fn new(key: u64, source: Arc<Source>) -> Self {
+        Self { secret: ROOT.derive("cids", &[&key.to_le_bytes()]), source }
     }
 
     fn sign(&self, cid: &mut [u8; Self::BYTES]) {
@@ -97,9 +88,8 @@ impl ConnectionIdGenerator for Cids {
 }
 
 /// Address tokens are dated by no clock, and so do not age.
-pub(in crate::node::crypto) fn without_clock(mut server: ServerConfig) -> ServerConfig {
+pub(super) fn stop_clock(server: &mut ServerConfig) {
     server.time_source(Arc::new(StoppedClock));
-    server
 }
 
 struct StoppedClock;

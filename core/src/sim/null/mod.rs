@@ -1,5 +1,5 @@
 //! The handshake of a simulated network: it has the shape and the sizes of that of
-//! [`tls`](super::tls), so that timelines are alike, but no secrets, and a seed decides every byte.
+//! TLS, so that timelines are alike, but no secrets, and a seed decides every byte.
 //!
 //! **For tests only.** A node is whoever it says it is, and who can read packets can forge them.
 //!
@@ -25,8 +25,6 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub(super) use source::{Cids, Source, without_clock};
-
 use std::any::Any;
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -40,12 +38,15 @@ use quinn_proto::crypto::{
     self, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, UnsupportedVersion,
 };
 use quinn_proto::transport_parameters::TransportParameters;
-use quinn_proto::{ConnectError, ConnectionId, Side, TransportError, TransportErrorCode};
+use quinn_proto::{
+    ClientConfig, ConnectError, ConnectionId, ConnectionIdGenerator, ServerConfig, Side,
+    TransportError, TransportErrorCode,
+};
 
-use super::{ALPN, Members, spki};
 use crate::id::NodeId;
-use crate::node::NodeKey;
+use crate::internals::{ALPN, HandshakeCrypto, Members, spki};
 use protection::{Secret, initial_keys, retry_tag};
+use source::{Cids, Source};
 
 // Alerts (RFC 8446, section 6), for the reasons that TLS has them for.
 const UNEXPECTED_MESSAGE: u8 = 10;
@@ -68,24 +69,39 @@ const PARAMETERS_BYTES_MAX: usize = 1024;
 /// As much as TLS can export: 255 times the length of the hash (RFC 5869, section 2.3).
 const EXPORT_BYTES_MAX: usize = 255 * 32;
 
-/// The server side: says to be `key`, and accepts whoever is in `members` at the time of the
-/// handshake.
-pub(super) fn server_crypto(
-    key: &NodeKey,
-    members: Arc<Members>,
+/// Says to be this node.
+pub(super) struct Null {
+    id: NodeId,
     source: Arc<Source>,
-) -> Arc<dyn crypto::ServerConfig> {
-    Arc::new(Server { id: key.id(), members, source })
 }
 
-/// The client side of one dial: says to be `key`, and accepts no server but one with a key in
-/// `expected`.
-pub(super) fn client_crypto(
-    key: &NodeKey,
-    expected: &[NodeId],
-    source: Arc<Source>,
-) -> Arc<dyn crypto::ClientConfig> {
-    Arc::new(Client { id: key.id(), expected: expected.into(), source })
+impl Null {
+    /// Equal names and seeds make equal bytes.
+    pub(super) fn new(id: NodeId, seed: &[u8; 32]) -> Self {
+        Self { id, source: Arc::new(Source::new(id, seed)) }
+    }
+}
+
+impl HandshakeCrypto for Null {
+    fn server(&self, members: Arc<Members>) -> Arc<dyn crypto::ServerConfig> {
+        Arc::new(Server { id: self.id, members, source: self.source.clone() })
+    }
+
+    fn client(&self, expected: &[NodeId]) -> Arc<dyn crypto::ClientConfig> {
+        Arc::new(Client { id: self.id, expected: expected.into(), source: self.source.clone() })
+    }
+
+    fn cids(&self, key: u64) -> Box<dyn ConnectionIdGenerator> {
+        Box::new(Cids::new(key, self.source.clone()))
+    }
+
+    fn configure_server(&self, server: &mut ServerConfig) {
+        source::stop_clock(server);
+    }
+
+    fn configure_client(&self, client: &mut ClientConfig) {
+        self.source.clone().give_cids(client);
+    }
 }
 
 struct Server {
