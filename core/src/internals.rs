@@ -11,6 +11,7 @@ pub use crate::node::crypto::{
 };
 pub use crate::node::quic::{endpoint_config, server_config};
 pub use crate::random::Random;
+pub use crate::wire::call::FrameReader;
 
 /// Numbers of frames.
 pub mod kind {

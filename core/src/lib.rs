@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(any(feature = "quic", test, fuzzing))]
+#[cfg(any(feature = "quic", test))]
 extern crate std;
 
 mod arena;
@@ -13,9 +13,6 @@ pub mod config;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod error;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzzing;
 pub mod id;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -29,7 +26,5 @@ mod random;
 pub mod rpc;
 pub mod sched;
 mod send_buffer;
-#[cfg(feature = "sim")]
-pub mod sim;
 pub mod time;
 pub mod wire;

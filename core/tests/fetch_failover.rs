@@ -1,13 +1,13 @@
 //! Fetching: from holder to holder until the bytes are here, without asking twice for what is.
 
-mod common;
-
-use common::{CHANNEL, Frame, Net, Solo, Tap, artifact, config, large, ms, node, small, steered};
 use slotcast::artifact::{Artifact, Proof};
 use slotcast::broadcast::{ChunkTaken, Decision, Event, Output, Priority, RequestId};
 use slotcast::error::Fault;
 use slotcast::time::Time;
 use slotcast::wire::{Chunk, Refusal, Request};
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, Net, Solo, Tap, artifact, config, large, ms, node, small, steered,
+};
 
 const FETCH: Decision = Decision::Fetch(Priority::Normal);
 
@@ -39,7 +39,7 @@ fn a_silent_holder_is_overdue_and_the_next_one_is_asked() {
     let asked_at = solo.now;
     solo.wake();
     assert_eq!(solo.now, asked_at + ms(2000));
-    assert_eq!(solo.outputs, [Output::Stop { peer: common::peer(0), request }]);
+    assert_eq!(solo.outputs, [Output::Stop { peer: slotcast_testkit::machines::peer(0), request }]);
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
     finish_from(&mut solo, 1, 0);
 }
@@ -64,7 +64,7 @@ fn a_holder_that_trickles_is_overdue_though_chunks_keep_coming() {
     let request = solo.asked(0, &block, 0..40);
     // 20 s at 128 KiB/s, and 2 s to begin with: at a chunk per 1.9 s that is over after the 11th.
     let mut taken = 0;
-    while solo.machine.is_awaited(common::peer(0), request) {
+    while solo.machine.is_awaited(slotcast_testkit::machines::peer(0), request) {
         solo.chunks(0, request, &block, taken..taken + 1);
         taken += 1;
         solo.elapse(ms(1900));
@@ -107,7 +107,7 @@ fn a3_a_wrong_chunk_is_a_fault_of_its_holder_and_costs_only_that_chunk() {
     wrong[100] ^= 1;
     let wrong = Chunk { index: 1, proof, bytes: &wrong };
     assert_eq!(solo.raw_chunk(0, request, &wrong), Err(Fault::WrongChunk));
-    assert!(!solo.machine.is_awaited(common::peer(0), request));
+    assert!(!solo.machine.is_awaited(slotcast_testkit::machines::peer(0), request));
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
     finish_from(&mut solo, 1, 1);
 }
@@ -240,7 +240,13 @@ fn a10_a_holder_refuses_what_it_does_not_advertise_or_cannot_serve() {
         ask(2, id, 4, 1),
         ask(3, id, 0, 5),
         ask(4, id, u32::MAX, u32::MAX),
-        Request::Fetch { request: 5, channel: common::OTHER, id, first: 0, count: 1 },
+        Request::Fetch {
+            request: 5,
+            channel: slotcast_testkit::machines::OTHER,
+            id,
+            first: 0,
+            count: 1,
+        },
     ];
     for (at, request) in refusals.into_iter().enumerate() {
         solo.request(0, request);
@@ -283,7 +289,7 @@ fn answers_and_refusals_that_a_peer_does_not_take_are_bounded() {
     (1..=9).for_each(|request| ask(&mut solo, 0, request));
     let (mut frames, mut answers) = (Vec::new(), Vec::new());
     while let Some((send, bytes)) = solo.send(0, 256 << 10) {
-        frames.extend(Tap::new().read(&bytes));
+        frames.extend(Tap::default().read(&bytes));
         answers.extend(send.stream);
     }
     assert_eq!(frames, [busy(4), busy(3), Frame::Chunk(0), Frame::Chunk(0)]);

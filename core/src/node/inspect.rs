@@ -9,7 +9,8 @@ use super::{Node, NodeError, NodeKey};
 use crate::broadcast::{Broadcast, SendBuffer};
 use crate::config::Config;
 use crate::id::{NodeId, PeerIndex};
-use crate::membership::Topology;
+use crate::membership::{Membership, Topology, TopologyError};
+use crate::time::Time;
 
 /// What was handed to QUIC, for whom, if anyone wants to know.
 #[derive(Debug, Default)]
@@ -41,6 +42,14 @@ impl Node {
         crypto: Arc<dyn HandshakeCrypto>,
     ) -> Result<Self, NodeError> {
         Self::with_crypto(config, key, topology, seed, start, crypto)
+    }
+
+    /// Follows these topologies instead of those before.
+    ///
+    /// # Errors
+    /// If there are too many members; nothing has changed then.
+    pub fn follow(&mut self, now: Time, membership: Membership) -> Result<(), TopologyError> {
+        self.set_membership(now, membership)
     }
 
     /// Connections that it has state of: up, coming up, and closed ones that are not forgotten yet.

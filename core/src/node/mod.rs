@@ -18,8 +18,6 @@ mod connection;
 pub(crate) mod crypto;
 mod egress;
 mod handshake;
-#[cfg(all(test, feature = "sim"))]
-mod hostile_tests;
 #[cfg(feature = "internals")]
 mod inspect;
 mod key;

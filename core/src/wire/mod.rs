@@ -24,7 +24,8 @@
 //! that nobody asked for) is found by the machine that owns the state. They never allocate more
 //! than the bound that they are given, and are indifferent to how the bytes are cut.
 
-mod call;
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
+pub(crate) mod call;
 mod fetch;
 mod hello;
 mod stream;

@@ -19,8 +19,6 @@
 //! 4. Without `tls`, no random number and no clock of the system decides what is sent: equal seeds
 //!    and inputs make equal bytes.
 
-#[cfg(test)]
-mod pair;
 mod tls;
 
 pub use tls::Tls;
@@ -30,6 +28,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::vec::Vec;
 
+use quinn_proto::crypto::HandshakeTokenKey;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, ServerConfig,
     crypto,
@@ -122,9 +121,14 @@ impl Provider {
         endpoint
     }
 
+    /// What seals address tokens.
+    pub fn token_key(&self) -> Arc<dyn HandshakeTokenKey> {
+        self.key.token_key()
+    }
+
     /// Settings of the server side, which accepts whoever is in `members` at the time.
     pub fn server_config(&self, members: Arc<Members>) -> ServerConfig {
-        let mut server = ServerConfig::new(self.crypto.server(members), self.key.token_key());
+        let mut server = ServerConfig::new(self.crypto.server(members), self.token_key());
         self.crypto.configure_server(&mut server);
         server
     }
@@ -163,137 +167,4 @@ pub fn spki(id: NodeId) -> CertificateDer<'static> {
 fn parse_spki(spki: &[u8]) -> Option<NodeId> {
     let key = spki.strip_prefix(&SPKI_PREFIX)?;
     Some(NodeId(key.try_into().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::vec;
-
-    use quinn_proto::{ConnectionError, Dir};
-
-    use super::pair::{ACCESS_DENIED, Pair, Peer, assert_refused, key, members};
-    use super::*;
-    use crate::sim::Crypto;
-
-    const ALL: &[Crypto] = &[Crypto::Tls, Crypto::Null];
-
-    #[test]
-    fn each_side_learns_who_the_other_is() {
-        let (client, server) = (key(1), key(2));
-        for crypto in ALL {
-            let pair = Pair::connected(*crypto, &client, &server);
-            assert_eq!(pair.client.sees(), Some(server.id()), "{crypto:?}");
-            assert_eq!(pair.server.sees(), Some(client.id()), "{crypto:?}");
-        }
-    }
-
-    #[test]
-    fn the_client_refuses_a_server_it_did_not_dial() {
-        let (client, server, expected) = (key(1), key(2), key(3));
-        for crypto in ALL {
-            let pair = Pair::dial(*crypto, &client, expected.id(), &server, members(&[&client]));
-            assert_refused(&pair.client, &pair.server, ACCESS_DENIED);
-            assert!(!pair.server.connected, "{crypto:?}");
-        }
-    }
-
-    #[test]
-    fn the_server_refuses_a_stranger_until_it_is_a_member() {
-        let (client, server) = (key(1), key(2));
-        for crypto in ALL {
-            let members = members(&[&key(3)]);
-            let dial = || Pair::dial(*crypto, &client, server.id(), &server, members.clone());
-            let pair = dial();
-            assert_refused(&pair.server, &pair.client, ACCESS_DENIED);
-            assert!(pair.client.connected, "invariant 3, {crypto:?}");
-
-            members.set([client.id()]);
-            assert!(members.contains(client.id()) && !members.contains(key(3).id()));
-            assert_eq!(dial().server.sees(), Some(client.id()), "{crypto:?}");
-        }
-    }
-
-    #[test]
-    fn a_restarted_server_resets_the_connections_it_forgot() {
-        let (client, server) = (key(1), key(2));
-        for crypto in ALL {
-            let mut pair = Pair::connected(*crypto, &client, &server);
-            let restarted = Provider::new(&server, crypto.of_node(&server, &[8; 32]));
-            let config = restarted.server_config(members(&[&client]));
-            pair.server = Peer::new(&restarted, 2, Some(config));
-            pair.client.quic().ping();
-            pair.run();
-            assert_eq!(pair.client.lost, Some(ConnectionError::Reset), "{crypto:?}");
-        }
-    }
-
-    #[test]
-    fn a_server_may_ask_for_a_proof_of_the_address_first() {
-        let (client, server) = (key(1), key(2));
-        for crypto in ALL {
-            let pair = Pair::connected_after_retry(*crypto, &client, &server);
-            let first_answer = pair.wire.iter().find(|(_, by, _)| by.is_server()).unwrap();
-            assert!(first_answer.2.len() < 200, "a retry packet, {crypto:?}");
-            assert_eq!(pair.server.sees(), Some(client.id()), "{crypto:?}");
-        }
-    }
-
-    #[test]
-    fn keys_can_be_updated_by_both_sides() {
-        for crypto in ALL {
-            let mut pair = Pair::connected(*crypto, &key(1), &key(2));
-            for round in 0..6 {
-                let by = if round % 2 == 0 { &mut pair.client } else { &mut pair.server };
-                by.quic().force_key_update();
-                send(by.quic(), b"after an update");
-                pair.run();
-                pair.assert_connected();
-                let to = if round % 2 == 0 { &mut pair.server } else { &mut pair.client };
-                assert_eq!(receive(to.quic()).unwrap(), b"after an update", "{crypto:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_datagram_with_a_flipped_bit_does_nothing() {
-        for crypto in ALL {
-            let mut pair = Pair::connected(*crypto, &key(1), &key(2));
-            for length in [1, 40, 1000] {
-                let text = vec![b'x'; length];
-                send(pair.client.quic(), &text);
-                let [datagram] = pair.intercept().try_into().unwrap();
-                for bit in 0..8 * datagram.len() {
-                    let mut flipped = datagram.clone();
-                    flipped[bit / 8] ^= 1 << (bit % 8);
-                    pair.inject(&flipped);
-                    assert_eq!(receive(pair.server.quic()), None, "{crypto:?}, {length}, {bit}");
-                }
-                pair.assert_connected();
-                pair.inject(&datagram);
-                assert_eq!(receive(pair.server.quic()).unwrap(), text, "{crypto:?}");
-                pair.run();
-                pair.assert_connected();
-            }
-        }
-    }
-
-    /// Sends a stream with `text`.
-    fn send(quic: &mut Connection, text: &[u8]) {
-        let stream = quic.streams().open(Dir::Uni).unwrap();
-        assert_eq!(quic.send_stream(stream).write(text), Ok(text.len()));
-        quic.send_stream(stream).finish().unwrap();
-    }
-
-    /// What the next stream holds, if there is one.
-    fn receive(quic: &mut Connection) -> Option<Vec<u8>> {
-        let stream = quic.streams().accept(Dir::Uni)?;
-        let mut text = Vec::new();
-        let mut stream = quic.recv_stream(stream);
-        let mut chunks = stream.read(true).unwrap();
-        while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
-            text.extend_from_slice(&chunk.bytes);
-        }
-        let _ = chunks.finalize();
-        Some(text)
-    }
 }
