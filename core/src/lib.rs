@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(any(feature = "quic", test, fuzzing))]
+#[cfg(any(feature = "quic", test))]
 extern crate std;
 
 mod arena;
@@ -13,20 +13,18 @@ pub mod config;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod error;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzzing;
 pub mod id;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 pub mod membership;
 #[cfg(feature = "quic")]
 pub mod node;
 #[cfg(feature = "quic")]
-#[cfg_attr(not(feature = "sim"), allow(unreachable_pub, reason = "public in the simulator"))]
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 mod random;
 pub mod rpc;
 pub mod sched;
 mod send_buffer;
-#[cfg(feature = "sim")]
-pub mod sim;
 pub mod time;
 pub mod wire;

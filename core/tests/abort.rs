@@ -1,10 +1,8 @@
 //! Abort: nothing leaves that has not left yet, and everybody learns of it.
 
-mod common;
-
-use common::{CHANNEL, Frame, Net, Solo, config, large, node, small};
 use slotcast::broadcast::{Event, Output};
 use slotcast::wire::{Refusal, Request};
+use slotcast_testkit::machines::{CHANNEL, Frame, Net, Solo, config, large, node, small};
 
 #[test]
 fn l4_an_abort_before_the_first_send_leaves_nothing_to_be_sent() {
@@ -216,7 +214,7 @@ fn a_connection_that_ends_takes_its_resets_along() {
     solo.send(0, 1000).expect("a push");
     // Without a poll between the two.
     solo.machine.abort(CHANNEL, &small(1).id());
-    solo.machine.peer_down(solo.now, common::peer(0));
+    solo.machine.peer_down(solo.now, slotcast_testkit::machines::peer(0));
     solo.settle();
     assert!(!solo.outputs.iter().any(|output| matches!(output, Output::Reset { .. })));
 }

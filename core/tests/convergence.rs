@@ -2,15 +2,13 @@
 //! member, and nothing else is left (I4 to I8 in small, invariants 5, 7 and 12). A failure names its
 //! seed.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{CHANNEL, Net, Order, artifact, config, ms};
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Relay};
 use slotcast::id::ArtifactId;
+use slotcast_testkit::machines::{CHANNEL, Net, Order, artifact, config, ms};
 
 const NODES: usize = 4;
 

@@ -1,10 +1,8 @@
 //! Holders that have failed are expected to be slower, and asked after others.
 
-mod common;
-
-use common::{CHANNEL, Frame, Solo, config, large, steered};
 use slotcast::broadcast::{Decision, Priority, RequestId};
 use slotcast::wire::Refusal;
+use slotcast_testkit::machines::{CHANNEL, Frame, Solo, config, large, steered};
 
 const FETCH: Decision = Decision::Fetch(Priority::Normal);
 

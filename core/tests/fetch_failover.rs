@@ -1,13 +1,13 @@
 //! Fetching: from holder to holder until the bytes are here, without asking twice for what is.
 
-mod common;
-
-use common::{CHANNEL, Frame, Net, Solo, Tap, artifact, config, large, ms, node, small, steered};
 use slotcast::artifact::{Artifact, Proof};
 use slotcast::broadcast::{ChunkTaken, Decision, Event, Output, Priority, RequestId};
 use slotcast::error::Fault;
 use slotcast::time::Time;
 use slotcast::wire::{Chunk, Refusal, Request};
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, Net, Solo, Tap, artifact, config, large, ms, node, peer, small, steered,
+};
 
 const FETCH: Decision = Decision::Fetch(Priority::Normal);
 
@@ -39,7 +39,7 @@ fn a_silent_holder_is_overdue_and_the_next_one_is_asked() {
     let asked_at = solo.now;
     solo.wake();
     assert_eq!(solo.now, asked_at + ms(2000));
-    assert_eq!(solo.outputs, [Output::Stop { peer: common::peer(0), request }]);
+    assert_eq!(solo.outputs, [Output::Stop { peer: peer(0), request }]);
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
     finish_from(&mut solo, 1, 0);
 }
@@ -50,7 +50,7 @@ fn a_holder_that_falls_silent_in_the_middle_is_replaced_and_nothing_is_fetched_t
     solo.chunks(0, request, &large(1), 0..3);
     solo.elapse(ms(2000));
     // The rest comes in a moment, going by what has come so far.
-    assert!(solo.machine.is_awaited(common::peer(0), request));
+    assert!(solo.machine.is_awaited(peer(0), request));
     solo.elapse(ms(2000));
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
     finish_from(&mut solo, 1, 3);
@@ -65,7 +65,7 @@ fn w7_a_holder_that_crawls_is_left_while_another_has_the_artifact_and_nothing_is
     (0..2).for_each(|at| solo.advert(at, 0, 1, &block));
     let request = solo.asked(0, &block, 0..40);
     let mut taken = 0;
-    while solo.machine.is_awaited(common::peer(0), request) {
+    while solo.machine.is_awaited(peer(0), request) {
         solo.chunks(0, request, &block, taken..taken + 1);
         taken += 1;
         solo.elapse(ms(1900));
@@ -76,7 +76,7 @@ fn w7_a_holder_that_crawls_is_left_while_another_has_the_artifact_and_nothing_is
     let request = solo.asked(1, &block, taken..40);
     while taken < 40 {
         solo.elapse(ms(1900));
-        assert!(solo.machine.is_awaited(common::peer(1), request), "at chunk {taken}");
+        assert!(solo.machine.is_awaited(peer(1), request), "at chunk {taken}");
         solo.chunks(1, request, &block, taken..taken + 1);
         taken += 1;
     }
@@ -116,7 +116,7 @@ fn a3_a_wrong_chunk_is_a_fault_of_its_holder_and_costs_only_that_chunk() {
     wrong[100] ^= 1;
     let wrong = Chunk { index: 1, proof, bytes: &wrong };
     assert_eq!(solo.raw_chunk(0, request, &wrong), Err(Fault::WrongChunk));
-    assert!(!solo.machine.is_awaited(common::peer(0), request));
+    assert!(!solo.machine.is_awaited(peer(0), request));
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
     finish_from(&mut solo, 1, 1);
 }
@@ -249,7 +249,13 @@ fn a10_a_holder_refuses_what_it_does_not_advertise_or_cannot_serve() {
         ask(2, id, 4, 1),
         ask(3, id, 0, 5),
         ask(4, id, u32::MAX, u32::MAX),
-        Request::Fetch { request: 5, channel: common::OTHER, id, first: 0, count: 1 },
+        Request::Fetch {
+            request: 5,
+            channel: slotcast_testkit::machines::OTHER,
+            id,
+            first: 0,
+            count: 1,
+        },
     ];
     for (at, request) in refusals.into_iter().enumerate() {
         solo.request(0, request);
@@ -292,7 +298,7 @@ fn answers_and_refusals_that_a_peer_does_not_take_are_bounded() {
     (1..=9).for_each(|request| ask(&mut solo, 0, request));
     let (mut frames, mut answers) = (Vec::new(), Vec::new());
     while let Some((send, bytes)) = solo.send(0, 256 << 10) {
-        frames.extend(Tap::new().read(&bytes));
+        frames.extend(Tap::default().read(&bytes));
         answers.extend(send.stream);
     }
     assert_eq!(frames, [busy(4), busy(3), Frame::Chunk(0), Frame::Chunk(0)]);

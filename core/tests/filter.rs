@@ -1,10 +1,10 @@
 //! Filters: what becomes of an artifact before its bytes are here, and when the application's view
 //! moves.
 
-mod common;
-
-use common::{CHANNEL, Frame, Net, Solo, config, delivered, large, small, steered};
 use slotcast::broadcast::{Candidate, Decision, Output, Priority, Taken};
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, Net, Solo, config, delivered, large, small, steered,
+};
 use std::sync::{Arc, Mutex};
 
 const FETCH: Decision = Decision::Fetch(Priority::Normal);
@@ -90,8 +90,8 @@ fn a_cancelled_answer_is_stopped() {
     solo.chunks(0, request, &large(1), 0..1);
     *decision.lock().unwrap() = Decision::Later;
     solo.reconsider();
-    assert_eq!(solo.outputs, [Output::Stop { peer: common::peer(0), request }]);
-    assert!(!solo.machine.is_awaited(common::peer(0), request));
+    assert_eq!(solo.outputs, [Output::Stop { peer: slotcast_testkit::machines::peer(0), request }]);
+    assert!(!solo.machine.is_awaited(slotcast_testkit::machines::peer(0), request));
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
 }
 
@@ -120,7 +120,7 @@ fn the_filter_is_asked_once_per_artifact_and_reconsideration() {
     solo.push(0, 0, 1, &block);
     solo.push(1, 0, 1, &block);
     solo.push(0, 1, 2, &block);
-    assert_eq!(*asked.lock().unwrap(), [(block.id(), common::node(0))]);
+    assert_eq!(*asked.lock().unwrap(), [(block.id(), slotcast_testkit::machines::node(0))]);
     solo.reconsider();
     assert_eq!(asked.lock().unwrap().len(), 2);
 }

@@ -1,13 +1,11 @@
 //! What a member can do within the rules of the wire, on purpose: be silent, never acknowledge, flap.
 
-mod common;
-
-use common::{CHANNEL, Frame, Solo, artifact, config, large, small};
 use slotcast::artifact::{Advert, Metadata};
 use slotcast::broadcast::{RequestId, Taken};
 use slotcast::config::{ChannelConfig, Relay};
 use slotcast::id::{ArtifactId, Slot, Version};
 use slotcast::wire::{Refusal, Update};
+use slotcast_testkit::machines::{CHANNEL, Frame, Solo, artifact, config, large, small};
 
 /// Adverts of the longest artifacts, which nobody has.
 fn advertise_in_vain(solo: &mut Solo, at: usize, count: u32) {
@@ -129,7 +127,10 @@ fn l20_a_peer_that_acknowledges_nothing_gets_no_more_streams_than_the_limit() {
         }
     }
     assert_eq!(places, 4096);
-    assert!(!solo.machine.has_backlog(common::peer(0)), "nothing that can be sent");
+    assert!(
+        !solo.machine.has_backlog(slotcast_testkit::machines::peer(0)),
+        "nothing that can be sent"
+    );
     assert!(solo.send(0, 1 << 16).is_none());
     // Back to normal with the next connection.
     solo.up(0);

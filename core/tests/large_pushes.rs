@@ -1,13 +1,11 @@
 //! Large artifacts on latency-sensitive channels: pushed chunk by chunk behind their advert.
 
-mod common;
-
-use common::{Frame, Net, Solo, artifact, config, large};
 use slotcast::artifact::CHUNK_BYTES;
 use slotcast::broadcast::{ChunkTaken, Output, Taken};
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::error::Fault;
 use slotcast::wire::Chunk;
+use slotcast_testkit::machines::{Frame, Net, Solo, artifact, config, large};
 
 const LENGTH: usize = 100_000_000;
 
@@ -113,7 +111,7 @@ fn a_wrong_chunk_in_a_stream_is_a_fault_and_the_artifact_is_fetched_elsewhere() 
     let wrong = Chunk { index: 1, proof, bytes: &bytes };
     assert_eq!(solo.raw_chunk(0, request, &wrong), Err(Fault::WrongChunk));
     assert_eq!(solo.chunk(0, request, &large(1), 1), Ok(ChunkTaken::Done));
-    assert_eq!(solo.outputs, [Output::Stop { peer: common::peer(0), request }]);
+    assert_eq!(solo.outputs, [Output::Stop { peer: slotcast_testkit::machines::peer(0), request }]);
     solo.asked(1, &large(1), 1..4);
 }
 

@@ -1,16 +1,14 @@
 //! Bounds: what this node refuses to its application, what it holds against its peers, and what it
 //! does while either has no room.
 
-mod common;
-
-use common::{
-    CHANNEL, Frame, Net, OTHER, Solo, advert, artifact, config, delivered, large, push, small,
-};
 use slotcast::artifact::{ARTIFACT_BYTES_LIMIT, ArtifactError};
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::error::{Fault, PublishError};
 use slotcast::id::{Slot, Version};
 use slotcast::wire::{LiveSlots, Update};
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, Net, OTHER, Solo, advert, artifact, config, delivered, large, push, small,
+};
 
 #[test]
 fn publish_beyond_a_bound_is_an_error_and_changes_nothing() {
@@ -83,7 +81,8 @@ fn an_update_of_a_channel_that_this_node_does_not_have_is_passed_over() {
     let mut solo = Solo::new(&config(|_| {}), 1);
     let block = small(1);
     let update = push(0, 1, &block);
-    let taken = solo.machine.handle_update(solo.now, common::peer(0), OTHER, &update);
+    let taken =
+        solo.machine.handle_update(solo.now, slotcast_testkit::machines::peer(0), OTHER, &update);
     assert_eq!(taken, Ok(slotcast::broadcast::Taken::Done));
     assert_eq!(solo.machine.known_count(), 0);
 }

@@ -1,12 +1,12 @@
 //! Relaying: an artifact reaches members that its publisher has no connection to, and is gone from
 //! everywhere once its publisher has aborted it.
 
-mod common;
-
-use common::{CHANNEL, Frame, Net, Order, Solo, advert, config, large, node, small};
 use slotcast::broadcast::Event;
 use slotcast::config::{Config, Relay};
 use slotcast::error::{Fault, RelayError};
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, Net, Order, Solo, advert, config, large, node, small,
+};
 
 fn relaying(relay: Relay) -> Config {
     config(|channel| *channel = channel.clone().relaying(relay, 16))
@@ -133,7 +133,10 @@ fn a_confirmed_relay_needs_a_holder_near_enough_and_room() {
         done
     };
     assert_eq!(relay(&mut solo, &blocks[0]), Err(RelayError::NotAdvertised));
-    assert_eq!(solo.machine.relay(common::OTHER, &blocks[0]), Err(RelayError::UnknownChannel));
+    assert_eq!(
+        solo.machine.relay(slotcast_testkit::machines::OTHER, &blocks[0]),
+        Err(RelayError::UnknownChannel)
+    );
     solo.push(0, 0, 1, &blocks[0]);
     solo.push(0, 1, 2, &blocks[1]);
     solo.update(0, &advert(2, 3, 4, false, &blocks[2])).unwrap();

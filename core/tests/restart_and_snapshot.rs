@@ -1,12 +1,12 @@
 //! Connections that break, peers that restart, members that come and go: what stays, what is told
 //! again, and what is gone.
 
-mod common;
-
-use common::{CHANNEL, Frame, Net, Solo, config, delivered, large, node, small};
 use slotcast::broadcast::Event;
 use slotcast::error::Fault;
 use slotcast::id::ArtifactId;
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, Net, Solo, config, delivered, large, node, small,
+};
 
 fn events_of(id: ArtifactId, by: usize) -> [Event; 2] {
     [Event::Withdrawn { id, by: node(by) }, Event::Expired { id }]
@@ -287,7 +287,7 @@ fn bytes_of_a_member_that_left_are_delivered_under_its_name() {
     solo.push(1, 0, 1, &block);
     solo.remove(0);
     // Its place goes to another member.
-    solo.machine.add_peer(common::peer(0), node(77));
+    solo.machine.add_peer(slotcast_testkit::machines::peer(0), node(77));
     let events = solo.events();
     assert_eq!(delivered(&events), [block.id()]);
     assert!(matches!(events[0], Event::Delivered { from, .. } if from == node(0)));

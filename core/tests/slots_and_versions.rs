@@ -1,10 +1,10 @@
 //! A sender's slots and versions, and what a receiver makes of them in whatever order they come.
 
-mod common;
-
-use common::{CHANNEL, Frame, Net, Order, Solo, artifact, config, delivered, node, small};
 use slotcast::broadcast::Event;
 use slotcast::id::{ArtifactId, Slot};
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, Net, Order, Solo, artifact, config, delivered, node, small,
+};
 
 #[test]
 fn s1_an_artifact_reaches_all_peers_in_one_stream_each() {

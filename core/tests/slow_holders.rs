@@ -1,12 +1,10 @@
 //! Slow and silent holders: what they were asked for arrives, however slow they are, and nothing
 //! that was verified is lost to them. The machine by itself, with holders that the test plays.
 
-mod common;
-
-use common::{Frame, Solo, artifact, config, large, ms, peer};
 use slotcast::artifact::{Artifact, CHUNK_BYTES};
 use slotcast::broadcast::RequestId;
 use slotcast::config::{ChannelConfig, Config};
+use slotcast_testkit::machines::{Frame, Solo, artifact, config, large, ms, peer};
 
 /// What a holder that is played by [`Play`] does when it is asked.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| slotcast::fuzzing::node_frames(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| slotcast_testkit::fuzz::node_frames(data));

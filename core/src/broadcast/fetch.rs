@@ -690,7 +690,7 @@ impl Fetch {
         None
     }
 
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "internals")]
     pub(super) fn explain(&self, channel: u16) -> alloc::string::String {
         let holder = |(at, holder): (usize, &Option<Holder>)| {
             let holder = holder.as_ref()?;

@@ -600,7 +600,7 @@ impl Inbox {
         }
     }
 
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "internals")]
     pub(super) fn explain(&self, channel: u16, known: u32) -> alloc::string::String {
         let item = &self.catalogue.knowns[known];
         let holders: Vec<u16> =

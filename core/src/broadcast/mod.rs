@@ -823,8 +823,9 @@ impl Broadcast {
     }
 
     /// Where an artifact stands on its way to the application, in words for a person.
-    #[cfg(feature = "sim")]
-    pub(crate) fn explain(&self, channel: ChannelId, id: &ArtifactId) -> alloc::string::String {
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn explain(&self, channel: ChannelId, id: &ArtifactId) -> alloc::string::String {
         let place = self.place_of(channel);
         let known = place.and_then(|place| Some((place, self.inbox.catalogue.find(place, id)?)));
         known.map_or("not known".into(), |(place, known)| self.inbox.explain(place, known))

@@ -99,7 +99,7 @@ impl Node {
             }
         }
         let Some(send) = send else { return false };
-        #[cfg(feature = "sim")]
+        #[cfg(feature = "internals")]
         self.written.note(connection.node, out);
         connection.send(send, out);
         true

@@ -1,10 +1,17 @@
 //! What a simulator's checks look at inside a node.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
 use std::vec::Vec;
 
-use super::Node;
+use super::crypto::HandshakeCrypto;
+use super::{Node, NodeError, NodeKey};
 use crate::broadcast::{Broadcast, SendBuffer};
+use crate::config::Config;
 use crate::id::{NodeId, PeerIndex};
+use crate::membership::{Membership, Topology, TopologyError};
+use crate::time::Time;
 
 /// What was handed to QUIC, for whom, if anyone wants to know.
 #[derive(Debug, Default)]
@@ -20,11 +27,69 @@ impl Written {
     }
 }
 
+/// A connection that neither side has closed.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenConnection {
+    /// The member at its other end, once it is known.
+    pub node: Option<NodeId>,
+    /// From where, or where to.
+    pub address: IpAddr,
+    /// Whether this node has dialled it.
+    pub is_dialled: bool,
+    /// Whether it is the one connection to its peer.
+    pub is_up: bool,
+    /// Whether the peer has proven its address before the handshake.
+    pub is_proven: bool,
+    /// When it is given up, if it has not come up by then.
+    pub hello_deadline: Time,
+}
+
+#[doc(hidden)]
 impl Node {
+    /// [`Node::new`] with another `crypto`, which has to speak for the same `key`. It may decide
+    /// every byte that the node sends, together with `seed` and the inputs.
+    ///
+    /// # Errors
+    /// As for [`Node::new`].
+    pub fn simulated(
+        config: Config,
+        key: NodeKey,
+        topology: Topology,
+        seed: [u8; 32],
+        start: Instant,
+        crypto: Arc<dyn HandshakeCrypto>,
+    ) -> Result<Self, NodeError> {
+        Self::with_crypto(config, key, topology, seed, start, crypto)
+    }
+
+    /// Follows these topologies instead of those before.
+    ///
+    /// # Errors
+    /// If there are too many members; nothing has changed then.
+    pub fn follow(&mut self, now: Time, membership: Membership) -> Result<(), TopologyError> {
+        self.set_membership(now, membership)
+    }
+
     /// Connections that it has state of: up, coming up, and closed ones that are not forgotten yet.
     pub fn connections(&self) -> usize {
         self.connections.iter().flatten().count()
     }
+
+    /// Those of them that neither side has closed.
+    pub fn open_connections(&self) -> impl Iterator<Item = OpenConnection> {
+        let open = self.connections.iter().flatten().filter(|connection| connection.is_open());
+        open.map(|connection| OpenConnection {
+            node: connection.node,
+            address: connection.address(),
+            is_dialled: connection.is_client,
+            is_up: connection.up.is_some(),
+            is_proven: connection.is_proven,
+            hello_deadline: connection.hello_deadline,
+        })
+    }
+
+    /// Responses without a connection that may wait to be sent.
+    pub const RESPONSES_MAX: usize = super::RESPONSES_MAX;
 
     /// Calls of this node that have not ended, and requests of its peers that are not over.
     pub fn calls(&self) -> usize {
@@ -41,21 +106,21 @@ impl Node {
         self.rpc.assert_invariants();
     }
 
-    pub(crate) fn machine(&self) -> &Broadcast {
+    pub fn machine(&self) -> &Broadcast {
         &self.machine
     }
 
-    pub(crate) fn peer_index(&self, node: &NodeId) -> Option<PeerIndex> {
+    pub fn peer_index(&self, node: &NodeId) -> Option<PeerIndex> {
         self.peers.find(node)
     }
 
     /// Remembers from now on what is handed to QUIC, until it is taken.
-    pub(crate) fn watch_written(&mut self) {
+    pub fn watch_written(&mut self) {
         self.written.0.get_or_insert_default();
     }
 
     /// What was handed to QUIC since the last call, in order.
-    pub(crate) fn take_written(&mut self) -> Vec<(NodeId, Vec<u8>)> {
+    pub fn take_written(&mut self) -> Vec<(NodeId, Vec<u8>)> {
         self.written.0.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }

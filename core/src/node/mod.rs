@@ -16,22 +16,25 @@
 mod calls;
 mod congestion;
 mod connection;
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod crypto;
 mod egress;
 mod endpoint_keys;
 mod handshake;
-#[cfg(all(test, feature = "sim"))]
-mod hostile_tests;
-#[cfg(feature = "sim")]
+#[cfg(feature = "internals")]
 mod inspect;
 mod key;
 mod peers;
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod quic;
 mod report;
 mod socket;
 mod transmit;
 
 pub use calls::Request;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use inspect::OpenConnection;
 pub use key::NodeKey;
 pub use report::{Closed, NodeError, NodeEvent, NodeStats, REFUSED_INTERVAL};
 pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
@@ -61,7 +64,7 @@ use crate::rpc::{CallStream, Rpc};
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, MINOR};
 use connection::{Connection, Notice};
-use crypto::{Crypto, Members, Provider};
+use crypto::{HandshakeCrypto, Members, Provider, Tls};
 use egress::Egress;
 use peers::{Followed, Peers};
 
@@ -138,7 +141,7 @@ pub struct Node {
     refused_told: (u64, u64),
     refused_due: Time,
     trouble: socket::Trouble,
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "internals")]
     written: inspect::Written,
 }
 
@@ -167,26 +170,23 @@ impl Node {
         seed: [u8; 32],
         start: Instant,
     ) -> Result<Self, NodeError> {
-        Self::with_crypto(config, key, topology, seed, start, Crypto::Tls)
+        let crypto = Arc::new(Tls::new(&key));
+        Self::with_crypto(config, key, topology, seed, start, crypto)
     }
 
-    /// The same with a choice of the handshake. Without TLS, `seed` and inputs decide every byte
-    /// that the node sends.
-    ///
-    /// # Errors
-    /// As for [`Node::new`].
-    pub(crate) fn with_crypto(
+    /// The same with a choice of the handshake, which has to speak for the same `key`.
+    fn with_crypto(
         config: Config,
         key: NodeKey,
         topology: Topology,
         seed: [u8; 32],
         start: Instant,
-        crypto: Crypto,
+        crypto: Arc<dyn HandshakeCrypto>,
     ) -> Result<Self, NodeError> {
         let word = |at: usize| u64::from_le_bytes(seed[at * 8..][..8].try_into().expect("8 bytes"));
         let machine = Broadcast::new(&config, word(0))?;
         let rpc = Rpc::new(&config)?;
-        let provider = crypto.provider(&key, &seed);
+        let provider = Provider::new(&key, crypto);
         let members = Arc::new(Members::default());
         let server = Arc::new(quic::server_config(&config.transport, &provider, members.clone()));
         let endpoint = quic::endpoint_config(&config.transport, &provider, seed);
@@ -224,7 +224,7 @@ impl Node {
             refused_told: (0, 0),
             refused_due: Time::ZERO,
             trouble: socket::Trouble::default(),
-            #[cfg(feature = "sim")]
+            #[cfg(feature = "internals")]
             written: inspect::Written::default(),
         };
         node.set_topology(Time::ZERO, topology)?;

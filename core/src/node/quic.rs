@@ -14,7 +14,8 @@ use crate::config::{Config, TransportConfig};
 /// Bytes that a handshake may send before it is looked at.
 const INCOMING_BYTES: u64 = 64 << 10;
 
-pub(crate) fn endpoint_config(
+/// Settings of a node's endpoint. `seed` is what it draws random numbers from.
+pub fn endpoint_config(
     config: &TransportConfig,
     provider: &Provider,
     seed: [u8; 32],
@@ -27,7 +28,8 @@ pub(crate) fn endpoint_config(
     endpoint
 }
 
-pub(crate) fn server_config(
+/// Settings of its server side, which accepts whoever is in `members` at the time.
+pub fn server_config(
     config: &TransportConfig,
     provider: &Provider,
     members: Arc<Members>,

@@ -158,7 +158,7 @@ fn wrong_kind(kind: u64) -> Malformed {
 
 /// Gathers one frame, and not a byte of what follows it.
 #[derive(Debug, Default)]
-pub(crate) struct FrameReader {
+pub struct FrameReader {
     held: Vec<u8, CALL_FRAME_MAX>,
 }
 
@@ -167,7 +167,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// If the frame is too long, or of a kind that begins no direction of a call.
-    pub(crate) fn missing(&self) -> Result<usize, Malformed> {
+    pub fn missing(&self) -> Result<usize, Malformed> {
         let Some((kind, start)) = peek_varint(&self.held) else {
             // A kind and a length, of a byte each at least.
             return Ok(if self.held.is_empty() { 2 } else { 1 });
@@ -187,19 +187,19 @@ impl FrameReader {
     ///
     /// # Errors
     /// As for [`FrameReader::missing`].
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         self.held.extend_from_slice(bytes).map_err(|_| Malformed::FrameTooLong)
     }
 
     /// The frame's kind and body, once nothing is missing.
-    pub(crate) fn frame(&self) -> (u64, &[u8]) {
+    pub fn frame(&self) -> (u64, &[u8]) {
         let (kind, start) = peek_varint(&self.held).expect("complete");
         let (_, more) = peek_varint(&self.held[start..]).expect("complete");
         (kind, &self.held[start + more..])
     }
 
     /// Begins another frame.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.held.clear();
     }
 }

@@ -24,7 +24,8 @@
 //! that nobody asked for) is found by the machine that owns the state. They never allocate more
 //! than the bound that they are given, and are indifferent to how the bytes are cut.
 
-mod call;
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
+pub(crate) mod call;
 mod fetch;
 mod hello;
 mod stream;
@@ -85,28 +86,30 @@ impl fmt::Display for Malformed {
 impl core::error::Error for Malformed {}
 
 /// Frame kinds: one numbering for all streams.
+#[allow(missing_docs, reason = "each is named after its frame")]
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod kind {
-    pub(crate) const CLEAR: u64 = 0;
-    pub(crate) const PUSH: u64 = 1;
-    pub(crate) const ADVERT: u64 = 2;
+    pub const CLEAR: u64 = 0;
+    pub const PUSH: u64 = 1;
+    pub const ADVERT: u64 = 2;
     // 3 is reserved for `Partial`: an advert plus which chunks the sender holds so far.
-    pub(crate) const SNAPSHOT: u64 = 4;
-    pub(crate) const FETCH: u64 = 8;
-    pub(crate) const CANCEL: u64 = 9;
-    pub(crate) const REFUSE: u64 = 10;
-    pub(crate) const CHUNK: u64 = 16;
-    pub(crate) const HELLO_MINOR: u64 = 32;
-    pub(crate) const HELLO_INCARNATION: u64 = 33;
-    pub(crate) const HELLO_CHANNEL: u64 = 34;
-    pub(crate) const HELLO_ROUTE: u64 = 35;
-    pub(crate) const CALL: u64 = 48;
-    pub(crate) const CONTINUE: u64 = 49;
-    pub(crate) const ANSWER: u64 = 50;
-    pub(crate) const BUSY: u64 = 51;
-    pub(crate) const REFUSED: u64 = 52;
+    pub const SNAPSHOT: u64 = 4;
+    pub const FETCH: u64 = 8;
+    pub const CANCEL: u64 = 9;
+    pub const REFUSE: u64 = 10;
+    pub const CHUNK: u64 = 16;
+    pub const HELLO_MINOR: u64 = 32;
+    pub const HELLO_INCARNATION: u64 = 33;
+    pub const HELLO_CHANNEL: u64 = 34;
+    pub const HELLO_ROUTE: u64 = 35;
+    pub const CALL: u64 = 48;
+    pub const CONTINUE: u64 = 49;
+    pub const ANSWER: u64 = 50;
+    pub const BUSY: u64 = 51;
+    pub const REFUSED: u64 = 52;
 
     /// Whether this version gives the kind a meaning, so that a bound holds for its length.
-    pub(crate) const fn is_known(kind: u64) -> bool {
+    pub const fn is_known(kind: u64) -> bool {
         matches!(
             kind,
             CLEAR | PUSH | ADVERT | SNAPSHOT | FETCH | CANCEL | REFUSE | CHUNK | HELLO_MINOR

@@ -1,9 +1,9 @@
 //! Who may connect to whom: the handshake, and the keys that packets are protected with.
 //!
 //! The dialling side pins the one node that it means to reach, by the keys that it may have; the
-//! listening side accepts the keys in [`Members`]. `tls` is how that is done, and proven by the key itself. `null` is for simulated
-//! networks only: the same shape and sizes without any secrecy, and with every byte decided by a
-//! seed. It exists only with the feature `sim`, and nothing outside this crate can choose it.
+//! listening side accepts the keys in [`Members`]. `tls` is how that is done, and proven by the key
+//! itself. A simulated network has something else in its place ([`HandshakeCrypto`]): the same shape
+//! and sizes without any secrecy, and with every byte decided by a seed.
 //!
 //! This module may not know why a node is a member, nor anything about addresses, connections in
 //! progress or the protocol above the handshake.
@@ -19,20 +19,19 @@
 //! 4. Without `tls`, no random number and no clock of the system decides what is sent: equal seeds
 //!    and inputs make equal bytes.
 
-#[cfg(feature = "sim")]
-mod null;
-#[cfg(test)]
-mod pair;
 mod tls;
+
+pub use tls::Tls;
 
 use std::boxed::Box;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::vec::Vec;
 
+use quinn_proto::crypto::HandshakeTokenKey;
 use quinn_proto::{
-    ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig,
-    HashedConnectionIdGenerator, ServerConfig, crypto,
+    ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, ServerConfig,
+    crypto,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -41,11 +40,11 @@ use crate::id::NodeId;
 
 /// The protocol name that both sides must agree on (RFC 7301). The number changes whenever the wire
 /// format does.
-const ALPN: &[u8] = b"slotcast/1";
+pub const ALPN: &[u8] = b"slotcast/1";
 
 /// A server name for `Endpoint::connect`, which insists on one. It is neither sent nor checked: the
 /// key is the name.
-pub(crate) const SERVER_NAME: &str = "slotcast";
+pub const SERVER_NAME: &str = "slotcast";
 
 /// What precedes the 32 key bytes in the DER `SubjectPublicKeyInfo` of an Ed25519 key (RFC 8410,
 /// section 4).
@@ -54,11 +53,11 @@ const SPKI_PREFIX: [u8; 12] =
 
 /// The keys whose connections the server side accepts. Empty at first, so that nobody's are.
 #[derive(Debug, Default)]
-pub(crate) struct Members(RwLock<BTreeSet<NodeId>>);
+pub struct Members(RwLock<BTreeSet<NodeId>>);
 
 impl Members {
     /// Replaces the whole set, for the handshakes to come (invariant 2).
-    pub(crate) fn set(&self, ids: impl IntoIterator<Item = NodeId>) {
+    pub fn set(&self, ids: impl IntoIterator<Item = NodeId>) {
         // Collected first: foreign code does not run under the lock. What is written is complete,
         // so that a poisoned lock guards a good set all the same; likewise below.
         let ids = ids.into_iter().collect();
@@ -66,129 +65,85 @@ impl Members {
     }
 
     /// Whether `id` is in the set now.
-    pub(crate) fn contains(&self, id: NodeId) -> bool {
+    pub fn contains(&self, id: NodeId) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 }
 
-/// How connections are authenticated and protected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(not(feature = "sim"), allow(unreachable_pub, reason = "public in the simulator"))]
-pub enum Crypto {
-    /// For every network.
-    Tls,
-    /// For a simulated network, in which everybody is who it says.
-    #[cfg(feature = "sim")]
-    Null,
-}
-
-impl Crypto {
-    /// What the node with `key` needs of it. Under `Null`, `seed` takes the place of the system's
-    /// random numbers: a node that restarts must have another one, as it would have other numbers.
-    #[cfg_attr(not(feature = "sim"), expect(unused_variables, reason = "TLS draws its own"))]
-    pub(crate) fn provider(self, key: &NodeKey, seed: &[u8; 32]) -> Provider {
-        let kind = match self {
-            Self::Tls => Kind::Tls,
-            #[cfg(feature = "sim")]
-            Self::Null => Kind::Null(Arc::new(null::Source::new(key.id(), seed))),
-        };
-        let cids: Box<dyn ConnectionIdGenerator> = match &kind {
-            Kind::Tls => Box::new(HashedConnectionIdGenerator::from_key(key.cid_key())),
-            #[cfg(feature = "sim")]
-            Kind::Null(source) => null::Cids::factory(key.cid_key(), source.clone())(),
-        };
-        Provider { key: key.clone(), kind, cids }
-    }
-}
-
-/// One node's part in all handshakes.
-pub(crate) struct Provider {
-    key: NodeKey,
-    kind: Kind,
-    /// Recognises the connection ids that this node has issued, before a restart, too.
-    cids: Box<dyn ConnectionIdGenerator>,
-}
-
-enum Kind {
-    Tls,
-    #[cfg(feature = "sim")]
-    Null(Arc<null::Source>),
-}
-
-impl Provider {
-    /// The server side of the handshake: accepts whoever is in `members` at that time.
-    ///
-    /// # Panics
-    /// If the TLS provider lacks what QUIC needs, which would be a broken build; likewise below.
-    pub(crate) fn server(&self, members: Arc<Members>) -> Arc<dyn crypto::ServerConfig> {
-        match &self.kind {
-            Kind::Tls => {
-                tls::server_crypto(&self.key, members).expect("the TLS provider serves QUIC")
-            }
-            #[cfg(feature = "sim")]
-            Kind::Null(source) => null::server_crypto(&self.key, members, source.clone()),
-        }
-    }
+/// What authenticates the connections of one node and protects their packets: TLS, or what a
+/// simulated network has in its place.
+pub trait HandshakeCrypto: Send + Sync {
+    /// The server side of handshakes: accepts whoever is in `members` at that time.
+    fn server(&self, members: Arc<Members>) -> Arc<dyn crypto::ServerConfig>;
 
     /// The client side of one handshake: accepts no server but one with a key in `expected`.
     ///
     /// Cheap next to a handshake; meant to be called for each dial.
-    pub(crate) fn client(&self, expected: &[NodeId]) -> Arc<dyn crypto::ClientConfig> {
-        match &self.kind {
-            Kind::Tls => {
-                tls::client_crypto(&self.key, expected).expect("the TLS provider serves QUIC")
-            }
-            #[cfg(feature = "sim")]
-            Kind::Null(source) => null::client_crypto(&self.key, expected, source.clone()),
-        }
+    fn client(&self, expected: &[NodeId]) -> Arc<dyn crypto::ClientConfig>;
+
+    /// Makes connection ids, and recognises those that were made with the same `key`.
+    fn cids(&self, key: u64) -> Box<dyn ConnectionIdGenerator>;
+
+    /// Changes further settings of the server side.
+    fn configure_server(&self, _server: &mut ServerConfig) {}
+
+    /// Changes further settings of one dial.
+    fn configure_client(&self, _client: &mut ClientConfig) {}
+}
+
+/// One node's part in all handshakes.
+pub struct Provider {
+    key: NodeKey,
+    crypto: Arc<dyn HandshakeCrypto>,
+    /// Recognises the connection ids that this node has issued, before a restart, too.
+    cids: Box<dyn ConnectionIdGenerator>,
+}
+
+impl Provider {
+    /// That of the node with `key`, for which `crypto` has to speak.
+    pub fn new(key: &NodeKey, crypto: Arc<dyn HandshakeCrypto>) -> Self {
+        let cids = crypto.cids(key.cid_key());
+        Self { key: key.clone(), crypto, cids }
     }
 
     /// Whether a connection id is one of this node's making. Nobody begins a handshake with such a
     /// one: what does so belongs to a connection that was forgotten.
-    pub(crate) fn has_issued(&self, cid: &ConnectionId) -> bool {
+    pub fn has_issued(&self, cid: &ConnectionId) -> bool {
         cid.len() == self.cids.cid_len() && self.cids.validate(cid).is_ok()
     }
 
     /// Settings of the endpoint which come from the key. Who restarts with the same key issues and
     /// recognises the same connection ids and resets.
-    pub(crate) fn endpoint_config(&self) -> EndpointConfig {
+    pub fn endpoint_config(&self) -> EndpointConfig {
         let mut endpoint = EndpointConfig::new(self.key.reset_key());
-        let key = self.key.cid_key();
-        match &self.kind {
-            Kind::Tls => {
-                let cids = move || Box::new(HashedConnectionIdGenerator::from_key(key)) as Box<_>;
-                endpoint.cid_generator(cids)
-            }
-            #[cfg(feature = "sim")]
-            Kind::Null(source) => endpoint.cid_generator(null::Cids::factory(key, source.clone())),
-        };
+        let (crypto, key) = (self.crypto.clone(), self.key.cid_key());
+        endpoint.cid_generator(move || crypto.cids(key));
         endpoint
     }
 
-    /// Settings of the server side.
-    pub(crate) fn server_config(&self, members: Arc<Members>) -> ServerConfig {
-        let server = ServerConfig::new(self.server(members), self.key.token_key());
-        match &self.kind {
-            Kind::Tls => server,
-            #[cfg(feature = "sim")]
-            Kind::Null(_) => null::without_clock(server),
-        }
+    /// What seals address tokens.
+    pub fn token_key(&self) -> Arc<dyn HandshakeTokenKey> {
+        self.key.token_key()
     }
 
-    /// Settings of one dial.
-    pub(crate) fn client_config(&self, expected: &[NodeId]) -> ClientConfig {
-        let client = ClientConfig::new(self.client(expected));
-        match &self.kind {
-            Kind::Tls => client,
-            #[cfg(feature = "sim")]
-            Kind::Null(source) => source.clone().give_cids(client),
-        }
+    /// Settings of the server side, which accepts whoever is in `members` at the time.
+    pub fn server_config(&self, members: Arc<Members>) -> ServerConfig {
+        let mut server = ServerConfig::new(self.crypto.server(members), self.token_key());
+        self.crypto.configure_server(&mut server);
+        server
+    }
+
+    /// Settings of one dial, to a server with a key in `expected`.
+    pub fn client_config(&self, expected: &[NodeId]) -> ClientConfig {
+        let mut client = ClientConfig::new(self.crypto.client(expected));
+        self.crypto.configure_client(&mut client);
+        client
     }
 }
 
 /// The key at the other end, once the handshake is over (invariant 1); `None` before, or if it
 /// failed.
-pub(crate) fn peer_id(connection: &Connection) -> Option<NodeId> {
+pub fn peer_id(connection: &Connection) -> Option<NodeId> {
     if connection.is_handshaking() {
         return None;
     }
@@ -201,7 +156,7 @@ pub(crate) fn peer_id(connection: &Connection) -> Option<NodeId> {
 }
 
 /// The `SubjectPublicKeyInfo` of the Ed25519 key that `id` is.
-fn spki(id: NodeId) -> CertificateDer<'static> {
+pub fn spki(id: NodeId) -> CertificateDer<'static> {
     let mut spki = SPKI_PREFIX.to_vec();
     spki.extend_from_slice(&id.0);
     spki.into()
@@ -212,140 +167,4 @@ fn spki(id: NodeId) -> CertificateDer<'static> {
 fn parse_spki(spki: &[u8]) -> Option<NodeId> {
     let key = spki.strip_prefix(&SPKI_PREFIX)?;
     Some(NodeId(key.try_into().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::vec;
-
-    use quinn_proto::{ConnectionError, Dir};
-
-    use super::pair::{ACCESS_DENIED, Pair, Peer, assert_refused, key, members};
-    use super::*;
-
-    const ALL: &[Crypto] = &[
-        Crypto::Tls,
-        #[cfg(feature = "sim")]
-        Crypto::Null,
-    ];
-
-    #[test]
-    fn each_side_learns_who_the_other_is() {
-        let (client, server) = (key(1), key(2));
-        for crypto in ALL {
-            let pair = Pair::connected(*crypto, &client, &server);
-            assert_eq!(pair.client.sees(), Some(server.id()), "{crypto:?}");
-            assert_eq!(pair.server.sees(), Some(client.id()), "{crypto:?}");
-        }
-    }
-
-    #[test]
-    fn the_client_refuses_a_server_it_did_not_dial() {
-        let (client, server, expected) = (key(1), key(2), key(3));
-        for crypto in ALL {
-            let pair = Pair::dial(*crypto, &client, expected.id(), &server, members(&[&client]));
-            assert_refused(&pair.client, &pair.server, ACCESS_DENIED);
-            assert!(!pair.server.connected, "{crypto:?}");
-        }
-    }
-
-    #[test]
-    fn the_server_refuses_a_stranger_until_it_is_a_member() {
-        let (client, server) = (key(1), key(2));
-        for crypto in ALL {
-            let members = members(&[&key(3)]);
-            let dial = || Pair::dial(*crypto, &client, server.id(), &server, members.clone());
-            let pair = dial();
-            assert_refused(&pair.server, &pair.client, ACCESS_DENIED);
-            assert!(pair.client.connected, "invariant 3, {crypto:?}");
-
-            members.set([client.id()]);
-            assert!(members.contains(client.id()) && !members.contains(key(3).id()));
-            assert_eq!(dial().server.sees(), Some(client.id()), "{crypto:?}");
-        }
-    }
-
-    #[test]
-    fn a_restarted_server_resets_the_connections_it_forgot() {
-        let (client, server) = (key(1), key(2));
-        for crypto in ALL {
-            let mut pair = Pair::connected(*crypto, &client, &server);
-            let restarted = crypto.provider(&server, &[8; 32]);
-            let config = restarted.server_config(members(&[&client]));
-            pair.server = Peer::new(&restarted, 2, Some(config));
-            pair.client.quic().ping();
-            pair.run();
-            assert_eq!(pair.client.lost, Some(ConnectionError::Reset), "{crypto:?}");
-        }
-    }
-
-    #[test]
-    fn a_server_may_ask_for_a_proof_of_the_address_first() {
-        let (client, server) = (key(1), key(2));
-        for crypto in ALL {
-            let pair = Pair::connected_after_retry(*crypto, &client, &server);
-            let first_answer = pair.wire.iter().find(|(_, by, _)| by.is_server()).unwrap();
-            assert!(first_answer.2.len() < 200, "a retry packet, {crypto:?}");
-            assert_eq!(pair.server.sees(), Some(client.id()), "{crypto:?}");
-        }
-    }
-
-    #[test]
-    fn keys_can_be_updated_by_both_sides() {
-        for crypto in ALL {
-            let mut pair = Pair::connected(*crypto, &key(1), &key(2));
-            for round in 0..6 {
-                let by = if round % 2 == 0 { &mut pair.client } else { &mut pair.server };
-                by.quic().force_key_update();
-                send(by.quic(), b"after an update");
-                pair.run();
-                pair.assert_connected();
-                let to = if round % 2 == 0 { &mut pair.server } else { &mut pair.client };
-                assert_eq!(receive(to.quic()).unwrap(), b"after an update", "{crypto:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_datagram_with_a_flipped_bit_does_nothing() {
-        for crypto in ALL {
-            let mut pair = Pair::connected(*crypto, &key(1), &key(2));
-            for length in [1, 40, 1000] {
-                let text = vec![b'x'; length];
-                send(pair.client.quic(), &text);
-                let [datagram] = pair.intercept().try_into().unwrap();
-                for bit in 0..8 * datagram.len() {
-                    let mut flipped = datagram.clone();
-                    flipped[bit / 8] ^= 1 << (bit % 8);
-                    pair.inject(&flipped);
-                    assert_eq!(receive(pair.server.quic()), None, "{crypto:?}, {length}, {bit}");
-                }
-                pair.assert_connected();
-                pair.inject(&datagram);
-                assert_eq!(receive(pair.server.quic()).unwrap(), text, "{crypto:?}");
-                pair.run();
-                pair.assert_connected();
-            }
-        }
-    }
-
-    /// Sends a stream with `text`.
-    fn send(quic: &mut Connection, text: &[u8]) {
-        let stream = quic.streams().open(Dir::Uni).unwrap();
-        assert_eq!(quic.send_stream(stream).write(text), Ok(text.len()));
-        quic.send_stream(stream).finish().unwrap();
-    }
-
-    /// What the next stream holds, if there is one.
-    fn receive(quic: &mut Connection) -> Option<Vec<u8>> {
-        let stream = quic.streams().accept(Dir::Uni)?;
-        let mut text = Vec::new();
-        let mut stream = quic.recv_stream(stream);
-        let mut chunks = stream.read(true).unwrap();
-        while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
-            text.extend_from_slice(&chunk.bytes);
-        }
-        let _ = chunks.finalize();
-        Some(text)
-    }
 }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn_proto::{ConnectionIdGenerator, HashedConnectionIdGenerator, crypto};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
     PeerIncompatible, ServerConfig, SignatureAlgorithm, SignatureScheme, Tls13CipherSuite,
@@ -37,7 +38,7 @@ use rustls::{
     version::TLS13,
 };
 
-use super::{ALPN, Members, parse_spki, spki};
+use super::{ALPN, HandshakeCrypto, Members, parse_spki, spki};
 use crate::id::NodeId;
 use crate::node::NodeKey;
 
@@ -63,27 +64,33 @@ static INITIAL: LazyLock<Suite> = LazyLock::new(|| {
     suite.and_then(Tls13CipherSuite::quic_suite).expect("the suite of the name is one for QUIC")
 });
 
-/// The server side: proves to be `key`, and accepts whoever is in `members` at the time of the
-/// handshake.
-pub(super) fn server_crypto(
-    key: &NodeKey,
-    members: Arc<Members>,
-) -> Result<Arc<QuicServerConfig>, Error> {
-    server_with(credentials(key.id(), key), members)
+/// What every network has that is not simulated.
+pub struct Tls(NodeKey);
+
+impl Tls {
+    /// Proves to be `key`.
+    pub fn new(key: &NodeKey) -> Self {
+        Self(key.clone())
+    }
 }
 
-/// The client side of one dial: proves to be `key`, and accepts no server but one with a key in
-/// `expected`.
-///
-/// Cheap next to a handshake; meant to be called for each dial.
-pub(super) fn client_crypto(
-    key: &NodeKey,
-    expected: &[NodeId],
-) -> Result<Arc<QuicClientConfig>, Error> {
-    client_with(
-        Arc::new(AlwaysResolvesClientRawPublicKeys::new(credentials(key.id(), key))),
-        expected,
-    )
+/// # Panics
+/// If the TLS provider lacks what QUIC needs, which would be a broken build.
+impl HandshakeCrypto for Tls {
+    fn server(&self, members: Arc<Members>) -> Arc<dyn crypto::ServerConfig> {
+        server_with(credentials(self.0.id(), &self.0), members)
+            .expect("the TLS provider serves QUIC")
+    }
+
+    fn client(&self, expected: &[NodeId]) -> Arc<dyn crypto::ClientConfig> {
+        let credentials = credentials(self.0.id(), &self.0);
+        client_with(Arc::new(AlwaysResolvesClientRawPublicKeys::new(credentials)), expected)
+            .expect("the TLS provider serves QUIC")
+    }
+
+    fn cids(&self, key: u64) -> Box<dyn ConnectionIdGenerator> {
+        Box::new(HashedConnectionIdGenerator::from_key(key))
+    }
 }
 
 fn server_with(
@@ -247,79 +254,4 @@ impl ClientCertVerifier for Accept {
     }
 
     raw_ed25519_signatures!();
-}
-
-#[cfg(test)]
-mod tests {
-    use quinn_proto::{ClientConfig, ServerConfig};
-
-    use super::super::Crypto;
-    use super::super::pair::{Pair, assert_refused, key, members, provider};
-    use super::*;
-
-    // TLS alerts (RFC 8446, section 6): what a refused peer gets to see.
-    const HANDSHAKE_FAILURE: u8 = 40;
-    const DECRYPT_ERROR: u8 = 51;
-    const CERTIFICATE_REQUIRED: u8 = 116;
-
-    /// Lets one with these credentials dial `server`, which expects `member`.
-    fn dialled_by(
-        client: impl ResolvesClientCert + 'static,
-        server: &NodeKey,
-        member: &NodeKey,
-    ) -> Pair {
-        let crypto = client_with(Arc::new(client), &[server.id()]).unwrap();
-        let server = provider(Crypto::Tls, server);
-        let config = server.server_config(members(&[member]));
-        Pair::new(&provider(Crypto::Tls, member), ClientConfig::new(crypto), &server, config)
-    }
-
-    #[test]
-    fn the_client_refuses_a_server_which_copied_the_expected_key() {
-        let (client, impostor, expected) = (key(1), key(2), key(3));
-        let crypto =
-            server_with(credentials(expected.id(), &impostor), members(&[&client])).unwrap();
-        let config = ServerConfig::new(crypto, impostor.token_key());
-        let client = provider(Crypto::Tls, &client);
-        let impostor = provider(Crypto::Tls, &impostor);
-        let pair = Pair::new(&client, client.client_config(&[expected.id()]), &impostor, config);
-        assert_refused(&pair.client, &pair.server, DECRYPT_ERROR);
-        assert!(!pair.server.connected);
-    }
-
-    #[test]
-    fn the_server_refuses_a_client_which_copied_a_members_key() {
-        let (impostor, server, member) = (key(1), key(2), key(3));
-        let stolen = AlwaysResolvesClientRawPublicKeys::new(credentials(member.id(), &impostor));
-        let pair = dialled_by(stolen, &server, &member);
-        assert_refused(&pair.server, &pair.client, DECRYPT_ERROR);
-    }
-
-    /// A client without a key, which may still claim to speak RFC 7250.
-    #[derive(Debug)]
-    struct Keyless {
-        claims_raw_key: bool,
-    }
-
-    impl ResolvesClientCert for Keyless {
-        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-            None
-        }
-
-        fn only_raw_public_keys(&self) -> bool {
-            self.claims_raw_key
-        }
-
-        fn has_certs(&self) -> bool {
-            self.claims_raw_key
-        }
-    }
-
-    #[test]
-    fn the_server_refuses_a_client_without_key() {
-        for (claims_raw_key, alert) in [(false, HANDSHAKE_FAILURE), (true, CERTIFICATE_REQUIRED)] {
-            let pair = dialled_by(Keyless { claims_raw_key }, &key(2), &key(1));
-            assert_refused(&pair.server, &pair.client, alert);
-        }
-    }
 }

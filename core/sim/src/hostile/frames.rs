@@ -1,0 +1,74 @@
+//! Streams put together by hand: what the wire format has words for, right or wrong.
+
+use quinn_proto::VarInt;
+use quinn_proto::coding::Codec;
+
+use slotcast::artifact::{Advert, Artifact, Metadata};
+use slotcast::id::{ChannelId, Slot, Version};
+use slotcast::wire::{Chunk, LiveSlots, Request, StreamHead, Update};
+
+/// A stream with this head and these frames.
+pub fn stream(head: StreamHead, frames: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    head.encode(&mut bytes);
+    bytes.extend_from_slice(&frames.concat());
+    bytes
+}
+
+/// A stream of updates.
+pub fn updates(channel: ChannelId, frames: &[&[u8]]) -> Vec<u8> {
+    stream(StreamHead::Updates(channel), frames)
+}
+
+/// A stream of requests.
+pub fn requests(requests: &[Request]) -> Vec<u8> {
+    let mut bytes = stream(StreamHead::Requests, &[]);
+    requests.iter().for_each(|request| request.encode(&mut bytes));
+    bytes
+}
+
+/// Appends a number below 2^62.
+pub fn put_varint(bytes: &mut Vec<u8>, number: u64) {
+    VarInt::from_u64(number).expect("below 2^62").encode(bytes);
+}
+
+/// A frame of any kind.
+pub fn frame(kind: u64, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_varint(&mut bytes, kind);
+    put_varint(&mut bytes, body.len() as u64);
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn update(update: &Update<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    update.encode(&mut bytes);
+    bytes
+}
+
+pub fn clear(slot: u32, version: u64) -> Vec<u8> {
+    update(&Update::Clear { slot: Slot(slot), version: Version(version) })
+}
+
+pub fn push(slot: u32, version: u64, metadata: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let metadata = Metadata::from_slice(metadata).expect("short metadata");
+    update(&Update::Push { slot: Slot(slot), version: Version(version), metadata, bytes })
+}
+
+pub fn advert(slot: u32, version: u64, hops: u8, streamed: bool, advert: &Advert) -> Vec<u8> {
+    let (slot, version, advert) = (Slot(slot), Version(version), advert.clone());
+    update(&Update::Advert { slot, version, hops, streamed, advert })
+}
+
+pub fn snapshot(version: u64, live: &[u8]) -> Vec<u8> {
+    update(&Update::Snapshot { version: Version(version), live: LiveSlots(live) })
+}
+
+/// A chunk with its proof, as an honest holder would send it.
+pub fn chunk(artifact: &Artifact, index: u32) -> Vec<u8> {
+    let (bytes, proof) = artifact.chunk(index);
+    let mut frame = Vec::new();
+    Chunk { index, proof, bytes: &bytes }.encode(&mut frame);
+    frame
+}

@@ -1,0 +1,116 @@
+//! The allocator that tells one node's memory from another's, and what it says of whole runs.
+
+#[path = "../examples/simulate/meter.rs"]
+mod meter;
+
+use meter::METER;
+use slotcast::config::RouteConfig;
+use slotcast::id::RouteId;
+use slotcast_sim::{FaultKind, Plan, Trick};
+
+fn held(node: usize) -> u64 {
+    // Asked twice: the first answer is the most since the last time.
+    (METER.held)(node);
+    (METER.held)(node)
+}
+
+#[test]
+fn a_block_is_counted_for_whoever_allocated_it() {
+    meter::reset();
+    (METER.enter)(Some(1));
+    let mut of_one = vec![1_u8; 1_000];
+    (METER.enter)(Some(2));
+    let of_two = vec![0_u64; 500];
+    assert_eq!((held(0), held(1), held(2)), (0, 1_000, 4_000));
+    of_one.reserve_exact(9_000);
+    assert_eq!((held(1), held(2)), (10_000, 4_000));
+    drop(of_one);
+    (METER.enter)(None);
+    let of_nobody = vec![0_u8; 100];
+    drop((of_two, of_nobody));
+    assert_eq!((held(1), held(2)), (0, 0));
+}
+
+#[test]
+fn the_most_since_the_last_question_is_told() {
+    meter::reset();
+    (METER.enter)(Some(3));
+    drop(vec![0_u8; 5_000]);
+    let kept = vec![0_u8; 10];
+    (METER.enter)(None);
+    assert_eq!((METER.held)(3), 5_000);
+    assert_eq!((METER.held)(3), 10);
+    drop(kept);
+}
+
+#[test]
+fn blocks_are_aligned_and_zeroed_as_asked() {
+    #[repr(align(256))]
+    struct Wide([u8; 512]);
+
+    meter::reset();
+    (METER.enter)(Some(0));
+    let wide: Vec<Wide> = (0..3).map(|n| Wide([n; 512])).collect();
+    let zeroed = vec![0_u128; 1_000];
+    (METER.enter)(None);
+    assert_eq!(wide.as_ptr().addr() % 256, 0);
+    assert_eq!(wide[2].0, [2; 512]);
+    assert_eq!(zeroed.as_ptr().addr() % 16, 0);
+    assert!(zeroed.iter().all(|n| *n == 0));
+    assert!(held(0) >= 3 * 512 + 16_000);
+}
+
+#[test]
+fn nodes_stay_within_their_bound_among_hostile_members() {
+    for seed in 1..=3 {
+        meter::reset();
+        let plan = Plan::draw(seed).with_nodes(7).with_byzantine(2);
+        let report = plan.run_metered(Some(METER));
+        report.assert_good();
+        assert!(report.memory_max > 100_000, "{} bytes are not all", report.memory_max);
+        assert!(report.memory_max <= report.memory_bound);
+    }
+}
+
+/// Budgets that a run of a few seconds can use, and little beside them: small windows and tables, and
+/// room for no more peers than there are.
+fn tight(plan: Plan, byzantine: usize) -> Plan {
+    let mut plan = plan;
+    plan.config.peers_max = plan.nodes as u16 - 1;
+    let channel = &mut plan.config.channels[0];
+    channel.slots_max = 64;
+    (channel.artifact_bytes_max, channel.push_bytes_max) = (512 << 10, 64 << 10);
+    (channel.active_bytes_max, channel.inbox_bytes_max) = (4 << 20, 16 << 20);
+    channel.latency_sensitive = true;
+    let mut route = RouteConfig::new(RouteId(1), "tight").bytes_max(256 << 10, 256 << 10);
+    (route.in_flight_max, route.waiting_max, route.body_bytes_max) = (8, 8, 1 << 20);
+    plan.config.routes = vec![route];
+    let transport = &mut plan.config.transport;
+    transport.streams_max = 8;
+    (transport.stream_window, transport.receive_window) = (128 << 10, 128 << 10);
+    transport.send_window = 128 << 10;
+    plan.with_byzantine(byzantine)
+}
+
+/// The bytes that are published are not among what is counted: they belong to the application.
+#[test]
+fn l13_a_node_under_every_attack_at_once_stays_within_its_bound() {
+    for seed in 1..=3 {
+        meter::reset();
+        let mut plan = tight(Plan::calm(seed, 7), 2);
+        plan.tricks = Trick::ALL.to_vec();
+        (plan.faults, plan.strength) = (vec![FaultKind::Deaf], 100);
+        // Not all come about in so short a time.
+        plan.all_must_act = false;
+        plan.workload.artifacts_per_second = 200;
+        (plan.workload.large_percent, plan.workload.aborted_percent) = (100, 60);
+        plan.workload.calls_percent = 100;
+        let report = plan.run_metered(Some(METER));
+        report.assert_good();
+        let acted = report.tricks.iter().filter(|(_, count)| *count > 0).count();
+        assert!(acted > Trick::ALL.len() / 2, "{:?}", report.tricks);
+        let percent = 100 * report.memory_max / report.memory_bound;
+        println!("{} bytes, {percent} % of the bound", report.memory_max);
+        assert!((20..=100).contains(&percent), "{percent} % of the bound");
+    }
+}

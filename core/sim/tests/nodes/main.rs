@@ -1,0 +1,20 @@
+//! Whole nodes in simulated subnets: connections, membership, restarts, broadcast over QUIC, bad
+//! links, and the end. What is about keys and handshakes runs with real TLS.
+
+mod bad_links;
+mod channels;
+mod closed;
+mod connecting;
+mod cut_off;
+mod delivery;
+mod dial_pause;
+mod inert_channels;
+mod late_binding;
+mod late_packets;
+mod membership;
+mod moved_members;
+mod overlay;
+mod restart;
+mod shutdown;
+mod subnet;
+mod windows;

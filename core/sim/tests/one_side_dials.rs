@@ -1,0 +1,118 @@
+//! Two members of which only one can reach the other find each other, whichever it is.
+
+use std::time::Duration;
+
+use slotcast::broadcast::Event;
+use slotcast::config::{ChannelConfig, Config};
+use slotcast::id::ChannelId;
+use slotcast::membership::Topology;
+use slotcast_sim::{Application, Context, FaultKind, Setup, Subnet, address};
+
+#[derive(Debug)]
+struct Nothing;
+
+impl Application for Nothing {
+    fn handle_event(&mut self, _: &mut Context<'_>, _: ChannelId, _: Event) {}
+}
+
+const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A dial that has just failed to arrive ends after `hello_timeout`, 5 s; then there is a pause of 3 s.
+const DIAL_AND_PAUSE_MAX: Duration = secs(9);
+
+fn config() -> Config {
+    let mut config = Config::new([ChannelConfig::new(ChannelId(1))]);
+    config.transport.filter_addresses = false;
+    config
+}
+
+/// Two members, of which the one at `blind` looks for the other where nobody is. The other one knows
+/// where it is, and does not run yet.
+fn subnet(blind: usize) -> Subnet<Nothing> {
+    let sees = 1 - blind;
+    let mut subnet = Subnet::new(Setup::new(&config(), 2).strangers(1), Nothing);
+    let mut members = [(subnet.id(0), vec![address(0)]), (subnet.id(1), vec![address(1)])];
+    members[sees].1 = vec![address(2)];
+    subnet.crash(sees, FaultKind::CrashAndForget);
+    subnet.follow(blind, &Topology::new(9, members).unwrap());
+    subnet.elapse(secs(15));
+    subnet
+}
+
+fn is_up(subnet: &mut Subnet<Nothing>) -> bool {
+    subnet.is_up(0, 1)
+}
+
+#[test]
+fn f2_w9_after_outages_members_of_which_one_cannot_reach_the_other_are_connected_again() {
+    for blind in [0, 1] {
+        let mut subnet = subnet(blind);
+        subnet.start(1 - blind);
+        subnet.run_until("connected", secs(1), is_up);
+        for outage in [1, 9, 30, 600] {
+            subnet.cut(&[0], &[1]);
+            subnet.elapse(secs(outage));
+            assert!(outage < 20 || !subnet.is_up(0, 1), "it was noticed");
+            subnet.heal();
+            // One that was not noticed may be now: with the idle timeout, up to 13 s after its start.
+            let max = DIAL_AND_PAUSE_MAX + secs(13_u64.saturating_sub(outage));
+            subnet.run_until("connected again", max, is_up);
+            subnet.elapse(secs(20));
+            assert!(subnet.is_up(0, 1), "it stays");
+        }
+    }
+}
+
+#[test]
+fn f2_w9_an_outage_at_the_start_does_not_keep_them_apart() {
+    for blind in [0, 1] {
+        for outage in [1, 9, 30] {
+            let mut subnet = subnet(blind);
+            subnet.cut(&[0], &[1]);
+            subnet.start(1 - blind);
+            subnet.elapse(secs(outage));
+            subnet.heal();
+            subnet.run_until("connected", DIAL_AND_PAUSE_MAX, is_up);
+        }
+    }
+}
+
+/// Where both can reach each other, the member with the higher name leaves it to the other one.
+#[test]
+fn f2_after_an_outage_of_both_ways_dials_seldom_cross_and_one_connection_comes_of_them() {
+    let mut subnet = Subnet::new(Setup::new(&config(), 7), Nothing);
+    let is_mesh = |subnet: &mut Subnet<Nothing>| {
+        (0..7).all(|at| subnet.node(at).is_some_and(|node| node.peers_up().count() == 6))
+    };
+    subnet.run_until("connected", secs(5), is_mesh);
+    for _ in 0..5 {
+        let count = |subnet: &Subnet<Nothing>| -> u64 {
+            (0..7).map(|at| subnet.node(at).expect("it runs").stats().connections).sum()
+        };
+        let before = count(&subnet);
+        subnet.cut(&[0, 1, 2], &[3, 4, 5, 6]);
+        subnet.elapse(secs(20));
+        subnet.heal();
+        subnet.run_until("connected", DIAL_AND_PAUSE_MAX, is_mesh);
+        subnet.elapse(secs(10));
+        assert!(is_mesh(&mut subnet));
+        // 12 pairs, two sides of each.
+        let made = count(&subnet) - before;
+        assert!((24..=30).contains(&made), "{made}");
+    }
+}
+
+#[test]
+fn f2_the_higher_name_dials_a_member_that_is_not_there_once_in_a_few_seconds() {
+    let mut subnet = Subnet::new(Setup::new(&config(), 2), Nothing);
+    subnet.crash(0, FaultKind::CrashAndForget);
+    subnet.elapse(secs(20));
+    let sent = |subnet: &Subnet<Nothing>| subnet.node(1).expect("it runs").stats().sent_datagrams;
+    let before = sent(&subnet);
+    subnet.elapse(secs(100));
+    // A dial is given up after 5 s, in which it sends a handful of datagrams, and a pause follows.
+    let spent = sent(&subnet) - before;
+    assert!((10..=16 * 8).contains(&spent), "{spent}");
+}

@@ -1,0 +1,346 @@
+//! What a [`Broadcast`](slotcast::broadcast::Broadcast) must be after any inputs, said as plainly as
+//! possible: maps and sets, no cleverness (DESIGN, sections 4 and 5). One value is one channel.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::pool::{self, Art};
+use slotcast::artifact::ArtifactError;
+use slotcast::broadcast::{Decision, Event};
+use slotcast::config::{ChannelConfig, Relay};
+use slotcast::error::{PublishError, RelayError};
+use slotcast::id::{NodeId, Slot};
+
+/// Peers that take part.
+pub(super) const PEERS: usize = 2;
+
+/// What a slot holds: an artifact and its hops.
+pub(super) type Held = Option<(Art, u8)>;
+
+/// What a peer said of its slots.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Heard {
+    /// Slot: version and content, as heard in the present epoch.
+    pub(super) slots: BTreeMap<u32, (u64, Held)>,
+    /// Slot: content, as heard before and not yet confirmed.
+    stale: BTreeMap<u32, (Art, u8)>,
+    /// Slots of the snapshot, if there was one, that have not been heard of.
+    awaited: Option<BTreeSet<u32>>,
+}
+
+impl Heard {
+    fn entries(&self) -> impl Iterator<Item = (Art, u8)> {
+        self.slots.values().filter_map(|(_, held)| *held).chain(self.stale.values().copied())
+    }
+
+    pub(super) fn holds(&self, art: Art) -> bool {
+        self.entries().any(|(held, _)| held == art)
+    }
+}
+
+/// Where an artifact stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// The filter said so.
+    Later,
+    /// The bytes are to be got.
+    Wanted,
+    /// The filter said so.
+    Dropped,
+    /// The bytes are there, from this node, and must be delivered.
+    Ready(NodeId),
+    /// Delivered, or this node's own.
+    Done,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) step: Step,
+    pub(super) delivered: bool,
+    /// It had expired, and the application was not told, when it was advertised again.
+    expiry_due: bool,
+    /// Who withdrew it since, and the application was not told.
+    withdrawn: BTreeSet<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) config: ChannelConfig,
+    pub(super) heard: [Heard; PEERS],
+    pub(super) known: BTreeMap<Art, Known>,
+    /// What this node has in its slots, with the hops.
+    pub(super) own: BTreeMap<u32, (Art, u8)>,
+}
+
+impl Channel {
+    pub(super) fn new(config: ChannelConfig) -> Self {
+        Self { config, heard: Default::default(), known: BTreeMap::new(), own: BTreeMap::new() }
+    }
+
+    /// The slot's newest version in this epoch; 0 if it was not heard of.
+    pub(super) fn version(&self, peer: usize, slot: u32) -> u64 {
+        self.heard[peer].slots.get(&slot).map_or(0, |(version, _)| *version)
+    }
+
+    pub(super) fn is_advertised(&self, art: Art) -> bool {
+        self.heard.iter().any(|heard| heard.holds(art))
+    }
+
+    fn nearest(&self, art: Art) -> Option<u8> {
+        let entries = self.heard.iter().flat_map(Heard::entries);
+        entries.filter(|(held, _)| *held == art).map(|(_, hops)| hops).min()
+    }
+
+    pub(super) fn own_slot(&self, art: Art) -> Option<u32> {
+        self.own.iter().find(|(_, (held, _))| *held == art).map(|(slot, _)| *slot)
+    }
+
+    // What a peer says.
+
+    /// A slot of a peer holds `content` now. `pushed`: the bytes came along, from this node, and
+    /// there is room for them.
+    pub(super) fn update(
+        &mut self,
+        peer: usize,
+        slot: u32,
+        version: u64,
+        content: Held,
+        decide: impl Fn(Art) -> Decision,
+        pushed: Option<NodeId>,
+    ) {
+        if self.version(peer, slot) >= version {
+            return;
+        }
+        let before = self.held_by(peer);
+        let was_advertised = content.is_some_and(|(art, _)| self.is_advertised(art));
+        self.heard[peer].slots.insert(slot, (version, content));
+        if let Some(awaited) = &mut self.heard[peer].awaited {
+            awaited.remove(&slot);
+        }
+        if let Some((art, _)) = content {
+            let is_own = self.own_slot(art).is_some();
+            let step = if is_own { Step::Done } else { Step::of(decide(art)) };
+            let born =
+                || Known { step, delivered: false, expiry_due: false, withdrawn: BTreeSet::new() };
+            let known = self.known.entry(art).or_insert_with(born);
+            if known.delivered && !was_advertised {
+                (known.step, known.delivered, known.expiry_due) = (step, false, true);
+            }
+            known.withdrawn.remove(&peer);
+            if let Some(from) = pushed
+                && known.step == Step::Wanted
+            {
+                self.ready(art, from);
+            }
+        }
+        self.confirm(peer);
+        self.settle(peer, &before, true);
+    }
+
+    pub(super) fn snapshot(&mut self, peer: usize, live: impl Iterator<Item = u32>) {
+        let before = self.held_by(peer);
+        let heard = &mut self.heard[peer];
+        let unheard = live.filter(|slot| !heard.slots.contains_key(slot)).collect();
+        heard.awaited = Some(unheard);
+        self.confirm(peer);
+        self.settle(peer, &before, true);
+    }
+
+    pub(super) fn has_snapshot(&self, peer: usize) -> bool {
+        self.heard[peer].awaited.is_some()
+    }
+
+    /// What an earlier epoch left counts no more, once all that was live has been heard of.
+    fn confirm(&mut self, peer: usize) {
+        if self.heard[peer].awaited.as_ref().is_some_and(BTreeSet::is_empty) {
+            self.heard[peer].stale.clear();
+        }
+    }
+
+    /// A new epoch: what was heard is stale, and replaces what was stale in slots heard of.
+    pub(super) fn begin_epoch(&mut self, peer: usize) {
+        let before = self.held_by(peer);
+        let heard = &mut self.heard[peer];
+        heard.awaited = None;
+        for (slot, (_, held)) in core::mem::take(&mut heard.slots) {
+            match held {
+                Some(held) => heard.stale.insert(slot, held),
+                None => heard.stale.remove(&slot),
+            };
+        }
+        self.settle(peer, &before, true);
+    }
+
+    pub(super) fn remove_peer(&mut self, peer: usize) {
+        let before = self.held_by(peer);
+        self.heard[peer] = Heard::default();
+        self.settle(peer, &before, false);
+        self.known.values_mut().for_each(|known| {
+            known.withdrawn.remove(&peer);
+        });
+    }
+
+    fn held_by(&self, peer: usize) -> BTreeSet<Art> {
+        self.heard[peer].entries().map(|(art, _)| art).collect()
+    }
+
+    /// What follows from a peer's holding less than `before`.
+    fn settle(&mut self, peer: usize, before: &BTreeSet<Art>, is_member: bool) {
+        for art in before.difference(&self.held_by(peer)) {
+            let known = self.known.get_mut(art).expect("held until now");
+            if known.delivered && is_member {
+                known.withdrawn.insert(peer);
+            }
+            if known.delivered || self.heard.iter().any(|heard| heard.holds(*art)) {
+                continue;
+            }
+            if known.expiry_due {
+                (known.step, known.delivered, known.expiry_due) = (Step::Done, true, false);
+            } else {
+                self.known.remove(art);
+            }
+        }
+        // A relay stands only as long as a holder nearer to the publisher.
+        let own = self.own.clone();
+        self.own.retain(|slot, _| {
+            let (art, hops) = own[slot];
+            let nearest = self.heard.iter().flat_map(Heard::entries);
+            let nearest = nearest.filter(|(held, _)| *held == art).map(|(_, hops)| hops).min();
+            hops == 0 || nearest.is_some_and(|nearest| nearest < hops)
+        });
+    }
+
+    // What happens here.
+
+    /// The bytes of a wanted artifact are there.
+    pub(super) fn ready(&mut self, art: Art, from: NodeId) {
+        self.known.get_mut(&art).expect("advertised").step = Step::Ready(from);
+        if self.config.relay == Relay::Automatic {
+            let _ = self.relay(art);
+        }
+    }
+
+    pub(super) fn publish(&mut self, art: Art) -> Result<(), PublishError> {
+        if pool::len(art) > self.config.artifact_bytes_max {
+            return Err(PublishError::Artifact(ArtifactError::TooLong));
+        }
+        let published = self.own.values().filter(|(_, hops)| *hops == 0).count() as u32;
+        let is_full = published == self.config.publish_slots_max();
+        if let Some(slot) = self.own_slot(art) {
+            let hops = &mut self.own.get_mut(&slot).expect("by slot").1;
+            if *hops > 0 && is_full {
+                return Err(PublishError::OutboxFull);
+            }
+            *hops = 0;
+            return Ok(());
+        }
+        if is_full {
+            return Err(PublishError::OutboxFull);
+        }
+        if !self.has_room(art) {
+            return Err(PublishError::ActiveBytesExceeded);
+        }
+        self.occupy(art, 0);
+        if let Some(known) = self.known.get_mut(&art) {
+            known.step = Step::Done;
+        }
+        Ok(())
+    }
+
+    pub(super) fn relay(&mut self, art: Art) -> Result<(), RelayError> {
+        let hops = self.nearest(art).map_or(u8::MAX, |hops| hops.saturating_add(1));
+        if hops > self.config.relay_hops_max {
+            return Err(RelayError::NotAdvertised);
+        }
+        if self.own_slot(art).is_some() {
+            return Ok(());
+        }
+        let relayed = self.own.values().filter(|(_, hops)| *hops > 0).count() as u32;
+        if relayed == self.config.relay_slots_max || !self.has_room(art) {
+            return Err(RelayError::OutboxFull);
+        }
+        self.occupy(art, hops);
+        Ok(())
+    }
+
+    fn has_room(&self, art: Art) -> bool {
+        let active: u64 = self.own.values().map(|(art, _)| pool::len(*art)).sum();
+        active + pool::len(art) <= self.config.active_bytes_max
+    }
+
+    fn occupy(&mut self, art: Art, hops: u8) {
+        let slot = (0..).find(|slot| !self.own.contains_key(slot)).expect("the lowest free");
+        self.own.insert(slot, (art, hops));
+    }
+
+    pub(super) fn abort(&mut self, art: Art) -> bool {
+        self.own_slot(art).is_some_and(|slot| self.own.remove(&slot).is_some())
+    }
+
+    pub(super) fn reconsider(&mut self, decide: impl Fn(Art) -> Decision) {
+        for (art, known) in &mut self.known {
+            if matches!(known.step, Step::Later | Step::Wanted) {
+                known.step = Step::of(decide(*art));
+            }
+        }
+    }
+
+    /// An event was given: it must be possible now.
+    pub(super) fn event(&mut self, event: &Event, node_of: impl Fn(usize) -> Option<NodeId>) {
+        match event {
+            Event::Delivered { artifact, from } => {
+                let art = pool::art(&artifact.id());
+                assert_eq!(artifact, pool::artifact(art), "invariant 6");
+                let known = self.known.get_mut(&art).expect("invariant 5");
+                assert_eq!(known.step, Step::Ready(*from), "invariant 7");
+                assert!(!known.delivered && !known.expiry_due, "invariant 7");
+                (known.step, known.delivered) = (Step::Done, true);
+                assert!(self.is_advertised(art), "invariant 5");
+            }
+            Event::Withdrawn { id, by } => {
+                let art = pool::art(id);
+                let by = (0..PEERS).find(|peer| node_of(*peer) == Some(*by)).expect("a member");
+                assert!(!self.heard[by].holds(art));
+                let known = self.known.get_mut(&art).expect("delivered");
+                let was_delivered = known.delivered || known.expiry_due;
+                assert!(was_delivered && known.withdrawn.remove(&by));
+            }
+            Event::Expired { id } => {
+                let art = pool::art(id);
+                let known = self.known.get_mut(&art).expect("delivered");
+                assert!(known.withdrawn.is_empty());
+                if !core::mem::take(&mut known.expiry_due) {
+                    assert!(known.delivered);
+                    self.known.remove(&art);
+                    assert!(!self.is_advertised(art), "invariant 5");
+                }
+            }
+            event => panic!("not known here: {event:?}"),
+        }
+    }
+
+    /// Whether the application has to be told anything.
+    pub(super) fn has_event(&self) -> bool {
+        self.known.iter().any(|(art, known)| {
+            matches!(known.step, Step::Ready(_))
+                || known.expiry_due
+                || known.delivered && (!known.withdrawn.is_empty() || !self.is_advertised(*art))
+        })
+    }
+
+    /// What a peer's table must show, as `peer_slots` gives it.
+    pub(super) fn peer_slots(&self, peer: usize) -> Vec<(Slot, Art)> {
+        let filled =
+            |(slot, (_, held)): (&u32, &(u64, Held))| held.map(|(art, _)| (Slot(*slot), art));
+        self.heard[peer].slots.iter().filter_map(filled).collect()
+    }
+}
+
+impl Step {
+    fn of(decision: Decision) -> Self {
+        match decision {
+            Decision::Fetch(_) => Self::Wanted,
+            Decision::Later => Self::Later,
+            Decision::Drop => Self::Dropped,
+        }
+    }
+}

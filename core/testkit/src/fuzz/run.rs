@@ -1,0 +1,798 @@
+//! One [`Broadcast`] machine with two peers played by hand, and its model: each step is done to
+//! both, then they are compared.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::model::{Channel, PEERS, Step};
+use super::pool::{self, ARTS, Art};
+use slotcast::artifact::Artifact;
+use slotcast::broadcast::{
+    Broadcast, Candidate, ChunkTaken, Decision, Event, OutStream, Output, Priority, RequestId,
+    SendBuffer, Taken, Wake,
+};
+use slotcast::config::{ChannelConfig, Config, Relay};
+use slotcast::error::Fault;
+use slotcast::id::{ChannelId, NodeId, PeerIndex, Slot, Version};
+use slotcast::time::Time;
+use slotcast::wire::{Chunk, Item, LiveSlots, Refusal, Request, StreamDecoder, StreamHead, Update};
+
+pub(super) const CHANNELS: usize = 2;
+
+/// Channel 0 has room for whatever comes, relays, and its events wait for their turn; channel 1 has
+/// room for one long artifact, streams what is long, and its events are taken at once after a push
+/// (so that the model need not know what had room).
+const TIGHT: usize = 1;
+
+const fn channel_id(at: usize) -> ChannelId {
+    ChannelId(7 * at as u16)
+}
+
+fn config(relay: Relay) -> Config {
+    let mut plain = ChannelConfig::new(channel_id(0));
+    plain.slots_max = 5;
+    plain.push_bytes_max = 8;
+    plain.artifact_bytes_max = 80_000;
+    plain.active_bytes_max = 80_020;
+    plain.inbox_bytes_max = 1 << 20;
+    plain.relay_hops_max = 2;
+    if relay != Relay::Off {
+        plain = plain.relaying(relay, 2);
+    }
+    let mut tight = plain.clone();
+    tight.id = channel_id(TIGHT);
+    (tight.relay, tight.relay_slots_max) = (Relay::Off, 0);
+    tight.slots_max = 3;
+    tight.inbox_bytes_max = 80_000;
+    tight.latency_sensitive = true;
+    let mut config = Config::new([plain, tight]);
+    config.batch_bytes_max = 1024;
+    config.fetches_per_peer_max = 2;
+    config.serves_per_peer_max = 2;
+    config
+}
+
+/// What the filter says of an artifact in each view of the application.
+fn decide(view: u8, channel: usize, art: Art) -> Decision {
+    match (view as usize + art + channel) % 5 {
+        0 => Decision::Later,
+        1 => Decision::Drop,
+        2 => Decision::Fetch(Priority::High),
+        _ => Decision::Fetch(Priority::Normal),
+    }
+}
+
+/// A request of the machine that a peer may answer.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    channel: usize,
+    art: Art,
+    next: u32,
+}
+
+/// A stream that the machine has begun to a peer.
+struct OutgoingStream {
+    stream: Option<OutStream>,
+    decoder: StreamDecoder,
+    head: Option<StreamHead>,
+    /// The updates in it, not yet applied at the peer.
+    updates: Vec<(usize, u32, u64, Option<Art>)>,
+    /// The chunks that come next: artifact, next index, end.
+    chunks: Option<(usize, Art, u32, u32)>,
+    finished: bool,
+}
+
+/// A peer, as far as it must be played.
+#[derive(Default)]
+struct Peer {
+    node: Option<NodeId>,
+    up: bool,
+    channels: [bool; CHANNELS],
+    asked: BTreeMap<u64, Asked>,
+    streams: Vec<OutgoingStream>,
+    /// The last version encoded for it, by channel and slot.
+    encoded: BTreeMap<(usize, u32), u64>,
+    /// What it has heard of this node, by channel and slot.
+    heard: BTreeMap<(usize, u32), (u64, Option<Art>)>,
+    /// The slots that each channel's snapshot named.
+    snapshots: BTreeMap<usize, BTreeSet<u32>>,
+    /// Its own requests: channel, artifact, first and end.
+    wants: BTreeMap<u64, (usize, Art, u32, u32)>,
+}
+
+pub(super) struct Run {
+    machine: Broadcast,
+    model: [Channel; CHANNELS],
+    peers: [Peer; PEERS],
+    now: Time,
+    view: Arc<AtomicU8>,
+    /// Steps are done without comparing: only [`Run::drain`] and [`Run::compare`] look.
+    is_quick: bool,
+    /// Gives nodes and requests their numbers.
+    count: u64,
+    out: SendBuffer,
+}
+
+const fn index(peer: usize) -> PeerIndex {
+    // Not next to each other, so that a mix-up shows.
+    PeerIndex(3 * peer as u16)
+}
+
+impl Run {
+    /// A machine with two members, both of them up.
+    pub(super) fn new(relay: Relay) -> Self {
+        let mut run = Self::quick(relay);
+        run.is_quick = false;
+        run.compare();
+        run
+    }
+
+    /// One that is compared only when told.
+    pub(super) fn quick(relay: Relay) -> Self {
+        let config = config(relay);
+        let view = Arc::new(AtomicU8::new(2));
+        let mut run = Self {
+            machine: Broadcast::new(&config, 7).expect("holds together"),
+            model: [0, 1].map(|at| Channel::new(config.channels[at].clone())),
+            peers: Default::default(),
+            now: Time::ZERO,
+            view: Arc::clone(&view),
+            is_quick: true,
+            count: 0,
+            out: SendBuffer::new(),
+        };
+        for at in 0..CHANNELS {
+            let view = Arc::clone(&view);
+            let filter = move |candidate: &Candidate<'_>| {
+                assert_eq!(candidate.advert.id(), *candidate.id);
+                decide(view.load(Ordering::Relaxed), at, pool::art(candidate.id))
+            };
+            assert!(run.machine.set_filter(channel_id(at), Box::new(filter)));
+        }
+        for peer in 0..PEERS {
+            run.add_or_remove(peer);
+            run.peer_up(peer, [true; CHANNELS]);
+        }
+        run
+    }
+
+    fn decide(&self, channel: usize) -> impl Fn(Art) -> Decision + use<> {
+        let view = self.view.load(Ordering::Relaxed);
+        move |art| decide(view, channel, art)
+    }
+
+    // Members and connections.
+
+    pub(super) fn add_or_remove(&mut self, peer: usize) {
+        match self.peers[peer].node {
+            None => {
+                self.count += 1;
+                let node = NodeId([self.count as u8; 32]);
+                self.machine.add_peer(index(peer), node);
+                self.peers[peer].node = Some(node);
+            }
+            Some(_) => {
+                self.machine.remove_peer(self.now, index(peer));
+                self.peers[peer] = Peer::default();
+                self.model.iter_mut().for_each(|model| model.remove_peer(peer));
+            }
+        }
+        self.check();
+    }
+
+    pub(super) fn peer_up(&mut self, peer: usize, channels: [bool; CHANNELS]) {
+        let Some(node) = self.peers[peer].node else { return };
+        let at = |config: &ChannelConfig| usize::from(config.id != channel_id(0));
+        self.machine.peer_up(self.now, index(peer), |config| channels[at(config)]);
+        self.peers[peer] = Peer { node: Some(node), up: true, channels, ..Peer::default() };
+        self.model.iter_mut().for_each(|model| model.begin_epoch(peer));
+        self.check();
+    }
+
+    pub(super) fn peer_down(&mut self, peer: usize) {
+        let Some(node) = self.peers[peer].node else { return };
+        self.machine.peer_down(self.now, index(peer));
+        self.peers[peer] = Peer { node: Some(node), ..Peer::default() };
+        self.check();
+    }
+
+    // What a peer says.
+
+    fn model_update(
+        &mut self,
+        (peer, channel, slot): (usize, usize, u32),
+        version: u64,
+        content: Option<(Art, u8)>,
+        is_pushed: bool,
+    ) {
+        let node = self.peers[peer].node.filter(|_| is_pushed && channel != TIGHT);
+        let decide = self.decide(channel);
+        self.model[channel].update(peer, slot, version, content, decide, node);
+    }
+
+    pub(super) fn clear(&mut self, peer: usize, channel: usize, slot: u32, version: u64) {
+        if !self.peers[peer].up || version == 0 {
+            return;
+        }
+        let update = Update::Clear { slot: Slot(slot), version: Version(version) };
+        let taken = self.update(peer, channel, &update);
+        if slot >= self.model[channel].config.slots_max {
+            assert_eq!(taken, Err(Fault::SlotBeyondBound));
+        } else {
+            assert_eq!(taken, Ok(Taken::Done));
+            self.model_update((peer, channel, slot), version, None, false);
+        }
+        self.check();
+    }
+
+    pub(super) fn push(&mut self, peer: usize, channel: usize, slot: u32, version: u64, art: Art) {
+        if !self.peers[peer].up || version == 0 {
+            return;
+        }
+        let (artifact, config) = (pool::artifact(art), &self.model[channel].config);
+        let is_too_long = artifact.bytes().len() > config.push_bytes_max as usize;
+        let is_beyond = slot >= config.slots_max;
+        let (slot_id, version_id) = (Slot(slot), Version(version));
+        let metadata = artifact.advert().metadata.clone();
+        let bytes = artifact.bytes();
+        let push = Update::Push { slot: slot_id, version: version_id, metadata, bytes };
+        match self.update(peer, channel, &push) {
+            Ok(taken) => {
+                assert_eq!(taken, Taken::Done);
+                assert!(!is_too_long && !is_beyond);
+                self.model_update((peer, channel, slot), version, Some((art, 0)), true);
+            }
+            Err(Fault::PushTooLong) => assert!(is_too_long),
+            Err(fault) => assert_eq!((fault, is_beyond), (Fault::SlotBeyondBound, true)),
+        }
+        if channel == TIGHT {
+            self.take_events(TIGHT, usize::MAX, Some(art));
+        }
+        self.check();
+    }
+
+    pub(super) fn advert(
+        &mut self,
+        (peer, channel, slot): (usize, usize, u32),
+        version: u64,
+        art: Art,
+        hops: u8,
+        streamed: bool,
+    ) {
+        if !self.peers[peer].up || version == 0 {
+            return;
+        }
+        let (advert, config) = (pool::artifact(art).advert().clone(), &self.model[channel].config);
+        let rules = [
+            (Fault::ArtifactTooLong, advert.length > config.artifact_bytes_max),
+            (Fault::HopsBeyondBound, hops > config.relay_hops_max),
+            (Fault::StreamedRelay, streamed && hops > 0),
+            (Fault::SlotBeyondBound, slot >= config.slots_max),
+        ];
+        let (slot_id, version_id) = (Slot(slot), Version(version));
+        let update = Update::Advert { slot: slot_id, version: version_id, hops, streamed, advert };
+        match self.update(peer, channel, &update) {
+            Ok(taken) => {
+                assert!(rules.iter().all(|(_, is_broken)| !is_broken));
+                let is_news = self.model[channel].version(peer, slot) < version;
+                self.model_update((peer, channel, slot), version, Some((art, hops)), false);
+                match taken {
+                    Taken::Done => assert!(!streamed),
+                    Taken::Unwanted => assert!(streamed),
+                    Taken::Chunks(request) => {
+                        assert!(streamed && is_news);
+                        self.ask(peer, request.0, Asked { channel, art, next: 0 });
+                    }
+                }
+            }
+            Err(fault) => assert!(rules.contains(&(fault, true)), "{fault}"),
+        }
+        self.check();
+    }
+
+    pub(super) fn snapshot(&mut self, peer: usize, channel: usize, bits: &[u8]) {
+        if !self.peers[peer].up {
+            return;
+        }
+        let (live, model) = (LiveSlots(bits), &mut self.model[channel]);
+        let is_beyond = live.iter().any(|slot| slot.0 >= model.config.slots_max);
+        let is_repeated = model.has_snapshot(peer);
+        let taken = self.update(peer, channel, &Update::Snapshot { version: Version(9), live });
+        match taken {
+            Ok(taken) => {
+                assert_eq!((taken, is_beyond, is_repeated), (Taken::Done, false, false));
+                self.model[channel].snapshot(peer, live.iter().map(|slot| slot.0));
+            }
+            Err(Fault::SlotBeyondBound) => assert!(is_beyond),
+            Err(fault) => assert_eq!((fault, is_repeated), (Fault::SnapshotRepeated, true)),
+        }
+        self.check();
+    }
+
+    /// Hands an update to the machine, through the wire.
+    fn update(&mut self, peer: usize, channel: usize, update: &Update<'_>) -> Result<Taken, Fault> {
+        let mut bytes = Vec::new();
+        StreamHead::Updates(channel_id(channel)).encode(&mut bytes);
+        update.encode(&mut bytes);
+        let (mut decoder, mut input) = (StreamDecoder::new(1 << 20), &bytes[..]);
+        let _ = decoder.next(&mut input).expect("well-formed");
+        let Some(Item::Frame { kind, body }) = decoder.next(&mut input).expect("well-formed")
+        else {
+            unreachable!("a frame follows the head")
+        };
+        let decoded = Update::decode(kind, body).expect("well-formed").expect("known");
+        assert_eq!(decoded, *update);
+        self.machine.handle_update(self.now, index(peer), channel_id(channel), &decoded)
+    }
+
+    // What the machine has asked a peer for.
+
+    fn ask(&mut self, peer: usize, request: u64, asked: Asked) {
+        let (model, others) = (&self.model[asked.channel], &self.peers);
+        assert!(model.heard[peer].holds(asked.art), "only holders are asked");
+        assert_eq!(model.known[&asked.art].step, Step::Wanted, "only what is wanted is asked for");
+        let mut under_way = others.iter().flat_map(|peer| peer.asked.values());
+        let is_same = |other: &Asked| (other.channel, other.art) == (asked.channel, asked.art);
+        assert!(!under_way.any(is_same), "asked for once at a time");
+        assert!(self.peers[peer].asked.insert(request, asked).is_none());
+        assert!(self.peers[peer].asked.len() <= 2, "invariant 8");
+    }
+
+    fn nth_asked(&self, peer: usize, nth: usize) -> Option<(u64, Asked)> {
+        let asked = &self.peers[peer].asked;
+        asked.iter().nth(nth % asked.len().max(1)).map(|(request, asked)| (*request, *asked))
+    }
+
+    /// A peer sends the next chunk of what it was asked for, in order or a wrong one.
+    pub(super) fn chunk(&mut self, peer: usize, nth: usize, lie: u8) {
+        let Some((request, asked)) = self.nth_asked(peer, nth) else { return };
+        let artifact = pool::artifact(asked.art);
+        let (bytes, proof) = artifact.chunk(asked.next);
+        let mut wrong = bytes.to_vec();
+        let mut chunk = Chunk { index: asked.next, proof, bytes: &bytes };
+        match lie {
+            1 => chunk.index ^= 1,
+            2 => drop(chunk.proof.push([9; 32])),
+            3 => {
+                match wrong.first_mut() {
+                    Some(first) => *first ^= 1,
+                    None => wrong.push(1),
+                }
+                chunk.bytes = &wrong;
+            }
+            _ => {}
+        }
+        let is_lie = (1..=3).contains(&lie);
+        let (id, model) = (RequestId(request), &mut self.model[asked.channel]);
+        let taken = self.machine.handle_chunk(self.now, index(peer), id, &chunk);
+        if is_lie {
+            assert!(matches!(taken, Err(Fault::WrongChunk | Fault::UnrequestedChunk)));
+            self.peers[peer].asked.remove(&request);
+        } else if asked.next + 1 < artifact.advert().chunks() {
+            assert_eq!(taken, Ok(ChunkTaken::More));
+            self.peers[peer].asked.get_mut(&request).expect("looked up").next += 1;
+        } else {
+            assert_eq!(taken, Ok(ChunkTaken::Done));
+            self.peers[peer].asked.remove(&request);
+            model.ready(asked.art, self.peers[peer].node.expect("a member"));
+        }
+        self.check();
+        // What comes late is neither needed nor a fault.
+        if !self.peers[peer].asked.contains_key(&request) {
+            let late = self.machine.handle_chunk(self.now, index(peer), id, &chunk);
+            assert_eq!(late, Ok(ChunkTaken::Done));
+        }
+    }
+
+    /// A peer ends an answer early, or refuses.
+    pub(super) fn fail(&mut self, peer: usize, nth: usize, refuse: bool) {
+        let Some((request, _)) = self.nth_asked(peer, nth) else { return };
+        self.peers[peer].asked.remove(&request);
+        if refuse {
+            let refuse = Request::Refuse { request, refusal: Refusal::NotHeld };
+            self.machine.handle_request(self.now, index(peer), &refuse).expect("no fault");
+        } else {
+            self.machine.handle_answer_end(self.now, index(peer), RequestId(request));
+        }
+        self.check();
+    }
+
+    // What a peer asks for.
+
+    pub(super) fn fetch(&mut self, peer: usize, channel: usize, art: Art, first: u32, count: u32) {
+        if !self.peers[peer].up {
+            return;
+        }
+        self.count += 1;
+        let (request, id) = (self.count, pool::artifact(art).id());
+        self.peers[peer].wants.insert(request, (channel, art, first, first + count));
+        let fetch = Request::Fetch { request, channel: channel_id(channel), id, first, count };
+        self.machine.handle_request(self.now, index(peer), &fetch).expect("no fault");
+        self.check();
+    }
+
+    pub(super) fn cancel(&mut self, peer: usize, nth: usize) {
+        let wants = &self.peers[peer].wants;
+        let Some(request) = wants.keys().nth(nth % wants.len().max(1)).copied() else { return };
+        let cancel = Request::Cancel { request };
+        self.machine.handle_request(self.now, index(peer), &cancel).expect("no fault");
+        self.check();
+    }
+
+    // Commands.
+
+    pub(super) fn publish(&mut self, channel: usize, art: Art) {
+        let published = self.machine.publish(channel_id(channel), pool::artifact(art).clone());
+        assert_eq!(published, self.model[channel].publish(art));
+        self.check();
+    }
+
+    pub(super) fn relay(&mut self, channel: usize, art: Art) {
+        let relayed = self.machine.relay(channel_id(channel), pool::artifact(art));
+        assert_eq!(relayed, self.model[channel].relay(art));
+        self.check();
+    }
+
+    pub(super) fn abort(&mut self, channel: usize, art: Art) {
+        let aborted = self.machine.abort(channel_id(channel), &pool::artifact(art).id());
+        assert_eq!(aborted, self.model[channel].abort(art));
+        self.check();
+    }
+
+    pub(super) fn reconsider(&mut self, channel: usize, view: u8) {
+        self.view.store(view, Ordering::Relaxed);
+        assert!(self.machine.reconsider(self.now, channel_id(channel)));
+        self.model[channel].reconsider(self.decide(channel));
+        self.check();
+    }
+
+    pub(super) fn advance(&mut self, span: Duration) {
+        self.now = self.now + span;
+        self.check();
+    }
+
+    // What the machine gives.
+
+    /// Takes up to `limit` events of a channel. Of `pushed`, the bytes may have been taken.
+    pub(super) fn take_events(&mut self, channel: usize, limit: usize, pushed: Option<Art>) {
+        for _ in 0..limit {
+            let Some(event) = self.machine.poll_event(channel_id(channel)) else {
+                assert!(!self.model[channel].has_event(), "not all was told");
+                break;
+            };
+            let model = &mut self.model[channel];
+            if let Event::Delivered { artifact, from } = &event
+                && let art = pool::art(&artifact.id())
+                && Some(art) == pushed
+                && model.known[&art].step == Step::Wanted
+            {
+                model.ready(art, *from);
+            }
+            model.event(&event, |peer| self.peers[peer].node);
+        }
+        self.check();
+    }
+
+    /// Encodes once for a peer; false if there was nothing.
+    pub(super) fn send(&mut self, peer: usize, room: usize) -> bool {
+        if self.peers[peer].node.is_none() {
+            return false;
+        }
+        let mut out = core::mem::take(&mut self.out);
+        let backlog = self.machine.has_backlog(index(peer));
+        let sent = self.machine.poll_send(self.now, index(peer), room, &mut out);
+        let Some(send) = sent else {
+            assert!(out.is_empty());
+            assert!(room == 0 || !self.machine.has_backlog(index(peer)), "nothing, yet a backlog");
+            self.out = out;
+            self.check();
+            return false;
+        };
+        assert!(backlog && self.peers[peer].up && !out.is_empty());
+        assert!(out.len() <= room.max(1024) + 2 * 65_536 + Chunk::OVERHEAD_MAX);
+        let mut bytes = Vec::new();
+        out.for_each_piece(|piece| bytes.extend_from_slice(piece));
+        assert_eq!(bytes.len(), out.len());
+        self.out = out;
+        let streams = &mut self.peers[peer].streams;
+        let mut stream = if send.open {
+            assert!(
+                !streams.iter().any(|other| send.stream.is_some() && other.stream == send.stream)
+            );
+            OutgoingStream {
+                stream: send.stream,
+                decoder: StreamDecoder::new(1 << 20),
+                head: None,
+                updates: Vec::new(),
+                chunks: None,
+                finished: false,
+            }
+        } else {
+            let at = streams.iter().position(|other| other.stream == send.stream);
+            streams.swap_remove(at.expect("a stream that was not reset"))
+        };
+        assert!(!stream.finished);
+        stream.finished = send.finish;
+        self.take_sent(peer, &mut stream, &bytes);
+        if stream.finished {
+            assert_eq!(stream.decoder.finish(), Ok(()));
+        }
+        if stream.stream.is_some() {
+            self.peers[peer].streams.push(stream);
+        }
+        self.check();
+        true
+    }
+
+    fn take_sent(&mut self, peer: usize, stream: &mut OutgoingStream, bytes: &[u8]) {
+        let mut input = bytes;
+        let mut decoder = core::mem::replace(&mut stream.decoder, StreamDecoder::new(0));
+        while let Some(item) = decoder.next(&mut input).expect("well-formed") {
+            match item {
+                Item::Head(head) => {
+                    stream.head = Some(head);
+                    if let StreamHead::Chunks(request) = head {
+                        let wants = self.peers[peer].wants.remove(&request);
+                        stream.chunks = Some(wants.expect("asked for"));
+                    }
+                }
+                Item::Frame { kind, body } => match stream.head.expect("comes first") {
+                    StreamHead::Requests => {
+                        let request = Request::decode(kind, body).expect("well-formed");
+                        self.take_request(peer, request.expect("known"));
+                    }
+                    StreamHead::Updates(id) if stream.chunks.is_none() => {
+                        let update = Update::decode(kind, body).expect("well-formed");
+                        let channel = usize::from(id != channel_id(0));
+                        self.take_update(peer, channel, stream, &update.expect("known"));
+                    }
+                    _ => self.take_chunk(stream, kind, body),
+                },
+            }
+        }
+        stream.decoder = decoder;
+    }
+
+    fn take_request(&mut self, peer: usize, request: Request) {
+        match request {
+            Request::Fetch { request, channel, id, first, count } => {
+                let channel = usize::from(channel != channel_id(0));
+                let art = pool::art(&id);
+                assert_eq!(first + count, pool::artifact(art).advert().chunks());
+                self.ask(peer, request, Asked { channel, art, next: first });
+            }
+            Request::Cancel { request } => assert!(!self.peers[peer].asked.contains_key(&request)),
+            Request::Refuse { request, .. } => {
+                assert!(self.peers[peer].wants.remove(&request).is_some(), "asked for");
+            }
+        }
+    }
+
+    fn take_update(
+        &mut self,
+        peer: usize,
+        channel: usize,
+        stream: &mut OutgoingStream,
+        update: &Update<'_>,
+    ) {
+        let (model, state) = (&self.model[channel], &mut self.peers[peer]);
+        assert!(state.channels[channel], "inert towards the peer");
+        let (slot, version, art) = match update {
+            Update::Snapshot { live, .. } => {
+                let live: BTreeSet<u32> = live.iter().map(|slot| slot.0).collect();
+                assert!(live.iter().all(|slot| model.own.contains_key(slot)));
+                assert!(state.snapshots.insert(channel, live).is_none(), "one in an epoch");
+                return;
+            }
+            Update::Clear { slot, version } => (slot.0, version.0, None),
+            Update::Push { slot, version, metadata, bytes } => {
+                assert!(bytes.len() <= model.config.push_bytes_max as usize);
+                let id = Artifact::new(bytes.to_vec().into(), metadata).expect("short").id();
+                (slot.0, version.0, Some((pool::art(&id), 0)))
+            }
+            Update::Advert { slot, version, hops, streamed, advert } => {
+                let art = pool::art(&advert.id());
+                if *streamed {
+                    stream.chunks = Some((channel, art, 0, advert.chunks()));
+                }
+                (slot.0, version.0, Some((art, *hops)))
+            }
+        };
+        assert!(state.snapshots.contains_key(&channel), "the snapshot comes first");
+        match art {
+            Some(_) => assert_eq!(model.own.get(&slot).copied(), art, "invariant 3"),
+            None => {
+                let held = model.own.get(&slot);
+                let is_relay_of_own =
+                    |(art, hops): &(Art, u8)| *hops > 0 && model.heard[peer].holds(*art);
+                assert!(held.is_none_or(is_relay_of_own), "invariant 3");
+                let was_told = state.encoded.contains_key(&(channel, slot))
+                    || state.snapshots[&channel].contains(&slot);
+                assert!(was_told, "it never heard of the slot");
+            }
+        }
+        let last = state.encoded.insert((channel, slot), version);
+        assert!(last.is_none_or(|last| last < version), "invariant 2");
+        stream.updates.push((channel, slot, version, art.map(|(art, _)| art)));
+    }
+
+    fn take_chunk(&mut self, stream: &mut OutgoingStream, kind: u64, body: &[u8]) {
+        let chunk = Chunk::decode(kind, body).expect("well-formed").expect("known");
+        let (channel, art, next, end) = stream.chunks.as_mut().expect("a stream of chunks");
+        assert!(self.model[*channel].own_slot(*art).is_some(), "no byte leaves after the abort");
+        let (bytes, proof) = pool::artifact(*art).chunk(*next);
+        assert_eq!((chunk.index, &chunk.proof), (*next, &proof));
+        assert!(chunk.bytes == bytes && next < end);
+        *next += 1;
+    }
+
+    /// A stream arrives: the peer applies its updates, whatever came before.
+    pub(super) fn arrive(&mut self, peer: usize, nth: usize, fate: Fate) {
+        let state = &mut self.peers[peer];
+        let at = nth % state.streams.len().max(1);
+        let Some(stream) = state.streams.get_mut(at) else { return };
+        for (channel, slot, version, art) in stream.updates.drain(..) {
+            let heard = state.heard.entry((channel, slot)).or_default();
+            if heard.0 < version {
+                *heard = (version, art);
+            }
+        }
+        let Some(id) = stream.stream else { return };
+        match fate {
+            Fate::Read => return,
+            Fate::Acked if stream.finished => self.machine.handle_acked(index(peer), id),
+            Fate::Stopped if stream.chunks.is_some() => {
+                self.machine.handle_stopped(index(peer), id);
+            }
+            Fate::Acked | Fate::Stopped => return,
+        }
+        state.streams.swap_remove(at);
+        self.check();
+    }
+
+    // Comparison.
+
+    /// Drains what the machine wants done.
+    fn poll(&mut self) {
+        for _ in 0..1000 {
+            match self.machine.poll(self.now) {
+                Output::Idle { wake_at, why } => {
+                    assert!(wake_at > self.now);
+                    assert_eq!(why == Wake::Input, wake_at == Time::NEVER);
+                    return;
+                }
+                Output::Reset { peer, stream } => {
+                    let streams = &mut self.peers[usize::from(peer.0) / 3].streams;
+                    let at = streams.iter().position(|other| other.stream == Some(stream));
+                    streams.swap_remove(at.expect("a stream that has not ended"));
+                }
+                Output::Stop { peer, request } => {
+                    self.peers[usize::from(peer.0) / 3].asked.remove(&request.0);
+                    assert!(!self.machine.is_awaited(peer, request));
+                }
+            }
+        }
+        panic!("the machine does not come to rest");
+    }
+
+    /// What follows each step.
+    fn check(&mut self) {
+        self.poll();
+        if self.is_quick {
+            return;
+        }
+        self.compare();
+    }
+
+    /// Machine and model say the same.
+    pub(super) fn compare(&mut self) {
+        self.machine.assert_invariants();
+        let mut known = 0;
+        for (at, model) in self.model.iter().enumerate() {
+            let channel = channel_id(at);
+            known += model.known.len();
+            for slot in 0..model.config.slots_max {
+                let own = model.own.get(&slot).map(|(art, _)| pool::artifact(*art).id());
+                assert_eq!(self.machine.own_slot(channel, Slot(slot)), own);
+            }
+            assert_eq!(self.machine.active_count(channel) as usize, model.own.len());
+            for art in 0..ARTS {
+                let id = pool::artifact(art).id();
+                assert_eq!(self.machine.is_advertised(channel, &id), model.is_advertised(art));
+            }
+            for (peer, state) in self.peers.iter().enumerate() {
+                if state.node.is_some() {
+                    let slots = self.machine.peer_slots(index(peer), channel);
+                    let slots: Vec<_> = slots.map(|(slot, id)| (slot, pool::art(&id))).collect();
+                    assert_eq!(slots, model.peer_slots(peer), "invariant 4");
+                }
+            }
+            assert!(self.machine.has_events(channel) || !model.has_event());
+        }
+        assert_eq!(self.machine.known_count(), known, "invariant 5");
+        for (peer, state) in self.peers.iter().enumerate() {
+            for (request, asked) in &state.asked {
+                assert!(self.machine.is_awaited(index(peer), RequestId(*request)));
+                assert_eq!(self.model[asked.channel].known[&asked.art].step, Step::Wanted);
+            }
+        }
+    }
+
+    /// Once all was sent and has arrived, a peer knows this node's slots.
+    pub(super) fn drain(&mut self, peer: usize) {
+        if !self.peers[peer].up {
+            return;
+        }
+        let sends = (0..1000).find(|_| !self.send(peer, 1 << 20));
+        assert!(sends.is_some(), "there is no end of sending");
+        for nth in 0..self.peers[peer].streams.len() {
+            self.arrive(peer, nth, Fate::Read);
+        }
+        let state = &self.peers[peer];
+        for (at, model) in self.model.iter().enumerate().filter(|(at, _)| state.channels[*at]) {
+            for slot in 0..model.config.slots_max {
+                let told = state.heard.get(&(at, slot)).and_then(|(_, held)| *held);
+                match model.own.get(&slot) {
+                    // What a peer has itself it need not hear from a relay.
+                    Some((art, hops)) if *hops > 0 && told.is_none() => {
+                        assert!(model.heard[peer].holds(*art), "peer {peer} misses a relay");
+                    }
+                    own => assert_eq!(told, own.map(|(art, _)| *art)),
+                }
+                if state.snapshots[&at].contains(&slot) {
+                    assert!(state.heard.contains_key(&(at, slot)), "announced and never told");
+                }
+            }
+        }
+    }
+
+    /// All faults end: connected peers confirm what they said and answer what they are asked. What
+    /// is wanted and held by one of them must come (invariant 12), however often the view moves.
+    pub(super) fn heal(&mut self) {
+        for (peer, channel) in (0..PEERS).flat_map(|peer| (0..CHANNELS).map(move |c| (peer, c))) {
+            if !self.model[channel].has_snapshot(peer) {
+                self.snapshot(peer, channel, &[]);
+            }
+        }
+        for _ in 0..100 {
+            self.advance(Duration::from_millis(300));
+            for peer in 0..PEERS {
+                self.drain(peer);
+                while let Some((request, _)) = self.nth_asked(peer, 0) {
+                    while self.peers[peer].asked.contains_key(&request) {
+                        self.chunk(peer, 0, 0);
+                    }
+                }
+            }
+            for channel in 0..CHANNELS {
+                self.take_events(channel, usize::MAX, None);
+                self.reconsider(channel, self.view.load(Ordering::Relaxed));
+            }
+            if !self.is_hungry() {
+                return;
+            }
+        }
+        panic!("a wanted artifact does not come");
+    }
+
+    /// Whether something is wanted that a connected peer holds.
+    fn is_hungry(&self) -> bool {
+        let held = |model: &Channel, art: Art| {
+            (0..PEERS).any(|peer| self.peers[peer].up && model.heard[peer].holds(art))
+        };
+        self.model.iter().any(|model| {
+            let mut known = model.known.iter();
+            known.any(|(art, known)| known.step == Step::Wanted && held(model, *art))
+        })
+    }
+}
+
+/// What becomes of a stream that a peer has read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    Read,
+    Acked,
+    Stopped,
+}

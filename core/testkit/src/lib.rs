@@ -1,0 +1,13 @@
+//! What the tests and the fuzz targets of slotcast share.
+//!
+//! [`machines`] are ways to drive the state machines without QUIC; [`fuzz`] has the bodies of the
+//! fuzz targets and the models that they compare with.
+
+#![allow(missing_docs, reason = "only our own tests see it")]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "sim")]
+pub mod fuzz;
+pub mod machines;
+#[cfg(feature = "sim")]
+pub mod tls;
