@@ -11,18 +11,6 @@ use super::congestion::{Meter, MeteredFactory};
 use super::crypto::{Members, Provider};
 use crate::config::{Config, TransportConfig};
 
-/// A packet counts as lost when one that was sent so many packets later is acknowledged: in effect,
-/// the time decides alone, as in RACK (RFC 8985). With the three of RFC 9002, section 6.1.1, each
-/// packet that a path delays by more than its neighbours is sent twice, and the congestion window
-/// falls to its minimum.
-const REORDERING_PACKETS: u32 = 1000;
-
-/// A packet counts as lost when a later one is acknowledged so many round trips after it was sent.
-/// RFC 9002, section 6.1.2, recommends 9/8. This carries a path whose jitter is as large as its
-/// latency: 1 MiB at a round trip of 80 ms takes 0.8 s there, with 9/8 it takes 21 s. In return a
-/// loss is noticed up to 5/8 of a round trip later, the first overflow of a queue, too.
-const REORDERING_ROUND_TRIPS: f32 = 1.75;
-
 /// Bytes that a handshake may send before it is looked at.
 const INCOMING_BYTES: u64 = 64 << 10;
 
@@ -66,6 +54,10 @@ pub(super) fn transport_config(config: &Config, meter: &Arc<Meter>) -> QuicTrans
         // RFC 9002, section 7.2, for the largest datagram there may come to be.
         initial_window: 14_720.max(2 * u64::from(config.mtu_max)),
     };
+    // What counts as lost is left at the 3 packets and 9/8 round trips of RFC 9002, section 6.1. A path
+    // that reorders more is slow by that, since the congestion window stays at its minimum. But with
+    // more than 8 packets, a queue that overflows is noticed so late that up to a sixth is sent twice,
+    // and urgent artifacts wait behind a longer queue. quinn-proto cannot change it by path.
     transport
         .max_concurrent_bidi_streams(calls_max.into())
         .max_concurrent_uni_streams(config.streams_max.into())
@@ -79,8 +71,6 @@ pub(super) fn transport_config(config: &Config, meter: &Arc<Meter>) -> QuicTrans
         .keep_alive_interval(Some(config.keep_alive))
         .mtu_discovery_config((config.mtu_max > 1200).then_some(discovery))
         .datagram_receive_buffer_size(None)
-        .packet_threshold(REORDERING_PACKETS)
-        .time_threshold(REORDERING_ROUND_TRIPS)
         .congestion_controller_factory(Arc::new(factory));
     transport
 }
