@@ -33,7 +33,6 @@ use slotcast::internals::channel_hello;
 use slotcast::membership::Topology;
 use slotcast::node::{Ecn, NodeKey};
 use slotcast::time::Time;
-use slotcast::wire::{Hello, MINOR};
 
 /// The shortest and the longest time between two acts.
 const TICK_MIN: Duration = Duration::from_millis(5);
@@ -291,10 +290,7 @@ impl Byzantine {
     /// Its hello: what the honest members say.
     pub(super) fn hello(&self) -> Vec<u8> {
         let channels = self.channels.iter().map(channel_hello).collect();
-        let mut bytes = Vec::new();
-        let (minor, incarnation) = (MINOR, self.incarnation);
-        Hello { minor, incarnation, channels, routes: Vec::new() }.encode(&mut bytes);
-        bytes
+        frames::hello(self.incarnation, channels, Vec::new())
     }
 
     /// The snapshot of a channel, and what it names.

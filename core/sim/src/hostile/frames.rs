@@ -5,7 +5,10 @@ use quinn_proto::coding::Codec;
 
 use slotcast::artifact::{Advert, Artifact, Metadata};
 use slotcast::id::{ChannelId, Slot, Version};
-use slotcast::wire::{Chunk, LiveSlots, Request, StreamHead, Update};
+use slotcast::wire::{
+    CallHead, ChannelHello, Chunk, Hello, LiveSlots, MINOR, Reply, Request, RouteHello, StreamHead,
+    Update,
+};
 
 /// A stream with this head and these frames.
 pub fn stream(head: StreamHead, frames: &[&[u8]]) -> Vec<u8> {
@@ -22,8 +25,14 @@ pub fn updates(channel: ChannelId, frames: &[&[u8]]) -> Vec<u8> {
 
 /// A stream of requests.
 pub fn requests(requests: &[Request]) -> Vec<u8> {
-    let mut bytes = stream(StreamHead::Requests, &[]);
-    requests.iter().for_each(|request| request.encode(&mut bytes));
+    let requests: Vec<_> = requests.iter().flat_map(request).collect();
+    stream(StreamHead::Requests, &[&requests])
+}
+
+/// The first stream of a connection.
+pub fn hello(incarnation: u64, channels: Vec<ChannelHello>, routes: Vec<RouteHello>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Hello { minor: MINOR, incarnation, channels, routes }.encode(&mut bytes);
     bytes
 }
 
@@ -39,6 +48,28 @@ pub fn frame(kind: u64, body: &[u8]) -> Vec<u8> {
     put_varint(&mut bytes, body.len() as u64);
     bytes.extend_from_slice(body);
     bytes
+}
+
+/// A request, or what cancels or refuses one.
+pub fn request(request: &Request) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    request.encode(&mut bytes);
+    bytes
+}
+
+/// What a call begins with.
+pub fn call(head: &CallHead) -> Vec<u8> {
+    // Bounded, as the encoder wants it.
+    let mut frame = Metadata::new();
+    head.encode(&mut frame);
+    frame.to_vec()
+}
+
+/// What an answer begins with, or what stands in its place.
+pub fn reply(reply: Reply) -> Vec<u8> {
+    let mut frame = Metadata::new();
+    reply.encode(&mut frame);
+    frame.to_vec()
 }
 
 fn update(update: &Update<'_>) -> Vec<u8> {

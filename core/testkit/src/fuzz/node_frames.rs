@@ -17,7 +17,7 @@ use slotcast::id::{ArtifactId, ChannelId, NodeId};
 use slotcast::internals::channel_hello;
 use slotcast::node::{Ecn, NodeEvent};
 use slotcast::time::Time;
-use slotcast::wire::{Hello, MINOR, Refusal, Request, StreamHead};
+use slotcast::wire::{Refusal, Request, StreamHead};
 use slotcast_sim::hostile::bare::{BareEvent, BarePeer, LineId};
 use slotcast_sim::hostile::frames;
 use slotcast_sim::{Application, Context, Crypto, Link, Process, Setup, Subnet};
@@ -199,10 +199,7 @@ fn hello(how: u8) -> Vec<u8> {
         2 => channel.id = ChannelId(2),
         _ => {}
     }
-    let mut bytes = Vec::new();
-    let (incarnation, channels) = (how.into(), [channel].into());
-    Hello { minor: MINOR, incarnation, channels, routes: Vec::new() }.encode(&mut bytes);
-    bytes
+    frames::hello(how.into(), vec![channel], Vec::new())
 }
 
 /// One update: right in itself, but with any slot, version and artifact.
