@@ -807,7 +807,7 @@ impl Node {
         if let Some(since) = self.closing_since {
             wake_at = since + SHUTDOWN_MAX;
         }
-        wake_at = wake_at.min(self.trouble.report_at());
+        wake_at = wake_at.min(self.trouble.report_at(self.now));
         for connection in self.connections.iter().flatten() {
             if let Some(timeout) = connection.timeout {
                 let since_start = timeout.saturating_duration_since(self.start);

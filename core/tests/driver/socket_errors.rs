@@ -131,3 +131,24 @@ fn buffers_that_the_kernel_clamps_are_told_once() {
         assert_eq!(events.len(), 1 + usize::from(told), "and that the other node is up");
     }
 }
+
+/// The stage of events about peers fills up. What is left in the node wakes nobody.
+#[test]
+fn errors_that_nobody_asks_for_do_not_keep_the_driver_awake() {
+    use ErrorKind::*;
+    let mut subnet = Subnet::connected(2, &config());
+    let kinds = [AddrNotAvailable, NetworkDown, NetworkUnreachable, HostUnreachable, Other];
+    let channel = subnet.channel(0);
+    for _ in 0..60 {
+        for kind in kinds {
+            subnet.network.socket(0).send_errors.push_back(kind);
+        }
+        let id = channel.publish("some of it is lost", b"").unwrap();
+        subnet.elapse(6 * SECOND);
+        channel.abort(&id);
+        subnet.elapse(6 * SECOND);
+    }
+    assert!(events(&subnet, 0).len() >= 256, "the stage was full");
+    subnet.settle();
+    assert!(!events(&subnet, 0).is_empty(), "and what was left follows");
+}
