@@ -53,8 +53,10 @@ const SLICE_BYTES_MAX: usize = 16 << 10;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// Reading the socket to its end stops after so many bytes, which is more than a socket's buffer
-/// holds: a peer that sends without end must not hold up deadlines.
+/// holds: a peer that sends without end must not hold up deadlines. Nor must a socket that gives
+/// errors, or nothing, without end: a slice counts as some bytes at least.
 const PAUSE_BYTES_MAX: usize = 16 << 20;
+const PAUSE_SLICE_BYTES_MIN: usize = 1 << 10;
 
 /// Errors in succession, of kinds that are not known to pass, after which a socket is given up.
 const RECEIVE_ERRORS_MAX: u32 = 64;
@@ -208,7 +210,7 @@ impl<I: Io> Driver<I> {
                     false => ControlFlow::Break(()),
                 }
             });
-            self.pause_bytes = self.pause_bytes.saturating_sub(bytes);
+            self.pause_bytes = self.pause_bytes.saturating_sub(bytes.max(PAUSE_SLICE_BYTES_MIN));
             match result {
                 Poll::Ready(Ok(())) => self.receive_errors = 0,
                 Poll::Ready(Err(error)) => self.receive_failed(now, error)?,
