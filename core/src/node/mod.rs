@@ -561,7 +561,8 @@ impl Node {
     }
 
     /// Whether there is anything to take: events of channels or about peers, outcomes of calls,
-    /// requests on routes that are [served](Node::serve), and cancellations of requests.
+    /// requests on routes that are [served](Node::serve), and cancellations of requests. It is true
+    /// until all of that has been taken: a loop that waits only without output takes every kind.
     pub fn has_output(&self) -> bool {
         let mut channels = self.config.channels.iter();
         self.has_node_events()
