@@ -85,17 +85,7 @@ impl Replica {
         // Half a second more than it takes, for those that start late.
         while heard < REPLICAS - 1 || self.start.elapsed() < Duration::from_millis(500) {
             self.step()?;
-            while let Some(event) = self.node.poll_event(GREETINGS) {
-                match event {
-                    Event::Delivered { artifact, from } => {
-                        let text = String::from_utf8_lossy(artifact.bytes()).into_owned();
-                        println!("replica {number} received from {from:#}: {text}");
-                        heard += 1;
-                    }
-                    Event::Withdrawn { by, .. } => println!("replica {number}: {by:#} withdrew"),
-                    _ => {}
-                }
-            }
+            heard += self.take_events(number);
         }
         self.node.abort(GREETINGS, &id);
         self.step()?;
@@ -103,9 +93,31 @@ impl Replica {
         self.node.shutdown(now);
         while !self.node.is_closed() {
             self.step()?;
+            self.take_events(number);
         }
         println!("replica {number} has shut down");
         Ok(())
+    }
+
+    /// Takes all that there is, since [`Replica::step`] does not wait before; how many greetings were
+    /// among it.
+    fn take_events(&mut self, number: usize) -> u8 {
+        while let Some(event) = self.node.poll_node_event() {
+            println!("replica {number}: {event:?}");
+        }
+        let mut heard = 0;
+        while let Some(event) = self.node.poll_event(GREETINGS) {
+            match event {
+                Event::Delivered { artifact, from } => {
+                    let text = String::from_utf8_lossy(artifact.bytes()).into_owned();
+                    println!("replica {number} received from {from:#}: {text}");
+                    heard += 1;
+                }
+                Event::Withdrawn { by, .. } => println!("replica {number}: {by:#} withdrew"),
+                _ => {}
+            }
+        }
+        heard
     }
 
     fn now(&self) -> Time {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slotcast::config::{
     BODY_BYTES_LIMIT, BUDGET_BYTES_LIMIT, ChannelConfig, Config, PEERS_LIMIT, Relay, RouteConfig,
-    SLOTS_LIMIT, SPAN_LIMIT,
+    SLOTS_LIMIT, SPAN_LIMIT, SPAN_MIN,
 };
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::membership::Overlay;
@@ -186,9 +186,9 @@ fn each_value_of_a_node_has_its_bounds() {
         ("batch_bytes_max", |c| c.batch_bytes_max = 1024, |c| c.batch_bytes_max = 1023),
         ("fetches_per_peer_max", |c| c.fetches_per_peer_max = 1, |c| c.fetches_per_peer_max = 0),
         ("serves_per_peer_max", |c| c.serves_per_peer_max = 1, |c| c.serves_per_peer_max = 0),
-        ("fetch_timeout", |c| c.fetch_timeout = NS, |c| c.fetch_timeout = Duration::ZERO),
+        ("fetch_timeout", |c| c.fetch_timeout = SPAN_MIN, |c| c.fetch_timeout = SPAN_MIN - NS),
         ("fetch_timeout", |c| c.fetch_timeout = SPAN_LIMIT, |c| c.fetch_timeout = SPAN_LIMIT + NS),
-        ("fetch_retry", |c| c.fetch_retry = NS, |c| c.fetch_retry = Duration::ZERO),
+        ("fetch_retry", |c| c.fetch_retry = SPAN_MIN, |c| c.fetch_retry = SPAN_MIN - NS),
         ("fetch_retry", |c| c.fetch_retry = SPAN_LIMIT, |c| c.fetch_retry = Duration::MAX),
     ];
     assert_rows(rows, |config| config, is_nodes);
@@ -256,12 +256,12 @@ fn each_value_of_the_transport_has_its_bounds() {
 
 #[test]
 fn each_span_of_the_transport_has_its_bounds() {
-    const MS: Duration = Duration::from_millis(1);
+    const MIN: Duration = SPAN_MIN;
     let rows: &[Row<Config>] = &[
         (
             "transport.idle_timeout",
-            |c| (c.transport.idle_timeout, c.transport.keep_alive) = (MS, MS - NS),
-            |c| (c.transport.idle_timeout, c.transport.keep_alive) = (MS - NS, NS),
+            |c| (c.transport.idle_timeout, c.transport.keep_alive) = (MIN + NS, MIN),
+            |c| (c.transport.idle_timeout, c.transport.keep_alive) = (MIN - NS, MIN),
         ),
         (
             "transport.idle_timeout",
@@ -270,8 +270,8 @@ fn each_span_of_the_transport_has_its_bounds() {
         ),
         (
             "transport.keep_alive",
-            |c| c.transport.keep_alive = NS,
-            |c| c.transport.keep_alive = Duration::ZERO,
+            |c| c.transport.keep_alive = MIN,
+            |c| c.transport.keep_alive = MIN - NS,
         ),
         (
             "transport.keep_alive",
@@ -280,8 +280,8 @@ fn each_span_of_the_transport_has_its_bounds() {
         ),
         (
             "transport.dial_pause_min",
-            |c| c.transport.dial_pause_min = NS,
-            |c| c.transport.dial_pause_min = Duration::ZERO,
+            |c| c.transport.dial_pause_min = MIN,
+            |c| c.transport.dial_pause_min = MIN - NS,
         ),
         (
             "transport.dial_pause_min",
@@ -308,8 +308,8 @@ fn each_span_of_the_transport_has_its_bounds() {
         ),
         (
             "transport.dial_pause_max",
-            |c| (c.transport.dial_pause_min, c.transport.dial_pause_max) = (NS, NS),
-            |c| (c.transport.dial_pause_min, c.transport.dial_pause_max) = (NS, Duration::ZERO),
+            |c| (c.transport.dial_pause_min, c.transport.dial_pause_max) = (MIN, MIN),
+            |c| (c.transport.dial_pause_min, c.transport.dial_pause_max) = (MIN, MIN - NS),
         ),
         (
             "transport.cut_off",
@@ -323,8 +323,8 @@ fn each_span_of_the_transport_has_its_bounds() {
         ),
         (
             "transport.hello_timeout",
-            |c| c.transport.hello_timeout = NS,
-            |c| c.transport.hello_timeout = Duration::ZERO,
+            |c| c.transport.hello_timeout = MIN,
+            |c| c.transport.hello_timeout = MIN - NS,
         ),
         (
             "transport.hello_timeout",

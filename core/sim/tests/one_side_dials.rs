@@ -1,5 +1,6 @@
 //! Two members of which only one can reach the other find each other, whichever it is.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use slotcast::broadcast::Event;
@@ -102,6 +103,23 @@ fn f2_after_an_outage_of_both_ways_dials_seldom_cross_and_one_connection_comes_o
         let made = count(&subnet) - before;
         assert!((24..=30).contains(&made), "{made}");
     }
+}
+
+/// The first address of each is one that nothing can be sent to.
+#[test]
+fn f2_after_an_address_that_cannot_be_the_next_one_is_dialled() {
+    let mut subnet = Subnet::new(Setup::new(&config(), 2), Nothing);
+    subnet.run_until("connected", secs(5), is_up);
+    subnet.cut(&[0], &[1]);
+    subnet.elapse(secs(20));
+    let both = |at| vec![SocketAddr::new(address(at).ip(), 0), address(at)];
+    let members = [0, 1].map(|at| (subnet.id(at), both(at)));
+    let topology = Topology::new(9, members).unwrap();
+    (0..2).for_each(|at| subnet.follow(at, &topology));
+    // Dials of before have ended by then.
+    subnet.elapse(secs(20));
+    subnet.heal();
+    subnet.run_until("connected again", DIAL_AND_PAUSE_MAX, is_up);
 }
 
 #[test]

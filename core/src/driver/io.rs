@@ -70,7 +70,8 @@ pub trait Io: Unpin {
     /// [`NotConnected`](io::ErrorKind::NotConnected), [`BrokenPipe`](io::ErrorKind::BrokenPipe),
     /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) and
     /// [`Unsupported`](io::ErrorKind::Unsupported), which a socket does not recover from, and for 64
-    /// errors in succession of kinds that are not known to pass.
+    /// errors of kinds that are not known to pass, with nothing received and less than a second
+    /// between them.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,

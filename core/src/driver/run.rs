@@ -53,11 +53,17 @@ const SLICE_BYTES_MAX: usize = 16 << 10;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// Reading the socket to its end stops after so many bytes, which is more than a socket's buffer
-/// holds: a peer that sends without end must not hold up deadlines.
+/// holds: a peer that sends without end must not hold up deadlines. Nor must a socket that gives
+/// errors, or nothing, without end: a slice counts as some bytes at least.
 const PAUSE_BYTES_MAX: usize = 16 << 20;
+const PAUSE_SLICE_BYTES_MIN: usize = 1 << 10;
 
 /// Errors in succession, of kinds that are not known to pass, after which a socket is given up.
 const RECEIVE_ERRORS_MAX: u32 = 64;
+
+/// Errors with a longer time in between are not in succession: a socket that is of no use any more
+/// fails at once, and one that waits for datagrams may draw an error now and then for weeks.
+const RECEIVE_ERRORS_GAP: Duration = Duration::from_secs(1);
 
 /// How long the driver waits for [`Io::poll_close`].
 pub const CLOSE_MAX: Duration = Duration::from_millis(500);
@@ -77,8 +83,9 @@ pub struct Driver<I> {
     last_turn: Time,
     /// After a pause: bytes that may be received before deadlines are looked at all the same.
     pause_bytes: usize,
-    /// Errors of the socket since something was received.
+    /// Errors of the socket in succession, and when the last one came.
     receive_errors: u32,
+    receive_failed_at: Time,
     phase: Phase<I>,
 }
 
@@ -129,6 +136,7 @@ impl<I: Io> Driver<I> {
             last_turn: Time::ZERO,
             pause_bytes: 0,
             receive_errors: 0,
+            receive_failed_at: Time::ZERO,
             phase: Phase::Running(io),
         }
     }
@@ -208,7 +216,7 @@ impl<I: Io> Driver<I> {
                     false => ControlFlow::Break(()),
                 }
             });
-            self.pause_bytes = self.pause_bytes.saturating_sub(bytes);
+            self.pause_bytes = self.pause_bytes.saturating_sub(bytes.max(PAUSE_SLICE_BYTES_MIN));
             match result {
                 Poll::Ready(Ok(())) => self.receive_errors = 0,
                 Poll::Ready(Err(error)) => self.receive_failed(now, error)?,
@@ -224,6 +232,10 @@ impl<I: Io> Driver<I> {
     /// Counts an error of the socket, if it may pass.
     fn receive_failed(&mut self, now: Time, error: io::Error) -> io::Result<()> {
         let kind = error.kind();
+        if now.since(self.receive_failed_at) >= RECEIVE_ERRORS_GAP {
+            self.receive_errors = 0;
+        }
+        self.receive_failed_at = now;
         if !passes(kind) {
             self.receive_errors += 1;
         }

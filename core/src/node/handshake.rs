@@ -129,7 +129,10 @@ impl Node {
         match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
             Ok((handle, quic)) => self.insert(now, handle, quic, Some(node), meter),
             // An address that cannot be: another one, or a new topology, may be better.
-            Err(_) => self.peers.pause_dialling(now, peer, false, &self.config.transport),
+            Err(_) => {
+                self.peers.peer_mut(peer).is_dialling = false;
+                self.peers.pause_dialling(now, peer, false, &self.config.transport);
+            }
         }
     }
 

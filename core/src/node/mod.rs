@@ -561,7 +561,8 @@ impl Node {
     }
 
     /// Whether there is anything to take: events of channels or about peers, outcomes of calls,
-    /// requests on routes that are [served](Node::serve), and cancellations of requests.
+    /// requests on routes that are [served](Node::serve), and cancellations of requests. It is true
+    /// until all of that has been taken: a loop that waits only without output takes every kind.
     pub fn has_output(&self) -> bool {
         let mut channels = self.config.channels.iter();
         self.has_node_events()
@@ -807,7 +808,7 @@ impl Node {
         if let Some(since) = self.closing_since {
             wake_at = since + SHUTDOWN_MAX;
         }
-        wake_at = wake_at.min(self.trouble.report_at());
+        wake_at = wake_at.min(self.trouble.report_at(self.now));
         for connection in self.connections.iter().flatten() {
             if let Some(timeout) = connection.timeout {
                 let since_start = timeout.saturating_duration_since(self.start);

@@ -43,6 +43,8 @@ pub(crate) struct Socket {
     pub(crate) receive_errors: VecDeque<io::ErrorKind>,
     pub(crate) send_errors: VecDeque<io::ErrorKind>,
     pub(crate) buffers: Option<SocketBuffers>,
+    /// It says that it has received, and hands over nothing.
+    pub(crate) is_hollow: bool,
     /// It does not complete [`Io::poll_close`].
     pub(crate) hangs_at_close: bool,
     pub(crate) close_was_polled: bool,
@@ -201,6 +203,9 @@ impl Io for MemoryIo {
         let mut socket = self.network.socket(self.at);
         if let Some(kind) = socket.receive_errors.pop_front() {
             return Poll::Ready(Err(kind.into()));
+        }
+        if socket.is_hollow {
+            return Poll::Ready(Ok(()));
         }
         if socket.inbox.is_empty() {
             socket.waker = Some(cx.waker().clone());

@@ -1,5 +1,6 @@
 //! F3: what waits in the socket is read before anything expires.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::subnet::{Subnet, config, ms};
@@ -53,4 +54,29 @@ fn all_that_waits_is_read_first() {
     }
     assert!(polls > 1, "other tasks had their turn in between");
     assert_eq!(subnet.node(1).peers_up().len(), 1);
+}
+
+/// A socket that says again and again that it has failed, or has something and hands over nothing.
+#[test]
+fn a_socket_that_gives_nothing_does_not_hold_up_deadlines() {
+    for fails in [true, false] {
+        let mut subnet = Subnet::connected(2, &config());
+        subnet.elapse(ms(1000));
+        match fails {
+            true => {
+                let bounced = std::iter::repeat_n(ErrorKind::ConnectionReset, 1_000_000);
+                subnet.network.socket(0).receive_errors.extend(bounced);
+            }
+            false => subnet.network.socket(0).is_hollow = true,
+        }
+        drop(subnet.node(0).shutdown());
+        subnet.network.tick.set(Duration::from_micros(1));
+        let begun = subnet.network.elapsed();
+        while !subnet.has_ended(0) {
+            subnet.poll(0);
+            subnet.network.complete();
+            let took = subnet.network.elapsed() - begun;
+            assert!(took < ms(600), "it goes on shutting down");
+        }
+    }
 }

@@ -117,6 +117,24 @@ fn errors_between_which_something_is_received_are_not_in_succession() {
     assert_eq!(subnet.node(0).stats().receive_errors, 100);
 }
 
+/// So a socket reports what was bounced by a router, where the peer that would send is not reached.
+#[test]
+fn errors_with_a_second_in_between_are_not_in_succession() {
+    let mut subnet = Subnet::connected(2, &config());
+    subnet.stop(1);
+    subnet.elapse(30 * SECOND);
+    let received = subnet.node(0).stats().received_batches;
+    let channel = subnet.channel(0);
+    for number in 0..100 {
+        subnet.network.socket(0).receive_errors.push_back(ErrorKind::Other);
+        channel.publish(vec![number], b"wakes the driver").unwrap();
+        subnet.elapse(SECOND);
+    }
+    assert!(subnet.result(0).is_none());
+    let stats = subnet.node(0).stats();
+    assert_eq!((stats.receive_errors, stats.received_batches), (100, received));
+}
+
 #[test]
 fn buffers_that_the_kernel_clamps_are_told_once() {
     let clamped = SocketBuffers { wanted: 4 << 20, send: 4 << 20, receive: 425_984 };
@@ -130,4 +148,25 @@ fn buffers_that_the_kernel_clamps_are_told_once() {
         assert_eq!(events.contains(&NodeEvent::SocketBuffers(buffers)), told, "{events:?}");
         assert_eq!(events.len(), 1 + usize::from(told), "and that the other node is up");
     }
+}
+
+/// The stage of events about peers fills up. What is left in the node wakes nobody.
+#[test]
+fn errors_that_nobody_asks_for_do_not_keep_the_driver_awake() {
+    use ErrorKind::*;
+    let mut subnet = Subnet::connected(2, &config());
+    let kinds = [AddrNotAvailable, NetworkDown, NetworkUnreachable, HostUnreachable, Other];
+    let channel = subnet.channel(0);
+    for _ in 0..60 {
+        for kind in kinds {
+            subnet.network.socket(0).send_errors.push_back(kind);
+        }
+        let id = channel.publish("some of it is lost", b"").unwrap();
+        subnet.elapse(6 * SECOND);
+        channel.abort(&id);
+        subnet.elapse(6 * SECOND);
+    }
+    assert!(events(&subnet, 0).len() >= 256, "the stage was full");
+    subnet.settle();
+    assert!(!events(&subnet, 0).is_empty(), "and what was left follows");
 }
