@@ -22,7 +22,7 @@ fn two_nodes() -> [NodeHandle; 2] {
         let alone = Topology::new(1, [(keys[at].id(), vec![any])]).unwrap();
         slotcast_tokio::bind(Setup::new(keys[at].clone(), config.clone(), alone), any).unwrap()
     });
-    let members = nodes.each_ref().map(|node| (node.id(), vec![node.local_address()]));
+    let members = nodes.each_ref().map(|node| (node.key_id(), vec![node.local_address()]));
     let topology = Topology::new(2, members).unwrap();
     nodes.iter().for_each(|node| node.set_topology(topology.clone()).unwrap());
     nodes
@@ -37,7 +37,7 @@ async fn a_deadline_passes_when_the_clock_is_advanced() {
     }
     let _server = b.route(ROUTE).unwrap().serve().unwrap();
     let (real, virtual_time) = (Instant::now(), tokio::time::Instant::now());
-    let result = a.route(ROUTE).unwrap().call(b.id(), "x").await;
+    let result = a.route(ROUTE).unwrap().call(b.key_id(), "x").await;
     assert_eq!(result, Err(CallError::DeadlinePassed));
     assert!(virtual_time.elapsed() >= Duration::from_secs(10));
     assert!(real.elapsed() < virtual_time.elapsed() / 2, "it took {:?}", real.elapsed());

@@ -10,50 +10,50 @@ const NIL: u32 = u32::MAX;
 /// Items at stable indices; freed places are used again, last freed first.
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
-    places: Vec<Option<T>>,
+    items: Vec<Option<T>>,
     free: Vec<u32>,
 }
 
 impl<T> Arena<T> {
     pub(crate) const fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
+        Self { items: Vec::new(), free: Vec::new() }
     }
 
     pub(crate) fn insert(&mut self, item: T) -> u32 {
         match self.free.pop() {
             Some(at) => {
-                self.places[at as usize] = Some(item);
+                self.items[at as usize] = Some(item);
                 at
             }
             None => {
-                self.places.push(Some(item));
-                (self.places.len() - 1) as u32
+                self.items.push(Some(item));
+                (self.items.len() - 1) as u32
             }
         }
     }
 
     pub(crate) fn remove(&mut self, at: u32) -> T {
-        let item = self.places[at as usize].take().expect("an index is used while its item lives");
+        let item = self.items[at as usize].take().expect("an index is used while its item lives");
         self.free.push(at);
         item
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.items.len() - self.free.len()
     }
 
     /// Indices in use, ascending.
     pub(crate) fn indices(&self) -> impl Iterator<Item = u32> + use<'_, T> {
-        self.places.iter().enumerate().filter(|(_, place)| place.is_some()).map(|(at, _)| at as u32)
+        self.items.iter().enumerate().filter(|(_, item)| item.is_some()).map(|(at, _)| at as u32)
     }
 
     /// One more than the highest index ever used.
     pub(crate) fn end(&self) -> u32 {
-        self.places.len() as u32
+        self.items.len() as u32
     }
 
     pub(crate) fn get(&self, at: u32) -> Option<&T> {
-        self.places.get(at as usize)?.as_ref()
+        self.items.get(at as usize)?.as_ref()
     }
 }
 
@@ -61,13 +61,13 @@ impl<T> Index<u32> for Arena<T> {
     type Output = T;
 
     fn index(&self, at: u32) -> &T {
-        self.places[at as usize].as_ref().expect("an index is used while its item lives")
+        self.items[at as usize].as_ref().expect("an index is used while its item lives")
     }
 }
 
 impl<T> IndexMut<u32> for Arena<T> {
     fn index_mut(&mut self, at: u32) -> &mut T {
-        self.places[at as usize].as_mut().expect("an index is used while its item lives")
+        self.items[at as usize].as_mut().expect("an index is used while its item lives")
     }
 }
 

@@ -175,7 +175,7 @@ pub enum CallError {
     /// The answer came more slowly than the route's `rate_min`.
     TooSlow,
     /// The peer broke the protocol: an event about the peer names the rule.
-    Breach,
+    Fault,
     /// The node has shut down.
     Closed,
 }
@@ -198,7 +198,7 @@ impl fmt::Display for CallError {
             }
             Self::Dropped => "the peer dropped the request",
             Self::TooSlow => "the answer came more slowly than the route's rate_min",
-            Self::Breach => "the peer broke the protocol",
+            Self::Fault => "the peer broke the protocol",
             Self::Closed => "the node has shut down",
         })
     }

@@ -119,7 +119,7 @@ fn l20_a_peer_that_acknowledges_nothing_gets_no_more_streams_than_the_limit() {
                 false => solo.abort(&small(number)),
             }
             if let Some((send, _)) = solo.send(0, 1 << 16) {
-                places = places.max(send.stream.expect("updates").place() + 1);
+                places = places.max(send.stream.expect("updates").index() + 1);
             }
             while let Some((send, _)) = solo.send(1, 1 << 16) {
                 solo.acked(1, send.stream.expect("updates"));

@@ -78,7 +78,7 @@ impl System for Slotcast {
             }
         }));
         let route = nodes[0].route(ROUTE).expect("configured");
-        let callee = nodes[1].id();
+        let callee = nodes[1].key_id();
         Self { nodes, route, callee }
     }
 

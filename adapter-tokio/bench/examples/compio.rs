@@ -185,7 +185,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         let config = Config::new([ChannelConfig::new(CHANNEL)]);
         nodes.push(bind(Setup::new(key.clone(), config, alone), any).await?);
     }
-    let members = nodes.iter().map(|node| (node.id(), vec![node.local_address()]));
+    let members = nodes.iter().map(|node| (node.key_id(), vec![node.local_address()]));
     let topology = Topology::new(2, members)?;
     for node in &nodes {
         node.set_topology(topology.clone())?;

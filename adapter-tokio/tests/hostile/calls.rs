@@ -124,7 +124,7 @@ async fn replies_that_lie_cut_off_their_sender() {
         let asked = arena.ask_foe(body);
         let (mut send, _receive) = within("a call", line.0.accept_bi()).await.expect("connected");
         send.write_all(&bytes).await.expect("it is waited for");
-        assert_eq!(within(what, asked).await, Err(CallError::Breach), "{what}");
+        assert_eq!(within(what, asked).await, Err(CallError::Fault), "{what}");
         arena.fault(what, count, fault).await;
     }
     arena.cut_off(&line).await;

@@ -190,7 +190,7 @@ async fn every_call_and_reply_cut_at_every_place_is_one_fault() {
             send.write_all(&bytes[..cut]).await.expect("it is waited for");
             send.finish().expect("it is waited for");
             let error = within("the call's end", asked).await.expect_err("cut");
-            assert_eq!(error, CallError::Breach);
+            assert_eq!(error, CallError::Fault);
             count += 1;
             arena.fault("a reply", count, truncated).await;
         }

@@ -71,7 +71,7 @@ pub(crate) async fn talk(
     let route = node.route(ROUTE).expect("configured");
     let publish = |channel: &Channel, round: u64, length: usize| {
         let mut bytes = round.to_be_bytes().to_vec();
-        bytes.extend(node.id().0);
+        bytes.extend(node.key_id().0);
         bytes.resize(length, 7);
         channel.publish(bytes, b"").expect("there is room for one")
     };

@@ -90,14 +90,14 @@ impl Chain<Known> for EventChain {
 }
 
 pub(super) struct Catalogue {
-    pub(super) knowns: Arena<Known>,
+    pub(super) items: Arena<Known>,
     by_id: Vec<IdMap<u32>>,
 }
 
 impl Catalogue {
     pub(super) fn new(channels: usize, hasher: &FixedState) -> Self {
         let by_id = (0..channels).map(|_| IdMap::with_hasher(hasher.clone())).collect();
-        Self { knowns: Arena::new(), by_id }
+        Self { items: Arena::new(), by_id }
     }
 
     pub(super) fn find(&self, channel: u16, id: &ArtifactId) -> Option<u32> {
@@ -105,7 +105,7 @@ impl Catalogue {
     }
 
     pub(super) fn insert(&mut self, channel: u16, id: ArtifactId, advert: Advert) -> u32 {
-        let known = self.knowns.insert(Known {
+        let known = self.items.insert(Known {
             id,
             advert,
             channel,
@@ -132,7 +132,7 @@ impl Catalogue {
     }
 
     pub(super) fn remove(&mut self, known: u32) -> Known {
-        let known = self.knowns.remove(known);
+        let known = self.items.remove(known);
         self.by_id[known.channel as usize].remove(&known.id);
         known
     }

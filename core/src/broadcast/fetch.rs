@@ -178,7 +178,7 @@ impl Fetch {
         self.take_waiting(catalogue, peer, orphans);
         self.stops.retain(|(stopped, _)| *stopped != peer);
         for known in orphans {
-            catalogue.knowns[*known].state = State::Parked(None);
+            catalogue.items[*known].state = State::Parked(None);
         }
     }
 
@@ -192,8 +192,8 @@ impl Fetch {
         let holder = self.holders[peer.at()].as_mut().expect("a member");
         for list in holder.waiting.iter_mut().flatten() {
             while let Some(known) = list.front() {
-                list.remove(&mut catalogue.knowns, known);
-                let item = &mut catalogue.knowns[known];
+                list.remove(&mut catalogue.items, known);
+                let item = &mut catalogue.items[known];
                 item.state = State::Parked(None);
                 holder.load = holder.load.saturating_sub(item.advert.length);
                 taken.push(known);
@@ -211,7 +211,7 @@ impl Fetch {
         known: u32,
     ) {
         let best = self.best_holder(catalogue, tables, known, None).map(|(_, peer)| peer);
-        let item = &mut catalogue.knowns[known];
+        let item = &mut catalogue.items[known];
         if item.wanted == 0 {
             self.wanted += 1;
             item.wanted = self.wanted;
@@ -227,8 +227,8 @@ impl Fetch {
                 let list = &mut holder.waiting[channel as usize][priority as usize];
                 // What was begun holds room that those before it may wait for.
                 match is_begun {
-                    true => list.push_front(&mut catalogue.knowns, known),
-                    false => list.push_back(&mut catalogue.knowns, known),
+                    true => list.push_front(&mut catalogue.items, known),
+                    false => list.push_back(&mut catalogue.items, known),
                 }
                 self.dispatch_due = true;
             }
@@ -238,11 +238,11 @@ impl Fetch {
 
     /// Nobody is to be asked: after a pause, if that is because all have failed.
     fn park(&mut self, now: Time, catalogue: &mut Catalogue, known: u32) {
-        let item = &mut catalogue.knowns[known];
+        let item = &mut catalogue.items[known];
         let retry_at = (!item.tried.is_empty()).then(|| now + self.retry);
         item.state = State::Parked(retry_at);
         if let Some(retry_at) = retry_at {
-            self.parked.push_back(&mut catalogue.knowns, known);
+            self.parked.push_back(&mut catalogue.items, known);
             self.wake_at = self.wake_at.min(retry_at);
         }
     }
@@ -261,7 +261,7 @@ impl Fetch {
         known: u32,
         but: Option<PeerIndex>,
     ) -> Option<((bool, u64), PeerIndex)> {
-        let item = &catalogue.knowns[known];
+        let item = &catalogue.items[known];
         let rest = self.rest(catalogue, known);
         let expected = |(peer, _): (PeerIndex, u8)| {
             let holder = self.holders[peer.at()].as_ref()?;
@@ -274,7 +274,7 @@ impl Fetch {
 
     /// Bytes of an artifact that have not been received yet.
     fn rest(&self, catalogue: &Catalogue, known: u32) -> u64 {
-        let item = &catalogue.knowns[known];
+        let item = &catalogue.items[known];
         let received = |at: u32| self.assemblies[at].buffer.len() as u64;
         item.advert.length - item.assembly.map_or(0, received)
     }
@@ -283,7 +283,7 @@ impl Fetch {
     /// before the one that it waits for, or is asked while that one is silent: who is slow or silent
     /// is not waited for any longer then.
     pub(super) fn is_sooner(&self, catalogue: &Catalogue, known: u32, peer: PeerIndex) -> bool {
-        let item = &catalogue.knowns[known];
+        let item = &catalogue.items[known];
         let (State::Waiting(at) | State::Fetching(at, _)) = item.state else { return false };
         let (Some(now), Some(new)) = (&self.holders[at.at()], &self.holders[peer.at()]) else {
             return false;
@@ -298,7 +298,7 @@ impl Fetch {
 
     /// Takes an artifact out of every queue and ends its request. What was received stays.
     pub(super) fn withdraw(&mut self, catalogue: &mut Catalogue, known: u32) {
-        let item = &catalogue.knowns[known];
+        let item = &catalogue.items[known];
         let (channel, priority, length) = (item.channel, item.priority, item.advert.length);
         match item.state {
             State::Waiting(peer) => {
@@ -306,13 +306,13 @@ impl Fetch {
                 holder.load -= length;
                 holder.waiting_count -= 1;
                 holder.waiting[channel as usize][priority as usize]
-                    .remove(&mut catalogue.knowns, known);
+                    .remove(&mut catalogue.items, known);
             }
-            State::Parked(Some(_)) => self.parked.remove(&mut catalogue.knowns, known),
+            State::Parked(Some(_)) => self.parked.remove(&mut catalogue.items, known),
             State::Fetching(peer, at) => self.cancel(peer, at as usize, channel, length),
             _ => {}
         }
-        catalogue.knowns[known].state = State::Parked(None);
+        catalogue.items[known].state = State::Parked(None);
     }
 
     fn cancel(&mut self, peer: PeerIndex, at: usize, channel: u16, length: u64) {
@@ -362,7 +362,7 @@ impl Fetch {
     /// Ends what is under way at a holder, which is not asked again in this round.
     pub(super) fn leave(&mut self, catalogue: &mut Catalogue, known: u32, peer: PeerIndex) {
         self.withdraw(catalogue, known);
-        let item = &mut catalogue.knowns[known];
+        let item = &mut catalogue.items[known];
         // Who has waited behind it goes first now.
         item.wanted = 0;
         item.tried.insert(peer);
@@ -376,7 +376,7 @@ impl Fetch {
         tables: &Tables,
         known: u32,
     ) -> Reviewed {
-        let State::Fetching(peer, at) = catalogue.knowns[known].state else {
+        let State::Fetching(peer, at) = catalogue.items[known].state else {
             unreachable!("only requests under way are reviewed");
         };
         let (rest, timeout) = (self.rest(catalogue, known), self.timeout);
@@ -385,7 +385,7 @@ impl Fetch {
         // What is silent may have to make room for others.
         let is_silent = holder.is_silent;
         self.dispatch_due |= is_silent;
-        let window = self.window(catalogue.knowns[known].rounds);
+        let window = self.window(catalogue.items[known].rounds);
         let is_better = |((is_silent, expected), _): ((bool, u64), PeerIndex)| {
             let is_slow = Duration::from_micros(pace.expected) > window;
             let is_sooner = !is_silent && expected < pace.expected / 2;
@@ -394,7 +394,7 @@ impl Fetch {
         let better =
             self.best_holder(catalogue, tables, known, Some(peer)).filter(|b| is_better(*b));
         if better.is_none() {
-            let item = &mut catalogue.knowns[known];
+            let item = &mut catalogue.items[known];
             if !item.tried.is_empty() {
                 item.tried = Default::default();
                 item.rounds = (item.rounds + 1).min(ROUNDS_MAX);
@@ -426,13 +426,13 @@ impl Fetch {
     /// begun: taken only when a channel has no room for an artifact that could be.
     fn stalled_bytes(&self, catalogue: &Catalogue, channel: u16) -> u64 {
         let lengths = self.stalled(catalogue, channel);
-        lengths.map(|(known, _)| catalogue.knowns[known].advert.length).sum()
+        lengths.map(|(known, _)| catalogue.items[known].advert.length).sum()
     }
 
     fn stalled(&self, catalogue: &Catalogue, channel: u16) -> impl Iterator<Item = (u32, usize)> {
         let begun = self.assemblies.indices().map(|at| &self.assemblies[at]);
         begun.filter_map(move |begun| {
-            let item = &catalogue.knowns[begun.known];
+            let item = &catalogue.items[begun.known];
             let is_stalled = item.channel == channel && self.is_stalled(item.state);
             is_stalled.then_some((begun.known, begun.buffer.len()))
         })
@@ -445,7 +445,7 @@ impl Fetch {
 
     /// Gives up what was received of an artifact; the bytes of budget that this frees.
     pub(super) fn drop_assembly(&mut self, catalogue: &mut Catalogue, known: u32) -> u64 {
-        let item = &mut catalogue.knowns[known];
+        let item = &mut catalogue.items[known];
         item.assembly.take().map_or(0, |assembly| {
             self.assemblies.remove(assembly);
             self.dispatch_due = true;
@@ -479,28 +479,28 @@ impl Fetch {
                 let holders = self.holders.iter().enumerate().filter_map(ready);
                 let fronts = holders.filter_map(|(peer, holder)| {
                     let known = holder.waiting[channel][priority].front()?;
-                    let length = catalogue.knowns[known].advert.length;
+                    let length = catalogue.items[known].advert.length;
                     // One that would make no progress takes no room from others, nor keeps them from it.
-                    let is_begun = catalogue.knowns[known].assembly.is_some();
+                    let is_begun = catalogue.items[known].assembly.is_some();
                     let may_begin =
                         is_begun || !holder.is_silent || length <= room(channel as u16, 0);
                     let may_begin = may_begin && self.is_within_share(holder, channel, length);
                     may_begin.then_some((known, peer))
                 });
                 fronts.min_by_key(|(known, _)| {
-                    let item = &catalogue.knowns[*known];
+                    let item = &catalogue.items[*known];
                     (item.assembly.is_none(), item.wanted)
                 })
             };
             let mut best: Option<(u32, PeerIndex)> = None;
             for channel in 0..self.channels {
                 let Some((known, peer)) = first_of(channel) else { continue };
-                let item = &catalogue.knowns[known];
+                let item = &catalogue.items[known];
                 let is_full = full >> channel & 1 == 1;
                 let fits = || !is_full && fits(channel, item.advert.length);
                 if item.assembly.is_none() && !fits() {
                     full |= 1 << channel;
-                } else if best.is_none_or(|(best, _)| item.wanted < catalogue.knowns[best].wanted) {
+                } else if best.is_none_or(|(best, _)| item.wanted < catalogue.items[best].wanted) {
                     best = Some((known, peer));
                 }
             }
@@ -537,7 +537,7 @@ impl Fetch {
     ) -> Option<(RequestId, bool)> {
         let holder = self.holders[peer.at()].as_ref().expect("a member");
         let at = self.free_request(holder)?;
-        let item = &mut catalogue.knowns[known];
+        let item = &mut catalogue.items[known];
         let length = item.advert.length;
         let is_new = item.assembly.is_none();
         let assembly = *item.assembly.get_or_insert_with(|| {
@@ -611,7 +611,7 @@ impl Fetch {
         if chunk.index != next {
             return Err((Fault::UnrequestedChunk, known));
         }
-        let item = &mut catalogue.knowns[known];
+        let item = &mut catalogue.items[known];
         let Some(leaf) = item.advert.check_chunk(chunk.index, &chunk.proof, chunk.bytes) else {
             return Err((Fault::WrongChunk, known));
         };
@@ -643,7 +643,7 @@ impl Fetch {
 
     /// The artifact of a complete assembly, which ends.
     pub(super) fn take_complete(&mut self, catalogue: &mut Catalogue, known: u32) -> Artifact {
-        let item = &mut catalogue.knowns[known];
+        let item = &mut catalogue.items[known];
         item.state = State::Parked(None);
         let assembly = self.assemblies.remove(item.assembly.take().expect("complete"));
         let bytes = Bytes::from(assembly.buffer);
@@ -661,7 +661,7 @@ impl Fetch {
         }
         let mut wake_at = Time::NEVER;
         if let Some(known) = self.parked.front()
-            && let State::Parked(Some(at)) = catalogue.knowns[known].state
+            && let State::Parked(Some(at)) = catalogue.items[known].state
         {
             if at <= now {
                 return Some(Due::Retry(known));
@@ -707,13 +707,13 @@ impl Fetch {
     }
 
     pub(super) fn assert_invariants(&self, catalogue: &Catalogue) {
-        let waiting = |known: &u32| matches!(catalogue.knowns[*known].state, State::Waiting(_));
-        let waiting = catalogue.knowns.indices().filter(waiting).count();
+        let waiting = |known: &u32| matches!(catalogue.items[*known].state, State::Waiting(_));
+        let waiting = catalogue.items.indices().filter(waiting).count();
         let counted: u32 = self.holders.iter().flatten().map(|holder| holder.waiting_count).sum();
         assert_eq!(waiting as u32, counted);
         let mut assembled = 0;
-        for known in catalogue.knowns.indices() {
-            let item = &catalogue.knowns[known];
+        for known in catalogue.items.indices() {
+            let item = &catalogue.items[known];
             assembled += usize::from(item.assembly.is_some());
             match item.state {
                 State::Fetching(peer, at) => {

@@ -57,7 +57,7 @@ pub(super) struct Inbox {
 }
 
 /// An artifact that has left the catalogue, as far as the sending side must know.
-pub(super) struct Left {
+pub(super) struct Forgotten {
     pub(super) own_slot: Option<Slot>,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Content<'a> {
 }
 
 /// What became of a slot's content.
-pub(super) struct Placed {
+pub(super) struct ContentOutcome {
     pub(super) known: u32,
     /// The bytes are complete by this input.
     pub(super) is_complete: bool,
@@ -105,13 +105,13 @@ impl Inbox {
     pub(super) fn peer_up(&mut self, now: Time, peer: PeerIndex) {
         self.fetch.peer_up(peer);
         for channel in 0..self.channels.len() as u16 {
-            let place = (peer, channel);
-            self.tables.begin_epoch(&mut self.catalogue, place, &mut self.unlinked);
+            let at = (peer, channel);
+            self.tables.begin_epoch(&mut self.catalogue, at, &mut self.unlinked);
             let mut parked = core::mem::take(&mut self.unlinked);
             let from_here = parked.len();
             parked.extend(self.tables.advertised(peer, channel));
             for known in parked.drain(from_here..) {
-                self.catalogue.knowns[known].tried.remove(peer);
+                self.catalogue.items[known].tried.remove(peer);
                 self.want_if_parked(now, known);
                 self.take_over_if_sooner(now, known, peer);
             }
@@ -138,16 +138,16 @@ impl Inbox {
         }
         self.tables.remove_peer(peer);
         self.fetch.remove_peer(peer);
-        let knowns: Vec<u32> = self.catalogue.knowns.indices().collect();
-        for known in knowns {
-            let item = &mut self.catalogue.knowns[known];
+        let items: Vec<u32> = self.catalogue.items.indices().collect();
+        for known in items {
+            let item = &mut self.catalogue.items[known];
             item.withdrawn.remove(peer);
             item.tried.remove(peer);
         }
     }
 
     /// A slot of a peer now holds `content`.
-    pub(super) fn place(
+    pub(super) fn set_content(
         &mut self,
         now: Time,
         peers: &PeerTable,
@@ -155,9 +155,9 @@ impl Inbox {
         version: u64,
         content: &Content<'_>,
         own_slot: Option<Slot>,
-    ) -> Placed {
+    ) -> ContentOutcome {
         let found = self.catalogue.find(channel, &content.id);
-        let is_reborn = found.is_some_and(|known| self.catalogue.knowns[known].is_gone());
+        let is_reborn = found.is_some_and(|known| self.catalogue.items[known].is_gone());
         let known = found
             .unwrap_or_else(|| self.catalogue.insert(channel, content.id, content.advert.clone()));
         let held = Some((known, content.hops));
@@ -166,7 +166,7 @@ impl Inbox {
             Applied::Same => {}
             Applied::Stale => unreachable!("the caller has looked"),
         }
-        let item = &mut self.catalogue.knowns[known];
+        let item = &mut self.catalogue.items[known];
         item.tried.remove(peer);
         item.withdrawn.remove(peer);
         if is_reborn {
@@ -179,26 +179,26 @@ impl Inbox {
                 self.decide(peers, known, peer);
             }
         }
-        let mut placed = Placed { known, is_complete: false, request: None };
+        let mut outcome = ContentOutcome { known, is_complete: false, request: None };
         if let State::Parked(_) | State::Waiting(_) | State::Fetching(..) =
-            self.catalogue.knowns[known].state
+            self.catalogue.items[known].state
         {
             match content.pushed {
                 Some(bytes) if self.take_pushed(known, peers.node(peer), bytes) => {
-                    placed.is_complete = true;
+                    outcome.is_complete = true;
                 }
-                _ if content.streamed => placed.request = self.take_stream(now, known, peer),
+                _ if content.streamed => outcome.request = self.take_stream(now, known, peer),
                 _ => {}
             }
             self.want_if_parked(now, known);
             self.take_over_if_sooner(now, known, peer);
         }
-        placed
+        outcome
     }
 
     /// Asks the filter. What it wants is parked: the caller looks for the bytes.
     fn decide(&mut self, peers: &PeerTable, known: u32, from: PeerIndex) {
-        let item = &mut self.catalogue.knowns[known];
+        let item = &mut self.catalogue.items[known];
         let channel = &mut self.channels[item.channel as usize];
         let decision = channel.filter.decide(&Candidate {
             channel: channel.config.id,
@@ -212,7 +212,7 @@ impl Inbox {
                 if in_queue && item.priority != priority {
                     self.fetch.withdraw(&mut self.catalogue, known);
                 }
-                let item = &mut self.catalogue.knowns[known];
+                let item = &mut self.catalogue.items[known];
                 item.priority = priority;
                 if !matches!(item.state, State::Waiting(_) | State::Parked(_) | State::Fetching(..))
                 {
@@ -228,25 +228,25 @@ impl Inbox {
     fn stop_fetching(&mut self, known: u32, state: State) {
         self.fetch.withdraw(&mut self.catalogue, known);
         let freed = self.fetch.drop_assembly(&mut self.catalogue, known);
-        let item = &mut self.catalogue.knowns[known];
+        let item = &mut self.catalogue.items[known];
         self.channels[item.channel as usize].fetching_bytes -= freed;
         item.state = state;
         item.wanted = 0;
     }
 
     fn want_if_parked(&mut self, now: Time, known: u32) {
-        let is_due = match self.catalogue.knowns[known].state {
+        let is_due = match self.catalogue.items[known].state {
             State::Parked(None) => true,
             // Without a holder to ask the pause goes on: it must not begin anew each time.
             State::Parked(Some(_)) => self.fetch.has_holder(&self.catalogue, &self.tables, known),
             _ => false,
         };
         if is_due {
-            self.want_anew(now, known);
+            self.requeue(now, known);
         }
     }
 
-    fn want_anew(&mut self, now: Time, known: u32) {
+    fn requeue(&mut self, now: Time, known: u32) {
         self.fetch.withdraw(&mut self.catalogue, known);
         self.want(now, known);
     }
@@ -258,16 +258,16 @@ impl Inbox {
     /// A member that holds an artifact is here, maybe a better one than that which it waits for.
     fn take_over_if_sooner(&mut self, now: Time, known: u32, peer: PeerIndex) {
         if self.fetch.is_sooner(&self.catalogue, known, peer) {
-            if let State::Fetching(silent, _) = self.catalogue.knowns[known].state {
+            if let State::Fetching(silent, _) = self.catalogue.items[known].state {
                 self.fetch.leave(&mut self.catalogue, known, silent);
             }
-            self.want_anew(now, known);
+            self.requeue(now, known);
         }
     }
 
     /// Takes pushed bytes, if there is room for them; else they will be fetched.
     fn take_pushed(&mut self, known: u32, from: NodeId, bytes: &[u8]) -> bool {
-        let item = &self.catalogue.knowns[known];
+        let item = &self.catalogue.items[known];
         let channel = item.channel as usize;
         if !self.channels[channel].can_push(bytes.len() as u64) {
             return false;
@@ -280,12 +280,12 @@ impl Inbox {
 
     /// Takes the chunks that come unasked from `peer`, if there is room for them.
     fn take_stream(&mut self, now: Time, known: u32, peer: PeerIndex) -> Option<RequestId> {
-        let item = &self.catalogue.knowns[known];
+        let item = &self.catalogue.items[known];
         let channel = item.channel as usize;
-        let (place, length) = (item.channel, item.advert.length);
+        let (channel_index, length) = (item.channel, item.advert.length);
         let is_possible = item.assembly.is_none()
             && length <= self.channels[channel].room(0)
-            && self.fetch.may_stream(peer, place, length);
+            && self.fetch.may_stream(peer, channel_index, length);
         if !is_possible {
             return None;
         }
@@ -303,14 +303,14 @@ impl Inbox {
         let (request, takes_room) =
             self.fetch.start(now, &mut self.catalogue, known, peer, streamed)?;
         if takes_room {
-            let item = &self.catalogue.knowns[known];
+            let item = &self.catalogue.items[known];
             self.channels[item.channel as usize].fetching_bytes += item.advert.length;
         }
         Some(request)
     }
 
     fn complete(&mut self, known: u32, from: NodeId, artifact: Artifact) {
-        let item = &mut self.catalogue.knowns[known];
+        let item = &mut self.catalogue.items[known];
         debug_assert_eq!(item.id, artifact.id(), "invariant 6");
         self.channels[item.channel as usize].ready_bytes += artifact.bytes().len() as u64;
         item.state = State::Ready;
@@ -320,22 +320,22 @@ impl Inbox {
     }
 
     fn report(&mut self, known: u32) {
-        let item = &mut self.catalogue.knowns[known];
+        let item = &mut self.catalogue.items[known];
         if !core::mem::replace(&mut item.has_event, true) {
             let channel = item.channel as usize;
-            self.channels[channel].events.push_back(&mut self.catalogue.knowns, known);
+            self.channels[channel].events.push_back(&mut self.catalogue.items, known);
         }
     }
 
     /// This node has an artifact of its own accord: it is neither fetched nor delivered.
     pub(super) fn own(&mut self, known: u32, slot: Slot) {
         self.drop_bytes(known);
-        self.catalogue.knowns[known].own_slot = Some(slot);
+        self.catalogue.items[known].own_slot = Some(slot);
     }
 
     /// Gives up what is here of an artifact, and what was to come.
     fn drop_bytes(&mut self, known: u32) {
-        let item = &mut self.catalogue.knowns[known];
+        let item = &mut self.catalogue.items[known];
         if let Some(artifact) = item.artifact.take() {
             self.channels[item.channel as usize].ready_bytes -= artifact.bytes().len() as u64;
             self.fetch.dispatch_due = true;
@@ -344,9 +344,9 @@ impl Inbox {
     }
 
     /// A slot of a peer is empty now.
-    pub(super) fn clear(&mut self, place: (PeerIndex, u16, Slot), version: u64) {
+    pub(super) fn clear(&mut self, at: (PeerIndex, u16, Slot), version: u64) {
         if let Applied::Changed { unlinked } =
-            self.tables.apply(&mut self.catalogue, place, version, None)
+            self.tables.apply(&mut self.catalogue, at, version, None)
         {
             self.unlinked.extend(unlinked);
         }
@@ -369,8 +369,8 @@ impl Inbox {
     /// Drops what is left of a peer's earlier epoch, if the present one has been heard of whole.
     pub(super) fn drop_stale_if_confirmed(&mut self, peer: PeerIndex, channel: u16) {
         if self.tables.has_stale(peer, channel) && self.tables.is_confirmed(peer, channel) {
-            let place = (peer, channel);
-            self.tables.sweep(&mut self.catalogue, place, Age::Stale, &mut self.unlinked);
+            let at = (peer, channel);
+            self.tables.sweep(&mut self.catalogue, at, Age::Stale, &mut self.unlinked);
         }
     }
 
@@ -394,11 +394,11 @@ impl Inbox {
         known: u32,
         peer: PeerIndex,
         is_member: bool,
-    ) -> Option<Left> {
+    ) -> Option<Forgotten> {
         if self.tables.holds(&self.catalogue, known, peer) {
             return None;
         }
-        let item = &mut self.catalogue.knowns[known];
+        let item = &mut self.catalogue.items[known];
         item.tried.remove(peer);
         if item.delivered {
             if is_member {
@@ -415,7 +415,7 @@ impl Inbox {
             (item.delivered, item.expiry_due) = (true, false);
             self.drop_bytes(known);
         }
-        let item = &self.catalogue.knowns[known];
+        let item = &self.catalogue.items[known];
         match item.state {
             State::Waiting(at) | State::Fetching(at, _) if at == peer => {
                 self.fetch.withdraw(&mut self.catalogue, known);
@@ -427,14 +427,14 @@ impl Inbox {
     }
 
     /// Removes an artifact that nobody advertises and the application knows nothing of.
-    fn forget(&mut self, known: u32) -> Left {
+    fn forget(&mut self, known: u32) -> Forgotten {
         self.drop_bytes(known);
-        let item = &self.catalogue.knowns[known];
+        let item = &self.catalogue.items[known];
         if item.has_event {
             let events = &mut self.channels[item.channel as usize].events;
-            events.remove(&mut self.catalogue.knowns, known);
+            events.remove(&mut self.catalogue.items, known);
         }
-        Left { own_slot: self.catalogue.remove(known).own_slot }
+        Forgotten { own_slot: self.catalogue.remove(known).own_slot }
     }
 
     pub(super) fn handle_chunk(
@@ -448,7 +448,7 @@ impl Inbox {
         match self.fetch.handle_chunk(now, &mut self.catalogue, peer, request, chunk) {
             Ok(Progress::Complete(known)) => {
                 let artifact = self.fetch.take_complete(&mut self.catalogue, known);
-                let channel = self.catalogue.knowns[known].channel as usize;
+                let channel = self.catalogue.items[known].channel as usize;
                 self.channels[channel].fetching_bytes -= artifact.bytes().len() as u64;
                 self.complete(known, peers.node(peer), artifact);
                 Ok(Progress::Complete(known))
@@ -487,7 +487,7 @@ impl Inbox {
         while self.channels[channel as usize].room(0) < bytes {
             let stalled = self.fetch.least_stalled(&self.catalogue, channel);
             let stalled = stalled.expect("next_start has counted them");
-            let was_asked = matches!(self.catalogue.knowns[stalled].state, State::Fetching(..));
+            let was_asked = matches!(self.catalogue.items[stalled].state, State::Fetching(..));
             if was_asked {
                 self.fetch.withdraw(&mut self.catalogue, stalled);
             }
@@ -495,7 +495,7 @@ impl Inbox {
             self.channels[channel as usize].fetching_bytes -= freed;
             if was_asked {
                 // Behind those that could not begin.
-                self.catalogue.knowns[stalled].wanted = 0;
+                self.catalogue.items[stalled].wanted = 0;
                 self.want(now, stalled);
             }
         }
@@ -516,8 +516,8 @@ impl Inbox {
                     Due::Review(known) => self.review(now, known),
                     Due::Stuck(known, peer) => self.move_on(now, known, peer),
                     Due::Retry(known) => {
-                        self.catalogue.knowns[known].tried = Default::default();
-                        self.want_anew(now, known);
+                        self.catalogue.items[known].tried = Default::default();
+                        self.requeue(now, known);
                     }
                 }
             }
@@ -536,7 +536,7 @@ impl Inbox {
             let Some((known, peer)) = self.fetch.next_start(&self.catalogue, room) else {
                 break;
             };
-            let item = &self.catalogue.knowns[known];
+            let item = &self.catalogue.items[known];
             if item.assembly.is_none() {
                 self.make_room(now, item.channel, item.advert.length);
             }
@@ -548,8 +548,8 @@ impl Inbox {
 
     /// Asks the filter again about everything that the application has not been given.
     pub(super) fn reconsider(&mut self, now: Time, peers: &PeerTable, channel: u16) {
-        for known in 0..self.catalogue.knowns.end() {
-            let Some(item) = self.catalogue.knowns.get(known) else { continue };
+        for known in 0..self.catalogue.items.end() {
+            let Some(item) = self.catalogue.items.get(known) else { continue };
             let open = matches!(
                 item.state,
                 State::Later | State::Waiting(_) | State::Parked(_) | State::Fetching(..)
@@ -573,15 +573,15 @@ impl Inbox {
         &mut self,
         peers: &PeerTable,
         channel: u16,
-    ) -> Option<(Event, Option<Left>)> {
+    ) -> Option<(Event, Option<Forgotten>)> {
         loop {
             let known = self.channels[channel as usize].events.front()?;
-            let item = &mut self.catalogue.knowns[known];
+            let item = &mut self.catalogue.items[known];
             let event = next_event(item, peers);
             let is_gone = item.is_gone();
             if !item.has_report() {
                 item.has_event = false;
-                self.channels[channel as usize].events.remove(&mut self.catalogue.knowns, known);
+                self.channels[channel as usize].events.remove(&mut self.catalogue.items, known);
             }
             match event {
                 Some(Event::Expired { .. }) if is_gone => {
@@ -602,7 +602,7 @@ impl Inbox {
 
     #[cfg(feature = "internals")]
     pub(super) fn explain(&self, channel: u16, known: u32) -> alloc::string::String {
-        let item = &self.catalogue.knowns[known];
+        let item = &self.catalogue.items[known];
         let holders: Vec<u16> =
             self.tables.holders(&self.catalogue, known).map(|(peer, _)| peer.0).collect();
         let Channel { ready_bytes, fetching_bytes, config, .. } = &self.channels[channel as usize];
@@ -623,8 +623,8 @@ impl Inbox {
         assert!(self.unlinked.is_empty());
         for (at, channel) in self.channels.iter().enumerate() {
             let (mut ready, mut fetching) = (0, 0);
-            for known in self.catalogue.knowns.indices() {
-                let item = &self.catalogue.knowns[known];
+            for known in self.catalogue.items.indices() {
+                let item = &self.catalogue.items[known];
                 if item.channel as usize != at {
                     continue;
                 }

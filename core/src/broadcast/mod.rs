@@ -41,7 +41,7 @@ use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
 use crate::time::Time;
 use crate::wire::{Chunk, Refusal, Request, Update};
 use fetch::Progress;
-use inbox::{Content, Inbox, Left};
+use inbox::{Content, Forgotten, Inbox};
 use outbox::{Full, Outbox};
 use send::Sender;
 
@@ -241,13 +241,15 @@ impl Broadcast {
     /// Sets what decides about a channel's artifacts. Without a filter, all are fetched. False if
     /// there is no such channel.
     pub fn set_filter(&mut self, channel: ChannelId, filter: Box<dyn Filter>) -> bool {
-        let place = self.place_of(channel);
-        place.inspect(|place| self.inbox.set_filter(*place, filter)).is_some()
+        let channel_index = self.channel_index(channel);
+        channel_index
+            .inspect(|channel_index| self.inbox.set_filter(*channel_index, filter))
+            .is_some()
     }
 
-    fn place_of(&self, channel: ChannelId) -> Option<u16> {
-        let place = self.channels.iter().position(|config| config.id == channel)?;
-        Some(place as u16)
+    fn channel_index(&self, channel: ChannelId) -> Option<u16> {
+        let channel_index = self.channels.iter().position(|config| config.id == channel)?;
+        Some(channel_index as u16)
     }
 
     /// Time never goes backwards here.
@@ -333,11 +335,12 @@ impl Broadcast {
     /// # Errors
     /// If the channel has no room for it; nothing has changed then.
     pub fn publish(&mut self, channel: ChannelId, artifact: Artifact) -> Result<(), PublishError> {
-        let place = self.place_of(channel).ok_or(PublishError::UnknownChannel)?;
-        if artifact.bytes().len() as u64 > self.channels[place as usize].artifact_bytes_max {
+        let channel_index = self.channel_index(channel).ok_or(PublishError::UnknownChannel)?;
+        if artifact.bytes().len() as u64 > self.channels[channel_index as usize].artifact_bytes_max
+        {
             return Err(ArtifactError::TooLong.into());
         }
-        let outbox = &mut self.outboxes[place as usize];
+        let outbox = &mut self.outboxes[channel_index as usize];
         let id = artifact.id();
         let full = |full| match full {
             Full::Slots => PublishError::OutboxFull,
@@ -346,13 +349,13 @@ impl Broadcast {
         if let Some(slot) = outbox.slot_of(&id) {
             if outbox.active(slot).is_some_and(|active| active.hops > 0) {
                 outbox.adopt(slot).map_err(full)?;
-                self.slot_changed(place, slot);
+                self.slot_changed(channel_index, slot);
             }
             return Ok(());
         }
-        let known = self.inbox.catalogue.find(place, &id);
+        let known = self.inbox.catalogue.find(channel_index, &id);
         let slot = outbox.insert(artifact, 0, known).map_err(full)?;
-        self.slot_changed(place, slot);
+        self.slot_changed(channel_index, slot);
         if let Some(known) = known {
             self.inbox.own(known, slot);
         }
@@ -361,9 +364,9 @@ impl Broadcast {
 
     /// Withdraws an artifact that was published or relayed. False if it was not active.
     pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
-        let Some(place) = self.place_of(channel) else { return false };
-        let Some(slot) = self.outboxes[place as usize].slot_of(id) else { return false };
-        self.clear(place, slot);
+        let Some(channel_index) = self.channel_index(channel) else { return false };
+        let Some(slot) = self.outboxes[channel_index as usize].slot_of(id) else { return false };
+        self.clear(channel_index, slot);
         true
     }
 
@@ -373,22 +376,22 @@ impl Broadcast {
     /// # Errors
     /// If nobody near enough does, or there is no room; nothing has changed then.
     pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
-        let place = self.place_of(channel).ok_or(RelayError::UnknownChannel)?;
-        let config = &self.channels[place as usize];
-        let known = self.inbox.catalogue.find(place, &artifact.id());
+        let channel_index = self.channel_index(channel).ok_or(RelayError::UnknownChannel)?;
+        let config = &self.channels[channel_index as usize];
+        let known = self.inbox.catalogue.find(channel_index, &artifact.id());
         let known = known.ok_or(RelayError::NotAdvertised)?;
         let hops = self.nearest(known).and_then(|hops| hops.checked_add(1));
         let hops = hops.filter(|hops| *hops <= config.relay_hops_max);
         let hops = hops.ok_or(RelayError::NotAdvertised)?;
-        let outbox = &mut self.outboxes[place as usize];
+        let outbox = &mut self.outboxes[channel_index as usize];
         if outbox.slot_of(&artifact.id()).is_some() {
             return Ok(());
         }
         let slot = outbox
             .insert(artifact.clone(), hops, Some(known))
             .map_err(|_| RelayError::OutboxFull)?;
-        self.inbox.catalogue.knowns[known].own_slot = Some(slot);
-        self.slot_changed(place, slot);
+        self.inbox.catalogue.items[known].own_slot = Some(slot);
+        self.slot_changed(channel_index, slot);
         Ok(())
     }
 
@@ -396,24 +399,26 @@ impl Broadcast {
     /// longer wanted is cancelled. False if there is no such channel.
     pub fn reconsider(&mut self, now: Time, channel: ChannelId) -> bool {
         let now = self.clamp(now);
-        let place = self.place_of(channel);
-        place.inspect(|place| self.inbox.reconsider(now, &self.peers, *place)).is_some()
+        let channel_index = self.channel_index(channel);
+        channel_index
+            .inspect(|channel_index| self.inbox.reconsider(now, &self.peers, *channel_index))
+            .is_some()
     }
 
-    fn clear(&mut self, place: u16, slot: Slot) {
-        let active = self.outboxes[place as usize].clear(slot);
+    fn clear(&mut self, channel_index: u16, slot: Slot) {
+        let active = self.outboxes[channel_index as usize].clear(slot);
         if let Some(known) = active.known {
-            self.inbox.catalogue.knowns[known].own_slot = None;
+            self.inbox.catalogue.items[known].own_slot = None;
         }
-        self.slot_changed(place, slot);
+        self.slot_changed(channel_index, slot);
         if active.serving > 0 {
-            self.sender.stop_serving(place, slot, &mut self.outputs);
+            self.sender.stop_serving(channel_index, slot, &mut self.outputs);
         }
     }
 
     /// What peers were sent of the slot is obsolete: streams with nothing else in them are reset.
-    fn slot_changed(&mut self, place: u16, slot: Slot) {
-        let outbox = &mut self.outboxes[place as usize];
+    fn slot_changed(&mut self, channel_index: u16, slot: Slot) {
+        let outbox = &mut self.outboxes[channel_index as usize];
         for at in 0..outbox.peers_end() {
             let peer = PeerIndex(at);
             if let Some(stream) = outbox.outdate(peer, slot)
@@ -438,23 +443,23 @@ impl Broadcast {
         update: &Update<'_>,
     ) -> Result<Taken, Fault> {
         let now = self.clamp(now);
-        let Some(place) = self.place_of(channel) else { return Ok(Taken::Done) };
-        let config = &self.channels[place as usize];
+        let Some(channel_index) = self.channel_index(channel) else { return Ok(Taken::Done) };
+        let config = &self.channels[channel_index as usize];
         let (artifact_max, push_max) = (config.artifact_bytes_max, config.push_bytes_max);
         let (hops_max, slots_max) = (config.relay_hops_max, config.slots_max);
         let is_news = |slot: &Slot, version: u64| {
             let is_within = slot.0 < slots_max;
-            let is_news = || self.inbox.tables.is_news(peer, place, *slot, version);
+            let is_news = || self.inbox.tables.is_news(peer, channel_index, *slot, version);
             if is_within { Ok(is_news()) } else { Err(Fault::SlotBeyondBound) }
         };
         let taken = match update {
             Update::Snapshot { live, .. } => {
-                self.inbox.take_snapshot(peer, place, *live)?;
+                self.inbox.take_snapshot(peer, channel_index, *live)?;
                 Taken::Done
             }
             Update::Clear { slot, version } => {
                 if is_news(slot, version.0)? {
-                    self.inbox.clear((peer, place, *slot), version.0);
+                    self.inbox.clear((peer, channel_index, *slot), version.0);
                 }
                 Taken::Done
             }
@@ -467,7 +472,7 @@ impl Broadcast {
                     let id = advert.id();
                     let pushed = Some(*bytes);
                     let content = Content { id, advert: &advert, hops: 0, pushed, streamed: false };
-                    self.fill(now, (peer, place, *slot), version.0, &content);
+                    self.fill(now, (peer, channel_index, *slot), version.0, &content);
                 }
                 Taken::Done
             }
@@ -485,14 +490,14 @@ impl Broadcast {
                 if is_news(slot, version.0)? {
                     let (id, hops, streamed) = (advert.id(), *hops, *streamed);
                     let content = Content { id, advert, hops, pushed: None, streamed };
-                    let request = self.fill(now, (peer, place, *slot), version.0, &content);
+                    let request = self.fill(now, (peer, channel_index, *slot), version.0, &content);
                     request.map_or(unwanted, Taken::Chunks)
                 } else {
                     unwanted
                 }
             }
         };
-        self.inbox.drop_stale_if_confirmed(peer, place);
+        self.inbox.drop_stale_if_confirmed(peer, channel_index);
         self.after_unlinks(now, peer, true);
         Ok(taken)
     }
@@ -504,22 +509,22 @@ impl Broadcast {
         version: u64,
         content: &Content<'_>,
     ) -> Option<RequestId> {
-        let place = at.1 as usize;
-        let own_slot = self.outboxes[place].slot_of(&content.id);
-        let placed = self.inbox.place(now, &self.peers, at, version, content, own_slot);
+        let channel_index = at.1 as usize;
+        let own_slot = self.outboxes[channel_index].slot_of(&content.id);
+        let outcome = self.inbox.set_content(now, &self.peers, at, version, content, own_slot);
         if let Some(slot) = own_slot {
-            let active = self.outboxes[place].active_mut(slot).expect("by id");
-            active.known = Some(placed.known);
-            self.check_relay(placed.known);
+            let active = self.outboxes[channel_index].active_mut(slot).expect("by id");
+            active.known = Some(outcome.known);
+            self.check_relay(outcome.known);
         }
-        if placed.is_complete {
-            self.relay_automatically(placed.known);
+        if outcome.is_complete {
+            self.relay_automatically(outcome.known);
         }
-        placed.request
+        outcome.request
     }
 
     fn relay_automatically(&mut self, known: u32) {
-        let item = &self.inbox.catalogue.knowns[known];
+        let item = &self.inbox.catalogue.items[known];
         let config = &self.channels[item.channel as usize];
         if config.relay == Relay::Automatic
             && let Some(artifact) = item.artifact.clone()
@@ -532,22 +537,22 @@ impl Broadcast {
     /// A relay stands only as long as a holder nearer to the publisher does: else two nodes could
     /// keep an artifact alive that its publisher has aborted.
     fn check_relay(&mut self, known: u32) {
-        let item = &self.inbox.catalogue.knowns[known];
-        let (place, Some(slot)) = (item.channel, item.own_slot) else { return };
-        let hops = self.outboxes[place as usize].active(slot).expect("own slot").hops;
+        let item = &self.inbox.catalogue.items[known];
+        let (channel_index, Some(slot)) = (item.channel, item.own_slot) else { return };
+        let hops = self.outboxes[channel_index as usize].active(slot).expect("own slot").hops;
         let nearest = self.nearest(known);
         if hops > 0 && nearest.is_none_or(|nearest| nearest >= hops) {
-            self.clear(place, slot);
+            self.clear(channel_index, slot);
         }
     }
 
     /// A relay is not told to who advertises the artifact itself, but must be once it does not.
     fn repeat_relay(&mut self, known: u32, peer: PeerIndex) {
-        let item = &self.inbox.catalogue.knowns[known];
+        let item = &self.inbox.catalogue.items[known];
         if let Some(slot) = item.own_slot
             && !self.inbox.tables.holds(&self.inbox.catalogue, known, peer)
         {
-            self.outboxes[item.channel as usize].tell_if_untold(peer, slot);
+            self.outboxes[item.channel as usize].mark_if_skipped(peer, slot);
         }
     }
 
@@ -559,20 +564,20 @@ impl Broadcast {
     fn after_unlinks(&mut self, now: Time, peer: PeerIndex, is_member: bool) {
         let mut unlinked = self.inbox.take_unlinked();
         for known in unlinked.drain(..) {
-            let place = self.inbox.catalogue.knowns[known].channel;
+            let channel_index = self.inbox.catalogue.items[known].channel;
             self.check_relay(known);
             self.repeat_relay(known, peer);
-            if let Some(left) = self.inbox.after_unlink(now, known, peer, is_member) {
-                self.unknown(place, &left);
+            if let Some(forgotten) = self.inbox.after_unlink(now, known, peer, is_member) {
+                self.detach_own_slot(channel_index, &forgotten);
             }
         }
         self.inbox.give_back(unlinked);
     }
 
     /// An artifact has left the catalogue; this node may still have it in a slot.
-    fn unknown(&mut self, place: u16, left: &Left) {
-        if let Some(slot) = left.own_slot {
-            let active = self.outboxes[place as usize].active_mut(slot).expect("own slot");
+    fn detach_own_slot(&mut self, channel_index: u16, forgotten: &Forgotten) {
+        if let Some(slot) = forgotten.own_slot {
+            let active = self.outboxes[channel_index as usize].active_mut(slot).expect("own slot");
             assert_eq!(active.hops, 0, "a relay ends before its last holder");
             active.known = None;
         }
@@ -592,18 +597,24 @@ impl Broadcast {
         let now = self.clamp(now);
         match *request {
             Request::Fetch { request, channel, id, first, count } => {
-                let held = self.place_of(channel).and_then(|place| {
-                    let slot = self.outboxes[place as usize].slot_of(&id)?;
-                    Some((place, slot, self.outboxes[place as usize].active_mut(slot)?))
+                let held = self.channel_index(channel).and_then(|channel_index| {
+                    let slot = self.outboxes[channel_index as usize].slot_of(&id)?;
+                    Some((
+                        channel_index,
+                        slot,
+                        self.outboxes[channel_index as usize].active_mut(slot)?,
+                    ))
                 });
                 let is_within =
                     |chunks: u32| first.checked_add(count).is_some_and(|end| end <= chunks);
                 match held {
-                    Some((place, slot, active)) if is_within(active.artifact.advert().chunks()) => {
+                    Some((channel_index, slot, active))
+                        if is_within(active.artifact.advert().chunks()) =>
+                    {
                         self.sender.serve(
                             peer,
                             request,
-                            (place, slot),
+                            (channel_index, slot),
                             active,
                             first..first + count,
                         );
@@ -771,16 +782,17 @@ impl Broadcast {
 
     /// Whether [`Broadcast::poll_event`] may have an event of a channel.
     pub fn has_events(&self, channel: ChannelId) -> bool {
-        self.place_of(channel).is_some_and(|place| self.inbox.has_events(place))
+        self.channel_index(channel)
+            .is_some_and(|channel_index| self.inbox.has_events(channel_index))
     }
 
     /// Takes the next event of a channel. Events of one artifact come in order; what has become
     /// untrue before it was taken is left out.
     pub fn poll_event(&mut self, channel: ChannelId) -> Option<Event> {
-        let place = self.place_of(channel)?;
-        let (event, left) = self.inbox.poll_event(&self.peers, place)?;
-        if let Some(left) = left {
-            self.unknown(place, &left);
+        let channel_index = self.channel_index(channel)?;
+        let (event, forgotten) = self.inbox.poll_event(&self.peers, channel_index)?;
+        if let Some(forgotten) = forgotten {
+            self.detach_own_slot(channel_index, &forgotten);
         }
         Some(event)
     }
@@ -789,13 +801,14 @@ impl Broadcast {
 
     /// Artifacts that this node advertises in a channel.
     pub fn active_count(&self, channel: ChannelId) -> u32 {
-        self.place_of(channel).map_or(0, |place| self.outboxes[place as usize].active_count())
+        self.channel_index(channel)
+            .map_or(0, |channel_index| self.outboxes[channel_index as usize].active_count())
     }
 
     /// What this node has in a slot.
     pub fn own_slot(&self, channel: ChannelId, slot: Slot) -> Option<ArtifactId> {
-        let place = self.place_of(channel)?;
-        Some(self.outboxes[place as usize].active(slot)?.artifact.id())
+        let channel_index = self.channel_index(channel)?;
+        Some(self.outboxes[channel_index as usize].active(slot)?.artifact.id())
     }
 
     /// What a peer has in its slots, as heard in its present epoch, in the order of the slots.
@@ -804,19 +817,23 @@ impl Broadcast {
         peer: PeerIndex,
         channel: ChannelId,
     ) -> impl Iterator<Item = (Slot, ArtifactId)> {
-        let slots = self.place_of(channel).map(|place| self.inbox.tables.slots(peer, place));
-        let knowns = &self.inbox.catalogue.knowns;
-        slots.into_iter().flatten().map(|(slot, known)| (slot, knowns[known].id))
+        let slots = self
+            .channel_index(channel)
+            .map(|channel_index| self.inbox.tables.slots(peer, channel_index));
+        let items = &self.inbox.catalogue.items;
+        slots.into_iter().flatten().map(|(slot, known)| (slot, items[known].id))
     }
 
     /// Artifacts known in all channels: advertised by a member, or to be reported as expired.
     pub fn known_count(&self) -> usize {
-        self.inbox.catalogue.knowns.len()
+        self.inbox.catalogue.items.len()
     }
 
     /// Whether a member advertises the artifact.
     pub fn is_advertised(&self, channel: ChannelId, id: &ArtifactId) -> bool {
-        let known = self.place_of(channel).and_then(|place| self.inbox.catalogue.find(place, id));
+        let known = self
+            .channel_index(channel)
+            .and_then(|channel_index| self.inbox.catalogue.find(channel_index, id));
         known.is_some_and(|known| {
             self.inbox.tables.holders(&self.inbox.catalogue, known).next().is_some()
         })
@@ -826,9 +843,13 @@ impl Broadcast {
     #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub fn explain(&self, channel: ChannelId, id: &ArtifactId) -> alloc::string::String {
-        let place = self.place_of(channel);
-        let known = place.and_then(|place| Some((place, self.inbox.catalogue.find(place, id)?)));
-        known.map_or("not known".into(), |(place, known)| self.inbox.explain(place, known))
+        let channel_index = self.channel_index(channel);
+        let known = channel_index.and_then(|channel_index| {
+            Some((channel_index, self.inbox.catalogue.find(channel_index, id)?))
+        });
+        known.map_or("not known".into(), |(channel_index, known)| {
+            self.inbox.explain(channel_index, known)
+        })
     }
 
     /// Walks through all state and panics where it contradicts itself. For tests and fuzzing.
@@ -837,8 +858,8 @@ impl Broadcast {
         self.outboxes.iter().for_each(Outbox::assert_invariants);
         self.inbox.assert_invariants();
         self.sender.assert_invariants(&self.outboxes);
-        for known in self.inbox.catalogue.knowns.indices() {
-            let item = &self.inbox.catalogue.knowns[known];
+        for known in self.inbox.catalogue.items.indices() {
+            let item = &self.inbox.catalogue.items[known];
             if let Some(slot) = item.own_slot {
                 let active = self.outboxes[item.channel as usize].active(slot).expect("own slot");
                 assert_eq!((active.known, active.artifact.id()), (Some(known), item.id));

@@ -38,16 +38,16 @@ struct SlotState {
 
 /// What a peer was last sent of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Told(u64);
+pub(super) struct LastSent(u64);
 
-impl Told {
+impl LastSent {
     /// Nothing, or that it is empty: a clear need not be sent.
     pub(super) const NOTHING: Self = Self(u64::MAX);
     /// An artifact, but not the present one.
     pub(super) const OTHER: Self = Self(u64::MAX - 1);
 
     /// The present artifact, in this stream.
-    pub(super) const fn within(stream: u64) -> Self {
+    pub(super) const fn in_stream(stream: u64) -> Self {
         Self(stream)
     }
 
@@ -67,7 +67,7 @@ struct View {
     /// All changes up to this version have been served or became obsolete.
     cursor: u64,
     /// Per slot, up to the highest that this peer was told of.
-    told: Vec<Told>,
+    last_sent: Vec<LastSent>,
     snapshot_due: bool,
 }
 
@@ -171,7 +171,7 @@ impl Outbox {
         assert!(was_free, "an artifact is active in one slot");
         self.occupied[slot.0 as usize / 64] |= 1 << (slot.0 % 64);
         self.slots[slot.0 as usize].active = Some(Active { artifact, hops, known, serving: 0 });
-        self.touch(slot);
+        self.bump_version(slot);
         Ok(slot)
     }
 
@@ -184,7 +184,7 @@ impl Outbox {
         self.published.take(bytes, slots_max, self.config.active_bytes_max)?;
         self.relayed.give_back(bytes);
         active.hops = 0;
-        self.touch(slot);
+        self.bump_version(slot);
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl Outbox {
             0 => self.published.give_back(bytes),
             _ => self.relayed.give_back(bytes),
         }
-        self.touch(slot);
+        self.bump_version(slot);
         active
     }
 
@@ -217,7 +217,7 @@ impl Outbox {
     }
 
     /// Gives the slot a new version.
-    fn touch(&mut self, slot: Slot) {
+    fn bump_version(&mut self, slot: Slot) {
         self.version += 1;
         self.slots[slot.0 as usize].version = self.version;
         if self.log.len() >= 2 * self.slots.len().max(32) {
@@ -232,9 +232,10 @@ impl Outbox {
         if self.views.len() <= peer.at() {
             self.views.resize_with(peer.at() + 1, || None);
         }
-        let mut told = self.views[peer.at()].take().map_or_else(Vec::new, |view| view.told);
-        told.clear();
-        self.views[peer.at()] = Some(View { cursor: 0, told, snapshot_due: true });
+        let mut last_sent =
+            self.views[peer.at()].take().map_or_else(Vec::new, |view| view.last_sent);
+        last_sent.clear();
+        self.views[peer.at()] = Some(View { cursor: 0, last_sent, snapshot_due: true });
     }
 
     pub(super) fn peer_down(&mut self, peer: PeerIndex) {
@@ -277,25 +278,31 @@ impl Outbox {
     }
 
     /// What the peer was last sent of a slot.
-    pub(super) fn told(&self, peer: PeerIndex, slot: Slot) -> Told {
+    pub(super) fn last_sent(&self, peer: PeerIndex, slot: Slot) -> LastSent {
         let view = self.views[peer.at()].as_ref().expect("the peer is up");
-        view.told.get(slot.0 as usize).copied().unwrap_or(Told::NOTHING)
+        view.last_sent.get(slot.0 as usize).copied().unwrap_or(LastSent::NOTHING)
     }
 
     /// The change of `version`, and all before it, was sent or need not be.
-    pub(super) fn set_told(&mut self, peer: PeerIndex, slot: Slot, version: Version, told: Told) {
+    pub(super) fn set_last_sent(
+        &mut self,
+        peer: PeerIndex,
+        slot: Slot,
+        version: Version,
+        last_sent: LastSent,
+    ) {
         let view = self.view(peer);
         view.cursor = version.0;
-        view.tell(slot, told);
+        view.set(slot, last_sent);
     }
 
     /// Makes a slot dirty again if a peer was passed over with it. Peers that were told have nothing
-    /// to hear, see [`Told::is_present`].
-    pub(super) fn tell_if_untold(&mut self, peer: PeerIndex, slot: Slot) {
+    /// to hear, see [`LastSent::is_present`].
+    pub(super) fn mark_if_skipped(&mut self, peer: PeerIndex, slot: Slot) {
         let Some(Some(view)) = self.views.get(peer.at()) else { return };
         let was_passed = view.cursor >= self.slots[slot.0 as usize].version;
-        if was_passed && self.told(peer, slot) == Told::NOTHING {
-            self.touch(slot);
+        if was_passed && self.last_sent(peer, slot) == LastSent::NOTHING {
+            self.bump_version(slot);
         }
     }
 
@@ -303,9 +310,9 @@ impl Outbox {
     /// stream in which it was told, if any.
     pub(super) fn outdate(&mut self, peer: PeerIndex, slot: Slot) -> Option<u64> {
         let view = self.views.get_mut(peer.at())?.as_mut()?;
-        let told = view.told.get_mut(slot.0 as usize)?;
-        let stream = told.stream()?;
-        *told = Told::OTHER;
+        let last_sent = view.last_sent.get_mut(slot.0 as usize)?;
+        let stream = last_sent.stream()?;
+        *last_sent = LastSent::OTHER;
         Some(stream)
     }
 
@@ -333,7 +340,7 @@ impl Outbox {
             }
             bitmap[start + at / 8] |= 1 << (at % 8);
             let view = self.views[peer.at()].as_mut().expect("the peer is up");
-            view.tell(Slot(at as u32), Told::OTHER);
+            view.set(Slot(at as u32), LastSent::OTHER);
         }
     }
 
@@ -366,14 +373,14 @@ impl Outbox {
 }
 
 impl View {
-    fn tell(&mut self, slot: Slot, told: Told) {
+    fn set(&mut self, slot: Slot, last_sent: LastSent) {
         let at = slot.0 as usize;
-        if self.told.len() <= at {
-            if told == Told::NOTHING {
+        if self.last_sent.len() <= at {
+            if last_sent == LastSent::NOTHING {
                 return;
             }
-            self.told.resize(at + 1, Told::NOTHING);
+            self.last_sent.resize(at + 1, LastSent::NOTHING);
         }
-        self.told[at] = told;
+        self.last_sent[at] = last_sent;
     }
 }

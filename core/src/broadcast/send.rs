@@ -12,7 +12,7 @@ use core::ops::Range;
 use super::Output;
 use super::fetch::Unsent;
 use super::inbox::Inbox;
-use super::outbox::{Active, Outbox, Told};
+use super::outbox::{Active, LastSent, Outbox};
 use crate::config::{ChannelConfig, Class, Config};
 use crate::id::{ChannelId, PeerIndex, Slot};
 use crate::send_buffer::SendBuffer;
@@ -33,7 +33,7 @@ impl OutStream {
     }
 
     /// Its place: small, dense, and reused once the stream is acknowledged, reset or stopped.
-    pub const fn place(self) -> usize {
+    pub const fn index(self) -> usize {
         (self.0 & 0xffff) as usize
     }
 
@@ -307,7 +307,7 @@ impl Sender {
             } else {
                 match inbox.fetch.take_unsent(now, peer) {
                     Some(Unsent::Fetch { request, known, first, count }) => {
-                        let known = &inbox.catalogue.knowns[known];
+                        let known = &inbox.catalogue.items[known];
                         let channel = self.channels[known.channel as usize].id;
                         Request::Fetch { request: request.0, channel, id: known.id, first, count }
                     }
@@ -327,13 +327,13 @@ impl Sender {
     fn send_updates(
         &mut self,
         index: PeerIndex,
-        place: u16,
+        channel_index: u16,
         room: usize,
         out: &mut SendBuffer,
         outbox: &mut Outbox,
         inbox: &Inbox,
     ) -> Option<Send> {
-        let config = &self.channels[place as usize];
+        let config = &self.channels[channel_index as usize];
         let (streamed_max, limit) = (self.streamed_max, room.min(self.batch_bytes_max));
         let (id, class) = (config.id, config.class);
         let peer = self.peers[index.at()].as_mut().expect("a member");
@@ -353,20 +353,20 @@ impl Sender {
         }
         let mut position = outbox.position(index);
         while let Some((version, slot)) = outbox.change_at(index, &mut position) {
-            let last_told = outbox.told(index, slot);
-            if last_told.is_present() {
-                outbox.set_told(index, slot, version, last_told);
+            let last_sent = outbox.last_sent(index, slot);
+            if last_sent.is_present() {
+                outbox.set_last_sent(index, slot, version, last_sent);
                 continue;
             }
-            let was_told = last_told != Told::NOTHING;
+            let was_sent = last_sent != LastSent::NOTHING;
             let active = outbox.active(slot);
-            let told = match active {
+            let advertised = match active {
                 // A relay does not repeat what the peer advertises itself.
                 Some(active) if active.hops > 0 && holds(active) => None,
-                told => told,
+                advertised => advertised,
             };
-            let Some(active) = told else {
-                if was_told {
+            let Some(active) = advertised else {
+                if was_sent {
                     if !out.is_empty() && out.len() + FRAME_OVERHEAD_MAX > limit {
                         break;
                     }
@@ -374,7 +374,7 @@ impl Sender {
                     wire::put_clear(&mut out.inline, slot, version);
                     current += 1;
                 }
-                outbox.set_told(index, slot, version, Told::NOTHING);
+                outbox.set_last_sent(index, slot, version, LastSent::NOTHING);
                 continue;
             };
             let (artifact, bytes) = (&active.artifact, active.artifact.bytes().len());
@@ -396,13 +396,13 @@ impl Sender {
                 wire::put_advert(&mut out.inline, slot, version, hops, streamed, advert);
             }
             let chunks = artifact.advert().chunks();
-            outbox.set_told(index, slot, version, Told::within(stream.0));
+            outbox.set_last_sent(index, slot, version, LastSent::in_stream(stream.0));
             current += 1;
             if streamed {
                 outbox.active_mut(slot).expect("told of").serving += 1;
                 let stream = Some(stream);
                 let chunks = 0..chunks;
-                peer.jobs.push(Job { channel: place, slot, request: None, stream, chunks });
+                peer.jobs.push(Job { channel: channel_index, slot, request: None, stream, chunks });
                 finish = false;
                 break;
             }
@@ -487,7 +487,7 @@ impl Peer {
 
     /// A stream that has not come to its end.
     fn stream(&mut self, stream: OutStream) -> Option<&mut StreamState> {
-        let state = self.streams.get_mut(stream.place())?;
+        let state = self.streams.get_mut(stream.index())?;
         let is_alive = state.used != Use::Free && state.generation == stream.generation();
         is_alive.then_some(state)
     }

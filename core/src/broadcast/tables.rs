@@ -149,7 +149,7 @@ impl Tables {
     }
 
     fn link(&mut self, catalogue: &mut Catalogue, channel: u16, link: Link, known: u32, hops: u8) {
-        let next = core::mem::replace(&mut catalogue.knowns[known].entries, link);
+        let next = core::mem::replace(&mut catalogue.items[known].entries, link);
         let entry = self.entry(channel, link);
         (entry.known, entry.hops, entry.prev, entry.next) = (known, hops, Link::NONE, next);
         if next != Link::NONE {
@@ -164,7 +164,7 @@ impl Tables {
         let (prev, next) = (entry.prev, entry.next);
         (entry.prev, entry.next) = (Link::NONE, Link::NONE);
         match prev {
-            Link::NONE => catalogue.knowns[known].entries = next,
+            Link::NONE => catalogue.items[known].entries = next,
             prev => self.entry(channel, prev).next = next,
         }
         if next != Link::NONE {
@@ -179,7 +179,7 @@ impl Tables {
         catalogue: &Catalogue,
         known: u32,
     ) -> impl Iterator<Item = (PeerIndex, u8)> {
-        let known = &catalogue.knowns[known];
+        let known = &catalogue.items[known];
         let (channel, mut link) = (known.channel as usize, known.entries);
         core::iter::from_fn(move || {
             if link == Link::NONE {
@@ -299,7 +299,7 @@ impl Tables {
                 let awaited = table.current.iter().filter(|entry| entry.awaited).count();
                 assert_eq!(awaited as u32, table.awaited);
                 for known in self.advertised(peer, channel as u16) {
-                    assert_eq!(catalogue.knowns[known].channel as usize, channel);
+                    assert_eq!(catalogue.items[known].channel as usize, channel);
                     assert!(self.holds(catalogue, known, peer));
                     linked += 1;
                 }
@@ -309,7 +309,7 @@ impl Tables {
             }
         }
         let listed: usize =
-            catalogue.knowns.indices().map(|known| self.holders(catalogue, known).count()).sum();
+            catalogue.items.indices().map(|known| self.holders(catalogue, known).count()).sum();
         assert_eq!(linked, listed, "lists hold what tables hold");
     }
 }

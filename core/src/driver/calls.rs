@@ -100,7 +100,7 @@ pub(super) struct Calls {
     /// Room that the application has given back.
     released: Vec<Permit>,
     /// The node waits for room.
-    is_starved: bool,
+    awaits_budget: bool,
     start: Option<Instant>,
 }
 
@@ -119,7 +119,7 @@ impl Calls {
             peers: Map::default(),
             taken: Map::default(),
             released: Vec::new(),
-            is_starved: false,
+            awaits_budget: false,
             start: None,
         }
     }
@@ -185,7 +185,7 @@ impl Calls {
 
 /// What the driver knows of calls, by itself.
 #[derive(Default)]
-pub(super) struct Driven {
+pub(super) struct CallTable {
     slots: Map<CallId, u32>,
     calls: Map<u32, CallId>,
     /// What has come of commands, to be told with the next events.
@@ -198,7 +198,7 @@ pub(super) struct Driven {
     pub(super) commands: Vec<Command>,
 }
 
-impl Driven {
+impl CallTable {
     /// Hands the node a command.
     pub(super) fn command(&mut self, now: Time, node: &mut Node, command: CallCommand) {
         match command {
@@ -278,10 +278,10 @@ impl Driven {
             }
             route.is_full = node.has_requests(id);
         }
-        calls.is_starved = node.is_starved();
+        calls.awaits_budget = node.awaits_budget();
         let links = node.links();
         if self.links.replace(links) != Some(links) {
-            calls.mirror(node);
+            calls.update_credit(node);
         }
         any
     }
@@ -298,7 +298,7 @@ impl Calls {
     }
 
     /// Takes over what credit there is.
-    fn mirror(&mut self, node: &Node) {
+    fn update_credit(&mut self, node: &Node) {
         let routes = self.routes.len();
         self.peers.values_mut().for_each(|peer| peer.is_up = false);
         for id in node.peers_up() {
@@ -359,9 +359,9 @@ impl NodeHandle {
     pub fn route(&self, id: RouteId) -> Result<Route, UnknownRoute> {
         let state = self.shared().lock();
         let mut routes = state.calls.routes.iter();
-        let place = routes.position(|route| route.config.id == id).ok_or(UnknownRoute(id))?;
-        let request_bytes_max = state.calls.routes[place].config.request_bytes_max;
-        Ok(Route { node: self.clone(), id, place, request_bytes_max })
+        let index = routes.position(|route| route.config.id == id).ok_or(UnknownRoute(id))?;
+        let request_bytes_max = state.calls.routes[index].config.request_bytes_max;
+        Ok(Route { node: self.clone(), id, index, request_bytes_max })
     }
 }
 
@@ -370,13 +370,13 @@ impl NodeHandle {
 pub struct Route {
     node: NodeHandle,
     id: RouteId,
-    place: usize,
+    index: usize,
     request_bytes_max: u32,
 }
 
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Route").field("node", &self.node.id()).field("id", &self.id).finish()
+        f.debug_struct("Route").field("node", &self.node.key_id()).field("id", &self.id).finish()
     }
 }
 
@@ -430,7 +430,7 @@ impl Route {
             if state.commands.len() >= COMMANDS_MAX {
                 return Err(CallError::Pushback);
             }
-            let slot = state.calls.admit(&peer, self.place, waits)?;
+            let slot = state.calls.admit(&peer, self.index, waits)?;
             let call = CallCommand::Call { slot, peer, route: self.id, body, timeout };
             state.commands.push_back(Command::Call(call));
             Ok(slot)
@@ -444,13 +444,13 @@ impl Route {
     /// # Errors
     /// If the configuration says that this node only calls on the route.
     pub fn serve(&self) -> Result<Server, OnlyCalls> {
-        let serves = self.node.shared().lock().calls.routes[self.place].config.serves;
+        let serves = self.node.shared().lock().calls.routes[self.index].config.serves;
         if serves { Ok(self.server()) } else { Err(OnlyCalls(self.id)) }
     }
 
     fn server(&self) -> Server {
         self.node.shared().command(|state| {
-            let route = &mut state.calls.routes[self.place];
+            let route = &mut state.calls.routes[self.index];
             route.servers += 1;
             if route.servers == 1 {
                 let serve = CallCommand::Serve { route: self.id, is_wanted: true };
@@ -472,7 +472,7 @@ pub struct Call {
 
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("node", &self.node.id()).finish_non_exhaustive()
+        f.debug_struct("Call").field("node", &self.node.key_id()).finish_non_exhaustive()
     }
 }
 
@@ -547,7 +547,7 @@ impl Clone for Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.route.node.shared().command(|state| {
-            let route = &mut state.calls.routes[self.route.place];
+            let route = &mut state.calls.routes[self.route.index];
             route.servers -= 1;
             if route.servers == 0 {
                 let serve = CallCommand::Serve { route: self.route.id, is_wanted: false };
@@ -568,8 +568,9 @@ impl Server {
         let shared = self.route.node.shared();
         shared.take(|state| {
             let request = state.take_request(&self.route)?;
-            let route = &state.calls.routes[self.route.place];
-            let refill = state.calls.is_starved || route.is_full && route.staged.len() < STAGED_MAX;
+            let route = &state.calls.routes[self.route.index];
+            let refill =
+                state.calls.awaits_budget || route.is_full && route.staged.len() < STAGED_MAX;
             Some((request, refill))
         })
     }
@@ -580,7 +581,7 @@ impl Server {
         }
         let mut state = self.route.node.shared().lock();
         let is_closed = state.is_closed();
-        let route = &mut state.calls.routes[self.route.place];
+        let route = &mut state.calls.routes[self.route.index];
         if route.staged.len() > 0 {
             // Staged in between.
             cx.waker().wake_by_ref();
@@ -597,7 +598,7 @@ impl Server {
 impl State {
     fn take_request(&mut self, of: &Route) -> Option<Request> {
         let calls = &mut self.calls;
-        let (request, permit) = calls.routes[of.place].staged.pop(|_, _| true)?;
+        let (request, permit) = calls.routes[of.index].staged.pop(|_, _| true)?;
         calls.released.push(permit);
         calls.taken.insert(request.id, Taken::default());
         let start = calls.start.expect("set before anything is staged");
@@ -613,7 +614,7 @@ impl State {
     }
 
     fn wake_if_starved(&mut self) -> Option<Waker> {
-        if self.calls.is_starved { self.driver.take() } else { None }
+        if self.calls.awaits_budget { self.driver.take() } else { None }
     }
 }
 
@@ -669,7 +670,7 @@ impl Request {
             return Err(AnswerError::TooLong);
         }
         let request = self.id;
-        self.let_go(CallCommand::Answer { request, body })
+        self.finish(CallCommand::Answer { request, body })
     }
 
     /// Refuses, since there is too much to do. The caller is told when to try again.
@@ -679,10 +680,10 @@ impl Request {
     pub fn busy(mut self, retry_after: Duration) -> Result<(), AnswerError> {
         let refusal = Refusal::Busy { retry_after };
         let request = self.id;
-        self.let_go(CallCommand::Refuse { request, refusal })
+        self.finish(CallCommand::Refuse { request, refusal })
     }
 
-    fn let_go(&mut self, command: CallCommand) -> Result<(), AnswerError> {
+    fn finish(&mut self, command: CallCommand) -> Result<(), AnswerError> {
         self.is_over = true;
         let request = self.id;
         self.node.shared().command(|state| {
@@ -724,7 +725,7 @@ impl Drop for Request {
         if !self.is_over {
             let refusal = Refusal::Dropped;
             // Whether somebody was told does not matter here.
-            let _ = self.let_go(CallCommand::Refuse { request: self.id, refusal });
+            let _ = self.finish(CallCommand::Refuse { request: self.id, refusal });
         }
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use super::calls::{CallCommand, Calls, Driven};
+use super::calls::{CallCommand, CallTable, Calls};
 use crate::artifact::{Artifact, ArtifactError};
 use crate::broadcast::Event;
 use crate::config::{ChannelConfig, Relay};
@@ -108,7 +108,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(node: &Node, local: SocketAddr) -> Self {
         let hasher = FixedState::with_seed(u64::from_le_bytes(
-            *node.id().0.first_chunk().expect("32 bytes"),
+            *node.key_id().0.first_chunk().expect("32 bytes"),
         ));
         let channel = |config: &ChannelConfig| ChannelState {
             config: config.clone(),
@@ -120,7 +120,7 @@ impl Shared {
             waiters: Vec::new(),
         };
         Self {
-            id: node.id(),
+            id: node.key_id(),
             channels: node.config().channels.iter().map(|channel| channel.id).collect(),
             local,
             peers_max: node.config().peers_max.into(),
@@ -182,10 +182,10 @@ impl Shared {
         &self,
         now: Time,
         node: &mut Node,
-        driven: &mut Driven,
+        call_table: &mut CallTable,
         waker: &Waker,
     ) -> bool {
-        let mut commands = std::mem::take(&mut driven.commands);
+        let mut commands = std::mem::take(&mut call_table.commands);
         let (is_all, released, membership, shutdown, reconsider) = {
             let mut state = self.lock();
             if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
@@ -215,10 +215,10 @@ impl Shared {
                 Command::Relay(channel, artifact) => {
                     let _ = node.relay(self.channels[channel], &artifact);
                 }
-                Command::Call(command) => driven.command(now, node, command),
+                Command::Call(command) => call_table.command(now, node, command),
             }
         }
-        driven.commands = commands;
+        call_table.commands = commands;
         for (at, channel) in self.channels.iter().enumerate() {
             if reconsider >> at & 1 == 1 {
                 node.reconsider(now, *channel);
@@ -284,14 +284,14 @@ impl Shared {
         now: Time,
         start: Instant,
         node: &mut Node,
-        driven: &mut Driven,
+        call_table: &mut CallTable,
     ) -> bool {
         let mut wakers = Vec::new();
         let mut has_staged = false;
         {
             let mut state = self.lock();
             state.stats = node.stats();
-            has_staged |= driven.stage(now, start, node, &mut state.calls, &mut wakers);
+            has_staged |= call_table.stage(now, start, node, &mut state.calls, &mut wakers);
             for channel in &mut state.channels {
                 let id = channel.config.id;
                 channel.is_full = false;
@@ -392,7 +392,7 @@ pub struct NodeHandle {
 
 impl fmt::Debug for NodeHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeHandle").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("NodeHandle").field("id", &self.key_id()).finish_non_exhaustive()
     }
 }
 
@@ -423,13 +423,13 @@ impl NodeHandle {
     }
 
     /// The public half of the node's key.
-    pub fn id(&self) -> NodeId {
+    pub fn key_id(&self) -> NodeId {
         self.shared().id
     }
 
-    /// The member that the node is: the one that has its key. [`NodeHandle::id`], if none has.
-    pub fn name(&self) -> NodeId {
-        let id = self.id();
+    /// The member that the node is: the one that has its key. [`NodeHandle::key_id`], if none has.
+    pub fn member_id(&self) -> NodeId {
+        let id = self.key_id();
         self.shared().lock().membership.owner(&id).unwrap_or(id)
     }
 
@@ -444,10 +444,10 @@ impl NodeHandle {
     /// If the configuration does not have it.
     pub fn channel(&self, id: ChannelId) -> Result<Channel, UnknownChannel> {
         let state = self.shared().lock();
-        let place = state.channels.iter().position(|channel| channel.config.id == id);
-        let place = place.ok_or(UnknownChannel(id))?;
-        let artifact_bytes_max = state.channels[place].config.artifact_bytes_max;
-        Ok(Channel { node: self.clone(), id, place, artifact_bytes_max })
+        let index = state.channels.iter().position(|channel| channel.config.id == id);
+        let index = index.ok_or(UnknownChannel(id))?;
+        let artifact_bytes_max = state.channels[index].config.artifact_bytes_max;
+        Ok(Channel { node: self.clone(), id, index, artifact_bytes_max })
     }
 
     /// Follows a new topology in place of all that are in use: connects to who came, and drops who
@@ -552,13 +552,13 @@ impl NodeHandle {
 pub struct Channel {
     node: NodeHandle,
     id: ChannelId,
-    place: usize,
+    index: usize,
     artifact_bytes_max: u64,
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("node", &self.node.id()).field("id", &self.id).finish()
+        f.debug_struct("Channel").field("node", &self.node.key_id()).field("id", &self.id).finish()
     }
 }
 
@@ -590,7 +590,7 @@ impl Channel {
             if state.is_ending() {
                 return Err(PublishError::Closed);
             }
-            let channel = &mut state.channels[self.place];
+            let channel = &mut state.channels[self.index];
             if channel.active.contains_key(&id) {
                 return Ok(id);
             }
@@ -605,7 +605,7 @@ impl Channel {
             }
             channel.active.insert(id, bytes);
             channel.active_bytes += bytes;
-            state.commands.push_back(Command::Publish(self.place, artifact));
+            state.commands.push_back(Command::Publish(self.index, artifact));
             Ok(id)
         })
     }
@@ -614,10 +614,10 @@ impl Channel {
     /// False if it was not active.
     pub fn abort(&self, id: &ArtifactId) -> bool {
         self.node.shared().command(|state| {
-            let channel = &mut state.channels[self.place];
+            let channel = &mut state.channels[self.index];
             let Some(bytes) = channel.active.remove(id) else { return false };
             channel.active_bytes -= bytes;
-            state.commands.push_back(Command::Abort(self.place, *id));
+            state.commands.push_back(Command::Abort(self.index, *id));
             true
         })
     }
@@ -632,20 +632,20 @@ impl Channel {
             if state.is_ending() {
                 return Err(RelayError::Closed);
             }
-            if state.channels[self.place].config.relay == Relay::Off {
+            if state.channels[self.index].config.relay == Relay::Off {
                 return Err(RelayError::Off);
             }
             if state.commands.len() >= COMMANDS_MAX {
                 return Err(RelayError::Busy);
             }
-            state.commands.push_back(Command::Relay(self.place, artifact.clone()));
+            state.commands.push_back(Command::Relay(self.index, artifact.clone()));
             Ok(())
         })
     }
 
     /// Asks the channel's filter again about everything not yet delivered or dropped.
     pub fn reconsider(&self) {
-        self.node.shared().command(|state| state.reconsider |= 1 << self.place);
+        self.node.shared().command(|state| state.reconsider |= 1 << self.index);
     }
 
     /// The next event; `None` once the node has shut down and the events staged by then (up to 256)
@@ -657,7 +657,7 @@ impl Channel {
     /// An event, if there is one.
     pub fn try_event(&self) -> Option<Event> {
         self.node.shared().take(|state| {
-            let channel = &mut state.channels[self.place];
+            let channel = &mut state.channels[self.index];
             let event = channel.events.pop_front()?;
             channel.event_bytes -= event_bytes(&event);
             Some((event, channel.is_full && channel.events.len() <= STAGED_MAX / 2))
@@ -670,7 +670,7 @@ impl Channel {
         }
         let mut state = self.node.shared().lock();
         let is_closed = state.closed.is_some();
-        let channel = &mut state.channels[self.place];
+        let channel = &mut state.channels[self.index];
         if !channel.events.is_empty() {
             // Staged in between.
             cx.waker().wake_by_ref();

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use super::Io;
-use super::calls::Driven;
+use super::calls::CallTable;
 use super::handle::Shared;
 use crate::id::NodeId;
 use crate::node::{Node, Output, Transmit};
@@ -73,7 +73,7 @@ pub const CLOSE_MAX: Duration = Duration::from_millis(500);
 pub struct Driver<I> {
     node: Node,
     shared: Arc<Shared>,
-    driven: Driven,
+    call_table: CallTable,
     /// The instant of [`Time::ZERO`].
     start: Instant,
     buffer: Vec<u8>,
@@ -129,7 +129,7 @@ impl<I: Io> Driver<I> {
         Self {
             node,
             shared,
-            driven: Driven::default(),
+            call_table: CallTable::default(),
             start,
             buffer: Vec::new(),
             unsent: None,
@@ -143,7 +143,7 @@ impl<I: Io> Driver<I> {
 
     /// The node's id.
     pub fn id(&self) -> NodeId {
-        self.node.id()
+        self.node.key_id()
     }
 
     fn time(&self, io: &I) -> Time {
@@ -176,7 +176,7 @@ impl<I: Io> Driver<I> {
             self.pause_bytes = PAUSE_BYTES_MAX;
         }
         let is_all_taken =
-            self.shared.take_commands(now, &mut self.node, &mut self.driven, cx.waker());
+            self.shared.take_commands(now, &mut self.node, &mut self.call_table, cx.waker());
         let is_drained = self.receive(io, cx, now + RECEIVE_MAX)?;
         if self.pause_bytes > 0 && !is_drained {
             return Ok(Next::Again);
@@ -185,7 +185,7 @@ impl<I: Io> Driver<I> {
         let sent = self.send(io, cx, now + POLL_MAX);
         let now = self.time(io);
         let has_staged =
-            self.shared.stage_events(now, self.start, &mut self.node, &mut self.driven);
+            self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table);
         if self.node.is_closed() {
             return Ok(Next::End);
         }

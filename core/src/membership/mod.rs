@@ -63,7 +63,7 @@ impl Topology {
                 return Err(TopologyError::Addresses(node));
             }
             if all.insert(node, Member { addresses, keys: [node].into() }).is_some() {
-                return Err(TopologyError::Doubled(node));
+                return Err(TopologyError::Duplicate(node));
             }
         }
         if all.len() > usize::from(PEERS_LIMIT) + 1 {
@@ -142,7 +142,7 @@ pub enum TopologyError {
     /// A member has no address, or more than [`ADDRESSES_MAX`].
     Addresses(NodeId),
     /// A member is named twice.
-    Doubled(NodeId),
+    Duplicate(NodeId),
     /// Keys are given for who is no member.
     NoMember(NodeId),
     /// A member has no key, more than [`KEYS_MAX`], or one twice.
@@ -165,7 +165,7 @@ impl fmt::Display for TopologyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Addresses(node) => write!(f, "{node} needs 1 to {ADDRESSES_MAX} addresses"),
-            Self::Doubled(node) => write!(f, "{node} is named twice"),
+            Self::Duplicate(node) => write!(f, "{node} is named twice"),
             Self::NoMember(node) => write!(f, "keys are given for {node}, which is no member"),
             Self::Keys(node) => write!(f, "{node} needs 1 to {KEYS_MAX} different keys"),
             Self::KeyTaken(key) => write!(f, "key {key} belongs to two members"),

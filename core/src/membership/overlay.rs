@@ -2,7 +2,7 @@
 //!
 //! In a regular overlay the members stand on several cycles, on each in another order, and keep
 //! connections to those beside them. So it is connected by construction; both ends know of an edge
-//! from the members' ids alone; and who joins or leaves moves the edges beside its own places only:
+//! from the members' ids alone; and who joins or leaves moves the edges beside its own positions only:
 //! three on each cycle. (Expanders from random Hamiltonian cycles: Law and Siu, "Distributed
 //! construction of random expander networks", INFOCOM 2003.)
 
@@ -16,8 +16,8 @@ use crate::id::NodeId;
 /// Separates these hashes from all others. All members must agree on it: it is part of the protocol.
 const DOMAIN: &[u8] = b"slotcast/1 overlay";
 
-/// Places on cycles that one hash gives: eight bytes each.
-const PLACES: usize = 4;
+/// Positions on cycles that one hash gives: eight bytes each.
+const POSITIONS: usize = 4;
 
 /// Which members keep connections to each other. All must have the same overlay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -55,26 +55,26 @@ impl Overlay {
     }
 }
 
-/// A place on a cycle: what is equal by chance is told apart by the id.
-type Place = (u64, NodeId);
+/// A position on a cycle: what is equal by chance is told apart by the id.
+type Position = (u64, NodeId);
 
 /// Who stands beside a node on one cycle.
 struct Beside {
-    own: Place,
-    /// The nearest place before and behind, if any.
-    before: Option<Place>,
-    behind: Option<Place>,
+    own: Position,
+    /// The nearest position before and behind, if any.
+    before: Option<Position>,
+    behind: Option<Position>,
     /// The ends of the line that is closed to a cycle.
-    first: Place,
-    last: Place,
+    first: Position,
+    last: Position,
 }
 
 impl Beside {
-    fn new(own: Place) -> Self {
+    fn new(own: Position) -> Self {
         Self { own, before: None, behind: None, first: own, last: own }
     }
 
-    fn pass(&mut self, other: Place) {
+    fn pass(&mut self, other: Position) {
         self.first = self.first.min(other);
         self.last = self.last.max(other);
         if other < self.own {
@@ -96,21 +96,21 @@ fn on_cycles(
 ) -> BTreeSet<NodeId> {
     let mut is_member = false;
     let mut beside: Vec<Beside> = Vec::with_capacity(cycles);
-    each_place(own, cycles, |_, place| beside.push(Beside::new(place)));
+    each_position(own, cycles, |_, position| beside.push(Beside::new(position)));
     for node in members {
         if node == own {
             is_member = true;
         } else {
-            each_place(node, cycles, |cycle, place| beside[cycle].pass(place));
+            each_position(node, cycles, |cycle, position| beside[cycle].pass(position));
         }
     }
     let neighbours = beside.iter().filter(|_| is_member).flat_map(Beside::both);
     neighbours.filter(|node| *node != own).collect()
 }
 
-/// The places of a node on all cycles.
-fn each_place(node: NodeId, cycles: usize, mut visit: impl FnMut(usize, Place)) {
-    for first in (0..cycles).step_by(PLACES) {
+/// The positions of a node on all cycles.
+fn each_position(node: NodeId, cycles: usize, mut visit: impl FnMut(usize, Position)) {
+    for first in (0..cycles).step_by(POSITIONS) {
         let hash = Sha256::new().chain_update(DOMAIN).chain_update((first as u64).to_be_bytes());
         let hash = hash.chain_update(node.0).finalize();
         for (cycle, bytes) in (first..cycles).zip(hash.chunks_exact(8)) {

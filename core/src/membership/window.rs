@@ -97,7 +97,7 @@ impl Membership {
             for (node, member) in &*topology.members {
                 self.by_key.extend(member.keys.iter().map(|key| (*key, *node)));
                 match self.members.entry(*node) {
-                    Entry::Vacant(place) => drop(place.insert(member.clone())),
+                    Entry::Vacant(vacant) => drop(vacant.insert(member.clone())),
                     Entry::Occupied(newer) => newer.into_mut().keys.extend(&member.keys),
                 }
             }

@@ -48,13 +48,13 @@ impl Node {
             return Err(CallError::Closed);
         }
         let peer = self.peers.find(peer).ok_or(CallError::NotMember)?;
-        self.feed_due = true;
+        self.fill_due = true;
         self.rpc.call(now, peer, route, body, timeout, waits)
     }
 
     /// Gives a call up: the callee is told. False if it has ended.
     pub fn cancel(&mut self, call: CallId) -> bool {
-        self.feed_due = true;
+        self.fill_due = true;
         self.rpc.cancel(call)
     }
 
@@ -69,7 +69,7 @@ impl Node {
         body: Bytes,
     ) -> Result<(), AnswerError> {
         let now = self.clamp(now);
-        self.feed_due = true;
+        self.fill_due = true;
         self.rpc.answer(now, request, body)
     }
 
@@ -77,7 +77,7 @@ impl Node {
     /// more.
     pub fn refuse(&mut self, now: Time, request: RequestId, refusal: Refusal) -> bool {
         let now = self.clamp(now);
-        self.feed_due = true;
+        self.fill_due = true;
         self.rpc.refuse(now, request, refusal)
     }
 
@@ -85,7 +85,7 @@ impl Node {
     /// not any more, they are refused. False if this node does not serve the route.
     pub fn serve(&mut self, now: Time, route: RouteId, is_wanted: bool) -> bool {
         let now = self.clamp(now);
-        self.feed_due = true;
+        self.fill_due = true;
         self.rpc.serve(now, route, is_wanted)
     }
 
@@ -146,8 +146,8 @@ impl Node {
 
     /// Whether something waits for room in a budget.
     #[cfg(feature = "driver")]
-    pub(crate) fn is_starved(&self) -> bool {
-        self.rpc.is_starved()
+    pub(crate) fn awaits_budget(&self) -> bool {
+        self.rpc.awaits_budget()
     }
 
     /// Changes whenever a connection has come up or gone down.
@@ -157,7 +157,7 @@ impl Node {
     }
 
     pub(crate) fn release(&mut self, permit: Permit) {
-        self.feed_due = true;
+        self.fill_due = true;
         self.rpc.release(permit);
     }
 
@@ -187,8 +187,8 @@ impl Node {
                     peer
                 }
             };
-            self.touch_peer(peer);
-            self.feed_due = true;
+            self.mark_peer_ready(peer);
+            self.fill_due = true;
         }
     }
 }

@@ -50,7 +50,7 @@ impl Meter {
     }
 
     /// Bytes that QUIC has still to send, or has sent and that are neither acknowledged nor lost.
-    pub(super) fn taken(&self) -> u64 {
+    pub(super) fn unacked(&self) -> u64 {
         self.in_flight.load(Relaxed) + self.unsent.load(Relaxed)
     }
 }

@@ -77,7 +77,7 @@ enum Read {
 
 /// A hello that is being read.
 #[derive(Debug, Default)]
-struct Greeting {
+struct HelloReader {
     hello: Hello,
     bytes: usize,
 }
@@ -108,17 +108,17 @@ pub(super) struct Connection {
     /// Its place among those that were closed.
     pub(super) closed: Option<u64>,
     /// This node has said hello.
-    pub(super) has_greeted: bool,
+    pub(super) has_sent_hello: bool,
     /// What the peer's hello says of its process.
     pub(super) incarnation: Option<u64>,
     /// Without a hello until then, the connection is given up.
     pub(super) hello_deadline: Time,
     /// Something has happened: events may be waiting, and datagrams to be sent.
-    pub(super) touched: bool,
+    pub(super) is_ready: bool,
     /// When quinn-proto wants to be woken.
     pub(super) timeout: Option<Instant>,
     meter: Arc<Meter>,
-    greeting: Option<Greeting>,
+    hello_reader: Option<HelloReader>,
     /// Streams opened by the peer before it was up. At most `streams_max`.
     early: Vec<StreamId>,
     in_streams: StreamMap<InStream>,
@@ -131,7 +131,7 @@ pub(super) struct Connection {
     /// Streams of the peer's calls that have been accepted.
     calls_accepted: u64,
     out_streams: StreamMap<OutStream>,
-    by_place: Vec<Option<StreamId>>,
+    by_index: Vec<Option<StreamId>>,
     /// How often QUIC was given something.
     turn: i32,
     unwritten: Option<Unwritten>,
@@ -179,13 +179,13 @@ impl Connection {
             was_up: false,
             closing: false,
             closed: None,
-            has_greeted: false,
+            has_sent_hello: false,
             incarnation: None,
             hello_deadline,
-            touched: true,
+            is_ready: true,
             timeout: None,
             meter,
-            greeting: Some(Greeting::default()),
+            hello_reader: Some(HelloReader::default()),
             early: Vec::new(),
             in_streams: StreamMap::default(),
             spare_decoders: Vec::new(),
@@ -193,7 +193,7 @@ impl Connection {
             next_call: None,
             calls_accepted: 0,
             out_streams: StreamMap::default(),
-            by_place: Vec::new(),
+            by_index: Vec::new(),
             turn: 0,
             unwritten: None,
             pieces: Vec::new(),
@@ -219,7 +219,7 @@ impl Connection {
     /// Sends our hello: the first stream. False if the peer allows no stream.
     pub(super) fn send_hello(&mut self, hello: &[u8]) -> bool {
         let Some(stream) = self.quic.streams().open(Dir::Uni) else { return false };
-        self.has_greeted = true;
+        self.has_sent_hello = true;
         let hello = Bytes::copy_from_slice(hello);
         self.unwritten = Some(Unwritten { stream, pieces: [hello].into(), finish: true });
         self.write_rest();
@@ -334,7 +334,7 @@ impl Connection {
                         state,
                         &mut input,
                         self.up,
-                        &mut self.greeting,
+                        &mut self.hello_reader,
                         machine,
                         channels,
                     );
@@ -357,8 +357,8 @@ impl Connection {
         }
         match &result {
             Ok(Read::Over) => match state.role {
-                Role::Hello => match self.greeting.take() {
-                    Some(greeting) => notices.push(Notice::Hello(greeting.hello)),
+                Role::Hello => match self.hello_reader.take() {
+                    Some(hello_reader) => notices.push(Notice::Hello(hello_reader.hello)),
                     None => return Err(Fault::HelloMisplaced),
                 },
                 _ => self.give_up(now, state, machine),
@@ -399,7 +399,7 @@ impl Connection {
         }
         let window = self.meter.window().min(config.transport.send_window.into());
         Room {
-            bytes: (window + SLACK).saturating_sub(self.meter.taken()) as usize,
+            bytes: (window + SLACK).saturating_sub(self.meter.unacked()) as usize,
             has_stream: self.next_stream.is_some(),
             has_call_stream: self.next_call.is_some(),
         }
@@ -408,15 +408,15 @@ impl Connection {
     /// Writes what the machine has encoded.
     pub(super) fn send(&mut self, send: Send, out: &mut SendBuffer) {
         let stream = match send.stream {
-            Some(known) if !send.open => self.by_place[known.place()].expect("opened before"),
+            Some(known) if !send.open => self.by_index[known.index()].expect("opened before"),
             known => {
                 let stream = self.next_stream.take().expect("room was asked for");
                 if let Some(known) = known {
                     self.out_streams.insert(stream, known);
-                    if self.by_place.len() <= known.place() {
-                        self.by_place.resize(known.place() + 1, None);
+                    if self.by_index.len() <= known.index() {
+                        self.by_index.resize(known.index() + 1, None);
                     }
-                    self.by_place[known.place()] = Some(stream);
+                    self.by_index[known.index()] = Some(stream);
                 }
                 stream
             }
@@ -459,7 +459,7 @@ impl Connection {
 
     /// Resets a stream of the machine.
     pub(super) fn reset(&mut self, stream: OutStream) {
-        let stream = self.by_place.get_mut(stream.place()).and_then(Option::take);
+        let stream = self.by_index.get_mut(stream.index()).and_then(Option::take);
         if let Some(stream) = stream {
             self.out_streams.remove(&stream);
             self.reset_stream(stream);
@@ -482,8 +482,8 @@ impl Connection {
     /// A stream was acknowledged as a whole; tells which of the machine's it was.
     pub(super) fn ended(&mut self, stream: StreamId) -> Option<OutStream> {
         let known = self.out_streams.remove(&stream)?;
-        if self.by_place[known.place()] == Some(stream) {
-            self.by_place[known.place()] = None;
+        if self.by_index[known.index()] == Some(stream) {
+            self.by_index[known.index()] = None;
         }
         Some(known)
     }
@@ -625,7 +625,7 @@ impl Connection {
         self.in_streams.clear();
         self.early.clear();
         self.out_streams.clear();
-        self.by_place.clear();
+        self.by_index.clear();
         self.unwritten = None;
     }
 }
@@ -636,13 +636,13 @@ fn take(
     state: &mut InStream,
     input: &mut &[u8],
     up: Option<PeerIndex>,
-    greeting: &mut Option<Greeting>,
+    hello_reader: &mut Option<HelloReader>,
     machine: &mut Broadcast,
     channels: &[ChannelConfig],
 ) -> Result<Read, Fault> {
-    if let (Role::Hello | Role::Unknown, Some(greeting)) = (state.role, greeting.as_mut()) {
-        greeting.bytes += input.len();
-        if greeting.bytes > HELLO_BYTES_MAX {
+    if let (Role::Hello | Role::Unknown, Some(hello_reader)) = (state.role, hello_reader.as_mut()) {
+        hello_reader.bytes += input.len();
+        if hello_reader.bytes > HELLO_BYTES_MAX {
             return Err(Malformed::FrameTooLong.into());
         }
     }
@@ -652,9 +652,9 @@ fn take(
         match (item, *role) {
             (Item::Head(head), _) => {
                 let (found, body_max) = match head {
-                    StreamHead::Hello if greeting.is_some() => (Role::Hello, 1024),
+                    StreamHead::Hello if hello_reader.is_some() => (Role::Hello, 1024),
                     StreamHead::Hello => return Err(Fault::HelloMisplaced),
-                    _ if greeting.is_some() => return Err(Fault::HelloMisplaced),
+                    _ if hello_reader.is_some() => return Err(Fault::HelloMisplaced),
                     StreamHead::Requests => (Role::Requests, Request::ENCODED_MAX),
                     StreamHead::Updates(channel) => {
                         let config = channels.iter().find(|config| config.id == channel);
@@ -674,8 +674,8 @@ fn take(
                 decoder.set_body_max(body_max);
             }
             (Item::Frame { kind, body }, Role::Hello) => {
-                let greeting = greeting.as_mut().ok_or(Fault::HelloMisplaced)?;
-                greeting.hello.decode_field(kind, body)?;
+                let hello_reader = hello_reader.as_mut().ok_or(Fault::HelloMisplaced)?;
+                hello_reader.hello.decode_field(kind, body)?;
             }
             (Item::Frame { kind, body }, role_now) => {
                 let Some(peer) = up else { return Ok(Read::Stop) };

@@ -38,8 +38,8 @@ impl Egress {
 
 impl Node {
     /// Lets the machines encode for every peer that has room.
-    pub(super) fn feed(&mut self, now: Time) {
-        if !std::mem::take(&mut self.feed_due) {
+    pub(super) fn fill_send_buffers(&mut self, now: Time) {
+        if !std::mem::take(&mut self.fill_due) {
             return;
         }
         for at in 0..self.connections.len() {
@@ -48,19 +48,19 @@ impl Node {
                 continue;
             };
             let mut wrote = false;
-            while self.feed_one(now, at, peer) {
+            while self.fill_send_buffer(now, at, peer) {
                 wrote = true;
             }
             if wrote {
-                self.touch(ConnectionHandle(at));
-                self.feed_due = true;
+                self.mark_ready(ConnectionHandle(at));
+                self.fill_due = true;
             }
         }
     }
 
     /// Has what is most urgent for a peer encoded and written. False if there was nothing, or no
     /// room.
-    fn feed_one(&mut self, now: Time, at: usize, peer: PeerIndex) -> bool {
+    fn fill_send_buffer(&mut self, now: Time, at: usize, peer: PeerIndex) -> bool {
         let Self { machine, rpc, egress, out, .. } = self;
         if !machine.has_backlog(peer) && !rpc.has_backlog(peer) {
             return false;

@@ -34,7 +34,7 @@ impl Node {
             return self.endpoint.ignore(incoming);
         }
         if self.closing_since.is_some() {
-            return self.turn_away(incoming);
+            return self.refuse_incoming(incoming);
         }
         let address = incoming.remote_address().ip().to_canonical();
         let share = self.config.transport.handshakes_per_address_max.into();
@@ -48,7 +48,7 @@ impl Node {
         }
         let is_proven = incoming.remote_address_validated();
         if !self.make_room(now, address) {
-            return self.turn_away(incoming);
+            return self.refuse_incoming(incoming);
         }
         let meter = Arc::new(Meter::default());
         let mut server = ServerConfig::clone(&self.server);
@@ -68,7 +68,7 @@ impl Node {
         }
     }
 
-    fn turn_away(&mut self, incoming: Incoming) {
+    fn refuse_incoming(&mut self, incoming: Incoming) {
         self.stats.refused += 1;
         let mut response = Vec::new();
         let transmit = self.endpoint.refuse(incoming, &mut response);
@@ -150,7 +150,7 @@ impl Node {
         let deadline = now + self.config.transport.hello_timeout;
         let connection = Connection::new(quic, node, meter, deadline);
         assert!(self.connections[handle.0].replace(connection).is_none(), "handles are unique");
-        self.touched.push(handle);
+        self.ready.push(handle);
     }
 
     pub(super) fn connected(&mut self, now: Time, handle: ConnectionHandle) {
@@ -166,7 +166,7 @@ impl Node {
         let node = connection.node;
         let is_welcome = peer.is_some_and(|peer| peer.cut_off_until <= now);
         let is_welcome = is_welcome && self.closing_since.is_none();
-        if is_welcome && self.is_settled(handle) {
+        if is_welcome && self.is_superseded(handle) {
             return self.close(now, handle, SUPERSEDED);
         }
         let connection = self.connections[handle.0].as_mut().expect("just polled");
@@ -190,23 +190,23 @@ impl Node {
     /// this one was dialled. The member with the lower name settles it, by saying hello on one of them
     /// only. (On one that the peer dialled while another is up, the peer's hello tells whether it has
     /// restarted; so that goes on.)
-    fn is_settled(&self, handle: ConnectionHandle) -> bool {
+    fn is_superseded(&self, handle: ConnectionHandle) -> bool {
         let connection = self.connections[handle.0].as_ref().expect("just polled");
         let (node, is_client) = (connection.node, connection.is_client);
         let mut others = self.connections.iter().enumerate().filter_map(|(at, other)| {
             other.as_ref().filter(|other| at != handle.0 && other.node == node && other.is_open())
         });
-        Some(self.name()) < node
+        Some(self.member_id()) < node
             && others.any(|other| match is_client {
                 // Unless it was dialled beside that one, since the peer is said to have moved.
                 true if other.up.is_some() => other.hello_deadline > connection.hello_deadline,
-                true => !other.is_client && other.has_greeted,
-                false => other.up.is_none() && other.is_client && other.has_greeted,
+                true => !other.is_client && other.has_sent_hello,
+                false => other.up.is_none() && other.is_client && other.has_sent_hello,
             })
     }
 
     /// The peer's hello has been read: from now on this is the connection to it.
-    pub(super) fn greeted(
+    pub(super) fn on_hello(
         &mut self,
         now: Time,
         handle: ConnectionHandle,
@@ -220,7 +220,7 @@ impl Node {
         if let Some(older) = self.peers.peer(peer).connection {
             let other = self.connections[older.0].as_ref().expect("it is up");
             let is_client = self.connections[handle.0].as_ref().expect("just read").is_client;
-            let is_by_lower = other.is_client == (self.name() < self.peers.peer(peer).node);
+            let is_by_lower = other.is_client == (self.member_id() < self.peers.peer(peer).node);
             let is_same_peer = other.incarnation == Some(hello.incarnation);
             if is_same_peer && other.is_client != is_client && is_by_lower {
                 return self.close(now, handle, SUPERSEDED);
@@ -264,7 +264,7 @@ impl Node {
         let (machine, channels) = (&mut self.machine, &self.config.channels);
         connection.read_early(now, machine, channels, &mut self.notices);
         connection.accept_calls(now, &mut self.rpc, &mut self.notices);
-        self.feed_due = true;
+        self.fill_due = true;
     }
 
     /// A connection is of no use any more.
@@ -293,7 +293,7 @@ impl Node {
                 self.peers.pause_dialling(now, peer, up.is_some(), &self.config.transport);
             }
         }
-        self.feed_due = true;
+        self.fill_due = true;
         if was_open {
             self.forget_closed(now, handle);
         }
@@ -342,6 +342,6 @@ impl Node {
             _ => Closed::Lost,
         };
         self.ended(now, handle, why);
-        self.touch(handle);
+        self.mark_ready(handle);
     }
 }

@@ -123,12 +123,12 @@ pub struct Node {
     /// By connection handle.
     connections: Vec<Option<Connection>>,
     /// Handles of touched connections, each once.
-    touched: Vec<ConnectionHandle>,
+    ready: Vec<ConnectionHandle>,
     responses: Vec<(quinn_proto::Transmit, Vec<u8>)>,
     /// The connection that may transmit next.
     turn: usize,
     /// Something happened by which a peer may have room or a backlog.
-    feed_due: bool,
+    fill_due: bool,
     /// When a machine does something of its own accord.
     machine_at: Time,
     out: SendBuffer,
@@ -211,10 +211,10 @@ impl Node {
             machine,
             rpc,
             connections: Vec::new(),
-            touched: Vec::new(),
+            ready: Vec::new(),
             responses: Vec::new(),
             turn: 0,
-            feed_due: false,
+            fill_due: false,
             machine_at: Time::NEVER,
             out: SendBuffer::new(),
             notices: Vec::new(),
@@ -234,13 +234,13 @@ impl Node {
     // Getters.
 
     /// The public half of this node's key.
-    pub fn id(&self) -> NodeId {
+    pub fn key_id(&self) -> NodeId {
         self.key.id()
     }
 
-    /// The member that this node is: the one that has its key. [`Node::id`], if none has.
-    pub fn name(&self) -> NodeId {
-        self.membership.owner(&self.id()).unwrap_or(self.id())
+    /// The member that this node is: the one that has its key. [`Node::key_id`], if none has.
+    pub fn member_id(&self) -> NodeId {
+        self.membership.owner(&self.key_id()).unwrap_or(self.key_id())
     }
 
     /// What it was made with.
@@ -273,7 +273,7 @@ impl Node {
         let waited = |since: Time| self.now.since(since) >= SHUTDOWN_MAX;
         // Nobody waits to hear from a connection that never came up.
         let mut connections = self.connections.iter().flatten();
-        let is_drained = self.touched.is_empty() && connections.all(|c| !c.was_up);
+        let is_drained = self.ready.is_empty() && connections.all(|c| !c.was_up);
         self.closing_since.is_some_and(|since| is_drained || waited(since))
     }
 
@@ -299,13 +299,13 @@ impl Node {
     /// # Errors
     /// If the channel has no room for it; nothing has changed then.
     pub fn publish(&mut self, channel: ChannelId, artifact: Artifact) -> Result<(), PublishError> {
-        self.feed_due = true;
+        self.fill_due = true;
         self.machine.publish(channel, artifact)
     }
 
     /// See [`Broadcast::abort`].
     pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
-        self.feed_due = true;
+        self.fill_due = true;
         self.machine.abort(channel, id)
     }
 
@@ -314,14 +314,14 @@ impl Node {
     /// # Errors
     /// If nobody near enough advertises it, or there is no room; nothing has changed then.
     pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
-        self.feed_due = true;
+        self.fill_due = true;
         self.machine.relay(channel, artifact)
     }
 
     /// See [`Broadcast::reconsider`].
     pub fn reconsider(&mut self, now: Time, channel: ChannelId) -> bool {
         let now = self.clamp(now);
-        self.feed_due = true;
+        self.fill_due = true;
         self.machine.reconsider(now, channel)
     }
 
@@ -363,12 +363,12 @@ impl Node {
         membership: Membership,
     ) -> Result<(), TopologyError> {
         let now = self.clamp(now);
-        let nodes = membership.peers_of(&self.id(), self.config.transport.overlay);
+        let nodes = membership.peers_of(&self.key_id(), self.config.transport.overlay);
         if nodes.len() > self.config.peers_max.into() {
             return Err(TopologyError::TooManyMembers);
         }
         self.membership = membership;
-        let followed = self.peers.follow(now, &self.membership, self.name(), &nodes);
+        let followed = self.peers.follow(now, &self.membership, self.member_id(), &nodes);
         self.members.set(self.peers.keys());
         let Followed { left, came, changed } = followed;
         for (peer, node) in left {
@@ -392,7 +392,7 @@ impl Node {
         for peer in changed {
             self.reconnect(now, peer);
         }
-        self.feed_due = true;
+        self.fill_due = true;
         Ok(())
     }
 
@@ -484,7 +484,7 @@ impl Node {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(connection) = self.connection(handle) {
                     connection.quic.handle_event(event);
-                    self.touch(handle);
+                    self.mark_ready(handle);
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, incoming),
@@ -503,11 +503,11 @@ impl Node {
         self.connections.get_mut(handle.0)?.as_mut()
     }
 
-    fn touch(&mut self, handle: ConnectionHandle) {
+    fn mark_ready(&mut self, handle: ConnectionHandle) {
         if let Some(connection) = self.connection(handle)
-            && !std::mem::replace(&mut connection.touched, true)
+            && !std::mem::replace(&mut connection.is_ready, true)
         {
-            self.touched.push(handle);
+            self.ready.push(handle);
         }
     }
 
@@ -534,7 +534,7 @@ impl Node {
             if let Some(transmit) = self.poll_transmit(now, segments_max, buffer) {
                 return self.transmit(transmit);
             }
-            if self.touched.is_empty() && !self.feed_due && self.responses.is_empty() {
+            if self.ready.is_empty() && !self.fill_due && self.responses.is_empty() {
                 return self.idle();
             }
         }
@@ -547,12 +547,12 @@ impl Node {
         let now = self.clamp(now);
         loop {
             self.advance(now);
-            if !self.feed_due {
+            if !self.fill_due {
                 break;
             }
         }
-        for at in 0..self.touched.len() {
-            if let Some(connection) = self.connection(self.touched[at]) {
+        for at in 0..self.ready.len() {
+            if let Some(connection) = self.connection(self.ready[at]) {
                 connection.timeout = connection.quic.poll_timeout();
             }
         }
@@ -572,7 +572,7 @@ impl Node {
 
     /// Does all that is due but sending.
     fn advance(&mut self, now: Time) {
-        self.feed_due |= self.machine_at <= now;
+        self.fill_due |= self.machine_at <= now;
         self.expire(now);
         self.serve_touched(now);
         while let Some((peer, address)) = self.next_dial(now) {
@@ -580,7 +580,7 @@ impl Node {
         }
         self.poll_machine(now);
         self.poll_rpc(now);
-        self.feed(now);
+        self.fill_send_buffers(now);
     }
 
     fn transmit(&mut self, transmit: Transmit) -> Output {
@@ -608,7 +608,7 @@ impl Node {
             if connection.timeout.is_some_and(|timeout| timeout <= instant) {
                 connection.timeout = None;
                 connection.quic.handle_timeout(instant);
-                self.touch(ConnectionHandle(at));
+                self.mark_ready(ConnectionHandle(at));
             }
             let Some(connection) = &self.connections[at] else { continue };
             if connection.up.is_none() && connection.is_open() && connection.hello_deadline <= now {
@@ -620,7 +620,7 @@ impl Node {
     /// Deals with what quinn-proto has to say about connections to which something happened.
     fn serve_touched(&mut self, now: Time) {
         let mut at = 0;
-        while let Some(handle) = self.touched.get(at).copied() {
+        while let Some(handle) = self.ready.get(at).copied() {
             at += 1;
             // What there is to say of a connection comes before its end: the reason for it, too.
             while let Some(connection) = self.connection(handle)
@@ -641,9 +641,9 @@ impl Node {
                     self.connections[handle.0] = None;
                 }
             }
-            self.feed_due = true;
+            self.fill_due = true;
         }
-        self.touched.retain(|handle| self.connections.get(handle.0).is_some_and(Option::is_some));
+        self.ready.retain(|handle| self.connections.get(handle.0).is_some_and(Option::is_some));
     }
 
     fn handle_quic_event(&mut self, now: Time, handle: ConnectionHandle, event: QuicEvent) {
@@ -720,7 +720,7 @@ impl Node {
                 continue;
             };
             match notice {
-                Notice::Hello(hello) => self.greeted(now, handle, peer, &hello),
+                Notice::Hello(hello) => self.on_hello(now, handle, peer, &hello),
                 Notice::Fault(fault) => {
                     self.stats.faults += 1;
                     let is_up = self.connection(handle).is_some_and(|c| c.up.is_some());
@@ -744,13 +744,13 @@ impl Node {
                 MachineOutput::Reset { peer, stream } => {
                     if let Some(connection) = self.connection_to(peer) {
                         connection.reset(stream);
-                        self.touch_peer(peer);
+                        self.mark_peer_ready(peer);
                     }
                 }
                 MachineOutput::Stop { peer, request } => {
                     if let Some(connection) = self.connection_to(peer) {
                         connection.stop_answer(request);
-                        self.touch_peer(peer);
+                        self.mark_peer_ready(peer);
                     }
                 }
                 MachineOutput::Idle { .. } => return,
@@ -763,9 +763,9 @@ impl Node {
         self.connection(handle)
     }
 
-    fn touch_peer(&mut self, peer: PeerIndex) {
+    fn mark_peer_ready(&mut self, peer: PeerIndex) {
         if let Some(handle) = self.peers.peer(peer).connection {
-            self.touch(handle);
+            self.mark_ready(handle);
         }
     }
 
@@ -776,9 +776,9 @@ impl Node {
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
         let instant = self.instant(now);
-        while !self.touched.is_empty() {
-            let at = self.turn % self.touched.len();
-            let handle = self.touched[at];
+        while !self.ready.is_empty() {
+            let at = self.turn % self.ready.len();
+            let handle = self.ready[at];
             // One that was forgotten is still in the list, and its handle may be in use again.
             if let Some(connection) = self.connection(handle) {
                 let fitting = BATCH_BYTES_MAX / usize::from(connection.quic.current_mtu());
@@ -789,9 +789,9 @@ impl Node {
                     return Some(transmit.into());
                 }
                 connection.timeout = connection.quic.poll_timeout();
-                connection.touched = false;
+                connection.is_ready = false;
             }
-            self.touched.swap_remove(at);
+            self.ready.swap_remove(at);
         }
         None
     }
@@ -835,7 +835,7 @@ impl Node {
     /// more to be fetched.
     pub fn poll_event(&mut self, channel: ChannelId) -> Option<Event> {
         let event = self.machine.poll_event(channel);
-        self.feed_due |= event.is_some();
+        self.fill_due |= event.is_some();
         event
     }
 

@@ -64,7 +64,7 @@ pub(super) struct Followed {
 pub(super) struct Peers {
     /// This node's name: of two members, the one with the lower name dials.
     own: NodeId,
-    places: Vec<Option<Peer>>,
+    by_index: Vec<Option<Peer>>,
     by_node: BTreeMap<NodeId, PeerIndex>,
     by_key: BTreeMap<NodeId, PeerIndex>,
     /// From where handshakes may come.
@@ -80,7 +80,7 @@ impl Peers {
     pub(super) fn new(own: NodeId, jitter: Random) -> Self {
         Self {
             own,
-            places: Vec::new(),
+            by_index: Vec::new(),
             by_node: BTreeMap::new(),
             by_key: BTreeMap::new(),
             addresses: BTreeSet::new(),
@@ -106,7 +106,7 @@ impl Peers {
         for (node, peer) in gone {
             self.by_node.remove(&node);
             self.to_report.remove(&peer.0);
-            let known = self.places[peer.at()].take().expect("by node");
+            let known = self.by_index[peer.at()].take().expect("by node");
             if known.reported_up {
                 self.left.insert(node);
             }
@@ -149,11 +149,11 @@ impl Peers {
         keys: Vec<NodeId>,
     ) -> PeerIndex {
         let dials = self.own < node;
-        let place = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
-        if place == self.places.len() {
-            self.places.push(None);
+        let index = self.by_index.iter().position(Option::is_none).unwrap_or(self.by_index.len());
+        if index == self.by_index.len() {
+            self.by_index.push(None);
         }
-        self.places[place] = Some(Peer {
+        self.by_index[index] = Some(Peer {
             node,
             addresses,
             keys,
@@ -171,7 +171,7 @@ impl Peers {
             reported_up: false,
             last_close: Closed::Lost,
         });
-        let peer = PeerIndex(place as u16);
+        let peer = PeerIndex(index as u16);
         self.by_node.insert(node, peer);
         peer
     }
@@ -214,16 +214,16 @@ impl Peers {
     }
 
     pub(super) fn peer(&self, peer: PeerIndex) -> &Peer {
-        self.places[peer.at()].as_ref().expect("a member")
+        self.by_index[peer.at()].as_ref().expect("a member")
     }
 
     pub(super) fn peer_mut(&mut self, peer: PeerIndex) -> &mut Peer {
-        self.places[peer.at()].as_mut().expect("a member")
+        self.by_index[peer.at()].as_mut().expect("a member")
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PeerIndex, &Peer)> {
-        let places = self.places.iter().enumerate();
-        places.filter_map(|(at, peer)| Some((PeerIndex(at as u16), peer.as_ref()?)))
+        let by_index = self.by_index.iter().enumerate();
+        by_index.filter_map(|(at, peer)| Some((PeerIndex(at as u16), peer.as_ref()?)))
     }
 
     /// When the next peer is to be dialled.
@@ -240,7 +240,7 @@ impl Peers {
         config: &TransportConfig,
         is_near: impl Fn(&NodeId) -> bool,
     ) -> Option<(PeerIndex, SocketAddr)> {
-        let Self { places, jitter, .. } = self;
+        let Self { by_index, jitter, .. } = self;
         let due = |peer: &mut Option<Peer>| {
             let Some(peer) = peer.as_mut().filter(|peer| peer.dials_at() <= now) else {
                 return false;
@@ -251,13 +251,13 @@ impl Peers {
             }
             is_due
         };
-        let place = places.iter_mut().position(due)?;
-        let peer = self.places[place].as_mut()?;
+        let index = by_index.iter_mut().position(due)?;
+        let peer = self.by_index[index].as_mut()?;
         peer.is_dialling = true;
         peer.dials_beside = peer.dials_beside.saturating_sub(1);
         let address = peer.addresses[peer.next_address % peer.addresses.len()];
         peer.next_address += 1;
-        Some((PeerIndex(place as u16), address))
+        Some((PeerIndex(index as u16), address))
     }
 
     /// A connection that was up, or an attempt of this node's at one, has ended. After one that was
@@ -269,7 +269,7 @@ impl Peers {
         was_up: bool,
         config: &TransportConfig,
     ) {
-        let known = self.places[peer.at()].as_mut().expect("a member");
+        let known = self.by_index[peer.at()].as_mut().expect("a member");
         if !known.dials {
             known.dial_at = now + jittered(config.dial_pause_higher, &mut self.jitter);
             return;
@@ -324,12 +324,12 @@ impl Peers {
             return Some(NodeEvent::Down { peer, why: Closed::Left });
         }
         loop {
-            let place = *self.to_report.first()?;
-            let known = self.places[place as usize].as_mut().expect("a member");
+            let index = *self.to_report.first()?;
+            let known = self.by_index[index as usize].as_mut().expect("a member");
             if let Some((fault, count)) = known.fault.take() {
                 return Some(NodeEvent::Fault { peer: known.node, fault, count });
             }
-            self.to_report.remove(&place);
+            self.to_report.remove(&index);
             let is_up = known.connection.is_some();
             if is_up != known.reported_up {
                 known.reported_up = is_up;

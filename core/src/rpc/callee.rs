@@ -9,7 +9,9 @@ use core::time::Duration;
 use super::ledger::Ledger;
 use super::transfer::{Receiving, Sending};
 use super::turns::Turns;
-use super::{CallStream, Common, End, Output, PLACE_BITS, Permit, Refusal, Request, RequestId};
+use super::{
+    CallStream, INDEX_BITS, Output, Permit, Refusal, Request, RequestId, SharedState, StreamOwner,
+};
 use crate::arena::Arena;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, Fault};
@@ -49,7 +51,7 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct Asked {
+struct InboundRequest {
     id: RequestId,
     peer: PeerIndex,
     stream: CallStream,
@@ -73,9 +75,9 @@ struct Asked {
     answer_bytes: u64,
 }
 
-impl Asked {
+impl InboundRequest {
     /// When it has to be looked at, if nothing happens.
-    fn looked_at(&self, config: &RouteConfig) -> Time {
+    fn next_check_at(&self, config: &RouteConfig) -> Time {
         let overdue_at = self.body.as_ref().map_or(Time::NEVER, |body| body.overdue_at(config));
         overdue_at.min(self.deadline)
     }
@@ -93,7 +95,7 @@ impl Asked {
 
 /// The requests of one peer on one route.
 #[derive(Clone, Copy, Debug, Default)]
-struct Desk {
+struct PeerRoute {
     in_flight: u16,
     ahead: u16,
     answer_bytes_max: u32,
@@ -116,14 +118,14 @@ struct Route {
     /// Requests for the application.
     ready: Turns<u32>,
     /// By peer.
-    desks: Vec<Desk>,
+    by_peer: Vec<PeerRoute>,
     /// Something has changed by which requests may be granted room.
     is_due: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Callee {
-    asked: Arena<Asked>,
+    inbound: Arena<InboundRequest>,
     routes: Vec<Route>,
     /// What the application has and may let go of. Bounded by what it has.
     cancelled: VecDeque<RequestId>,
@@ -137,11 +139,11 @@ impl Callee {
             wanted: if config.serves { Wanted::NotYet } else { Wanted::NoMore },
             waiting: Turns::new(),
             ready: Turns::new(),
-            desks: Vec::new(),
+            by_peer: Vec::new(),
             is_due: false,
         };
         Self {
-            asked: Arena::new(),
+            inbound: Arena::new(),
             routes: routes.iter().map(route).collect(),
             cancelled: VecDeque::new(),
         }
@@ -151,8 +153,8 @@ impl Callee {
         for route in &mut self.routes {
             route.requests.add_peer(peer);
             route.answers.add_peer(peer);
-            if route.desks.len() <= peer.at() {
-                route.desks.resize(peer.at() + 1, Desk::default());
+            if route.by_peer.len() <= peer.at() {
+                route.by_peer.resize(peer.at() + 1, PeerRoute::default());
             }
         }
     }
@@ -166,63 +168,68 @@ impl Callee {
         for (route, config) in self.routes.iter_mut().zip(configs) {
             let theirs = theirs.iter().find(|theirs| theirs.id == config.id);
             let theirs = theirs.map_or(u32::MAX, |theirs| theirs.response_bytes_max);
-            route.desks[peer.at()].answer_bytes_max = theirs.min(config.response_bytes_max);
+            route.by_peer[peer.at()].answer_bytes_max = theirs.min(config.response_bytes_max);
         }
     }
 
-    pub(super) fn peer_down(&mut self, common: &mut Common, peer: PeerIndex) {
-        let of_peer = |place: &u32| self.asked[*place].peer == peer;
-        let places: Vec<u32> = self.asked.indices().filter(of_peer).collect();
-        for place in places {
-            self.abandon(common, place);
+    pub(super) fn peer_down(&mut self, shared: &mut SharedState, peer: PeerIndex) {
+        let of_peer = |index: &u32| self.inbound[*index].peer == peer;
+        let indices: Vec<u32> = self.inbound.indices().filter(of_peer).collect();
+        for index in indices {
+            self.abandon(shared, index);
         }
     }
 
     /// What the application has of a former member does not count against who gets its place.
-    pub(super) fn remove_peer(&mut self, common: &mut Common, peer: PeerIndex) {
-        let of_peer = |place: &u32| self.asked[*place].peer == peer;
-        let places: Vec<u32> = self.asked.indices().filter(of_peer).collect();
-        for place in places {
-            let id = self.asked[place].id;
+    pub(super) fn remove_peer(&mut self, shared: &mut SharedState, peer: PeerIndex) {
+        let of_peer = |index: &u32| self.inbound[*index].peer == peer;
+        let indices: Vec<u32> = self.inbound.indices().filter(of_peer).collect();
+        for index in indices {
+            let id = self.inbound[index].id;
             let is_untold = self.cancelled.contains(&id);
-            self.remove(common, place);
+            self.remove(shared, index);
             // The application is told nevertheless.
             self.cancelled.extend(is_untold.then_some(id));
         }
     }
 
-    fn desk(&mut self, peer: PeerIndex, route: u16) -> &mut Desk {
-        &mut self.routes[route as usize].desks[peer.at()]
+    fn peer_route(&mut self, peer: PeerIndex, route: u16) -> &mut PeerRoute {
+        &mut self.routes[route as usize].by_peer[peer.at()]
     }
 
     fn find(&self, id: RequestId) -> Option<u32> {
-        let place = (id.0 & ((1 << PLACE_BITS) - 1)) as u32;
-        self.asked.get(place).is_some_and(|asked| asked.id == id).then_some(place)
+        let index = (id.0 & ((1 << INDEX_BITS) - 1)) as u32;
+        self.inbound.get(index).is_some_and(|request| request.id == id).then_some(index)
     }
 
     // The application.
 
-    pub(super) fn serve(&mut self, common: &mut Common, route: RouteId, is_wanted: bool) -> bool {
-        let Some(at) = common.place_of(route) else { return false };
-        if !common.routes[at as usize].serves {
+    pub(super) fn serve(
+        &mut self,
+        shared: &mut SharedState,
+        route: RouteId,
+        is_wanted: bool,
+    ) -> bool {
+        let Some(at) = shared.route_index(route) else { return false };
+        if !shared.routes[at as usize].serves {
             return false;
         }
         let route = &mut self.routes[at as usize];
         route.wanted = if is_wanted { Wanted::Yes } else { Wanted::NoMore };
         if !is_wanted {
-            while let Some(place) = self.routes[at as usize].waiting.pop(|_, _| true) {
-                self.reply(common, place, Reply::Refused(CallRefusal::NotServed));
+            while let Some(index) = self.routes[at as usize].waiting.pop(|_, _| true) {
+                self.reply(shared, index, Reply::Refused(CallRefusal::NotServed));
             }
-            while let Some(place) = self.routes[at as usize].ready.pop(|_, _| true) {
-                self.reply(common, place, Reply::Refused(CallRefusal::NotServed));
+            while let Some(index) = self.routes[at as usize].ready.pop(|_, _| true) {
+                self.reply(shared, index, Reply::Refused(CallRefusal::NotServed));
             }
-            let is_coming = |place: &u32| {
-                let asked = &self.asked[*place];
-                (asked.route, asked.phase) == (at, Phase::Body)
+            let is_coming = |index: &u32| {
+                let request = &self.inbound[*index];
+                (request.route, request.phase) == (at, Phase::Body)
             };
-            let coming: Vec<u32> = self.asked.indices().filter(is_coming).collect();
-            for place in coming {
-                self.reply(common, place, Reply::Refused(CallRefusal::NotServed));
+            let coming: Vec<u32> = self.inbound.indices().filter(is_coming).collect();
+            for index in coming {
+                self.reply(shared, index, Reply::Refused(CallRefusal::NotServed));
             }
         }
         true
@@ -230,26 +237,26 @@ impl Callee {
 
     pub(super) fn poll_request(
         &mut self,
-        common: &Common,
+        shared: &SharedState,
         route: RouteId,
         mut suits: impl FnMut(PeerIndex) -> bool,
     ) -> Option<(Request, Permit)> {
-        let at = common.place_of(route)?;
-        let place = self.routes[at as usize].ready.pop(|peer, _| suits(peer))?;
-        self.set_phase(place, Phase::Taken);
+        let at = shared.route_index(route)?;
+        let index = self.routes[at as usize].ready.pop(|peer, _| suits(peer))?;
+        self.set_phase(index, Phase::Taken);
         let route = &mut self.routes[at as usize];
         route.is_due = true;
-        let asked = &mut self.asked[place];
-        let desk = &route.desks[asked.peer.at()];
-        let bytes = mem::take(&mut asked.request_bytes);
-        let permit = Permit { route: at, peer: asked.peer, bytes, of_answer: false };
-        let body = asked.body.take().expect("it is complete").into_body();
+        let request = &mut self.inbound[index];
+        let peer_route = &route.by_peer[request.peer.at()];
+        let bytes = mem::take(&mut request.request_bytes);
+        let permit = Permit { route: at, peer: request.peer, bytes, of_answer: false };
+        let body = request.body.take().expect("it is complete").into_body();
         let request = Request {
-            id: asked.id,
-            from: asked.peer,
+            id: request.id,
+            from: request.peer,
             body,
-            deadline: asked.deadline,
-            answer_bytes_max: desk.answer_bytes_max,
+            deadline: request.deadline,
+            answer_bytes_max: peer_route.answer_bytes_max,
         };
         Some((request, permit))
     }
@@ -266,48 +273,53 @@ impl Callee {
 
     pub(super) fn answer(
         &mut self,
-        common: &mut Common,
+        shared: &mut SharedState,
         id: RequestId,
         body: Bytes,
     ) -> Result<(), AnswerError> {
-        let Some(place) = self.find(id) else {
+        let Some(index) = self.find(id) else {
             self.forget_cancelled(id);
             return Err(AnswerError::Cancelled);
         };
-        let Asked { phase, peer, route, .. } = self.asked[place];
+        let InboundRequest { phase, peer, route, .. } = self.inbound[index];
         match phase {
             Phase::Cancelled => {
-                self.remove(common, place);
+                self.remove(shared, index);
                 return Err(AnswerError::Cancelled);
             }
             Phase::Taken => {}
             _ => return Err(AnswerError::Cancelled),
         }
         let length = body.len();
-        if length > self.desk(peer, route).answer_bytes_max as usize {
+        if length > self.peer_route(peer, route).answer_bytes_max as usize {
             return Err(AnswerError::TooLong);
         }
-        let asked = &mut self.asked[place];
-        let unneeded = asked.answer_bytes - length as u64;
+        let request = &mut self.inbound[index];
+        let unneeded = request.answer_bytes - length as u64;
         self.routes[route as usize].answers.give_back(peer, unneeded);
-        asked.answer_bytes = length as u64;
-        let allowed = if asked.has_ended { length } else { asked.prepaid as usize };
+        request.answer_bytes = length as u64;
+        let allowed = if request.has_ended { length } else { request.prepaid as usize };
         let reply = Reply::Answer { length: length as u32 };
-        asked.answer.frame(|frames| reply.encode(frames));
-        asked.answer.body(body, allowed);
-        self.begin_reply(common, place, Phase::Answering);
+        request.answer.frame(|frames| reply.encode(frames));
+        request.answer.body(body, allowed);
+        self.begin_reply(shared, index, Phase::Answering);
         Ok(())
     }
 
-    pub(super) fn refuse(&mut self, common: &mut Common, id: RequestId, refusal: Refusal) -> bool {
-        let Some(place) = self.find(id) else {
+    pub(super) fn refuse(
+        &mut self,
+        shared: &mut SharedState,
+        id: RequestId,
+        refusal: Refusal,
+    ) -> bool {
+        let Some(index) = self.find(id) else {
             self.forget_cancelled(id);
             return false;
         };
-        match self.asked[place].phase {
+        match self.inbound[index].phase {
             Phase::Taken => {}
             Phase::Cancelled => {
-                self.remove(common, place);
+                self.remove(shared, index);
                 return false;
             }
             _ => return false,
@@ -318,34 +330,39 @@ impl Callee {
             },
             Refusal::Dropped => Reply::Refused(CallRefusal::Dropped),
         };
-        self.reply(common, place, reply);
+        self.reply(shared, index, reply);
         true
     }
 
     /// Sends a reply that is not an answer.
-    fn reply(&mut self, common: &mut Common, place: u32, reply: Reply) {
-        let asked = &mut self.asked[place];
-        asked.answer.frame(|frames| reply.encode(frames));
-        if !asked.has_ended {
-            common.outputs.push_back(Output::Stop { peer: asked.peer, stream: asked.stream });
-            asked.has_ended = true;
+    fn reply(&mut self, shared: &mut SharedState, index: u32, reply: Reply) {
+        let request = &mut self.inbound[index];
+        request.answer.frame(|frames| reply.encode(frames));
+        if !request.has_ended {
+            shared.outputs.push_back(Output::Stop { peer: request.peer, stream: request.stream });
+            request.has_ended = true;
         }
-        let bytes = mem::take(&mut asked.answer_bytes);
-        self.routes[asked.route as usize].answers.give_back(asked.peer, bytes);
-        self.begin_reply(common, place, Phase::Refusing);
+        let bytes = mem::take(&mut request.answer_bytes);
+        self.routes[request.route as usize].answers.give_back(request.peer, bytes);
+        self.begin_reply(shared, index, Phase::Refusing);
     }
 
-    fn begin_reply(&mut self, common: &mut Common, place: u32, phase: Phase) {
-        self.set_phase(place, phase);
-        let asked = &mut self.asked[place];
-        asked.answer.end();
+    fn begin_reply(&mut self, shared: &mut SharedState, index: u32, phase: Phase) {
+        self.set_phase(index, phase);
+        let request = &mut self.inbound[index];
+        request.answer.end();
         // What is left of the request does not matter any more.
-        asked.body = None;
-        let bytes = mem::take(&mut asked.request_bytes);
-        let route = &mut self.routes[asked.route as usize];
-        route.requests.give_back(asked.peer, bytes);
+        request.body = None;
+        let bytes = mem::take(&mut request.request_bytes);
+        let route = &mut self.routes[request.route as usize];
+        route.requests.give_back(request.peer, bytes);
         route.is_due = true;
-        common.note_due(asked.peer, asked.route, End::Request(place), &mut asked.answer);
+        shared.note_due(
+            request.peer,
+            request.route,
+            StreamOwner::Request(index),
+            &mut request.answer,
+        );
     }
 
     // Receiving.
@@ -353,13 +370,13 @@ impl Callee {
     /// A peer has opened a stream.
     pub(super) fn open(
         &mut self,
-        common: &mut Common,
+        shared: &mut SharedState,
         now: Time,
         peer: PeerIndex,
         stream: CallStream,
     ) {
         let deadline = now + HEAD_TIMEOUT;
-        let place = self.asked.insert(Asked {
+        let index = self.inbound.insert(InboundRequest {
             id: RequestId(0),
             peer,
             stream,
@@ -377,62 +394,62 @@ impl Callee {
             request_bytes: 0,
             answer_bytes: 0,
         });
-        let id = RequestId(common.next_id(place));
-        let asked = &mut self.asked[place];
-        asked.id = id;
-        common.set_timer(End::Request(place), &mut asked.timer, deadline);
-        let before = common.line_mut(peer).streams.insert(stream, End::Request(place));
+        let id = RequestId(shared.next_id(index));
+        let request = &mut self.inbound[index];
+        request.id = id;
+        shared.set_timer(StreamOwner::Request(index), &mut request.timer, deadline);
+        let before = shared.link_mut(peer).streams.insert(stream, StreamOwner::Request(index));
         assert!(before.is_none(), "streams are not used twice");
     }
 
-    pub(super) fn wants(&self, place: u32) -> usize {
-        let asked = &self.asked[place];
-        match asked.phase {
-            Phase::Head => asked.reader.missing().expect("checked when it was taken"),
+    pub(super) fn wants(&self, index: u32) -> usize {
+        let request = &self.inbound[index];
+        match request.phase {
+            Phase::Head => request.reader.missing().expect("checked when it was taken"),
             Phase::Waiting => 0,
-            Phase::Body => asked.body.as_ref().expect("it is being read").wants(),
+            Phase::Body => request.body.as_ref().expect("it is being read").wants(),
             // Nothing but the end may follow.
-            Phase::Ready | Phase::Taken | Phase::Answering => usize::from(!asked.has_ended),
+            Phase::Ready | Phase::Taken | Phase::Answering => usize::from(!request.has_ended),
             Phase::Cancelled | Phase::Answered | Phase::Refusing => 0,
         }
     }
 
     pub(super) fn handle_data(
         &mut self,
-        common: &mut Common,
+        shared: &mut SharedState,
         now: Time,
-        place: u32,
+        index: u32,
         bytes: &[u8],
     ) -> Result<(), Fault> {
-        let taken = self.take(common, now, place, bytes);
-        taken.inspect_err(|_| self.abandon(common, place))
+        let result = self.take(shared, now, index, bytes);
+        result.inspect_err(|_| self.abandon(shared, index))
     }
 
     fn take(
         &mut self,
-        common: &mut Common,
+        shared: &mut SharedState,
         now: Time,
-        place: u32,
+        index: u32,
         bytes: &[u8],
     ) -> Result<(), Fault> {
-        let asked = &mut self.asked[place];
-        match asked.phase {
+        let request = &mut self.inbound[index];
+        match request.phase {
             Phase::Head => {
-                asked.reader.push(bytes)?;
-                if asked.reader.missing()? > 0 {
+                request.reader.push(bytes)?;
+                if request.reader.missing()? > 0 {
                     return Ok(());
                 }
-                let (kind, body) = asked.reader.frame();
+                let (kind, body) = request.reader.frame();
                 let head = CallHead::decode(kind, body)?;
-                self.begin(common, now, place, &head)
+                self.begin(shared, now, index, &head)
             }
             Phase::Body => {
-                let body = asked.body.as_mut().expect("it is being read");
+                let body = request.body.as_mut().expect("it is being read");
                 if !body.push(bytes) {
                     return Err(Malformed::Trailing.into());
                 }
                 if body.is_complete() {
-                    self.complete(place);
+                    self.complete(index);
                 }
                 Ok(())
             }
@@ -444,165 +461,170 @@ impl Callee {
     /// The head has been read.
     fn begin(
         &mut self,
-        common: &mut Common,
+        shared: &mut SharedState,
         now: Time,
-        place: u32,
+        index: u32,
         head: &CallHead,
     ) -> Result<(), Fault> {
-        let asked = &mut self.asked[place];
-        let Some(at) = common.place_of(head.route) else {
-            self.reply(common, place, Reply::Refused(CallRefusal::NotServed));
+        let request = &mut self.inbound[index];
+        let Some(at) = shared.route_index(head.route) else {
+            self.reply(shared, index, Reply::Refused(CallRefusal::NotServed));
             return Ok(());
         };
-        let config = &common.routes[at as usize];
+        let config = &shared.routes[at as usize];
         if head.length > config.request_bytes_max {
             return Err(Fault::RequestTooLong);
         }
-        asked.route = at;
-        (asked.length, asked.prepaid) = (head.length, head.prepaid);
+        request.route = at;
+        (request.length, request.prepaid) = (head.length, head.prepaid);
         let timeout = Duration::from_millis(head.timeout_ms.into()).min(config.deadline_max);
-        asked.deadline = now + timeout;
-        asked.phase = Phase::Waiting;
-        common.hasten_timer(End::Request(place), &mut asked.timer, asked.deadline);
+        request.deadline = now + timeout;
+        request.phase = Phase::Waiting;
+        shared.hasten_timer(StreamOwner::Request(index), &mut request.timer, request.deadline);
         if self.routes[at as usize].wanted == Wanted::NoMore {
-            self.reply(common, place, Reply::Refused(CallRefusal::NotServed));
+            self.reply(shared, index, Reply::Refused(CallRefusal::NotServed));
             return Ok(());
         }
-        let peer = asked.peer;
-        self.routes[at as usize].waiting.push(peer, place);
-        self.grant(common, now, at, Some(place));
+        let peer = request.peer;
+        self.routes[at as usize].waiting.push(peer, index);
+        self.grant(shared, now, at, Some(index));
         Ok(())
     }
 
     /// Grants requests room, where there may be some.
-    pub(super) fn grant_all(&mut self, common: &mut Common, now: Time) {
+    pub(super) fn grant_all(&mut self, shared: &mut SharedState, now: Time) {
         for at in 0..self.routes.len() {
             if mem::take(&mut self.routes[at].is_due) {
-                self.grant(common, now, at as u16, None);
+                self.grant(shared, now, at as u16, None);
             }
         }
     }
 
     /// Grants requests of a route the room that they wait for, peers taking turns. `present` is
     /// being read already.
-    fn grant(&mut self, common: &mut Common, now: Time, at: u16, present: Option<u32>) {
-        let config = &common.routes[at as usize];
+    fn grant(&mut self, shared: &mut SharedState, now: Time, at: u16, present: Option<u32>) {
+        let config = &shared.routes[at as usize];
         let in_flight_max = config.in_flight_max;
         loop {
-            let Route { requests, answers, waiting, desks, .. } = &mut self.routes[at as usize];
-            let asked = &self.asked;
-            let place = waiting.pop(|peer, place| {
-                let desk = &desks[peer.at()];
-                desk.in_flight < in_flight_max
-                    && desk.ahead < AHEAD_MAX
-                    && requests.has_room(peer, asked[*place].length.into())
-                    && answers.has_room(peer, desk.answer_bytes_max.into())
+            let Route { requests, answers, waiting, by_peer, .. } = &mut self.routes[at as usize];
+            let inbound = &self.inbound;
+            let index = waiting.pop(|peer, index| {
+                let peer_route = &by_peer[peer.at()];
+                peer_route.in_flight < in_flight_max
+                    && peer_route.ahead < AHEAD_MAX
+                    && requests.has_room(peer, inbound[*index].length.into())
+                    && answers.has_room(peer, peer_route.answer_bytes_max.into())
             });
-            let Some(place) = place else { return };
-            let asked = &mut self.asked[place];
-            let (peer, length) = (asked.peer, asked.length as usize);
-            let desk = &desks[peer.at()];
-            (asked.request_bytes, asked.answer_bytes) =
-                (length as u64, desk.answer_bytes_max.into());
-            let has_room = requests.take(peer, asked.request_bytes);
-            assert!(has_room && answers.take(peer, asked.answer_bytes), "there was room");
-            asked.body = Some(Receiving::new(now, length, length));
-            self.set_phase(place, Phase::Body);
-            let asked = &mut self.asked[place];
+            let Some(index) = index else { return };
+            let request = &mut self.inbound[index];
+            let (peer, length) = (request.peer, request.length as usize);
+            let peer_route = &by_peer[peer.at()];
+            (request.request_bytes, request.answer_bytes) =
+                (length as u64, peer_route.answer_bytes_max.into());
+            let has_room = requests.take(peer, request.request_bytes);
+            assert!(has_room && answers.take(peer, request.answer_bytes), "there was room");
+            request.body = Some(Receiving::new(now, length, length));
+            self.set_phase(index, Phase::Body);
+            let request = &mut self.inbound[index];
             if length > EAGER_BYTES_MAX {
-                asked.answer.frame(|frames| Reply::Continue.encode(frames));
-                common.note_due(peer, at, End::Request(place), &mut asked.answer);
+                request.answer.frame(|frames| Reply::Continue.encode(frames));
+                shared.note_due(peer, at, StreamOwner::Request(index), &mut request.answer);
             }
-            let looked_at = asked.looked_at(&common.routes[at as usize]);
-            common.hasten_timer(End::Request(place), &mut asked.timer, looked_at);
-            if present != Some(place) {
-                let stream = asked.stream;
-                common.outputs.push_back(Output::Read { peer, stream });
+            let next_check_at = request.next_check_at(&shared.routes[at as usize]);
+            shared.hasten_timer(StreamOwner::Request(index), &mut request.timer, next_check_at);
+            if present != Some(index) {
+                let stream = request.stream;
+                shared.outputs.push_back(Output::Read { peer, stream });
             }
             if length == 0 {
-                self.complete(place);
+                self.complete(index);
             }
         }
     }
 
-    fn complete(&mut self, place: u32) {
-        self.set_phase(place, Phase::Ready);
-        let asked = &mut self.asked[place];
-        self.routes[asked.route as usize].ready.push(asked.peer, place);
+    fn complete(&mut self, index: u32) {
+        self.set_phase(index, Phase::Ready);
+        let request = &mut self.inbound[index];
+        self.routes[request.route as usize].ready.push(request.peer, index);
     }
 
     /// The caller's direction has come to its end: all of the answer may be sent.
-    pub(super) fn handle_end(&mut self, common: &mut Common, place: u32) -> Result<(), Fault> {
-        let asked = &mut self.asked[place];
-        match asked.phase {
+    pub(super) fn handle_end(&mut self, shared: &mut SharedState, index: u32) -> Result<(), Fault> {
+        let request = &mut self.inbound[index];
+        match request.phase {
             Phase::Head | Phase::Body => {
-                self.abandon(common, place);
+                self.abandon(shared, index);
                 return Err(Malformed::Truncated.into());
             }
             // Of what has not been read, the end has not been seen.
             Phase::Waiting | Phase::Cancelled | Phase::Answered | Phase::Refusing => {}
-            Phase::Ready | Phase::Taken => asked.has_ended = true,
+            Phase::Ready | Phase::Taken => request.has_ended = true,
             Phase::Answering => {
-                asked.has_ended = true;
-                asked.answer.allow_all();
-                common.note_due(asked.peer, asked.route, End::Request(place), &mut asked.answer);
-                self.written(common, place);
+                request.has_ended = true;
+                request.answer.allow_all();
+                shared.note_due(
+                    request.peer,
+                    request.route,
+                    StreamOwner::Request(index),
+                    &mut request.answer,
+                );
+                self.written(shared, index);
             }
         }
         Ok(())
     }
 
     /// Nobody waits for the answer any more: the caller has gone.
-    pub(super) fn cancelled(&mut self, common: &mut Common, place: u32) {
-        let asked = &self.asked[place];
-        common.outputs.push_back(Output::Close { peer: asked.peer, stream: asked.stream });
-        self.abandon(common, place);
+    pub(super) fn cancelled(&mut self, shared: &mut SharedState, index: u32) {
+        let request = &self.inbound[index];
+        shared.outputs.push_back(Output::Close { peer: request.peer, stream: request.stream });
+        self.abandon(shared, index);
     }
 
-    pub(super) fn expire(&mut self, common: &mut Common, now: Time, place: u32) {
-        let asked = &mut self.asked[place];
-        let at = asked.looked_at(&common.routes[asked.route as usize]);
+    pub(super) fn expire(&mut self, shared: &mut SharedState, now: Time, index: u32) {
+        let request = &mut self.inbound[index];
+        let at = request.next_check_at(&shared.routes[request.route as usize]);
         if at <= now {
-            self.cancelled(common, place);
+            self.cancelled(shared, index);
         } else {
-            common.set_timer(End::Request(place), &mut asked.timer, at);
+            shared.set_timer(StreamOwner::Request(index), &mut request.timer, at);
         }
     }
 
     // Answering.
 
-    pub(super) fn stream(&self, place: u32) -> CallStream {
-        self.asked[place].stream
+    pub(super) fn stream(&self, index: u32) -> CallStream {
+        self.inbound[index].stream
     }
 
-    pub(super) fn sending(&mut self, place: u32) -> (u16, &mut Sending) {
-        let asked = &mut self.asked[place];
-        (asked.route, &mut asked.answer)
+    pub(super) fn sending(&mut self, index: u32) -> (u16, &mut Sending) {
+        let request = &mut self.inbound[index];
+        (request.route, &mut request.answer)
     }
 
     /// A piece of the answer was handed to the transport: once that has all, and the caller has said
     /// all, it is over but for what the transport keeps.
-    pub(super) fn written(&mut self, common: &mut Common, place: u32) {
-        let asked = &self.asked[place];
-        if asked.answer.has_ended() && asked.has_ended {
-            match asked.phase {
-                Phase::Answering if !asked.is_acked => self.set_phase(place, Phase::Answered),
-                _ => self.remove(common, place),
+    pub(super) fn written(&mut self, shared: &mut SharedState, index: u32) {
+        let request = &self.inbound[index];
+        if request.answer.has_ended() && request.has_ended {
+            match request.phase {
+                Phase::Answering if !request.is_acked => self.set_phase(index, Phase::Answered),
+                _ => self.remove(shared, index),
             }
         }
     }
 
     /// The answer has arrived.
-    pub(super) fn acked(&mut self, common: &mut Common, place: u32) {
-        let asked = &mut self.asked[place];
-        asked.is_acked = true;
-        match asked.phase {
-            Phase::Answered => self.remove(common, place),
+    pub(super) fn acked(&mut self, shared: &mut SharedState, index: u32) {
+        let request = &mut self.inbound[index];
+        request.is_acked = true;
+        match request.phase {
+            Phase::Answered => self.remove(shared, index),
             // Its room is free, although the caller has not said all.
             _ => {
-                let bytes = mem::take(&mut asked.answer_bytes);
-                let route = &mut self.routes[asked.route as usize];
-                route.answers.give_back(asked.peer, bytes);
+                let bytes = mem::take(&mut request.answer_bytes);
+                let route = &mut self.routes[request.route as usize];
+                route.answers.give_back(request.peer, bytes);
                 route.is_due = true;
             }
         }
@@ -610,62 +632,62 @@ impl Callee {
 
     // The end.
 
-    fn set_phase(&mut self, place: u32, phase: Phase) {
-        let asked = &mut self.asked[place];
-        let desk = &mut self.routes[asked.route as usize].desks[asked.peer.at()];
-        desk.in_flight -= u16::from(asked.is_in_flight());
-        desk.ahead -= u16::from(asked.is_ahead());
-        asked.phase = phase;
-        desk.in_flight += u16::from(asked.is_in_flight());
-        desk.ahead += u16::from(asked.is_ahead());
+    fn set_phase(&mut self, index: u32, phase: Phase) {
+        let request = &mut self.inbound[index];
+        let peer_route = &mut self.routes[request.route as usize].by_peer[request.peer.at()];
+        peer_route.in_flight -= u16::from(request.is_in_flight());
+        peer_route.ahead -= u16::from(request.is_ahead());
+        request.phase = phase;
+        peer_route.in_flight += u16::from(request.is_in_flight());
+        peer_route.ahead += u16::from(request.is_ahead());
     }
 
     /// The stream is of no use any more. What the application has stays in flight until it lets go
     /// of it: a peer that calls and cancels does not make it do more at a time.
-    fn abandon(&mut self, common: &mut Common, place: u32) {
-        match self.asked[place].phase {
+    fn abandon(&mut self, shared: &mut SharedState, index: u32) {
+        match self.inbound[index].phase {
             Phase::Taken => {}
             // Its connection went, and now another one of the peer's.
             Phase::Cancelled => return,
-            _ => return self.remove(common, place),
+            _ => return self.remove(shared, index),
         }
-        self.set_phase(place, Phase::Cancelled);
-        let asked = &mut self.asked[place];
-        self.cancelled.push_back(asked.id);
+        self.set_phase(index, Phase::Cancelled);
+        let request = &mut self.inbound[index];
+        self.cancelled.push_back(request.id);
         // A caller that did not wait for `Continue` may go before it was sent.
-        common.unqueue(asked.peer, asked.route, End::Request(place), &asked.answer);
-        asked.answer.is_queued = false;
-        common.set_timer(End::Request(place), &mut asked.timer, Time::NEVER);
-        common.line_mut(asked.peer).streams.remove(&asked.stream);
+        shared.unqueue(request.peer, request.route, StreamOwner::Request(index), &request.answer);
+        request.answer.is_queued = false;
+        shared.set_timer(StreamOwner::Request(index), &mut request.timer, Time::NEVER);
+        shared.link_mut(request.peer).streams.remove(&request.stream);
         // There will be no answer.
-        let bytes = mem::take(&mut asked.answer_bytes);
-        let route = &mut self.routes[asked.route as usize];
-        route.answers.give_back(asked.peer, bytes);
+        let bytes = mem::take(&mut request.answer_bytes);
+        let route = &mut self.routes[request.route as usize];
+        route.answers.give_back(request.peer, bytes);
         route.is_due = true;
     }
 
     /// Forgets a request, and gives back what it took.
-    fn remove(&mut self, common: &mut Common, place: u32) {
-        let was_cancelled = self.asked[place].phase == Phase::Cancelled;
-        self.set_phase(place, Phase::Head);
-        let asked = self.asked.remove(place);
+    fn remove(&mut self, shared: &mut SharedState, index: u32) {
+        let was_cancelled = self.inbound[index].phase == Phase::Cancelled;
+        self.set_phase(index, Phase::Head);
+        let request = self.inbound.remove(index);
         if was_cancelled {
-            self.forget_cancelled(asked.id);
+            self.forget_cancelled(request.id);
         }
-        let (peer, end) = (asked.peer, End::Request(place));
-        common.timers.remove(&(asked.timer, end));
-        common.unqueue(peer, asked.route, end, &asked.answer);
+        let (peer, owner) = (request.peer, StreamOwner::Request(index));
+        shared.timers.remove(&(request.timer, owner));
+        shared.unqueue(peer, request.route, owner, &request.answer);
         // What the application kept may outlive its connection, and the peer.
-        if let Some(line) = &mut common.lines[peer.at()]
-            && line.streams.get(&asked.stream) == Some(&end)
+        if let Some(link) = &mut shared.peer_links[peer.at()]
+            && link.streams.get(&request.stream) == Some(&owner)
         {
-            line.streams.remove(&asked.stream);
+            link.streams.remove(&request.stream);
         }
-        let route = &mut self.routes[asked.route as usize];
-        route.requests.give_back(peer, asked.request_bytes);
-        route.answers.give_back(peer, asked.answer_bytes);
-        route.waiting.remove(peer, |other| *other == place);
-        route.ready.remove(peer, |other| *other == place);
+        let route = &mut self.routes[request.route as usize];
+        route.requests.give_back(peer, request.request_bytes);
+        route.answers.give_back(peer, request.answer_bytes);
+        route.waiting.remove(peer, |other| *other == index);
+        route.ready.remove(peer, |other| *other == index);
         route.is_due = true;
     }
 
@@ -685,47 +707,51 @@ impl Callee {
         !self.cancelled.is_empty() || self.routes.iter().any(has_request)
     }
 
-    pub(super) fn is_starved(&self) -> bool {
+    pub(super) fn awaits_budget(&self) -> bool {
         self.routes.iter().any(|route| route.waiting.len() > 0)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.asked.len()
+        self.inbound.len()
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
-        self.routes.iter().map(|route| route.requests.taken() + route.answers.taken()).sum()
+        self.routes.iter().map(|route| route.requests.committed() + route.answers.committed()).sum()
     }
 
-    pub(super) fn assert_invariants(&self, common: &Common) {
+    pub(super) fn assert_invariants(&self, shared: &SharedState) {
         for (at, route) in self.routes.iter().enumerate() {
             route.requests.assert_invariants();
             route.answers.assert_invariants();
-            for (peer, desk) in route.desks.iter().enumerate() {
-                let count = |is_it: &dyn Fn(&Asked) -> bool| {
-                    let of_desk =
-                        |asked: &&Asked| (asked.route as usize, asked.peer.at()) == (at, peer);
-                    let asked = self.asked.indices().map(|place| &self.asked[place]);
-                    asked.filter(of_desk).filter(|asked| is_it(asked)).count()
+            for (peer, peer_route) in route.by_peer.iter().enumerate() {
+                let count = |is_it: &dyn Fn(&InboundRequest) -> bool| {
+                    let of_peer_route = |request: &&InboundRequest| {
+                        (request.route as usize, request.peer.at()) == (at, peer)
+                    };
+                    let requests = self.inbound.indices().map(|index| &self.inbound[index]);
+                    requests.filter(of_peer_route).filter(|request| is_it(request)).count()
                 };
-                assert_eq!(count(&Asked::is_in_flight), desk.in_flight.into());
-                assert_eq!(count(&Asked::is_ahead), desk.ahead.into());
-                assert!(desk.ahead <= AHEAD_MAX);
-                assert!(desk.in_flight <= common.routes[at].in_flight_max);
+                assert_eq!(count(&InboundRequest::is_in_flight), peer_route.in_flight.into());
+                assert_eq!(count(&InboundRequest::is_ahead), peer_route.ahead.into());
+                assert!(peer_route.ahead <= AHEAD_MAX);
+                assert!(peer_route.in_flight <= shared.routes[at].in_flight_max);
                 let peer = PeerIndex(peer as u16);
                 assert_eq!(
-                    count(&|asked| asked.phase == Phase::Waiting),
+                    count(&|request| request.phase == Phase::Waiting),
                     route.waiting.count(peer)
                 );
-                assert_eq!(count(&|asked| asked.phase == Phase::Ready), route.ready.count(peer));
+                assert_eq!(
+                    count(&|request| request.phase == Phase::Ready),
+                    route.ready.count(peer)
+                );
             }
         }
-        for place in self.asked.indices() {
-            let asked = &self.asked[place];
-            assert!(common.timers.contains(&(asked.timer, End::Request(place))));
-            if asked.phase != Phase::Cancelled {
-                let streams = &common.line(asked.peer).expect("a member").streams;
-                assert_eq!(streams.get(&asked.stream), Some(&End::Request(place)));
+        for index in self.inbound.indices() {
+            let request = &self.inbound[index];
+            assert!(shared.timers.contains(&(request.timer, StreamOwner::Request(index))));
+            if request.phase != Phase::Cancelled {
+                let streams = &shared.link(request.peer).expect("a member").streams;
+                assert_eq!(streams.get(&request.stream), Some(&StreamOwner::Request(index)));
             }
         }
     }

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::ledger::Ledger;
 use super::transfer::{Receiving, Sending};
 use super::turns::Turns;
-use super::{CallId, CallStream, Common, End, Outcome, Output, PLACE_BITS, Permit};
+use super::{CallId, CallStream, INDEX_BITS, Outcome, Output, Permit, SharedState, StreamOwner};
 use crate::arena::Arena;
 use crate::config::RouteConfig;
 use crate::error::{CallError, Fault};
@@ -41,14 +41,14 @@ struct Call {
 
 /// The calls to one peer on one route.
 #[derive(Debug, Default)]
-struct Desk {
+struct PeerRoute {
     terms: Option<Terms>,
     /// Calls that wait for credit, in order.
     waiting: VecDeque<u32>,
     /// Calls with a stream.
     open: u16,
     /// Calls whose outcome has not been taken.
-    unsettled: u32,
+    outstanding: u32,
 }
 
 /// What a peer takes on a route.
@@ -65,7 +65,7 @@ struct Route {
     /// Calls whose answer waits for room.
     waiting: Turns<u32>,
     /// By peer.
-    desks: Vec<Desk>,
+    by_peer: Vec<PeerRoute>,
 }
 
 #[derive(Debug)]
@@ -80,7 +80,7 @@ pub(super) struct Caller {
 
 impl Call {
     /// When it has to be looked at, if nothing happens.
-    fn looked_at(&self, config: &RouteConfig) -> Time {
+    fn next_check_at(&self, config: &RouteConfig) -> Time {
         let overdue_at = self.answer.as_ref().map_or(Time::NEVER, |a| a.overdue_at(config));
         overdue_at.min(self.deadline)
     }
@@ -97,7 +97,7 @@ impl Caller {
             requests: Ledger::new(config.body_bytes_max, config.request_bytes_max),
             answers: Ledger::new(config.body_bytes_max, config.response_bytes_max),
             waiting: Turns::new(),
-            desks: Vec::new(),
+            by_peer: Vec::new(),
         };
         Self {
             calls: Arena::new(),
@@ -111,8 +111,8 @@ impl Caller {
         for route in &mut self.routes {
             route.requests.add_peer(peer);
             route.answers.add_peer(peer);
-            if route.desks.len() <= peer.at() {
-                route.desks.resize_with(peer.at() + 1, Desk::default);
+            if route.by_peer.len() <= peer.at() {
+                route.by_peer.resize_with(peer.at() + 1, PeerRoute::default);
             }
         }
     }
@@ -125,7 +125,7 @@ impl Caller {
     ) {
         for (route, config) in self.routes.iter_mut().zip(configs) {
             let theirs = theirs.iter().find(|theirs| theirs.id == config.id);
-            route.desks[peer.at()].terms = theirs.filter(|t| t.in_flight_max > 0).map(|theirs| {
+            route.by_peer[peer.at()].terms = theirs.filter(|t| t.in_flight_max > 0).map(|theirs| {
                 // What a peer says does not make this node hold more than its own bounds.
                 let request_bytes_max = theirs.request_bytes_max.min(config.request_bytes_max);
                 let in_flight_max = theirs.in_flight_max.min(config.in_flight_max);
@@ -134,23 +134,23 @@ impl Caller {
         }
     }
 
-    pub(super) fn peer_down(&mut self, common: &mut Common, peer: PeerIndex) {
-        let of_peer = |place: &u32| self.calls[*place].peer == peer;
-        let places: Vec<u32> = self.calls.indices().filter(of_peer).collect();
-        for place in places {
-            self.settle(common, place, Err(CallError::Disconnected));
+    pub(super) fn peer_down(&mut self, shared: &mut SharedState, peer: PeerIndex) {
+        let of_peer = |index: &u32| self.calls[*index].peer == peer;
+        let indices: Vec<u32> = self.calls.indices().filter(of_peer).collect();
+        for index in indices {
+            self.complete(shared, index, Err(CallError::Disconnected));
         }
-        self.routes.iter_mut().for_each(|route| route.desks[peer.at()].terms = None);
+        self.routes.iter_mut().for_each(|route| route.by_peer[peer.at()].terms = None);
     }
 
-    fn desk(&mut self, peer: PeerIndex, route: u16) -> &mut Desk {
-        &mut self.routes[route as usize].desks[peer.at()]
+    fn peer_route(&mut self, peer: PeerIndex, route: u16) -> &mut PeerRoute {
+        &mut self.routes[route as usize].by_peer[peer.at()]
     }
 
     #[allow(clippy::too_many_arguments, reason = "the machine's command")]
     pub(super) fn call(
         &mut self,
-        common: &mut Common,
+        shared: &mut SharedState,
         now: Time,
         peer: PeerIndex,
         route: RouteId,
@@ -158,15 +158,15 @@ impl Caller {
         timeout: Option<Duration>,
         waits: bool,
     ) -> Result<CallId, CallError> {
-        let route = common.place_of(route).ok_or(CallError::UnknownRoute)?;
-        let config = &common.routes[route as usize];
-        if !common.is_up(peer) {
+        let route = shared.route_index(route).ok_or(CallError::UnknownRoute)?;
+        let config = &shared.routes[route as usize];
+        if !shared.is_up(peer) {
             return Err(CallError::NotConnected);
         }
-        let (credit, waiting_max) = self.credit(common, peer, route).ok_or(CallError::NotServed)?;
+        let (credit, waiting_max) = self.credit(shared, peer, route).ok_or(CallError::NotServed)?;
         let length = body.len();
-        let desk = self.desk(peer, route);
-        let terms = desk.terms.expect("there is credit");
+        let peer_route = self.peer_route(peer, route);
+        let terms = peer_route.terms.expect("there is credit");
         if length > terms.request_bytes_max as usize {
             return Err(CallError::TooLong);
         }
@@ -175,7 +175,7 @@ impl Caller {
             return Err(CallError::DeadlinePassed);
         }
         let limit = if waits { credit + waiting_max } else { credit };
-        if desk.unsettled >= limit {
+        if peer_route.outstanding >= limit {
             return Err(CallError::Pushback);
         }
         if !self.routes[route as usize].requests.take(peer, length as u64) {
@@ -184,7 +184,7 @@ impl Caller {
         let deadline = now + timeout;
         let mut request = Sending::default();
         request.body(body, EAGER_BYTES_MAX);
-        let place = self.calls.insert(Call {
+        let index = self.calls.insert(Call {
             id: CallId(0),
             peer,
             route,
@@ -198,25 +198,25 @@ impl Caller {
             answer: None,
             answer_bytes: 0,
         });
-        let id = CallId(common.next_id(place));
-        let call = &mut self.calls[place];
+        let id = CallId(shared.next_id(index));
+        let call = &mut self.calls[index];
         call.id = id;
-        common.set_timer(End::Call(place), &mut call.timer, deadline);
-        let desk = self.desk(peer, route);
-        desk.waiting.push_back(place);
-        desk.unsettled += 1;
+        shared.set_timer(StreamOwner::Call(index), &mut call.timer, deadline);
+        let peer_route = self.peer_route(peer, route);
+        peer_route.waiting.push_back(index);
+        peer_route.outstanding += 1;
         Ok(id)
     }
 
-    pub(super) fn cancel(&mut self, common: &mut Common, id: CallId) -> bool {
-        let place = (id.0 & ((1 << PLACE_BITS) - 1)) as u32;
-        if self.calls.get(place).is_none_or(|call| call.id != id) {
+    pub(super) fn cancel(&mut self, shared: &mut SharedState, id: CallId) -> bool {
+        let index = (id.0 & ((1 << INDEX_BITS) - 1)) as u32;
+        if self.calls.get(index).is_none_or(|call| call.id != id) {
             return false;
         }
-        let (peer, route) = (self.calls[place].peer, self.calls[place].route);
-        self.close(common, place);
-        self.remove(common, place);
-        self.desk(peer, route).unsettled -= 1;
+        let (peer, route) = (self.calls[index].peer, self.calls[index].route);
+        self.close(shared, index);
+        self.remove(shared, index);
+        self.peer_route(peer, route).outstanding -= 1;
         true
     }
 
@@ -229,26 +229,27 @@ impl Caller {
 
     pub(super) fn credit(
         &self,
-        common: &Common,
+        shared: &SharedState,
         peer: PeerIndex,
         route: u16,
     ) -> Option<(u32, u32)> {
-        let terms = self.routes[route as usize].desks[peer.at()].terms?;
-        let waiting_max = common.routes[route as usize].waiting_max;
+        let terms = self.routes[route as usize].by_peer[peer.at()].terms?;
+        let waiting_max = shared.routes[route as usize].waiting_max;
         Some((terms.in_flight_max.into(), waiting_max.into()))
     }
 
     /// Whether a call that waits can be opened.
     pub(super) fn can_open(&self, peer: PeerIndex, route: u16) -> bool {
-        let desk = &self.routes[route as usize].desks[peer.at()];
-        let has_credit = desk.terms.is_some_and(|terms| desk.open < terms.in_flight_max);
-        !desk.waiting.is_empty() && has_credit
+        let peer_route = &self.routes[route as usize].by_peer[peer.at()];
+        let has_credit =
+            peer_route.terms.is_some_and(|terms| peer_route.open < terms.in_flight_max);
+        !peer_route.waiting.is_empty() && has_credit
     }
 
     /// Takes the first of the calls that wait: its head is ready to be sent.
     pub(super) fn open(
         &mut self,
-        common: &Common,
+        shared: &SharedState,
         now: Time,
         peer: PeerIndex,
         route: u16,
@@ -256,12 +257,12 @@ impl Caller {
         if !self.can_open(peer, route) {
             return None;
         }
-        let config = &common.routes[route as usize];
+        let config = &shared.routes[route as usize];
         let prepaid = prepaid(config);
-        let desk = self.desk(peer, route);
-        let place = desk.waiting.pop_front()?;
-        desk.open += 1;
-        let call = &mut self.calls[place];
+        let peer_route = self.peer_route(peer, route);
+        let index = peer_route.waiting.pop_front()?;
+        peer_route.open += 1;
+        let call = &mut self.calls[index];
         let left = call.deadline.since(now).as_nanos().div_ceil(1_000_000);
         let length = call.request_bytes as u32;
         let head = CallHead {
@@ -274,40 +275,41 @@ impl Caller {
         if config.response_bytes_max <= prepaid {
             call.request.end();
         }
-        Some(place)
+        Some(index)
     }
 
-    pub(super) fn stream(&self, place: u32) -> Option<CallStream> {
-        self.calls[place].stream
+    pub(super) fn stream(&self, index: u32) -> Option<CallStream> {
+        self.calls[index].stream
     }
 
-    pub(super) fn sending(&mut self, place: u32) -> (u16, &mut Sending) {
-        let call = &mut self.calls[place];
+    pub(super) fn sending(&mut self, index: u32) -> (u16, &mut Sending) {
+        let call = &mut self.calls[index];
         (call.route, &mut call.request)
     }
 
     /// A piece of the request was handed to the transport.
-    pub(super) fn written(&mut self, common: &mut Common, place: u32, stream: CallStream) {
-        let call = &mut self.calls[place];
+    pub(super) fn written(&mut self, shared: &mut SharedState, index: u32, stream: CallStream) {
+        let call = &mut self.calls[index];
         if call.stream.is_none() {
             call.stream = Some(stream);
-            let before = common.line_mut(call.peer).streams.insert(stream, End::Call(place));
+            let before =
+                shared.link_mut(call.peer).streams.insert(stream, StreamOwner::Call(index));
             assert!(before.is_none(), "streams are not used twice");
         }
     }
 
     /// The request has arrived.
-    pub(super) fn acked(&mut self, place: u32) {
-        let call = &mut self.calls[place];
+    pub(super) fn acked(&mut self, index: u32) {
+        let call = &mut self.calls[index];
         call.is_acked = true;
         let bytes = core::mem::take(&mut call.request_bytes);
         self.routes[call.route as usize].requests.give_back(call.peer, bytes);
     }
 
     /// The callee does not want the rest of the request. Why, its reply says.
-    pub(super) fn stopped(&mut self, common: &mut Common, place: u32) {
-        let call = &mut self.calls[place];
-        common.unqueue(call.peer, call.route, End::Call(place), &call.request);
+    pub(super) fn stopped(&mut self, shared: &mut SharedState, index: u32) {
+        let call = &mut self.calls[index];
+        shared.unqueue(call.peer, call.route, StreamOwner::Call(index), &call.request);
         call.request.abandon();
         let bytes = core::mem::take(&mut call.request_bytes);
         self.routes[call.route as usize].requests.give_back(call.peer, bytes);
@@ -315,8 +317,8 @@ impl Caller {
 
     // The answer.
 
-    pub(super) fn wants(&self, place: u32) -> usize {
-        let call = &self.calls[place];
+    pub(super) fn wants(&self, index: u32) -> usize {
+        let call = &self.calls[index];
         match &call.answer {
             Some(answer) => answer.wants(),
             None => call.reader.missing().expect("checked when it was taken"),
@@ -325,23 +327,23 @@ impl Caller {
 
     pub(super) fn handle_data(
         &mut self,
-        common: &mut Common,
+        shared: &mut SharedState,
         now: Time,
-        place: u32,
+        index: u32,
         bytes: &[u8],
     ) -> Result<(), Fault> {
-        let taken = self.take(common, now, place, bytes);
-        taken.inspect_err(|_| self.settle(common, place, Err(CallError::Breach)))
+        let result = self.take(shared, now, index, bytes);
+        result.inspect_err(|_| self.complete(shared, index, Err(CallError::Fault)))
     }
 
     fn take(
         &mut self,
-        common: &mut Common,
+        shared: &mut SharedState,
         now: Time,
-        place: u32,
+        index: u32,
         bytes: &[u8],
     ) -> Result<(), Fault> {
-        let call = &mut self.calls[place];
+        let call = &mut self.calls[index];
         if let Some(answer) = &mut call.answer {
             return match answer.push(bytes) {
                 true => Ok(()),
@@ -361,48 +363,48 @@ impl Caller {
                     return Err(Fault::ReplyMisplaced);
                 }
                 call.request.allow_all();
-                common.note_due(call.peer, call.route, End::Call(place), &mut call.request);
+                shared.note_due(call.peer, call.route, StreamOwner::Call(index), &mut call.request);
                 return Ok(());
             }
-            Reply::Answer { length } => return self.begin_answer(common, now, place, length),
+            Reply::Answer { length } => return self.begin_answer(shared, now, index, length),
             Reply::Busy { retry_after_ms } => {
                 CallError::Busy { retry_after: Duration::from_millis(retry_after_ms.into()) }
             }
             Reply::Refused(CallRefusal::NotServed) => CallError::NotServed,
             Reply::Refused(_) => CallError::Dropped,
         };
-        self.give_up(common, place, error);
+        self.give_up(shared, index, error);
         Ok(())
     }
 
     fn begin_answer(
         &mut self,
-        common: &mut Common,
+        shared: &mut SharedState,
         now: Time,
-        place: u32,
+        index: u32,
         length: u32,
     ) -> Result<(), Fault> {
-        let call = &mut self.calls[place];
+        let call = &mut self.calls[index];
         let (peer, route) = (call.peer, call.route as usize);
         if !call.request.is_sent() {
             return Err(Fault::ReplyMisplaced);
         }
-        if length > common.routes[route].response_bytes_max {
+        if length > shared.routes[route].response_bytes_max {
             return Err(Fault::AnswerTooLong);
         }
-        let prepaid = prepaid(&common.routes[route]);
+        let prepaid = prepaid(&shared.routes[route]);
         call.answer = Some(Receiving::new(now, length as usize, prepaid as usize));
-        let at = call.looked_at(&common.routes[route]);
-        common.hasten_timer(End::Call(place), &mut call.timer, at);
+        let at = call.next_check_at(&shared.routes[route]);
+        shared.hasten_timer(StreamOwner::Call(index), &mut call.timer, at);
         if length > prepaid {
-            self.routes[route].waiting.push(peer, place);
+            self.routes[route].waiting.push(peer, index);
             self.has_room = true;
         }
         Ok(())
     }
 
     /// Grants answers the room that they wait for, peers taking turns.
-    pub(super) fn grant_all(&mut self, common: &mut Common, now: Time) {
+    pub(super) fn grant_all(&mut self, shared: &mut SharedState, now: Time) {
         if !core::mem::take(&mut self.has_room) {
             return;
         }
@@ -410,36 +412,36 @@ impl Caller {
             let Route { answers, waiting, .. } = route;
             let calls = &mut self.calls;
             let length = |call: &Call| call.answer.as_ref().expect("it has begun").length() as u64;
-            while let Some(place) =
-                waiting.pop(|peer, place| answers.has_room(peer, length(&calls[*place])))
+            while let Some(index) =
+                waiting.pop(|peer, index| answers.has_room(peer, length(&calls[*index])))
             {
-                let call = &mut calls[place];
+                let call = &mut calls[index];
                 call.answer_bytes = length(call);
                 assert!(answers.take(call.peer, call.answer_bytes), "there was room");
-                call.answer.as_mut().expect("it has begun").pay_all(now);
+                call.answer.as_mut().expect("it has begun").grant_all(now);
                 call.request.end();
-                common.note_due(call.peer, call.route, End::Call(place), &mut call.request);
+                shared.note_due(call.peer, call.route, StreamOwner::Call(index), &mut call.request);
                 let stream = call.stream.expect("it has been answered");
-                common.outputs.push_back(Output::Read { peer: call.peer, stream });
-                let at = call.looked_at(&common.routes[call.route as usize]);
-                common.hasten_timer(End::Call(place), &mut call.timer, at);
+                shared.outputs.push_back(Output::Read { peer: call.peer, stream });
+                let at = call.next_check_at(&shared.routes[call.route as usize]);
+                shared.hasten_timer(StreamOwner::Call(index), &mut call.timer, at);
             }
         }
     }
 
-    pub(super) fn handle_end(&mut self, common: &mut Common, place: u32) -> Result<(), Fault> {
-        let call = &mut self.calls[place];
+    pub(super) fn handle_end(&mut self, shared: &mut SharedState, index: u32) -> Result<(), Fault> {
+        let call = &mut self.calls[index];
         match call.answer.take_if(|answer| answer.is_complete()) {
             Some(answer) => {
                 if !call.is_acked {
                     // The callee does not wait for an end, and the transport need keep nothing.
-                    self.close(common, place);
+                    self.close(shared, index);
                 }
-                self.settle(common, place, Ok(answer.into_body()));
+                self.complete(shared, index, Ok(answer.into_body()));
                 Ok(())
             }
             None => {
-                self.settle(common, place, Err(CallError::Breach));
+                self.complete(shared, index, Err(CallError::Fault));
                 Err(Malformed::Truncated.into())
             }
         }
@@ -447,76 +449,76 @@ impl Caller {
 
     /// The callee does not go on: it has dropped the request, or its deadline has passed, which it
     /// may notice first.
-    pub(super) fn handle_reset(&mut self, common: &mut Common, now: Time, place: u32) {
-        let error = match self.calls[place].deadline <= now {
+    pub(super) fn handle_reset(&mut self, shared: &mut SharedState, now: Time, index: u32) {
+        let error = match self.calls[index].deadline <= now {
             true => CallError::DeadlinePassed,
             false => CallError::Dropped,
         };
-        self.give_up(common, place, error);
+        self.give_up(shared, index, error);
     }
 
     /// Ends a call without an answer, from this side.
-    pub(super) fn give_up(&mut self, common: &mut Common, place: u32, error: CallError) {
-        self.close(common, place);
-        self.settle(common, place, Err(error));
+    pub(super) fn give_up(&mut self, shared: &mut SharedState, index: u32, error: CallError) {
+        self.close(shared, index);
+        self.complete(shared, index, Err(error));
     }
 
-    pub(super) fn expire(&mut self, common: &mut Common, now: Time, place: u32) {
-        let call = &mut self.calls[place];
-        let at = call.looked_at(&common.routes[call.route as usize]);
+    pub(super) fn expire(&mut self, shared: &mut SharedState, now: Time, index: u32) {
+        let call = &mut self.calls[index];
+        let at = call.next_check_at(&shared.routes[call.route as usize]);
         if call.deadline <= now {
-            self.give_up(common, place, CallError::DeadlinePassed);
+            self.give_up(shared, index, CallError::DeadlinePassed);
         } else if at <= now {
-            self.give_up(common, place, CallError::TooSlow);
+            self.give_up(shared, index, CallError::TooSlow);
         } else {
-            common.set_timer(End::Call(place), &mut call.timer, at);
+            shared.set_timer(StreamOwner::Call(index), &mut call.timer, at);
         }
     }
 
-    fn close(&mut self, common: &mut Common, place: u32) {
-        let call = &self.calls[place];
+    fn close(&mut self, shared: &mut SharedState, index: u32) {
+        let call = &self.calls[index];
         if let Some(stream) = call.stream {
-            common.outputs.push_back(Output::Close { peer: call.peer, stream });
+            shared.outputs.push_back(Output::Close { peer: call.peer, stream });
         }
     }
 
-    fn settle(&mut self, common: &mut Common, place: u32, result: Result<Bytes, CallError>) {
-        let call = &mut self.calls[place];
+    fn complete(&mut self, shared: &mut SharedState, index: u32, result: Result<Bytes, CallError>) {
+        let call = &mut self.calls[index];
         let (id, peer, route) = (call.id, call.peer, call.route);
         // The answer's room goes with it.
         let bytes = match &result {
             Ok(_) => core::mem::take(&mut call.answer_bytes),
             Err(_) => 0,
         };
-        self.remove(common, place);
+        self.remove(shared, index);
         let permit = Permit { route, peer, bytes, of_answer: true };
         self.outcomes.push_back((Outcome { call: id, result }, permit));
     }
 
     /// Forgets a call, and gives back what it took.
-    fn remove(&mut self, common: &mut Common, place: u32) {
-        let call = self.calls.remove(place);
-        let (peer, end) = (call.peer, End::Call(place));
-        common.timers.remove(&(call.timer, end));
-        common.unqueue(peer, call.route, end, &call.request);
-        let Route { requests, answers, waiting, desks } = &mut self.routes[call.route as usize];
+    fn remove(&mut self, shared: &mut SharedState, index: u32) {
+        let call = self.calls.remove(index);
+        let (peer, owner) = (call.peer, StreamOwner::Call(index));
+        shared.timers.remove(&(call.timer, owner));
+        shared.unqueue(peer, call.route, owner, &call.request);
+        let Route { requests, answers, waiting, by_peer } = &mut self.routes[call.route as usize];
         requests.give_back(peer, call.request_bytes);
         answers.give_back(peer, call.answer_bytes);
-        waiting.remove(peer, |other| *other == place);
-        let desk = &mut desks[peer.at()];
+        waiting.remove(peer, |other| *other == index);
+        let peer_route = &mut by_peer[peer.at()];
         match call.stream {
             Some(stream) => {
-                common.line_mut(peer).streams.remove(&stream);
-                desk.open -= 1;
+                shared.link_mut(peer).streams.remove(&stream);
+                peer_route.open -= 1;
             }
-            None => desk.waiting.retain(|other| *other != place),
+            None => peer_route.waiting.retain(|other| *other != index),
         }
         self.has_room = true;
     }
 
     pub(super) fn poll_outcome(&mut self) -> Option<(Outcome, Permit)> {
         let (outcome, permit) = self.outcomes.pop_front()?;
-        self.desk(permit.peer, permit.route).unsettled -= 1;
+        self.peer_route(permit.peer, permit.route).outstanding -= 1;
         Some((outcome, permit))
     }
 
@@ -526,7 +528,7 @@ impl Caller {
         !self.outcomes.is_empty()
     }
 
-    pub(super) fn is_starved(&self) -> bool {
+    pub(super) fn awaits_budget(&self) -> bool {
         self.routes.iter().any(|route| route.waiting.len() > 0)
     }
 
@@ -535,29 +537,36 @@ impl Caller {
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
-        self.routes.iter().map(|route| route.requests.taken() + route.answers.taken()).sum()
+        self.routes.iter().map(|route| route.requests.committed() + route.answers.committed()).sum()
     }
 
-    pub(super) fn assert_invariants(&self, common: &Common) {
+    pub(super) fn assert_invariants(&self, shared: &SharedState) {
         for (at, route) in self.routes.iter().enumerate() {
             route.requests.assert_invariants();
             route.answers.assert_invariants();
-            for (peer, desk) in route.desks.iter().enumerate() {
-                let of_desk = |call: &&Call| (call.route as usize, call.peer.at()) == (at, peer);
-                let calls = || self.calls.indices().map(|place| &self.calls[place]).filter(of_desk);
+            for (peer, peer_route) in route.by_peer.iter().enumerate() {
+                let of_peer_route =
+                    |call: &&Call| (call.route as usize, call.peer.at()) == (at, peer);
+                let calls =
+                    || self.calls.indices().map(|index| &self.calls[index]).filter(of_peer_route);
                 let open = calls().filter(|call| call.stream.is_some()).count();
-                assert_eq!((open, calls().count()), (desk.open.into(), open + desk.waiting.len()));
-                assert!(desk.terms.is_none_or(|terms| desk.open <= terms.in_flight_max));
-                assert!(desk.terms.is_some() || calls().count() == 0);
-                assert!(calls().count() <= desk.unsettled as usize);
+                assert_eq!(
+                    (open, calls().count()),
+                    (peer_route.open.into(), open + peer_route.waiting.len())
+                );
+                assert!(
+                    peer_route.terms.is_none_or(|terms| peer_route.open <= terms.in_flight_max)
+                );
+                assert!(peer_route.terms.is_some() || calls().count() == 0);
+                assert!(calls().count() <= peer_route.outstanding as usize);
             }
         }
-        for place in self.calls.indices() {
-            let call = &self.calls[place];
-            assert!(common.timers.contains(&(call.timer, End::Call(place))));
+        for index in self.calls.indices() {
+            let call = &self.calls[index];
+            assert!(shared.timers.contains(&(call.timer, StreamOwner::Call(index))));
             if let Some(stream) = call.stream {
-                let streams = &common.line(call.peer).expect("a member").streams;
-                assert_eq!(streams.get(&stream), Some(&End::Call(place)));
+                let streams = &shared.link(call.peer).expect("a member").streams;
+                assert_eq!(streams.get(&stream), Some(&StreamOwner::Call(index)));
             }
         }
     }

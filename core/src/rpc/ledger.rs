@@ -12,7 +12,7 @@ pub(super) struct Ledger {
     max: u64,
     /// What one peer may take.
     share: u64,
-    taken: u64,
+    committed: u64,
     /// By peer. Outlives the peer, until what it took has been given back.
     by_peer: Vec<u64>,
 }
@@ -21,7 +21,7 @@ impl Ledger {
     /// A ledger of `max` bytes, for bodies of up to `longest`.
     pub(super) fn new(max: u64, longest: u32) -> Self {
         let share = (max / SHARES).max(longest.into());
-        Self { max, share, taken: 0, by_peer: Vec::new() }
+        Self { max, share, committed: 0, by_peer: Vec::new() }
     }
 
     pub(super) fn add_peer(&mut self, peer: PeerIndex) {
@@ -31,31 +31,33 @@ impl Ledger {
     }
 
     pub(super) fn has_room(&self, peer: PeerIndex, bytes: u64) -> bool {
-        self.taken + bytes <= self.max && self.by_peer[peer.at()] + bytes <= self.share
+        self.committed + bytes <= self.max && self.by_peer[peer.at()] + bytes <= self.share
     }
 
     /// Takes bytes for a peer, if there is room.
     pub(super) fn take(&mut self, peer: PeerIndex, bytes: u64) -> bool {
         let has_room = self.has_room(peer, bytes);
         if has_room {
-            self.taken += bytes;
+            self.committed += bytes;
             self.by_peer[peer.at()] += bytes;
         }
         has_room
     }
 
     pub(super) fn give_back(&mut self, peer: PeerIndex, bytes: u64) {
-        self.taken -= bytes;
+        self.committed -= bytes;
         self.by_peer[peer.at()] -= bytes;
     }
 
-    pub(super) fn taken(&self) -> u64 {
-        self.taken
+    pub(super) fn committed(&self) -> u64 {
+        self.committed
     }
 
     pub(super) fn assert_invariants(&self) {
-        assert_eq!(self.taken, self.by_peer.iter().sum());
-        assert!(self.taken <= self.max && self.by_peer.iter().all(|bytes| *bytes <= self.share));
+        assert_eq!(self.committed, self.by_peer.iter().sum());
+        assert!(
+            self.committed <= self.max && self.by_peer.iter().all(|bytes| *bytes <= self.share)
+        );
     }
 }
 

@@ -67,7 +67,7 @@ pub struct RequestId(u64);
 
 /// Places of calls and requests in their tables, below the bits that tell apart those which had the
 /// same place one after the other.
-const PLACE_BITS: u32 = 24;
+const INDEX_BITS: u32 = 24;
 
 /// A request for the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -159,7 +159,7 @@ pub struct Piece {
 
 /// One of the two sorts of things that have a stream.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum End {
+enum StreamOwner {
     /// A call of this node, by its place.
     Call(u32),
     /// A request of a peer, by its place.
@@ -168,23 +168,23 @@ enum End {
 
 /// What there is of a peer, and of the connection to it.
 #[derive(Debug)]
-struct Line {
+struct PeerLink {
     is_up: bool,
     /// At most as many as this node may have calls to it, and it may open itself.
-    streams: HashMap<CallStream, End, FixedState>,
+    streams: HashMap<CallStream, StreamOwner, FixedState>,
     /// By route, what has something to send: each once.
-    sendable: Vec<VecDeque<End>>,
+    sendable: Vec<VecDeque<StreamOwner>>,
     /// By route, whether the last piece began a call.
     has_begun: Vec<bool>,
 }
 
 /// What both ends use.
 #[derive(Debug)]
-struct Common {
+struct SharedState {
     routes: Vec<RouteConfig>,
-    lines: Vec<Option<Line>>,
+    peer_links: Vec<Option<PeerLink>>,
     /// When to look at what: each call and request has one entry.
-    timers: BTreeSet<(Time, End)>,
+    timers: BTreeSet<(Time, StreamOwner)>,
     /// Bounded by the streams there are.
     outputs: VecDeque<Output>,
     /// Counts calls and requests.
@@ -193,71 +193,71 @@ struct Common {
     links: u64,
 }
 
-impl Common {
-    fn line(&self, peer: PeerIndex) -> Option<&Line> {
-        self.lines.get(peer.at())?.as_ref()
+impl SharedState {
+    fn link(&self, peer: PeerIndex) -> Option<&PeerLink> {
+        self.peer_links.get(peer.at())?.as_ref()
     }
 
-    fn line_mut(&mut self, peer: PeerIndex) -> &mut Line {
-        self.lines[peer.at()].as_mut().expect("a member")
+    fn link_mut(&mut self, peer: PeerIndex) -> &mut PeerLink {
+        self.peer_links[peer.at()].as_mut().expect("a member")
     }
 
     fn is_up(&self, peer: PeerIndex) -> bool {
-        self.line(peer).is_some_and(|line| line.is_up)
+        self.link(peer).is_some_and(|link| link.is_up)
     }
 
-    fn place_of(&self, route: RouteId) -> Option<u16> {
-        let place = self.routes.iter().position(|config| config.id == route)?;
-        Some(place as u16)
+    fn route_index(&self, route: RouteId) -> Option<u16> {
+        let index = self.routes.iter().position(|config| config.id == route)?;
+        Some(index as u16)
     }
 
     /// The next number for what is in this place.
-    fn next_id(&mut self, place: u32) -> u64 {
-        assert!(place < 1 << PLACE_BITS, "bounded by the credit of all peers");
+    fn next_id(&mut self, index: u32) -> u64 {
+        assert!(index < 1 << INDEX_BITS, "bounded by the credit of all peers");
         self.serial += 1;
-        self.serial << PLACE_BITS | u64::from(place)
+        self.serial << INDEX_BITS | u64::from(index)
     }
 
     /// Sets or moves a timer; what it was set to before, if it was, is in `timer`.
-    fn set_timer(&mut self, end: End, timer: &mut Time, at: Time) {
-        self.timers.remove(&(*timer, end));
-        self.timers.insert((at, end));
+    fn set_timer(&mut self, owner: StreamOwner, timer: &mut Time, at: Time) {
+        self.timers.remove(&(*timer, owner));
+        self.timers.insert((at, owner));
         *timer = at;
     }
 
     /// Sees to it that a timer goes off at `at`, or before. One that goes off too early is set again;
     /// most are taken away before, and moving them would be most of what they cost.
-    fn hasten_timer(&mut self, end: End, timer: &mut Time, at: Time) {
+    fn hasten_timer(&mut self, owner: StreamOwner, timer: &mut Time, at: Time) {
         if at < *timer {
-            self.set_timer(end, timer, at);
+            self.set_timer(owner, timer, at);
         }
     }
 
     /// Puts what has something to send into the queue.
-    fn note_due(&mut self, peer: PeerIndex, route: u16, end: End, sending: &mut Sending) {
+    fn note_due(&mut self, peer: PeerIndex, route: u16, owner: StreamOwner, sending: &mut Sending) {
         if sending.is_due() && !sending.is_queued {
             sending.is_queued = true;
-            self.line_mut(peer).sendable[route as usize].push_back(end);
+            self.link_mut(peer).sendable[route as usize].push_back(owner);
         }
     }
 
     /// Takes what is over out of the queue.
-    fn unqueue(&mut self, peer: PeerIndex, route: u16, end: End, sending: &Sending) {
+    fn unqueue(&mut self, peer: PeerIndex, route: u16, owner: StreamOwner, sending: &Sending) {
         if sending.is_queued
-            && let Some(line) = &mut self.lines[peer.at()]
+            && let Some(link) = &mut self.peer_links[peer.at()]
         {
-            line.sendable[route as usize].retain(|other| *other != end);
+            link.sendable[route as usize].retain(|other| *other != owner);
         }
     }
 }
 
 /// The machine: all routes of one node, all peers, both ends.
 pub struct Rpc {
-    common: Common,
+    shared: SharedState,
     caller: Caller,
     callee: Callee,
     /// What was offered by the last [`Rpc::poll_flow`], and not yet written.
-    offered: Option<(PeerIndex, u16, End, Offer)>,
+    offered: Option<(PeerIndex, u16, StreamOwner, Offer)>,
     now: Time,
 }
 
@@ -275,9 +275,9 @@ impl Rpc {
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
-            common: Common {
+            shared: SharedState {
                 routes: config.routes.clone(),
-                lines: Vec::new(),
+                peer_links: Vec::new(),
                 timers: BTreeSet::new(),
                 outputs: VecDeque::new(),
                 serial: 0,
@@ -302,14 +302,14 @@ impl Rpc {
     /// # Panics
     /// If it is not: indices are the caller's to keep.
     pub fn add_peer(&mut self, peer: PeerIndex) {
-        let lines = &mut self.common.lines;
-        if lines.len() <= peer.at() {
-            lines.resize_with(peer.at() + 1, || None);
+        let peer_links = &mut self.shared.peer_links;
+        if peer_links.len() <= peer.at() {
+            peer_links.resize_with(peer.at() + 1, || None);
         }
-        let routes = self.common.routes.len();
+        let routes = self.shared.routes.len();
         let sendable = (0..routes).map(|_| VecDeque::new()).collect();
         let streams = HashMap::with_hasher(FixedState::default());
-        let before = lines[peer.at()].replace(Line {
+        let before = peer_links[peer.at()].replace(PeerLink {
             is_up: false,
             streams,
             sendable,
@@ -323,32 +323,32 @@ impl Rpc {
     /// Drops a former member. Calls to it end as if the connection had been lost.
     pub fn remove_peer(&mut self, peer: PeerIndex) {
         self.peer_down(peer);
-        self.callee.remove_peer(&mut self.common, peer);
-        self.common.lines[peer.at()] = None;
+        self.callee.remove_peer(&mut self.shared, peer);
+        self.shared.peer_links[peer.at()] = None;
     }
 
     /// A connection to a member is ready; these are its routes.
     pub fn peer_up(&mut self, peer: PeerIndex, routes: &[RouteHello]) {
         self.peer_down(peer);
-        self.common.line_mut(peer).is_up = true;
-        self.common.links += 1;
-        self.caller.peer_up(&self.common.routes, peer, routes);
-        self.callee.peer_up(&self.common.routes, peer, routes);
+        self.shared.link_mut(peer).is_up = true;
+        self.shared.links += 1;
+        self.caller.peer_up(&self.shared.routes, peer, routes);
+        self.callee.peer_up(&self.shared.routes, peer, routes);
     }
 
     /// The connection is gone, and with it all calls and requests over it.
     pub fn peer_down(&mut self, peer: PeerIndex) {
-        let line = self.common.line_mut(peer);
-        if !core::mem::replace(&mut line.is_up, false) {
+        let link = self.shared.link_mut(peer);
+        if !core::mem::replace(&mut link.is_up, false) {
             return;
         }
-        self.common.links += 1;
-        let line = self.common.line_mut(peer);
-        line.streams.clear();
-        line.sendable.iter_mut().for_each(VecDeque::clear);
-        self.caller.peer_down(&mut self.common, peer);
-        self.callee.peer_down(&mut self.common, peer);
-        self.common.outputs.retain(|output| match output {
+        self.shared.links += 1;
+        let link = self.shared.link_mut(peer);
+        link.streams.clear();
+        link.sendable.iter_mut().for_each(VecDeque::clear);
+        self.caller.peer_down(&mut self.shared, peer);
+        self.callee.peer_down(&mut self.shared, peer);
+        self.shared.outputs.retain(|output| match output {
             Output::Read { peer: of, .. }
             | Output::Close { peer: of, .. }
             | Output::Stop { peer: of, .. } => *of != peer,
@@ -373,12 +373,12 @@ impl Rpc {
         waits: bool,
     ) -> Result<CallId, CallError> {
         let now = self.clamp(now);
-        self.caller.call(&mut self.common, now, peer, route, body, timeout, waits)
+        self.caller.call(&mut self.shared, now, peer, route, body, timeout, waits)
     }
 
     /// Gives a call up. False if it has ended: its outcome is, or was, to be had.
     pub fn cancel(&mut self, call: CallId) -> bool {
-        self.caller.cancel(&mut self.common, call)
+        self.caller.cancel(&mut self.shared, call)
     }
 
     /// Answers a request.
@@ -393,20 +393,20 @@ impl Rpc {
         body: Bytes,
     ) -> Result<(), AnswerError> {
         self.clamp(now);
-        self.callee.answer(&mut self.common, request, body)
+        self.callee.answer(&mut self.shared, request, body)
     }
 
     /// Lets go of a request without an answer. False if nobody waited for it any more.
     pub fn refuse(&mut self, now: Time, request: RequestId, refusal: Refusal) -> bool {
         self.clamp(now);
-        self.callee.refuse(&mut self.common, request, refusal)
+        self.callee.refuse(&mut self.shared, request, refusal)
     }
 
     /// Says whether requests of a route are wanted. At first they wait until they are; once they are
     /// not any more, they are refused. False if there is no such route.
     pub fn serve(&mut self, now: Time, route: RouteId, is_wanted: bool) -> bool {
         self.clamp(now);
-        self.callee.serve(&mut self.common, route, is_wanted)
+        self.callee.serve(&mut self.shared, route, is_wanted)
     }
 
     /// The application has taken what a permit was for.
@@ -425,22 +425,22 @@ impl Rpc {
     /// If there are no routes: a peer may open no streams then.
     pub fn handle_opened(&mut self, now: Time, peer: PeerIndex, stream: CallStream) {
         let now = self.clamp(now);
-        assert!(!self.common.routes.is_empty() && self.common.is_up(peer));
-        self.callee.open(&mut self.common, now, peer, stream);
+        assert!(!self.shared.routes.is_empty() && self.shared.is_up(peer));
+        self.callee.open(&mut self.shared, now, peer, stream);
     }
 
     /// How many bytes of a stream the machine takes now. What it does not take is to stay in the
     /// stream.
     pub fn wants(&self, peer: PeerIndex, stream: CallStream) -> usize {
-        match self.end_of(peer, stream) {
-            Some(End::Call(place)) => self.caller.wants(place),
-            Some(End::Request(place)) => self.callee.wants(place),
+        match self.owner_of(peer, stream) {
+            Some(StreamOwner::Call(index)) => self.caller.wants(index),
+            Some(StreamOwner::Request(index)) => self.callee.wants(index),
             None => 0,
         }
     }
 
-    fn end_of(&self, peer: PeerIndex, stream: CallStream) -> Option<End> {
-        self.common.line(peer)?.streams.get(&stream).copied()
+    fn owner_of(&self, peer: PeerIndex, stream: CallStream) -> Option<StreamOwner> {
+        self.shared.link(peer)?.streams.get(&stream).copied()
     }
 
     /// Bytes of a stream, no more than it [wants](Rpc::wants).
@@ -455,10 +455,12 @@ impl Rpc {
         bytes: &[u8],
     ) -> Result<(), Fault> {
         let now = self.clamp(now);
-        match self.end_of(peer, stream) {
-            Some(End::Call(place)) => self.caller.handle_data(&mut self.common, now, place, bytes),
-            Some(End::Request(place)) => {
-                self.callee.handle_data(&mut self.common, now, place, bytes)
+        match self.owner_of(peer, stream) {
+            Some(StreamOwner::Call(index)) => {
+                self.caller.handle_data(&mut self.shared, now, index, bytes)
+            }
+            Some(StreamOwner::Request(index)) => {
+                self.callee.handle_data(&mut self.shared, now, index, bytes)
             }
             None => Ok(()),
         }
@@ -469,9 +471,9 @@ impl Rpc {
     /// # Errors
     /// If the peer broke a rule. The call or request is over then, and the stream is to be closed.
     pub fn handle_end(&mut self, peer: PeerIndex, stream: CallStream) -> Result<(), Fault> {
-        match self.end_of(peer, stream) {
-            Some(End::Call(place)) => self.caller.handle_end(&mut self.common, place),
-            Some(End::Request(place)) => self.callee.handle_end(&mut self.common, place),
+        match self.owner_of(peer, stream) {
+            Some(StreamOwner::Call(index)) => self.caller.handle_end(&mut self.shared, index),
+            Some(StreamOwner::Request(index)) => self.callee.handle_end(&mut self.shared, index),
             None => Ok(()),
         }
     }
@@ -479,19 +481,21 @@ impl Rpc {
     /// The peer has reset its direction of a stream.
     pub fn handle_reset(&mut self, now: Time, peer: PeerIndex, stream: CallStream) {
         let now = self.clamp(now);
-        match self.end_of(peer, stream) {
-            Some(End::Call(place)) => self.caller.handle_reset(&mut self.common, now, place),
-            Some(End::Request(place)) => self.callee.cancelled(&mut self.common, place),
+        match self.owner_of(peer, stream) {
+            Some(StreamOwner::Call(index)) => {
+                self.caller.handle_reset(&mut self.shared, now, index)
+            }
+            Some(StreamOwner::Request(index)) => self.callee.cancelled(&mut self.shared, index),
             None => {}
         }
     }
 
     /// The peer does not want the rest of what this node sends in a stream; the transport resets it.
     pub fn handle_stopped(&mut self, peer: PeerIndex, stream: CallStream) {
-        match self.end_of(peer, stream) {
+        match self.owner_of(peer, stream) {
             // Why, it says in its own direction.
-            Some(End::Call(place)) => self.caller.stopped(&mut self.common, place),
-            Some(End::Request(place)) => self.callee.cancelled(&mut self.common, place),
+            Some(StreamOwner::Call(index)) => self.caller.stopped(&mut self.shared, index),
+            Some(StreamOwner::Request(index)) => self.callee.cancelled(&mut self.shared, index),
             None => {}
         }
     }
@@ -499,22 +503,22 @@ impl Rpc {
     /// All that this node has sent in a stream has arrived, its end included: the transport keeps none
     /// of it any more.
     pub fn handle_acked(&mut self, peer: PeerIndex, stream: CallStream) {
-        match self.end_of(peer, stream) {
-            Some(End::Call(place)) => self.caller.acked(place),
-            Some(End::Request(place)) => self.callee.acked(&mut self.common, place),
+        match self.owner_of(peer, stream) {
+            Some(StreamOwner::Call(index)) => self.caller.acked(index),
+            Some(StreamOwner::Request(index)) => self.callee.acked(&mut self.shared, index),
             None => {}
         }
     }
 
     /// The transport takes more of what this node sends in a stream.
     pub fn handle_writable(&mut self, peer: PeerIndex, stream: CallStream) {
-        let Some(end) = self.end_of(peer, stream) else { return };
-        let (route, sending) = match end {
-            End::Call(place) => self.caller.sending(place),
-            End::Request(place) => self.callee.sending(place),
+        let Some(owner) = self.owner_of(peer, stream) else { return };
+        let (route, sending) = match owner {
+            StreamOwner::Call(index) => self.caller.sending(index),
+            StreamOwner::Request(index) => self.callee.sending(index),
         };
         sending.unblock();
-        self.common.note_due(peer, route, end, sending);
+        self.shared.note_due(peer, route, owner, sending);
     }
 
     // Outputs.
@@ -523,48 +527,48 @@ impl Rpc {
     /// [`Output::Idle`].
     pub fn poll(&mut self, now: Time) -> Output {
         let now = self.clamp(now);
-        while let Some((at, end)) = self.common.timers.first().copied()
+        while let Some((at, owner)) = self.shared.timers.first().copied()
             && at <= now
         {
-            match end {
-                End::Call(place) => self.caller.expire(&mut self.common, now, place),
-                End::Request(place) => self.callee.expire(&mut self.common, now, place),
+            match owner {
+                StreamOwner::Call(index) => self.caller.expire(&mut self.shared, now, index),
+                StreamOwner::Request(index) => self.callee.expire(&mut self.shared, now, index),
             }
         }
-        self.caller.grant_all(&mut self.common, now);
-        self.callee.grant_all(&mut self.common, now);
+        self.caller.grant_all(&mut self.shared, now);
+        self.callee.grant_all(&mut self.shared, now);
         let wake_at = self.next_deadline();
-        self.common.outputs.pop_front().unwrap_or(Output::Idle { wake_at })
+        self.shared.outputs.pop_front().unwrap_or(Output::Idle { wake_at })
     }
 
     /// When a call or request is next to be looked at, if nothing happens.
     pub fn next_deadline(&self) -> Time {
-        self.common.timers.first().map_or(Time::NEVER, |(at, _)| *at)
+        self.shared.timers.first().map_or(Time::NEVER, |(at, _)| *at)
     }
 
     /// The classes of this machine's flows, one for each route.
     pub fn flows(&self) -> impl Iterator<Item = Class> {
-        self.common.routes.iter().map(|route| route.class)
+        self.shared.routes.iter().map(|route| route.class)
     }
 
     /// Whether [`Rpc::poll_flow`] has something for a peer. `can_open`, if the transport can open
     /// another stream to it.
     pub fn has_flow_backlog(&self, peer: PeerIndex, flow: usize, can_open: bool) -> bool {
-        self.common.line(peer).is_some_and(|line| {
+        self.shared.link(peer).is_some_and(|link| {
             let opens = || can_open && self.caller.can_open(peer, flow as u16);
-            line.is_up && (!line.sendable[flow].is_empty() || opens())
+            link.is_up && (!link.sendable[flow].is_empty() || opens())
         })
     }
 
     /// Whether there may be something for a peer.
     pub fn has_backlog(&self, peer: PeerIndex) -> bool {
-        (0..self.common.routes.len()).any(|flow| self.has_flow_backlog(peer, flow, true))
+        (0..self.shared.routes.len()).any(|flow| self.has_flow_backlog(peer, flow, true))
     }
 
     /// Whether a call to a peer could be opened, were there a stream.
     pub fn is_calling(&self, peer: PeerIndex) -> bool {
-        let mut routes = 0..self.common.routes.len() as u16;
-        self.common.is_up(peer) && routes.any(|route| self.caller.can_open(peer, route))
+        let mut routes = 0..self.shared.routes.len() as u16;
+        self.shared.is_up(peer) && routes.any(|route| self.caller.can_open(peer, route))
     }
 
     /// What a flow has for a peer, up to `room` bytes. `None`, and nothing in `out`, if there is
@@ -582,29 +586,31 @@ impl Rpc {
         let now = self.clamp(now);
         assert!(self.offered.is_none(), "the last piece comes first");
         out.clear();
-        if room == 0 || !self.common.is_up(peer) {
+        if room == 0 || !self.shared.is_up(peer) {
             return None;
         }
         let route = flow as u16;
         // New calls and what has begun take turns, so that a small call does not wait for large ones,
         // nor an answer for a flood of calls; of what has begun, each that has sent a piece goes
         // behind the others.
-        let line = self.common.line_mut(peer);
-        let can_open = can_open && (!line.has_begun[flow] || line.sendable[flow].is_empty());
-        let opened = can_open.then(|| self.caller.open(&self.common, now, peer, route)).flatten();
-        self.common.line_mut(peer).has_begun[flow] = opened.is_some();
-        let end = match opened {
-            Some(place) => End::Call(place),
-            None => self.common.line_mut(peer).sendable[flow].pop_front()?,
+        let link = self.shared.link_mut(peer);
+        let can_open = can_open && (!link.has_begun[flow] || link.sendable[flow].is_empty());
+        let opened = can_open.then(|| self.caller.open(&self.shared, now, peer, route)).flatten();
+        self.shared.link_mut(peer).has_begun[flow] = opened.is_some();
+        let owner = match opened {
+            Some(index) => StreamOwner::Call(index),
+            None => self.shared.link_mut(peer).sendable[flow].pop_front()?,
         };
-        let (stream, sending) = match end {
-            End::Call(place) => (self.caller.stream(place), self.caller.sending(place).1),
-            End::Request(place) => (Some(self.callee.stream(place)), self.callee.sending(place).1),
+        let (stream, sending) = match owner {
+            StreamOwner::Call(index) => (self.caller.stream(index), self.caller.sending(index).1),
+            StreamOwner::Request(index) => {
+                (Some(self.callee.stream(index)), self.callee.sending(index).1)
+            }
         };
         sending.is_queued = false;
         let offer = sending.offer(room, out);
-        self.offered = Some((peer, route, end, offer));
-        let class = self.common.routes[flow].class;
+        self.offered = Some((peer, route, owner, offer));
+        let class = self.shared.routes[flow].class;
         Some(Piece { stream, finish: offer.ends, class })
     }
 
@@ -614,16 +620,16 @@ impl Rpc {
     /// # Panics
     /// If there was no piece.
     pub fn handle_written(&mut self, stream: CallStream, bytes: usize) {
-        let (peer, route, end, offer) = self.offered.take().expect("a piece was polled");
-        let sending = match end {
-            End::Call(place) => self.caller.sending(place).1,
-            End::Request(place) => self.callee.sending(place).1,
+        let (peer, route, owner, offer) = self.offered.take().expect("a piece was polled");
+        let sending = match owner {
+            StreamOwner::Call(index) => self.caller.sending(index).1,
+            StreamOwner::Request(index) => self.callee.sending(index).1,
         };
-        sending.taken(offer, bytes);
-        self.common.note_due(peer, route, end, sending);
-        match end {
-            End::Call(place) => self.caller.written(&mut self.common, place, stream),
-            End::Request(place) => self.callee.written(&mut self.common, place),
+        sending.written(offer, bytes);
+        self.shared.note_due(peer, route, owner, sending);
+        match owner {
+            StreamOwner::Call(index) => self.caller.written(&mut self.shared, index, stream),
+            StreamOwner::Request(index) => self.callee.written(&mut self.shared, index),
         }
     }
 
@@ -640,7 +646,7 @@ impl Rpc {
         route: RouteId,
         suits: impl FnMut(PeerIndex) -> bool,
     ) -> Option<(Request, Permit)> {
-        self.callee.poll_request(&self.common, route, suits)
+        self.callee.poll_request(&self.shared, route, suits)
     }
 
     /// The next request that the application has, and for whose answer nobody waits any more. It is
@@ -654,13 +660,13 @@ impl Rpc {
     /// Calls that a peer takes at once over the connection to it, and calls that may wait for them;
     /// none if it does not serve the route.
     pub fn credit(&self, peer: PeerIndex, route: RouteId) -> Option<(u32, u32)> {
-        let route = self.common.place_of(route)?;
-        self.common.is_up(peer).then(|| self.caller.credit(&self.common, peer, route))?
+        let route = self.shared.route_index(route)?;
+        self.shared.is_up(peer).then(|| self.caller.credit(&self.shared, peer, route))?
     }
 
     /// Whether [`Rpc::poll_request`] may have a request.
     pub fn has_requests(&self, route: RouteId) -> bool {
-        self.common.place_of(route).is_some_and(|route| self.callee.has_requests(route))
+        self.shared.route_index(route).is_some_and(|route| self.callee.has_requests(route))
     }
 
     /// Whether there is an outcome or a cancellation to be taken, or a request on a route whose
@@ -670,13 +676,13 @@ impl Rpc {
     }
 
     /// Whether a request or an answer waits for room, so that it matters when some is released.
-    pub fn is_starved(&self) -> bool {
-        self.caller.is_starved() || self.callee.is_starved()
+    pub fn awaits_budget(&self) -> bool {
+        self.caller.awaits_budget() || self.callee.awaits_budget()
     }
 
     /// Changes whenever a connection has come up or gone down, and with it [`Rpc::credit`].
     pub fn links(&self) -> u64 {
-        self.common.links
+        self.shared.links
     }
 
     /// Bytes of bodies, coming and going, of all peers: at most four times the sum of all routes'
@@ -698,13 +704,13 @@ impl Rpc {
     /// Walks through all state and panics where it contradicts itself. For tests and fuzzing.
     #[doc(hidden)]
     pub fn assert_invariants(&self) {
-        self.caller.assert_invariants(&self.common);
-        self.callee.assert_invariants(&self.common);
-        let streams = self.common.lines.iter().flatten().map(|line| line.streams.len());
+        self.caller.assert_invariants(&self.shared);
+        self.callee.assert_invariants(&self.shared);
+        let streams = self.shared.peer_links.iter().flatten().map(|link| link.streams.len());
         assert!(streams.sum::<usize>() <= self.len());
-        assert_eq!(self.common.timers.len(), self.len(), "one timer each");
-        for line in self.common.lines.iter().flatten().filter(|line| !line.is_up) {
-            assert!(line.streams.is_empty() && line.sendable.iter().all(VecDeque::is_empty));
+        assert_eq!(self.shared.timers.len(), self.len(), "one timer each");
+        for link in self.shared.peer_links.iter().flatten().filter(|link| !link.is_up) {
+            assert!(link.streams.is_empty() && link.sendable.iter().all(VecDeque::is_empty));
         }
     }
 }

@@ -112,7 +112,7 @@ impl Sending {
     }
 
     /// The transport has taken so many bytes of an offer.
-    pub(super) fn taken(&mut self, offer: Offer, bytes: usize) {
+    pub(super) fn written(&mut self, offer: Offer, bytes: usize) {
         self.sent += bytes;
         if bytes < offer.bytes {
             self.blocked = true;
@@ -134,7 +134,7 @@ impl Sending {
 pub(super) struct Receiving {
     length: usize,
     /// Bytes for which there is room: no more are taken.
-    paid: usize,
+    granted: usize,
     body: Vec<u8>,
     /// When there came to be room, and what had been received by then.
     since: Time,
@@ -142,14 +142,14 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
-    pub(super) fn new(now: Time, length: usize, paid: usize) -> Self {
-        let paid = paid.min(length);
-        Self { length, paid, body: Vec::with_capacity(paid), since: now, base: 0 }
+    pub(super) fn new(now: Time, length: usize, granted: usize) -> Self {
+        let granted = granted.min(length);
+        Self { length, granted, body: Vec::with_capacity(granted), since: now, base: 0 }
     }
 
     /// There is room for all of it.
-    pub(super) fn pay_all(&mut self, now: Time) {
-        self.paid = self.length;
+    pub(super) fn grant_all(&mut self, now: Time) {
+        self.granted = self.length;
         self.body.reserve_exact(self.length - self.body.len());
         (self.since, self.base) = (now, self.body.len());
     }
@@ -164,12 +164,12 @@ impl Receiving {
 
     /// Bytes that are taken now: what there is room for, and behind the end one, which is a breach.
     pub(super) fn wants(&self) -> usize {
-        if self.is_complete() { 1 } else { self.paid - self.body.len() }
+        if self.is_complete() { 1 } else { self.granted - self.body.len() }
     }
 
     /// Takes bytes. False if they lie behind the end.
     pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
-        let is_within = bytes.len() <= self.paid - self.body.len();
+        let is_within = bytes.len() <= self.granted - self.body.len();
         if is_within {
             self.body.extend_from_slice(bytes);
         }
@@ -178,7 +178,7 @@ impl Receiving {
 
     /// When it is too slow, if nothing more comes. Never, as long as it waits for this node.
     pub(super) fn overdue_at(&self, config: &RouteConfig) -> Time {
-        if self.body.len() == self.paid {
+        if self.body.len() == self.granted {
             return Time::NEVER;
         }
         let received = (self.body.len() - self.base) as u64;

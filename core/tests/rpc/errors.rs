@@ -159,7 +159,7 @@ fn a_callee_that_breaks_the_protocol_ends_the_call() {
     assert_eq!(fault, Err(Fault::Malformed(Malformed::UnknownKind)));
     let (outcome, permit) = solo.machine.poll_outcome().expect("it has ended");
     solo.machine.release(permit);
-    assert_eq!((outcome.call, outcome.result), (call, Err(CallError::Breach)));
+    assert_eq!((outcome.call, outcome.result), (call, Err(CallError::Fault)));
     assert_eq!(solo.outputs(), [], "who hands it in closes the stream");
     solo.assert_quiet();
 }

@@ -71,7 +71,7 @@ fn assert_bad_reply(length: usize, bytes: &[u8], fault: Fault) {
 fn breach(solo: &mut Solo, call: slotcast::rpc::CallId) {
     let (outcome, permit) = solo.machine.poll_outcome().expect("it has ended");
     solo.machine.release(permit);
-    assert_eq!((outcome.call, outcome.result), (call, Err(CallError::Breach)));
+    assert_eq!((outcome.call, outcome.result), (call, Err(CallError::Fault)));
     assert!(solo.machine.poll_outcome().is_none());
     solo.assert_quiet();
 }

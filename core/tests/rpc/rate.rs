@@ -133,7 +133,7 @@ fn an_answer_that_waits_for_room_is_not_slow() {
     let stream = answering(&mut solo, 100_000);
     let prepaid = 16 << 10;
     assert_eq!(solo.data(0, stream, &body(100_000)), Ok(prepaid));
-    assert!(solo.machine.is_starved());
+    assert!(solo.machine.awaits_budget());
     solo.elapse(200 * SECOND);
     assert_eq!(solo.outputs(), []);
     solo.machine.release(permit);

@@ -119,7 +119,7 @@ impl Subnet {
     async fn measure<R: Runtime>(&self, seconds: f64) -> AtBoth {
         let begun = Instant::now();
         let (told, latencies) = smol::channel::unbounded();
-        let honest: Vec<NodeId> = self.nodes.iter().map(NodeHandle::id).collect();
+        let honest: Vec<NodeId> = self.nodes.iter().map(NodeHandle::key_id).collect();
         let channel = |node: &NodeHandle| node.channel(CHANNELS[0]).expect("configured");
         let listeners = self.nodes.iter().enumerate().map(|(at, node)| {
             let (channel, told, honest) = (channel(node), told.clone(), honest.clone());

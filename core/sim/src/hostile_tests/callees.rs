@@ -76,7 +76,7 @@ fn each_breach_ends_the_call_and_is_one_fault_that_names_the_rule() {
         let (id, stream) = called(&mut arena, length);
         arena.write_to(stream, &bytes, finish);
         arena.elapse(ms(100));
-        assert_eq!(arena.outcome(id), Some(&Err(CallError::Breach)), "{what}");
+        assert_eq!(arena.outcome(id), Some(&Err(CallError::Fault)), "{what}");
         assert_eq!(arena.take_told(), [arena.fault(fault)], "{what}");
         assert_eq!((arena.victim().calls(), arena.victim().body_bytes()), (0, 0), "{what}");
         // One is forgiven: the next call may go well.

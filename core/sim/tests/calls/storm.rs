@@ -211,5 +211,5 @@ fn whatever_happens_each_call_ends_once_and_nothing_is_left() {
     for end in ["answered", "busy", "Dropped", "NotServed", "Disconnected", "DeadlinePassed"] {
         assert!(ends.contains_key(end), "{ends:?}");
     }
-    assert!(!ends.contains_key("Breach"), "{ends:?}");
+    assert!(!ends.contains_key("Fault"), "{ends:?}");
 }

@@ -26,7 +26,7 @@ fn relaying(degree: u16, hops: u8) -> Config {
 /// The places beside a place, by the versions that its node follows.
 fn beside(subnet: &Subnet, at: usize) -> BTreeSet<usize> {
     let node = subnet.node(at).expect("it runs");
-    let peers = node.membership().peers_of(&node.id(), node.config().transport.overlay);
+    let peers = node.membership().peers_of(&node.key_id(), node.config().transport.overlay);
     peers.iter().map(|peer| subnet.place_of(peer).expect("a member")).collect()
 }
 

@@ -241,7 +241,7 @@ fn a_member_takes_another_key_over_an_overlap_of_versions_and_stays_who_it_is() 
         let took = subnet.run_until("back", ms(15_000), Recorded::is_mesh);
         assert!(took <= ms(if at == 0 { 200 } else { 13_500 }), "{took:?}");
         subnet.elapse(ms(5000));
-        assert_eq!(subnet.with(at, |node| (node.id(), node.name())), (new.id(), old.id()));
+        assert_eq!(subnet.with(at, |node| (node.key_id(), node.member_id())), (new.id(), old.id()));
         assert_eq!(subnet.told(other), [], "what it advertises was known of this member");
         let sent = subnet.sent(at, other) - before;
         assert!(sent < 50_000, "no second download: {sent}");
@@ -315,7 +315,7 @@ fn a_node_whose_key_is_given_to_another_member_begins_anew_as_that_one() {
         let named = Topology::new(1000, [0, 1, 2].map(member)).unwrap();
         let named = named.keys(name, [subnet.id(at)]).unwrap();
         (0..3).for_each(|of| subnet.follow(of, &named));
-        assert_eq!(subnet.with(at, |node| node.name()), name);
+        assert_eq!(subnet.with(at, |node| node.member_id()), name);
         assert_eq!(ups(&subnet).iter().sum::<usize>(), 2, "only the others know each other");
         let took = subnet.run_until("again", ms(1000), |subnet| ups(subnet) == [2, 2, 2]);
         assert!(took <= ms(200), "{took:?}");
@@ -505,7 +505,7 @@ fn windows_at_random_connect_members_only_and_agree_in_the_end() {
             for at in 0..8 {
                 subnet.with(at, |node| {
                     let overlay = node.config().transport.overlay;
-                    let peers = node.membership().peers_of(&node.id(), overlay);
+                    let peers = node.membership().peers_of(&node.key_id(), overlay);
                     let stranger = node.peers_up().find(|peer| !peers.contains(peer));
                     assert_eq!(stranger, None, "seed {seed}, step {step}, {at}");
                 });
@@ -521,7 +521,8 @@ fn windows_at_random_connect_members_only_and_agree_in_the_end() {
         subnet.run_until("all have all of their peers", ms(20_000), |subnet| {
             (0..8).all(|at| {
                 let node = subnet.node(at).expect("it runs");
-                let peers = node.membership().peers_of(&node.id(), node.config().transport.overlay);
+                let peers =
+                    node.membership().peers_of(&node.key_id(), node.config().transport.overlay);
                 node.peers_up().count() == peers.len() && !peers.is_empty()
             })
         });

@@ -292,7 +292,7 @@ impl Joined {
             assert!(machine.is_empty());
             assert_eq!((machine.len(), machine.body_bytes()), (0, 0));
             assert_eq!(machine.next_deadline(), Time::NEVER);
-            assert!(!machine.is_starved());
+            assert!(!machine.awaits_budget());
             assert!((0..NODES).all(|to| !machine.has_backlog(index(to))));
         }
     }

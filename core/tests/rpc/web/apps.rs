@@ -80,7 +80,7 @@ impl Web {
             let node = &self.nodes[at];
             assert_eq!((node.len(), node.body_bytes()), (0, 0), "of node {at}");
             assert_eq!(node.next_deadline(), Time::NEVER);
-            assert!(!node.is_starved());
+            assert!(!node.awaits_budget());
             for other in (0..self.nodes.len()).filter(|other| *other != at) {
                 assert!(!node.has_backlog(peer(other)));
             }
