@@ -1,5 +1,5 @@
-//! Storage with stable indices, and lists threaded through it: what keeps the machines free of
-//! allocations once they have seen their load.
+//! Storage with stable indices, and linked lists through its items. With it the machines allocate
+//! nothing more once they have reached their highest load.
 
 use alloc::vec::Vec;
 use core::marker::PhantomData;
@@ -7,7 +7,7 @@ use core::ops::{Index, IndexMut};
 
 const NIL: u32 = u32::MAX;
 
-/// Items at stable indices; freed places are used again, last freed first.
+/// Items at stable indices. Freed indices are reused, last freed first.
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
     items: Vec<Option<T>>,

@@ -1,5 +1,5 @@
-//! Artifacts, what is said about them ([`Advert`]), and the Merkle tree that lets each chunk be
-//! checked alone, whoever sent it.
+//! Artifacts, their adverts ([`Advert`]), and the Merkle tree by which each chunk can be verified
+//! alone, whoever sent it.
 //!
 //! The tree has the shape of RFC 6962, section 2.1 (certificate transparency): leaves are
 //! `H(0x00 | chunk)`, inner nodes `H(0x01 | left | right)`, and a last node without a sibling is
@@ -37,8 +37,8 @@ pub type Proof = heapless::Vec<Hash, PROOF_HASHES_MAX>;
 
 const DOMAIN: &[u8] = b"slotcast artifact 1\n";
 
-/// What is said about an artifact before its bytes are there: enough to compute the id, to decide,
-/// and to fetch.
+/// What is known of an artifact before its bytes: enough to compute the id, to filter, and to fetch
+/// it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Advert {
     /// Bytes in the artifact.
@@ -196,7 +196,7 @@ impl Artifact {
         self.id
     }
 
-    /// What may be said about it.
+    /// Its advert.
     pub fn advert(&self) -> &Advert {
         &self.advert
     }
@@ -211,7 +211,7 @@ impl Artifact {
         &self.bytes
     }
 
-    /// The bytes, without what else is known about them.
+    /// The bytes alone.
     pub fn into_bytes(self) -> Bytes {
         self.bytes
     }

@@ -1,4 +1,5 @@
-//! Every bound, rate and timeout, with unit, default and reason; and the number that they add up to.
+//! Every bound, rate and timeout, with unit, default and reason, and the memory bound that follows
+//! from them.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -37,8 +38,8 @@ pub const SPAN_MIN: Duration = Duration::from_millis(1);
 /// milliseconds on the wire, and clocks can be added to without an overflow.
 pub const SPAN_LIMIT: Duration = Duration::from_millis(u32::MAX as u64);
 
-/// The highest budget of bytes, 256 TiB: more than a machine has, and little enough that the budgets
-/// of all channels and routes can be added up.
+/// The highest budget of bytes, 256 TiB: more than a machine has, and low enough that the sum over
+/// all channels and routes does not overflow.
 pub const BUDGET_BYTES_LIMIT: u64 = 1 << 48;
 
 /// The name of a value, and what holds for it.
@@ -67,7 +68,7 @@ pub enum Class {
     /// Everything else.
     #[default]
     Normal,
-    /// Large and patient: state, archives.
+    /// Large transfers that are not urgent: state, archives.
     Bulk,
 }
 
@@ -99,8 +100,8 @@ pub struct ChannelConfig {
     /// Artifacts active at once per sender, relayed ones included. Default 1,024: an order of
     /// magnitude above what a consensus round keeps alive.
     pub slots_max: u32,
-    /// Of those, slots for relayed artifacts. Default 0, without relaying. An artifact that finds
-    /// them taken is not passed on.
+    /// Of those, slots for relayed artifacts. Default 0, without relaying. An artifact for which
+    /// none is free is not passed on.
     pub relay_slots_max: u32,
     /// Bytes of the artifacts that this node has published, and again of those that it relays.
     /// Default 64 MiB.
@@ -318,10 +319,10 @@ pub struct Config {
     /// Fetch requests of one peer being served; more are refused as busy. Default 32: twice what a
     /// peer has under way, and as many again that it has cancelled.
     pub serves_per_peer_max: u16,
-    /// How often it is looked at what has come of a request: it moves on to another holder that can
-    /// be expected to be sooner, and from one of which nothing has come to any other. Without another
-    /// it is not given up, however slow the holder is. Default 2 s: above the round trip and a loss or
-    /// two anywhere on earth.
+    /// The time between two reviews of a request. In a review the request moves to another holder
+    /// if that one is expected to be faster, or if nothing has come from the present one. Without
+    /// another holder it is not given up, however slow the present one is. Default 2 s: above any
+    /// round trip time on earth with one or two losses.
     pub fetch_timeout: Duration,
     /// When all holders have refused or failed, they are asked again after this. Default 1 s.
     pub fetch_retry: Duration,
@@ -607,7 +608,7 @@ impl TransportConfig {
     }
 }
 
-/// A value of the configuration that cannot be.
+/// An invalid value of the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ConfigError {

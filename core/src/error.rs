@@ -1,5 +1,5 @@
-//! What can go wrong: a peer's breach ([`Fault`]) and the caller's mistakes (one enum per command).
-//! Our own broken invariants are assertions.
+//! Errors: faults of a peer ([`Fault`]), and those of commands (one enum for each). Our own broken
+//! invariants are assertions.
 
 use core::fmt;
 use core::time::Duration;
@@ -25,7 +25,7 @@ pub enum Fault {
     HopsBeyondBound,
     /// A streamed advert of a node that is not the publisher.
     StreamedRelay,
-    /// A chunk that does not belong to the artifact: its bytes, place or proof are wrong.
+    /// A chunk that does not belong to the artifact: its bytes, index or proof are wrong.
     WrongChunk,
     /// A chunk that was not asked for.
     UnrequestedChunk,
@@ -79,7 +79,7 @@ pub enum PublishError {
     OutboxFull,
     /// The channel's active artifacts would exceed `active_bytes_max`: abort some first.
     ActiveBytesExceeded,
-    /// The node has many commands to catch up with: try again later.
+    /// The node has too many commands waiting: try again later.
     Busy,
     /// The node has shut down.
     Closed,
@@ -123,7 +123,7 @@ pub enum RelayError {
     OutboxFull,
     /// The channel does not relay.
     Off,
-    /// The node has many commands to catch up with: try again later.
+    /// The node has too many commands waiting: try again later.
     Busy,
     /// The node has shut down.
     Closed,
@@ -158,8 +158,8 @@ pub enum CallError {
     NotMember,
     /// The peer is not connected.
     NotConnected,
-    /// The peer's credit, or the room for calls that wait for it, is used up: the peer does not keep
-    /// up. Call another member, or later.
+    /// The peer's credit, and the room for calls that wait for it, are used up, because the peer
+    /// does not keep up. Call another member, or try again later.
     Pushback,
     /// The deadline has passed.
     DeadlinePassed,
@@ -174,7 +174,7 @@ pub enum CallError {
     Dropped,
     /// The answer came more slowly than the route's `rate_min`.
     TooSlow,
-    /// The peer broke the protocol: an event about the peer names the rule.
+    /// The peer broke the protocol: an event about the peer names the [`Fault`].
     Fault,
     /// The node has shut down.
     Closed,
@@ -212,7 +212,7 @@ impl core::error::Error for CallError {}
 pub enum AnswerError {
     /// Longer than this node's or the caller's `response_bytes_max`. The request is still there.
     TooLong,
-    /// Nobody waits for it any more: the caller has given up, its deadline has passed, or the
+    /// The caller does not wait for it any more: it has given up, its deadline has passed, or the
     /// connection is gone.
     Cancelled,
     /// The node has shut down.

@@ -1,4 +1,4 @@
-//! The names of things: nodes, artifacts, channels, routes, slots, versions.
+//! Identifiers of nodes, artifacts, channels, routes, slots and versions.
 
 use core::fmt;
 use core::str::FromStr;
@@ -20,7 +20,7 @@ pub struct ChannelId(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RouteId(pub u16);
 
-/// A place in a sender's slot table of one channel.
+/// An index into a sender's slot table of one channel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Slot(pub u32);
 
@@ -29,7 +29,7 @@ pub struct Slot(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Version(pub u64);
 
-/// A member's place in this node's tables: small, dense, and reused after the member has left.
+/// A member's index in this node's tables: small, dense, and reused after the member has left.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PeerIndex(pub u16);
 

@@ -2,15 +2,15 @@
 //!
 //! Classes are strict, except that every class below gets a small share of what the classes above
 //! it send; inside a class, deficit round robin (Shreedhar and Varghese, 1996) over the flows. A
-//! flow is what one channel or route has to send of one sort; who composes machines numbers the
-//! flows of all of them. Knows bytes and classes only.
+//! flow is what one channel or route has to send of one sort; the code that composes machines
+//! numbers the flows of all of them. The scheduler knows bytes and classes only.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::config::Class;
 
-/// Bytes that a flow may send before the next one of its class has its turn.
+/// The number of bytes that a flow may send before it is the turn of the next flow of its class.
 const QUANTUM: i64 = 64 * 1024;
 
 /// A lower class is owed one byte for so many bytes of the classes above it.

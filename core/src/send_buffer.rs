@@ -1,10 +1,10 @@
-//! What a machine has encoded for one stream, on its way to the transport.
+//! Bytes that a machine has encoded for one stream.
 
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Payloads up to this many bytes are copied next to their headers: cheaper than a reference of
-/// their own through all layers. Longer ones are never copied.
+/// Payloads up to this many bytes are copied next to their headers: this is cheaper than passing a
+/// reference through all layers. Longer ones are never copied.
 const INLINE_BYTES_MAX: usize = 1024;
 
 /// Encoded frames: small things in one buffer, large payloads by reference.

@@ -13,21 +13,22 @@ use crate::artifact::{Advert, Artifact};
 use crate::id::{ArtifactId, NodeId, PeerIndex, Slot};
 use crate::time::Time;
 
-/// Where a known artifact stands on its way to the application.
+/// The state of a known artifact on its way to the application.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
-    /// The filter wants to be asked again.
+    /// The filter has postponed its decision and is asked again.
     Later,
-    /// The filter has no use for it.
+    /// The filter has rejected it.
     Dropped,
     /// To be fetched: in the queue of this holder.
     Waiting(PeerIndex),
-    /// To be fetched, but no holder is there to ask. With a time, all have failed and are asked
-    /// again then; without, a holder has to come first. What was received so far is kept.
+    /// To be fetched, but there is no holder to ask. With a time, all holders have failed and are
+    /// asked again at that time. Without one, a new holder has to appear first. The bytes received
+    /// so far are kept.
     Parked(Option<Time>),
-    /// The request with this place among the peer's is under way.
+    /// The peer's request with this index is in progress.
     Fetching(PeerIndex, u16),
-    /// The bytes are here and wait for the application.
+    /// The bytes are complete and wait for the application.
     Ready,
     /// The application has the bytes.
     Done,
@@ -37,7 +38,7 @@ pub(super) enum State {
 pub(super) struct Known {
     pub(super) id: ArtifactId,
     pub(super) advert: Advert,
-    /// The channel's place in the configuration.
+    /// The channel's index in the configuration.
     pub(super) channel: u16,
     pub(super) state: State,
     pub(super) priority: Priority,
@@ -51,7 +52,7 @@ pub(super) struct Known {
     pub(super) rounds: u8,
     /// The bytes, while [`State::Ready`].
     pub(super) artifact: Option<Artifact>,
-    /// Who sent the bytes. It may have ceased to be a member since.
+    /// The member that sent the bytes. It may have left since.
     pub(super) from: Option<NodeId>,
     /// The part that has been fetched so far.
     pub(super) assembly: Option<u32>,
@@ -59,7 +60,8 @@ pub(super) struct Known {
     pub(super) own_slot: Option<Slot>,
     /// The application has taken its delivery.
     pub(super) delivered: bool,
-    /// It had expired and is advertised again: the application is still to be told of the first.
+    /// It had expired and is advertised again. The first expiry is still to be reported to the
+    /// application.
     pub(super) expiry_due: bool,
     /// Who withdrew it since it was delivered, not yet reported.
     pub(super) withdrawn: PeerSet,

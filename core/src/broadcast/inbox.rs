@@ -411,7 +411,8 @@ impl Inbox {
             if !item.expiry_due {
                 return Some(self.forget(known));
             }
-            // Its second life ends unheard of; that of the first is still to be reported.
+            // The artifact was advertised again and withdrawn before the application took the
+            // event. Only the first expiry is still to be reported.
             (item.delivered, item.expiry_due) = (true, false);
             self.drop_bytes(known);
         }

@@ -1,9 +1,10 @@
-//! Names of places in the peers' tables, by which the entries of one artifact form a list.
+//! Addresses of entries in the peers' tables, by which the entries of one artifact form a linked
+//! list.
 
 use crate::config::{PEERS_LIMIT, SLOTS_LIMIT};
 use crate::id::{PeerIndex, Slot};
 
-/// A place in some peer's table (of the channel in question), or none.
+/// The address of an entry in a peer's table (of the channel in question), or none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Link(u32);
 

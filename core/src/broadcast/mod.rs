@@ -9,10 +9,10 @@
 //!   [`Output::Idle`]; what may be large is pulled when there is room for it, by peer with
 //!   [`Broadcast::poll_send`] and by channel with [`Broadcast::poll_event`].
 //!
-//! Inside, `outbox` is what this node advertises and `send` turns it into frames; `tables` is
-//! what the peers advertise, `catalogue` the artifacts in them, `fetch` gets their bytes from
-//! the peers that hold them, of whom `holder` keeps account, and `inbox` composes these and tells the
-//! application. Knows nothing of QUIC, sockets, clocks.
+//! Inside, `outbox` is what this node advertises and `send` turns it into frames; `tables` is what
+//! the peers advertise, `catalogue` the artifacts in them, `fetch` gets their bytes from the peers
+//! that hold them, (the state of each is in `holder`), and `inbox` composes these and tells the
+//! application. The module knows nothing of QUIC, sockets or clocks.
 
 mod catalogue;
 mod fetch;
@@ -45,13 +45,14 @@ use inbox::{Content, Forgotten, Inbox};
 use outbox::{Full, Outbox};
 use send::Sender;
 
-/// Ids are chosen by adversaries, so the hash is seeded; maps are never iterated.
+/// Adversaries can choose ids, so the hash is seeded. Maps are never iterated, so the seed does not
+/// affect behaviour.
 type IdMap<V> = HashMap<ArtifactId, V, FixedState>;
 
 /// How urgently an artifact is to be fetched.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Priority {
-    /// When nothing else waits.
+    /// Only when nothing else is waiting.
     Low,
     /// In the order in which artifacts were advertised.
     #[default]
@@ -205,7 +206,7 @@ pub struct Broadcast {
     outboxes: Vec<Outbox>,
     inbox: Inbox,
     sender: Sender,
-    /// Bounded by the streams and requests there are: each can be ended once.
+    /// Bounded by the number of streams and requests, since each can be ended once.
     outputs: VecDeque<Output>,
     now: Time,
 }
@@ -252,7 +253,7 @@ impl Broadcast {
         Some(channel_index as u16)
     }
 
-    /// Time never goes backwards here.
+    /// Clamps `now`, so that the machine's time never goes backwards.
     fn clamp(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
         self.now
@@ -416,7 +417,8 @@ impl Broadcast {
         }
     }
 
-    /// What peers were sent of the slot is obsolete: streams with nothing else in them are reset.
+    /// What peers were sent of the slot is obsolete. Streams without any other current update are
+    /// reset.
     fn slot_changed(&mut self, channel_index: u16, slot: Slot) {
         let outbox = &mut self.outboxes[channel_index as usize];
         for at in 0..outbox.peers_end() {
@@ -534,8 +536,9 @@ impl Broadcast {
         }
     }
 
-    /// A relay stands only as long as a holder nearer to the publisher does: else two nodes could
-    /// keep an artifact alive that its publisher has aborted.
+    /// A relay is kept only while a holder nearer to the publisher advertises the artifact.
+    /// Otherwise two nodes could keep an artifact alive, each because of the other, after its
+    /// publisher has aborted it.
     fn check_relay(&mut self, known: u32) {
         let item = &self.inbox.catalogue.items[known];
         let (channel_index, Some(slot)) = (item.channel, item.own_slot) else { return };
@@ -546,7 +549,8 @@ impl Broadcast {
         }
     }
 
-    /// A relay is not told to who advertises the artifact itself, but must be once it does not.
+    /// A relay is not announced to a peer that advertises the artifact itself. Once the peer does
+    /// not advertise it any more, the relay must be announced.
     fn repeat_relay(&mut self, known: u32, peer: PeerIndex) {
         let item = &self.inbox.catalogue.items[known];
         if let Some(slot) = item.own_slot
@@ -585,9 +589,8 @@ impl Broadcast {
 
     /// A peer's request for chunks, cancellation, or refusal of a request of ours.
     ///
-    /// # Errors
-    /// None at present: what makes no sense (any more) is refused or passed over, since messages
-    /// may overtake each other.
+    /// # Errors None at present: requests that make no sense (any more) are refused or ignored,
+    /// since messages may overtake each other.
     pub fn handle_request(
         &mut self,
         now: Time,
@@ -659,8 +662,8 @@ impl Broadcast {
         })
     }
 
-    /// So many bytes of the next chunk are here, in the answer to a request or behind a streamed
-    /// advert. A holder that is slow is told apart by this from one that is silent.
+    /// This many bytes of the next chunk have arrived, in the answer to a request or behind a
+    /// streamed advert. This distinguishes a slow holder from a silent one.
     pub fn handle_partial_chunk(&mut self, peer: PeerIndex, request: RequestId, bytes: usize) {
         self.inbox.fetch.handle_partial(peer, request, bytes);
     }
@@ -736,7 +739,8 @@ impl Broadcast {
     /// exceed it by up to a chunk and its proof). `None`, and nothing in `out`, if there is nothing
     /// to send or no room.
     ///
-    /// Updates are bound here and not before: what was overwritten or aborted until now is not sent.
+    /// The content of updates is read from the slots here and not earlier, so content that was
+    /// overwritten or aborted by now is not sent.
     pub fn poll_flow(
         &mut self,
         peer: PeerIndex,
@@ -786,8 +790,8 @@ impl Broadcast {
             .is_some_and(|channel_index| self.inbox.has_events(channel_index))
     }
 
-    /// Takes the next event of a channel. Events of one artifact come in order; what has become
-    /// untrue before it was taken is left out.
+    /// Takes the next event of a channel. Events of one artifact come in order. An event that has
+    /// ceased to be true before it was taken is left out.
     pub fn poll_event(&mut self, channel: ChannelId) -> Option<Event> {
         let channel_index = self.channel_index(channel)?;
         let (event, forgotten) = self.inbox.poll_event(&self.peers, channel_index)?;

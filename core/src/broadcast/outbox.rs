@@ -1,10 +1,12 @@
-//! The sending side of one channel: the slot table, and what each peer still has to hear of it.
+//! The sending side of one channel: the slot table, and which changes each peer has still to be
+//! sent.
 //!
 //! Every change of a slot takes the channel's next version and is appended to a log. An entry of
 //! the log is *current* while its slot has that version, so a slot has one current entry, wherever
 //! it was changed last. A peer's dirty set is then one number, the version up to which it has been
-//! served: dirty are the slots whose current entry lies behind it, oldest change first. A slot that
-//! changes again moves to the end, and what was overwritten is never seen by anyone.
+//! served. The dirty slots are those whose current entry lies behind that version, oldest change
+//! first. A slot that changes again moves to the end of the log, and content that was overwritten
+//! is not sent any more.
 //!
 //! The log is cut back to its current entries when it is twice as long as the table, so the memory
 //! is O(slots) whatever peers do. Knows nothing of bytes on the wire. Invariants 1, 2, 3.
@@ -41,7 +43,7 @@ struct SlotState {
 pub(super) struct LastSent(u64);
 
 impl LastSent {
-    /// Nothing, or that it is empty: a clear need not be sent.
+    /// Nothing, or a clear. A further clear need not be sent.
     pub(super) const NOTHING: Self = Self(u64::MAX);
     /// An artifact, but not the present one.
     pub(super) const OTHER: Self = Self(u64::MAX - 1);
@@ -55,18 +57,18 @@ impl LastSent {
         (self != Self::NOTHING && self != Self::OTHER).then_some(self.0)
     }
 
-    /// Whether it is what the slot holds now: it need not be sent again.
+    /// Whether it is the present content of the slot, which need not be sent again.
     pub(super) fn is_present(self) -> bool {
         self.stream().is_some()
     }
 }
 
-/// What one peer has heard of this channel in its present epoch.
+/// What one peer has been sent of this channel in its present epoch.
 #[derive(Debug)]
 struct View {
     /// All changes up to this version have been served or became obsolete.
     cursor: u64,
-    /// Per slot, up to the highest that this peer was told of.
+    /// By slot, up to the highest slot that this peer was sent.
     last_sent: Vec<LastSent>,
     snapshot_due: bool,
 }
@@ -85,7 +87,8 @@ pub(super) struct Outbox {
     views: Vec<Option<View>>,
 }
 
-/// What published, or relayed, artifacts take of the outbox. They do not crowd each other out.
+/// The part of the outbox that published, or relayed, artifacts use. Each kind has limits of its
+/// own, so neither can use up the room of the other.
 #[derive(Debug, Default)]
 struct Share {
     slots: u32,
@@ -111,7 +114,7 @@ impl Share {
     }
 }
 
-/// Why an artifact finds no slot.
+/// Why there is no slot for an artifact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Full {
     Slots,
@@ -227,7 +230,7 @@ impl Outbox {
         self.log.push_back((self.version, slot));
     }
 
-    /// A peer's new epoch begins: it has heard of nothing.
+    /// A peer's new epoch begins: it has been sent nothing yet.
     pub(super) fn peer_up(&mut self, peer: PeerIndex) {
         if self.views.len() <= peer.at() {
             self.views.resize_with(peer.at() + 1, || None);
@@ -248,7 +251,8 @@ impl Outbox {
         self.views[peer.at()].as_mut().expect("the peer is up")
     }
 
-    /// Whether anything may have to be sent; a later look may still find nothing.
+    /// Whether there may be changes to send. False positives are possible: the entries behind the
+    /// cursor may be outdated.
     pub(super) fn is_behind(&self, peer: PeerIndex) -> bool {
         let view = self.views.get(peer.at()).and_then(Option::as_ref);
         view.is_some_and(|view| view.snapshot_due || view.cursor < self.version)
@@ -296,8 +300,8 @@ impl Outbox {
         view.set(slot, last_sent);
     }
 
-    /// Makes a slot dirty again if a peer was passed over with it. Peers that were told have nothing
-    /// to hear, see [`LastSent::is_present`].
+    /// Makes a slot dirty again if a peer was skipped when its content was sent. For the other
+    /// peers nothing is sent again, see [`LastSent::is_present`].
     pub(super) fn mark_if_skipped(&mut self, peer: PeerIndex, slot: Slot) {
         let Some(Some(view)) = self.views.get(peer.at()) else { return };
         let was_passed = view.cursor >= self.slots[slot.0 as usize].version;
@@ -306,8 +310,8 @@ impl Outbox {
         }
     }
 
-    /// The slot has changed: what a peer was told of it is not the present content any more. The
-    /// stream in which it was told, if any.
+    /// The slot has changed, so what the peer was last sent of it is not the present content any
+    /// more. Returns the stream that carried it, if it was sent.
     pub(super) fn outdate(&mut self, peer: PeerIndex, slot: Slot) -> Option<u64> {
         let view = self.views.get_mut(peer.at())?.as_mut()?;
         let last_sent = view.last_sent.get_mut(slot.0 as usize)?;
@@ -321,8 +325,9 @@ impl Outbox {
         core::mem::take(&mut self.view(peer).snapshot_due)
     }
 
-    /// Announces the live slots to a peer: from now on it is told when one is cleared. Slots for
-    /// which `skip` holds are left out. Appends the bit map to `bitmap`, without trailing zeros.
+    /// Writes a snapshot of the live slots for a peer. From now on the peer is sent a clear when
+    /// one of them is cleared. Slots for which `skip` holds are left out. Appends the bit map to
+    /// `bitmap`, without trailing zeros.
     pub(super) fn snapshot(
         &mut self,
         peer: PeerIndex,

@@ -1,9 +1,9 @@
-//! Encoding: what goes to a peer next, bound to the slots' content at this moment.
+//! Encoding of what is sent to a peer next, from the content that the slots have at this moment.
 //!
-//! One stream holds requests, a batch of updates of one channel, or the answer to one request.
-//! Streams with updates are remembered until they are acknowledged: when everything in one has
-//! become obsolete, it is reset. Answers end with the slot that they are served from. Invariants 3,
-//! 8, 11.
+//! One stream holds requests, a batch of updates of one channel, or the answer to one request. The
+//! state of a stream with updates is kept until the stream is acknowledged. When all updates in it
+//! have become obsolete, the stream is reset. An answer is reset when the slot that it is served
+//! from is cleared. Invariants 3, 8, 11.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -19,8 +19,8 @@ use crate::send_buffer::SendBuffer;
 use crate::time::Time;
 use crate::wire::{self, FRAME_OVERHEAD_MAX, Refusal, Request, StreamHead};
 
-/// Streams to one peer that may be unacknowledged. A node keeps to `streams_max`, which is lower:
-/// this is for machines without one.
+/// The number of streams to one peer that may be unacknowledged. A node keeps to `streams_max`,
+/// which is lower. This bound is for machines that are used without a node.
 const STREAMS_LIMIT: usize = 4096;
 
 /// A stream that this machine fills, among those of its peer.
@@ -32,13 +32,13 @@ impl OutStream {
         Self(generation << 16 | at as u64)
     }
 
-    /// Its place: small, dense, and reused once the stream is acknowledged, reset or stopped.
+    /// Its index: small, dense, and reused once the stream is acknowledged, reset or stopped.
     pub const fn index(self) -> usize {
         (self.0 & 0xffff) as usize
     }
 
-    /// Tells streams in the same place apart. What a peer was told of a slot names its stream long
-    /// after that has ended, so that the number must never come round.
+    /// Distinguishes streams that had the same index. [`LastSent`](super::outbox::LastSent) still
+    /// names a stream long after it has ended, so the generation must not wrap.
     const fn generation(self) -> u64 {
         self.0 >> 16
     }
@@ -47,7 +47,8 @@ impl OutStream {
 /// What to do with the bytes of a [`Broadcast::poll_send`](super::Broadcast::poll_send).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Send {
-    /// The stream, if its fate is of interest: report when it is acknowledged or stopped.
+    /// The stream, if the machine tracks it: the caller then reports when it is acknowledged or
+    /// stopped.
     pub stream: Option<OutStream>,
     /// Open a unidirectional stream for them; else they continue `stream`.
     pub open: bool,
@@ -60,7 +61,7 @@ pub struct Send {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Use {
     Free,
-    /// Updates, so many of them current.
+    /// Updates. The number of them that are still current.
     Updates(u32),
     Answer,
 }
@@ -79,7 +80,8 @@ struct Job {
     /// The request that it answers.
     request: Option<u64>,
     stream: Option<OutStream>,
-    /// Chunks still to be sent. When there are none, the job lasts until its stream has arrived.
+    /// Chunks still to be sent. When there are none, the job lasts until its stream has been
+    /// acknowledged.
     chunks: Range<u32>,
 }
 
@@ -138,7 +140,8 @@ impl Sender {
         peer.jobs.drain(..).for_each(|job| job.end(outboxes));
     }
 
-    /// One update in a stream is obsolete. The stream, if nothing else in it is current.
+    /// One update in a stream has become obsolete. Returns the stream if no other update in it is
+    /// current.
     pub(super) fn update_obsolete(&mut self, peer: PeerIndex, stream: u64) -> Option<OutStream> {
         let stream = OutStream(stream);
         let peer = self.peer(peer);
@@ -152,7 +155,7 @@ impl Sender {
         Some(stream)
     }
 
-    /// A stream has come to its end: it is acknowledged, or not wanted.
+    /// A stream has ended: it was acknowledged, or the peer stopped it.
     pub(super) fn ended(&mut self, peer: PeerIndex, stream: OutStream, outboxes: &mut [Outbox]) {
         let peer = self.peer(peer);
         if let Some(state) = peer.stream(stream) {
@@ -163,7 +166,7 @@ impl Sender {
         }
     }
 
-    /// Takes on a request for chunks of what is in a slot.
+    /// Accepts a request for chunks of the artifact in a slot.
     pub(super) fn serve(
         &mut self,
         peer: PeerIndex,
@@ -181,7 +184,8 @@ impl Sender {
         active.serving += 1;
     }
 
-    /// Refuses a request. A peer with more refusals to be sent than requests allowed gets none.
+    /// Refuses a request. If more refusals are waiting than the peer may have requests, nothing is
+    /// sent.
     pub(super) fn refuse(&mut self, peer: PeerIndex, request: u64, refusal: Refusal) {
         let refusals_max = self.serves_max;
         let refusals = &mut self.peer(peer).refusals;
@@ -348,7 +352,7 @@ impl Sender {
         if outbox.take_snapshot_due(index) {
             begin(out, id);
             put_snapshot(out, index, outbox, |active| active.hops > 0 && holds(active));
-            // Needed whatever becomes of the updates: never obsolete.
+            // The snapshot is needed whatever happens to the updates, so it never becomes obsolete.
             current += 1;
         }
         let mut position = outbox.position(index);
@@ -485,7 +489,7 @@ impl Peer {
         OutStream::new(at, self.streams[at].generation)
     }
 
-    /// A stream that has not come to its end.
+    /// The state of a stream that has not ended.
     fn stream(&mut self, stream: OutStream) -> Option<&mut StreamState> {
         let state = self.streams.get_mut(stream.index())?;
         let is_alive = state.used != Use::Free && state.generation == stream.generation();

@@ -1,9 +1,10 @@
-//! What each peer advertises: its slot table of each channel, as far as heard.
+//! What each peer advertises: its slot table of each channel, as far as it has been received.
 //!
 //! The entries that hold the same artifact form a ring-free doubly linked list that starts at the
 //! artifact, so holders are found, added and removed without a table of their own. When a peer's
-//! new epoch begins, its entries become *stale*: they still count, until the epoch's snapshot says
-//! which slots were live and each of those has been heard of. Invariants 4, 5, 8.
+//! new epoch begins, its entries become *stale*: they count as advertised until the epoch's
+//! snapshot has named the live slots and an update of each of those has been received. Invariants
+//! 4, 5, 8.
 
 use alloc::vec::Vec;
 
@@ -56,7 +57,7 @@ impl Table {
         }
     }
 
-    /// The entry of a slot, which the table grows to hold.
+    /// The entry of a slot. The table grows to hold it.
     fn entry(&mut self, slot: Slot) -> &mut Entry {
         let at = slot.0 as usize;
         if self.current.len() <= at {
@@ -110,7 +111,8 @@ impl Tables {
         &mut self.table(peer, channel).entries(age)[slot.0 as usize]
     }
 
-    /// Whether a change of `version` is news: only then need its artifact be looked at.
+    /// Whether a change of `version` is newer than the slot's entry. Only then its artifact has to
+    /// be examined.
     pub(super) fn is_news(&self, peer: PeerIndex, channel: u16, slot: Slot, version: u64) -> bool {
         let table = &self.peers[peer.at()][channel as usize].current;
         table.get(slot.0 as usize).is_none_or(|entry| entry.version < version)
@@ -198,9 +200,9 @@ impl Tables {
         self.holders(catalogue, known).any(|(holder, _)| holder == peer)
     }
 
-    /// A peer's new epoch begins: what it advertised becomes stale. What was stale already, because
-    /// the epoch before ended too early to confirm it, stays so where nothing newer was heard;
-    /// elsewhere its artifacts go to `unlinked`.
+    /// A peer's new epoch begins: what it advertised becomes stale. Entries that were stale
+    /// already, because the previous epoch ended too early to confirm them, stay stale where
+    /// nothing newer was received. The artifacts of the others go to `unlinked`.
     pub(super) fn begin_epoch(
         &mut self,
         catalogue: &mut Catalogue,
@@ -249,7 +251,8 @@ impl Tables {
         true
     }
 
-    /// Whether all that the snapshot named has been heard of, so that what is stale is gone.
+    /// Whether an update of every slot in the snapshot has been received, so that the remaining
+    /// stale entries are obsolete.
     pub(super) fn is_confirmed(&self, peer: PeerIndex, channel: u16) -> bool {
         let table = &self.peers[peer.at()][channel as usize];
         table.snapshot_seen && table.awaited == 0

@@ -1,8 +1,8 @@
-//! Calls and requests as an application has them: futures that any thread may await.
+//! Calls and requests for applications: futures that any thread may await.
 //!
-//! What may be under way is checked against a mirror of the peers' credit, so that `try_call` answers
-//! at once. Answers and requests take their room in the node's budgets until the application has
-//! them; requests are staged by peer, a few each, and handed out in turns.
+//! The handles check new calls against a copy of the peers' credit, so that `try_call` returns at
+//! once. Answers and requests occupy their room in the node's budgets until the application has
+//! taken them. Requests are staged by peer, a few of each, and handed out round robin.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -28,10 +28,10 @@ use crate::time::Time;
 /// Requests of one peer and route that are staged for the application.
 const STAGED_MAX: usize = 16;
 
-/// Ids are consecutive numbers: nothing that a peer could choose to collide.
+/// Ids are consecutive numbers, so a peer cannot choose ids that collide in the hash table.
 type Map<K, V> = HashMap<K, V, FixedState>;
 
-/// What an application has asked for, on its way to the node.
+/// A command of the application for the node.
 pub(super) enum CallCommand {
     Call { slot: u32, peer: NodeId, route: RouteId, body: Bytes, timeout: Option<Duration> },
     Cancel { slot: u32 },
@@ -41,10 +41,10 @@ pub(super) enum CallCommand {
 }
 
 enum SlotState {
-    /// Under way. Who awaits it.
+    /// In progress, with the waker of the future that awaits it.
     Waiting(Option<Waker>),
     Done(Result<Bytes, CallError>, Option<Permit>),
-    /// The application has dropped it, and the node will hear of it.
+    /// The application has dropped it, and the command for the node is queued.
     Dropped,
 }
 
@@ -54,10 +54,11 @@ struct Slot {
     state: SlotState,
 }
 
-/// What a peer takes on one route, and what there is under way.
+/// The credit that a peer grants on one route, and how much of it is used.
 #[derive(Clone, Copy, Default)]
 struct Credit {
-    /// At once, and waiting; none, if it does not serve the route.
+    /// The number of calls at once, and of calls that wait. `None` if the peer does not serve the
+    /// route.
     limits: Option<(u32, u32)>,
     used: u32,
 }
@@ -91,7 +92,7 @@ struct Taken {
     waker: Option<Waker>,
 }
 
-/// What handles and driver share about calls.
+/// The state of calls that the handles and the driver share.
 pub(super) struct Calls {
     routes: Vec<RouteState>,
     slots: Arena<Slot>,
@@ -128,7 +129,7 @@ impl Calls {
         std::mem::take(&mut self.released)
     }
 
-    /// Everything under way has failed, since the node is no more.
+    /// All calls in progress have failed, because the node has shut down.
     pub(super) fn close(&mut self, wakers: &mut Vec<Waker>) {
         let slots: Vec<u32> = self.slots.indices().collect();
         for at in slots {
@@ -171,7 +172,7 @@ impl Calls {
         }
     }
 
-    /// A call is no more: its credit is free.
+    /// A call has ended, and its credit is free.
     fn free(&mut self, at: u32) -> Slot {
         let slot = self.slots.remove(at);
         let peer = self.peers.get_mut(&slot.peer).expect("it had credit");
@@ -183,18 +184,18 @@ impl Calls {
     }
 }
 
-/// What the driver knows of calls, by itself.
+/// The state of calls that only the driver uses.
 #[derive(Default)]
 pub(super) struct CallTable {
     slots: Map<CallId, u32>,
     calls: Map<u32, CallId>,
-    /// What has come of commands, to be told with the next events.
+    /// Outcomes of calls that are handed to the handles with the next events.
     ended: Vec<(u32, Result<Bytes, CallError>, Option<Permit>)>,
     /// Slots that the application has dropped.
     freed: Vec<u32>,
-    /// When the mirror of the credit was taken.
+    /// The value of `Node::links` when the credit was copied.
     links: Option<u64>,
-    /// Commands of this turn; kept for its memory.
+    /// Commands of this turn. Kept to reuse its memory.
     pub(super) commands: Vec<Command>,
 }
 
@@ -212,7 +213,7 @@ impl CallTable {
                 }
             }
             CallCommand::Cancel { slot } => {
-                // Its end may have come first, and waits to be told.
+                // The call may have ended before, and its outcome may wait to be handed over.
                 if let Some(call) = self.calls.get(&slot)
                     && node.cancel(*call)
                 {
@@ -221,7 +222,8 @@ impl CallTable {
                     self.freed.push(slot);
                 }
             }
-            // Cancelled meanwhile: the node has let go of it, and the handle was told.
+            // If it was cancelled in the meantime, the node has dropped it and the handle has been
+            // told.
             CallCommand::Answer { request, body } => drop(node.answer(now, request, body)),
             CallCommand::Refuse { request, refusal } => {
                 node.refuse(now, request, refusal);
@@ -232,7 +234,7 @@ impl CallTable {
         }
     }
 
-    /// Tells what has become of calls, and stages requests. True if it was anything.
+    /// Hands over outcomes of calls and stages requests. True if there were any.
     pub(super) fn stage(
         &mut self,
         now: Time,
@@ -297,7 +299,7 @@ impl Calls {
         }
     }
 
-    /// Takes over what credit there is.
+    /// Copies the peers' credit from the node.
     fn update_credit(&mut self, node: &Node) {
         let routes = self.routes.len();
         self.peers.values_mut().for_each(|peer| peer.is_up = false);
@@ -466,7 +468,7 @@ impl Route {
 #[must_use = "a call is given up when it is dropped"]
 pub struct Call {
     node: NodeHandle,
-    /// Where its state is; or why there is none, until that is told.
+    /// The slot of its state, or the error to return if the call could not be made.
     slot: Result<u32, Option<CallError>>,
 }
 
@@ -476,7 +478,7 @@ impl fmt::Debug for Call {
     }
 }
 
-/// The rule of [`Future::poll`].
+/// As [`Future::poll`].
 const ENDED: &str = "a call is not polled after its end";
 
 impl Future for Call {
@@ -583,7 +585,7 @@ impl Server {
         let is_closed = state.is_closed();
         let route = &mut state.calls.routes[self.route.index];
         if route.staged.len() > 0 {
-            // Staged in between.
+            // A request was staged in between.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -618,7 +620,7 @@ impl State {
     }
 }
 
-/// A member's request. Dropped without an answer, it tells the caller so.
+/// A member's request. If it is dropped without an answer, the caller is notified.
 #[must_use = "a request that is dropped is not answered"]
 pub struct Request {
     node: NodeHandle,
@@ -687,7 +689,7 @@ impl Request {
         self.is_over = true;
         let request = self.id;
         self.node.shared().command(|state| {
-            // A driver that has ended took all of them along.
+            // A driver that has ended has removed all of them.
             let taken = state.calls.taken.remove(&request).ok_or(AnswerError::Closed)?;
             let command = match taken.is_cancelled {
                 true => CallCommand::Refuse { request, refusal: Refusal::Dropped },
@@ -724,7 +726,7 @@ impl Drop for Request {
     fn drop(&mut self) {
         if !self.is_over {
             let refusal = Refusal::Dropped;
-            // Whether somebody was told does not matter here.
+            // Whether the caller still waited does not matter here.
             let _ = self.finish(CallCommand::Refuse { request: self.id, refusal });
         }
     }

@@ -1,4 +1,4 @@
-//! Topologies that come from elsewhere than the application's own code.
+//! Topologies from an external source, such as a file.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -8,23 +8,23 @@ use std::task::Poll;
 use super::NodeHandle;
 use crate::membership::{Topology, TopologyError};
 
-/// Where a node's topologies come from: a file, a registry, a chain.
+/// A source of topologies: a file, a registry, a chain.
 pub trait TopologySource {
     /// Why there is no new topology, though something has changed.
     type Error;
 
-    /// The next topology, once there is one, or a complaint; each once. `None`: there will be no
-    /// more. Dropping the future loses nothing.
+    /// Waits for the next topology or error; each is returned once. `None`: there will be no more.
+    /// Dropping the future loses nothing.
     fn next(&mut self) -> impl Future<Output = Option<Result<Topology, Self::Error>>>;
 }
 
-/// Why what came from a [`TopologySource`] is not followed. The topology in force stays.
+/// Why a result of a [`TopologySource`] is not followed. The topology in use stays.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Unfollowed<E> {
-    /// The source complains.
+    /// The source has returned an error.
     Source(E),
-    /// The node does not take the topology.
+    /// The node has rejected the topology.
     Refused {
         /// Its version.
         version: u64,
@@ -52,9 +52,10 @@ impl<E: std::error::Error + 'static> std::error::Error for Unfollowed<E> {
 }
 
 impl NodeHandle {
-    /// Follows the topologies of a source, each in place of the one before, and tells `told` of each
-    /// that is in force now, and of each complaint. A topology that is in force already is none; one
-    /// of the same version with other content is refused, since other members may have the first.
+    /// Follows the topologies of a source, each in place of the one before. Calls `told` with each
+    /// topology that has come into use and with each error. A topology that is in use already is
+    /// ignored. One of the same version with other content is an error, since other members may
+    /// have the first.
     ///
     /// The future is to be spawned. It ends with the source or the node, which it does not keep
     /// running.

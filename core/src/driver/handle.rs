@@ -1,8 +1,8 @@
 //! The application's side of a node: handles that any thread may use, without waiting.
 //!
-//! Commands are checked against a small mirror of the outbox, so that their result is known at
-//! once, and queued for the driver. Events are staged by the driver, a bounded number per channel;
-//! the rest stays in the node's tables, where it can still become obsolete.
+//! The handles check commands against a small copy of the outbox's state, so that their result is
+//! known at once, and queue them for the driver. The driver stages a bounded number of events per
+//! channel. Other events stay in the node's tables, where they can still become obsolete.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -28,11 +28,11 @@ use crate::membership::{Membership, Overlay, Topology, TopologyError};
 use crate::node::{Node, NodeEvent, NodeStats};
 use crate::time::Time;
 
-/// Commands that may wait for the driver. It takes them at each turn, so that only a driver that is
-/// not polled, or is far behind, can fill the queue.
+/// The number of commands that may wait for the driver. The driver takes them at each turn, so the
+/// queue is full only if the driver is not polled or is far behind.
 pub(super) const COMMANDS_MAX: usize = 1 << 16;
 
-/// Of them, what the driver takes in one turn: some ten microseconds' worth.
+/// The number of commands that the driver takes in one turn: some ten microseconds of work.
 const COMMANDS_PER_TURN: usize = 128;
 
 /// Events of a channel, and bytes in them, staged for the application.
@@ -51,7 +51,7 @@ pub(super) enum Command {
 
 struct ChannelState {
     config: ChannelConfig,
-    /// What is active in the node once it has taken all commands: artifacts and their bytes.
+    /// The artifacts, and their bytes, that are active once the node has executed all commands.
     active: HashMap<ArtifactId, u64, FixedState>,
     active_bytes: u64,
     events: VecDeque<Event>,
@@ -67,7 +67,7 @@ pub(super) struct State {
     pub(super) commands: VecDeque<Command>,
     /// Bit per channel: its filter is to be asked again.
     reconsider: u64,
-    /// As it is in the node once it has taken what has changed.
+    /// The membership once the node has applied all changes.
     membership: Membership,
     membership_changed: bool,
     shutdown: bool,
@@ -146,7 +146,8 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half way through a change.
+        // No code that holds the lock panics in the middle of a change, so a poisoned lock guards
+        // consistent state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -176,8 +177,8 @@ impl Shared {
         Some(event)
     }
 
-    /// Hands the node what the application asked for, as much as fits into a turn. Whether that was
-    /// all.
+    /// Passes commands of the application to the node, as many as fit into a turn. True if none are
+    /// left.
     pub(super) fn take_commands(
         &self,
         now: Time,
@@ -211,7 +212,8 @@ impl Shared {
                 Command::Abort(channel, id) => {
                     node.abort(self.channels[channel], &id);
                 }
-                // No room, or withdrawn meanwhile: not passed on, as if it had come later.
+                // There is no room, or the artifact was withdrawn in the meantime. It is not passed
+                // on.
                 Command::Relay(channel, artifact) => {
                     let _ = node.relay(self.channels[channel], &artifact);
                 }
@@ -233,7 +235,7 @@ impl Shared {
         is_all
     }
 
-    /// Changes who is a member, if that can be.
+    /// Changes the membership, if the change is valid.
     fn change_membership(
         &self,
         change: impl FnOnce(&mut Membership) -> Result<(), TopologyError>,
@@ -253,7 +255,7 @@ impl Shared {
         })
     }
 
-    /// Follows a topology in place of all others. Whether it was not in force yet.
+    /// Follows a topology in place of all others. True if it was not in use yet.
     pub(super) fn replace_topology(&self, topology: &Topology) -> Result<bool, TopologyError> {
         let mut is_new = true;
         self.change_membership(|membership| {
@@ -277,8 +279,8 @@ impl Shared {
         Poll::Pending
     }
 
-    /// Stages what the node has to tell, as far as there is room. True if it was anything: the node
-    /// is to be polled again.
+    /// Stages outputs of the node, as far as there is room. True if there were any, in which case
+    /// the node has to be polled again.
     pub(super) fn stage_events(
         &self,
         now: Time,
@@ -360,8 +362,8 @@ fn event_bytes(event: &Event) -> usize {
     }
 }
 
-/// Arranges for a wake-up. A future that is dropped leaves its waker here until the next event; when
-/// there are very many, all are woken, and those that still wait come back.
+/// Arranges for a wake-up. The waker of a dropped future stays in the list until the next event. If
+/// the list is full, all wakers are woken, and futures that still wait register again.
 pub(super) fn wait(waiters: &mut Vec<Waker>, cx: &Context<'_>) {
     if waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
         return;
@@ -427,7 +429,8 @@ impl NodeHandle {
         self.shared().id
     }
 
-    /// The member that the node is: the one that has its key. [`NodeHandle::key_id`], if none has.
+    /// The id of the member that the node is, which is the member that has its key. Equal to
+    /// [`NodeHandle::key_id`] if no member has the key.
     pub fn member_id(&self) -> NodeId {
         let id = self.key_id();
         self.shared().lock().membership.owner(&id).unwrap_or(id)
@@ -450,9 +453,8 @@ impl NodeHandle {
         Ok(Channel { node: self.clone(), id, index, artifact_bytes_max })
     }
 
-    /// Follows a new topology in place of all that are in use: connects to who came, and drops who
-    /// left at once. A node that has no part in it, or whose key no member has, keeps no
-    /// connections.
+    /// Follows a new topology in place of all that are in use: connects to new members, and drops
+    /// former ones at once. A node whose key belongs to no member of it keeps no connections.
     ///
     /// # Errors
     /// If its version is lower than the latest, or it has too many members; nothing has changed
@@ -461,8 +463,9 @@ impl NodeHandle {
         self.shared().change_membership(|membership| membership.replace(topology))
     }
 
-    /// Follows a topology beside those that are in use: connects to who came. Who is a member by any
-    /// of them stays one, until that one is [retired](NodeHandle::retire_topologies).
+    /// Follows a topology in addition to those that are in use, and connects to new members. A
+    /// member of any topology in use stays a member until that topology is
+    /// [retired](NodeHandle::retire_topologies).
     ///
     /// # Errors
     /// As [`Membership::add`], or if there are too many members; nothing has changed then.
@@ -470,8 +473,8 @@ impl NodeHandle {
         self.shared().change_membership(|membership| membership.add(topology))
     }
 
-    /// Follows topologies with a version below `oldest` no longer, but for the latest: drops at once
-    /// who is no member any more.
+    /// Stops following topologies with a version below `oldest`, except for the latest. Former
+    /// members are dropped at once.
     ///
     /// # Errors
     /// If the node has shut down.
@@ -672,7 +675,7 @@ impl Channel {
         let is_closed = state.closed.is_some();
         let channel = &mut state.channels[self.index];
         if !channel.events.is_empty() {
-            // Staged in between.
+            // An event was staged in between.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -24,8 +24,8 @@ pub struct Received<'a> {
     pub datagrams: &'a [u8],
 }
 
-/// Where an [`Io`] hands over what it has received. After [`ControlFlow::Break`] it keeps what is
-/// left for the next call.
+/// The closure to which an [`Io`] passes received datagrams. After [`ControlFlow::Break`], the `Io`
+/// keeps the rest for the next call.
 pub type Receive<'a> = dyn FnMut(Received<'_>) -> ControlFlow<()> + 'a;
 
 /// A runtime's socket, timer and clock, as the driver needs them.
@@ -94,14 +94,14 @@ pub trait Io: Unpin {
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<()>>;
 
-    /// Ready once `deadline` has passed by [`Io::now`]; never, without one. Being a little late (a
-    /// timer's granularity) is fine, being early only costs a look. Each call replaces the deadline
-    /// of the one before. When it has been ready, it is not polled again with that deadline unless
-    /// the deadline is still to come.
+    /// Ready once `deadline` has passed by [`Io::now`]; never, without one. It may be late by a
+    /// timer's granularity. If it is early, the driver only checks its deadlines once more than
+    /// needed. Each call replaces the deadline of the one before. When it has been ready, it is not
+    /// polled again with that deadline unless the deadline is still to come.
     fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()>;
 
-    /// Lets what was taken to be sent leave, and releases the socket's address. Nothing but
-    /// [`Io::poll_timer`] is called afterwards. Who waits for the end of the node may bind the address
+    /// Flushes the datagrams that were accepted for sending, and releases the socket's address.
+    /// Nothing but [`Io::poll_timer`] is called afterwards. The application may bind the address
     /// again once this is ready and the `Io` is dropped. After [`CLOSE_MAX`](super::CLOSE_MAX) the
     /// driver waits no longer.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -2,8 +2,8 @@
 //! [`Node`](crate::node::Node), and the handles by which an application uses it from any thread.
 //!
 //! An adapter implements [`Io`] for its runtime's socket, timer and clock, calls [`start`], and
-//! spawns the [`Driver`], which is a future. That is all. The loop decides nothing about the
-//! protocol: it moves datagrams, commands and events, and asks the node what to do next.
+//! spawns the [`Driver`], which is a future. The loop decides nothing about the protocol: it moves
+//! datagrams, commands and events, and asks the node what to do next.
 //!
 //! [`Io`] and with it the driver need be neither `Send` nor `'static`: thread-per-core runtimes fit.
 //! The handles are `Send` and `Sync` in any case.

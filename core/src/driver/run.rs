@@ -1,12 +1,12 @@
 //! The loop of one node.
 //!
-//! The driver takes turns: commands, datagrams in, what follows from them and datagrams out, events.
-//! Each turn is bounded in time, and so is each poll of the driver, so that other tasks of the
-//! runtime run in between, and no direction waits for the end of another one's backlog. What a turn
-//! leaves is taken up in the next one.
+//! The driver takes turns: commands, datagrams in, what follows from them and datagrams out,
+//! events. Each turn is bounded in time, and so is each poll of the driver, so that other tasks of
+//! the runtime run in between, and no direction waits for the end of another one's backlog. What
+//! one turn does not finish is continued in the next one.
 //!
-//! A socket that takes nothing stops the datagrams out and nothing else (invariant 19). After a
-//! pause of the process, what waits in the socket is read before any deadline may pass: see
+//! A socket that accepts no datagrams stops sending, and nothing else (invariant 19). After a pause
+//! of the process, what waits in the socket is read before any deadline may pass: see
 //! [`PAUSE_MIN`].
 
 use std::fmt;
@@ -31,12 +31,13 @@ use crate::time::Time;
 /// microsecond, costs nothing.
 const POLL_MAX: Duration = Duration::from_micros(200);
 
-/// Of a turn, how long datagrams are received before what they caused is dealt with. The rest is for
-/// sending: each direction gets its half when both have more to do than there is time for.
+/// How long datagrams are received in one turn before their effects are processed. The rest of the
+/// turn is for sending, so each direction gets half of the time when both have more to do than
+/// fits.
 const RECEIVE_MAX: Duration = Duration::from_micros(100);
 
-/// What bounds a poll besides, since a runtime's clock may stand still: turns in a poll, slices
-/// received in a turn, and batches sent in a turn. More than there is time for otherwise.
+/// Further bounds of a poll, since a runtime's clock may stand still: turns in a poll, slices
+/// received in a turn, and batches sent in a turn. They are higher than what the time bounds allow.
 const TURNS_MAX: usize = 16;
 const SLICES_MAX: usize = 64;
 const SENDS_MAX: usize = 64;
@@ -58,7 +59,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_BYTES_MAX: usize = 16 << 20;
 const PAUSE_SLICE_BYTES_MIN: usize = 1 << 10;
 
-/// Errors in succession, of kinds that are not known to pass, after which a socket is given up.
+/// The number of successive errors, of kinds that are not known to be transient, after which the
+/// driver ends.
 const RECEIVE_ERRORS_MAX: u32 = 64;
 
 /// Errors with a longer time in between are not in succession: a socket that is of no use any more
@@ -141,7 +143,7 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// The node's id.
+    /// The public half of the node's key.
     pub fn id(&self) -> NodeId {
         self.node.key_id()
     }
@@ -150,8 +152,8 @@ impl<I: Io> Driver<I> {
         Time::ZERO + io.now().saturating_duration_since(self.start)
     }
 
-    /// Takes turns until there is nothing to do or the poll has lasted long enough; how the node has
-    /// ended, if it has.
+    /// Takes turns until there is nothing to do or the time of the poll is used up. Returns how the
+    /// node has ended, if it has.
     fn run(&mut self, io: &mut I, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let until = self.time(io) + POLL_MAX;
         for _ in 0..TURNS_MAX {
@@ -275,14 +277,15 @@ impl<I: Io> Driver<I> {
     }
 }
 
-/// Whether a socket that says this when receiving has nothing to give any more.
+/// Whether an error on receiving means that the socket cannot receive any more.
 fn is_final(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{BrokenPipe, InvalidInput, NotConnected, UnexpectedEof, Unsupported};
     matches!(kind, InvalidInput | NotConnected | BrokenPipe | UnexpectedEof | Unsupported)
 }
 
-/// Whether it is about a peer, the path or the moment, so that it says nothing of the socket, however
-/// often it comes: what was sent earlier may have bounced (ICMP).
+/// Whether an error concerns a peer, the path or a transient condition, and not the socket itself,
+/// however often it occurs. For example, an ICMP message may report that an earlier datagram was
+/// not delivered.
 fn passes(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted,
@@ -304,7 +307,8 @@ impl<I: Io> Future for Driver<I> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Out of the driver while it runs: a panic (of a filter, say) drops it.
+        // Taken out of the driver while it runs, so that a panic (for example in a filter) drops
+        // it.
         let (mut io, deadline, result) = match std::mem::replace(&mut this.phase, Phase::Ended) {
             Phase::Ended => panic!("a driver is not polled after its end"),
             Phase::Closing { io, deadline, result } => (io, deadline, result),
@@ -323,7 +327,8 @@ impl<I: Io> Future for Driver<I> {
             this.phase = Phase::Closing { io, deadline, result };
             return Poll::Pending;
         }
-        // Before the end is told: who waits for it may want to bind the address again.
+        // The socket is dropped before the end is reported, since the application may bind the
+        // address again at that time.
         drop(io);
         this.shared.close(result.as_ref().err().map(io::Error::kind));
         Poll::Ready(result)
@@ -331,7 +336,7 @@ impl<I: Io> Future for Driver<I> {
 }
 
 impl<I> Drop for Driver<I> {
-    /// A driver that its runtime drops, or that panics, leaves no handle waiting.
+    /// If the runtime drops the driver, or the driver panics, all waiting handles are woken.
     fn drop(&mut self) {
         self.phase = Phase::Ended;
         self.shared.close(std::thread::panicking().then_some(io::ErrorKind::Other));

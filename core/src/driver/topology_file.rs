@@ -1,4 +1,4 @@
-//! A topology file that is looked at now and then.
+//! A topology file that is polled for changes.
 
 use std::boxed::Box;
 use std::fmt;
@@ -12,8 +12,8 @@ use std::vec::Vec;
 use super::TopologySource;
 use crate::membership::{FileError, Topology};
 
-/// Between two looks at a topology file. Members change seldom, and nobody waits for them to; a look
-/// at an unchanged file costs some microseconds.
+/// The default time between two polls of a topology file. Changes of members are rare and not
+/// urgent. Polling an unchanged file costs some microseconds.
 pub const TOPOLOGY_POLL: Duration = Duration::from_secs(1);
 
 /// Why there is no topology in a file.
@@ -27,7 +27,7 @@ pub enum LoadError {
         /// Why not.
         error: io::Error,
     },
-    /// It holds none.
+    /// It contains no valid topology.
     Wrong {
         /// The file.
         path: Box<Path>,
@@ -79,24 +79,24 @@ pub struct TopologyFile<S> {
     path: PathBuf,
     interval: Duration,
     sleep: S,
-    /// What was there at the last look.
+    /// What the file was at the last poll.
     seen: Option<Result<Vec<u8>, io::ErrorKind>>,
 }
 
 impl<S> TopologyFile<S> {
-    /// The file, looked at first at once, and then whenever a future of `sleep` has ended: a
-    /// runtime's timer.
+    /// A source that polls the file at once, and again whenever a future of `sleep`, the runtime's
+    /// timer, has completed.
     pub fn new(path: impl Into<PathBuf>, sleep: S) -> Self {
         Self { path: path.into(), interval: TOPOLOGY_POLL, sleep, seen: None }
     }
 
-    /// The same with another pause between two looks than [`TOPOLOGY_POLL`].
+    /// The same with another time between two polls than [`TOPOLOGY_POLL`].
     #[must_use]
     pub fn every(self, interval: Duration) -> Self {
         Self { interval, ..self }
     }
 
-    /// What is there, if it was not at the last look.
+    /// The present content, if it has changed since the last poll.
     fn look(&mut self) -> Option<Result<Topology, LoadError>> {
         let read = fs::read(&self.path);
         let seen = read.as_ref().map_err(io::Error::kind);

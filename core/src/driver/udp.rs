@@ -22,8 +22,8 @@ const MESSAGE_BYTES: usize = 65_536;
 /// a millisecond of a gigabit; the kernel grants what its limits allow.
 const SOCKET_BUFFER: usize = 4 << 20;
 
-/// The error of a datagram that is longer than the path takes (`EMSGSIZE`). Probes for the path MTU
-/// meet it: it is their answer, and no trouble.
+/// The error of a datagram that is longer than the path takes (`EMSGSIZE`). It is an expected
+/// result of path MTU probes and is ignored.
 const MESSAGE_TOO_LONG: i32 = match () {
     () if cfg!(windows) => 10_040,
     () if cfg!(any(target_os = "linux", target_os = "android")) => 90,

@@ -1,4 +1,4 @@
-//! A topology as a file: who belongs to the subnet, in TOML. Every complaint says where.
+//! A topology as a file: who belongs to the subnet, in TOML. Every error has a position.
 //!
 //! ```toml
 //! version = 1
@@ -41,7 +41,7 @@ struct Member {
     keys: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
-/// What is wrong with a file, and where.
+/// An error in a file, with its position.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct FileError {

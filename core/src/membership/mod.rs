@@ -1,12 +1,12 @@
-//! Who belongs to the subnet, as the application says.
+//! The members of the subnet, as the application defines them.
 //!
-//! A [`Topology`] is one version of that; a [`Membership`] is the window of versions in use, since
-//! replicas do not all change over at the same moment; an [`Overlay`] says which members keep
-//! connections to each other. All of it is data: nothing here knows of connections or time.
+//! A [`Topology`] is one version of the members. A [`Membership`] is the window of versions in use,
+//! since replicas do not all switch at the same time. An [`Overlay`] defines which members keep
+//! connections to each other. All of these are data: nothing here knows of connections or time.
 //!
-//! A member is known by its [`NodeId`]. That is the key by which it proves itself, too, unless the
-//! topology says otherwise: to change its key, a member is given both keys over an overlap of
-//! versions, and its name stays.
+//! A member is identified by its [`NodeId`]. That is also the key by which it proves itself, unless
+//! the topology gives it other keys. To change its key, a member is given both keys during an
+//! overlap of versions, and keeps its id.
 
 #[cfg(feature = "topology-file")]
 mod file;
@@ -40,7 +40,7 @@ pub struct Topology {
     members: Arc<BTreeMap<NodeId, Member>>,
 }
 
-/// Where a member is, and by what it proves who it is.
+/// The addresses of a member, and the keys by which it proves its identity.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Member {
     addresses: Vec<SocketAddr>,
@@ -73,12 +73,12 @@ impl Topology {
     }
 
     /// The same, but this member proves itself with any of `keys` instead of the key that is its
-    /// name. (Of two members that take each other's keys, one has to be given another in between.)
+    /// id. (Of two members that take each other's keys, one has to be given another in between.)
     ///
-    /// A member changes its key so: all follow a version in which it has both, it restarts with the
-    /// new one, all follow a version in which it has only that, and the older versions are retired.
-    /// Members that had dialled it miss it after the idle timeout only, since the resets that a
-    /// restarted node sends are signed with its key.
+    /// A member changes its key in these steps: all follow a version in which it has both, it
+    /// restarts with the new one, all follow a version in which it has only that, and the older
+    /// versions are retired. Members that had dialled it notice its restart after the idle timeout
+    /// only, since the stateless resets of a restarted node derive from its key.
     ///
     /// # Errors
     /// If it is no member, the keys are none, doubled or more than [`KEYS_MAX`], or one of them is
@@ -126,7 +126,7 @@ impl Topology {
 
     /// The member that a key belongs to.
     pub fn owner(&self, key: &NodeId) -> Option<NodeId> {
-        // Nearly always the name.
+        // In most cases the key is the id.
         if self.keys_of(key).contains(key) {
             return Some(*key);
         }
@@ -135,7 +135,7 @@ impl Topology {
     }
 }
 
-/// Why a topology cannot be, or cannot be taken.
+/// Why a topology is invalid, or cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum TopologyError {
@@ -143,7 +143,7 @@ pub enum TopologyError {
     Addresses(NodeId),
     /// A member is named twice.
     Duplicate(NodeId),
-    /// Keys are given for who is no member.
+    /// Keys are given for an id that is no member.
     NoMember(NodeId),
     /// A member has no key, more than [`KEYS_MAX`], or one twice.
     Keys(NodeId),

@@ -1,10 +1,10 @@
 //! Which members keep connections to each other.
 //!
-//! In a regular overlay the members stand on several cycles, on each in another order, and keep
-//! connections to those beside them. So it is connected by construction; both ends know of an edge
-//! from the members' ids alone; and who joins or leaves moves the edges beside its own positions only:
-//! three on each cycle. (Expanders from random Hamiltonian cycles: Law and Siu, "Distributed
-//! construction of random expander networks", INFOCOM 2003.)
+//! In a regular overlay the members form several cycles, each in another order, and keep
+//! connections to their neighbours on each cycle. The overlay is connected by construction. Both
+//! ends derive an edge from the members' ids alone. A member that joins or leaves changes only the
+//! edges next to its own positions: three on each cycle. (Expanders from random Hamiltonian cycles:
+//! Law and Siu, "Distributed construction of random expander networks", INFOCOM 2003.)
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -25,11 +25,11 @@ pub enum Overlay {
     /// Each to all others.
     #[default]
     FullMesh,
-    /// Each to few, and what is published has to be [relayed](crate::config::Relay). For 500 members
-    /// a degree of 8 gives paths of 3.3 hops in the mean, and 5 at most. A member that is
-    /// surrounded by as many hostile ones as the degree is cut off, and who chooses its key has a
-    /// say in whose neighbour it is: the degree is to be above what faults the subnet is to survive,
-    /// or the members' keys are not to be their own choice.
+    /// Each to few, and what is published has to be [relayed](crate::config::Relay). For 500
+    /// members a degree of 8 gives paths of 3.3 hops in the mean, and 5 at most. A member whose
+    /// neighbours are all hostile is cut off, and a member that can choose its key can influence
+    /// whose neighbour it is. So the degree has to be above the number of faulty members that the
+    /// subnet is to survive, or members must not be able to choose their keys.
     Regular {
         /// Neighbours of a member, at most: even, at least 4, and
         /// [`VERSIONS_MAX`](super::VERSIONS_MAX) times as many must fit `peers_max`.
@@ -55,16 +55,16 @@ impl Overlay {
     }
 }
 
-/// A position on a cycle: what is equal by chance is told apart by the id.
+/// A position on a cycle. Positions that are equal by chance are ordered by the id.
 type Position = (u64, NodeId);
 
-/// Who stands beside a node on one cycle.
+/// The neighbours of a node on one cycle.
 struct Beside {
     own: Position,
     /// The nearest position before and behind, if any.
     before: Option<Position>,
     behind: Option<Position>,
-    /// The ends of the line that is closed to a cycle.
+    /// The lowest and the highest position, which are neighbours on the cycle.
     first: Position,
     last: Position,
 }

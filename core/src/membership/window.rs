@@ -1,12 +1,12 @@
 //! The versions of the topology that are in use.
 //!
 //! Replicas learn of a new topology at different times, and finish work that they began under an
-//! old one. So they keep the old ones until they say that those are done with, and a member of any
+//! old one. So they keep the old versions until the application retires them, and a member of any
 //! version in use is a member.
 //!
 //! Invariants:
 //! 1. There is at least one version, and at most [`VERSIONS_MAX`]; they ascend.
-//! 2. A key belongs to one member, whatever versions say so.
+//! 2. A key belongs to at most one member over all versions.
 //! 3. A change that is refused has changed nothing.
 
 use alloc::collections::btree_map::Entry;

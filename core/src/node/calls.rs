@@ -15,15 +15,15 @@ use crate::wire::RouteHello;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Request {
-    /// Its name in answering it.
+    /// The id by which it is answered.
     pub id: RequestId,
     /// Who asks.
     pub from: NodeId,
     /// What is asked.
     pub body: Bytes,
-    /// Until when the caller waits.
+    /// The time until which the caller waits.
     pub deadline: Time,
-    /// Bytes that the answer may have.
+    /// The longest answer that is allowed, in bytes.
     pub answer_bytes_max: u32,
 }
 
@@ -73,8 +73,8 @@ impl Node {
         self.rpc.answer(now, request, body)
     }
 
-    /// Lets go of a request without an answer: the caller is told. False if nobody waited for it any
-    /// more.
+    /// Ends a request without an answer, and notifies the caller. False if the caller did not wait
+    /// for it any more.
     pub fn refuse(&mut self, now: Time, request: RequestId, refusal: Refusal) -> bool {
         let now = self.clamp(now);
         self.fill_due = true;
@@ -91,7 +91,7 @@ impl Node {
 
     // Outputs.
 
-    /// What has become of a call. Call [`Node::poll`] afterwards.
+    /// Takes the outcome of a call. Call [`Node::poll`] afterwards.
     pub fn poll_outcome(&mut self) -> Option<Outcome> {
         let (outcome, permit) = self.poll_held_outcome()?;
         self.release(permit);
@@ -111,13 +111,14 @@ impl Node {
         self.rpc.poll_cancelled()
     }
 
-    /// The same as [`Node::poll_outcome`]; the answer takes its room until that is released.
+    /// The same as [`Node::poll_outcome`], but the answer occupies its room in the budget until
+    /// that is released.
     pub(crate) fn poll_held_outcome(&mut self) -> Option<(Outcome, Permit)> {
         self.rpc.poll_outcome()
     }
 
-    /// The same as [`Node::poll_request`], of members that suit; the request takes its room until
-    /// that is released.
+    /// The same as [`Node::poll_request`] for members that `suits` accepts, but the request
+    /// occupies its room in the budget until that is released.
     pub(crate) fn poll_held_request(
         &mut self,
         route: RouteId,
@@ -161,7 +162,7 @@ impl Node {
         self.rpc.release(permit);
     }
 
-    /// Does what the machine wants done about streams.
+    /// Performs the stream operations that the machine asks for.
     pub(super) fn poll_rpc(&mut self, now: Time) {
         loop {
             let peer = match self.rpc.poll(now) {

@@ -1,9 +1,9 @@
-//! How much more QUIC can put on the wire now, so that backlogs stay in the outbox, where they can
+//! How many more bytes QUIC can send now. Backlogs stay in the outbox, where their content can
 //! still change.
 //!
 //! quinn-proto does not say how many bytes are in flight, nor how many it holds unsent. A
-//! congestion controller hears enough to know the first and to estimate the second: this one passes
-//! everything on to Cubic (RFC 9438) and keeps count.
+//! congestion controller is told enough to know the first and to estimate the second. This one
+//! passes everything on to Cubic (RFC 9438) and counts.
 
 use std::any::Any;
 use std::boxed::Box;
@@ -14,8 +14,8 @@ use std::time::Instant;
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 
-/// Header, connection id, frame headers and tag of a packet, in bytes: rather too many, so that the
-/// estimate errs on the side of waiting.
+/// Header, connection id, frame headers and tag of a packet, in bytes: an overestimate, so that
+/// this node rather waits than sends too much.
 const PACKET_OVERHEAD: u64 = 48;
 
 /// Below this many bytes, a packet may hold nothing but acknowledgements.
@@ -43,8 +43,9 @@ impl Meter {
         self.unsent.fetch_add(bytes, Relaxed);
     }
 
-    /// The connection is being closed: nothing holds up its last packet. quinn-proto would have it
-    /// wait for room in the window, which does not come any more, and the peer would be told nothing.
+    /// The connection is being closed, so the window must not delay its last packet. quinn-proto
+    /// would wait for room in the window, which does not become free any more, and the peer would
+    /// not be notified.
     pub(super) fn close(&self) {
         self.is_closing.store(true, Relaxed);
     }
@@ -91,8 +92,8 @@ impl Controller for Metered {
         let unsent = self.meter.unsent.load(Relaxed);
         let carried = bytes.saturating_sub(PACKET_OVERHEAD).min(unsent);
         self.meter.unsent.store(unsent - carried, Relaxed);
-        // Acknowledgements are not acknowledged themselves: counted, those of a node that listens
-        // for long would add up to a full window.
+        // Packets with acknowledgements only are not acknowledged. If they were counted, those of a
+        // node that only receives would add up to a full window.
         if carried > 0 || bytes >= ACKS_MAX {
             self.meter.in_flight.fetch_add(bytes, Relaxed);
         }

@@ -1,8 +1,8 @@
 //! One QUIC connection: its streams in both directions, between quinn-proto and the machines.
-//! Broadcast has the unidirectional ones, calls the bidirectional ones.
+//! Broadcast uses the unidirectional streams, calls use the bidirectional ones.
 //!
-//! Until the peer's hello has been read, nothing else is read and nothing but our hello is sent: a
-//! client counts as connected before the server has looked at its key.
+//! Until the peer's hello has been read, nothing else is read and only our own hello is sent. The
+//! reason is that QUIC reports a client as connected before the server has verified its key.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,23 +26,24 @@ use crate::wire::{
     Chunk, HELLO_BYTES_MAX, Hello, Item, Malformed, Request, StreamDecoder, StreamHead, Update,
 };
 
-/// Ended decoders whose buffers are kept for the next streams.
+/// The number of finished decoders whose buffers are kept for later streams.
 const SPARE_DECODERS_MAX: usize = 4;
 
-/// Error codes of streams; peers need not understand them.
+/// Error codes of streams. Peers do not interpret them.
 pub(super) const UNNEEDED: VarInt = VarInt::from_u32(1);
 const BREACH: VarInt = VarInt::from_u32(2);
 
-/// Stream ids are consecutive numbers: nothing that a peer could choose to collide.
+/// Stream ids are consecutive numbers, so a peer cannot choose ids that collide in the hash table.
 type StreamMap<V> = HashMap<StreamId, V, FixedState>;
 
-/// How much of an encoded batch QUIC may hold unsent: enough to fill the next datagrams without a
-/// pause.
+/// How many bytes of encoded data QUIC may hold unsent, in bytes: enough to fill the next datagrams
+/// without a pause.
 const SLACK: u64 = 16 * 1024;
 
-/// Priorities that a class has. Within a class QUIC sends in the order in which it was given
-/// something: taking turns, all streams would come to their ends late, and more of them be obsolete
-/// before. (Who lives to see this many turns takes turns from then on.)
+/// Priorities that a class has. Within a class, QUIC sends in the order in which it was given the
+/// bytes. If it took turns instead, all streams would complete late, and more of them would become
+/// obsolete before they do. After 2^29 writes the counter saturates, and streams of a class share
+/// the connection equally.
 const TURNS: i32 = 1 << 29;
 
 /// What a stream from the peer turned out to be.
@@ -55,7 +56,7 @@ enum Role {
     Requests,
     /// Chunks for a request, asked for or behind a streamed advert.
     Chunks(RequestId),
-    /// The last chunk has been seen: only the end may follow.
+    /// The last chunk has been read. Only the end of the stream may follow.
     Answered,
 }
 
@@ -65,11 +66,11 @@ struct InStream {
     decoder: StreamDecoder,
 }
 
-/// What reading came to.
+/// The result of reading from a stream.
 enum Read {
     /// The stream goes on.
     More,
-    /// The stream is over, or the rest of it does not matter.
+    /// The stream has ended, or the rest of it is not needed.
     Over,
     /// The rest is not wanted.
     Stop,
@@ -77,12 +78,12 @@ enum Read {
 
 /// A hello that is being read.
 #[derive(Debug, Default)]
-struct HelloReader {
+struct Greeting {
     hello: Hello,
     bytes: usize,
 }
 
-/// What was encoded but not taken by QUIC, since the peer's credit is used up.
+/// Encoded bytes that QUIC did not accept because the peer's flow control credit is used up.
 #[derive(Debug)]
 struct Unwritten {
     stream: StreamId,
@@ -92,33 +93,35 @@ struct Unwritten {
 
 pub(super) struct Connection {
     pub(super) quic: quinn_proto::Connection,
-    /// Who dialled.
+    /// Whether this node dialled.
     pub(super) is_client: bool,
-    /// Its first datagram came with a token: the peer is where it says that it is.
+    /// Its first datagram carried a valid token, which proves the peer's address.
     pub(super) is_proven: bool,
-    /// The member. Known from the start to who dials, and to who is dialled after the handshake.
+    /// The member. The dialling side knows it from the start, the accepting side after the
+    /// handshake.
     pub(super) node: Option<NodeId>,
-    /// The key by which the peer has proven who it is, once it has.
+    /// The key that the peer has proven in the handshake; `None` before.
     pub(super) key: Option<NodeId>,
-    /// The member that this is the one connection to.
+    /// The member, if this is the connection that is in use to it.
     pub(super) up: Option<PeerIndex>,
     pub(super) was_up: bool,
-    /// Closed by this side: quinn-proto reports nothing more about it.
+    /// This side has closed it. quinn-proto reports nothing more about it.
     pub(super) closing: bool,
-    /// Its place among those that were closed.
+    /// Its sequence number among the closed connections.
     pub(super) closed: Option<u64>,
     /// This node has said hello.
-    pub(super) has_sent_hello: bool,
-    /// What the peer's hello says of its process.
+    pub(super) has_greeted: bool,
+    /// The incarnation number from the peer's hello, which differs after a restart.
     pub(super) incarnation: Option<u64>,
-    /// Without a hello until then, the connection is given up.
+    /// If no hello has been read by then, the connection is closed.
     pub(super) hello_deadline: Time,
-    /// Something has happened: events may be waiting, and datagrams to be sent.
+    /// The connection may have events to read or datagrams to send, and is in the node's list
+    /// `ready`.
     pub(super) is_ready: bool,
     /// When quinn-proto wants to be woken.
     pub(super) timeout: Option<Instant>,
     meter: Arc<Meter>,
-    hello_reader: Option<HelloReader>,
+    greeting: Option<Greeting>,
     /// Streams opened by the peer before it was up. At most `streams_max`.
     early: Vec<StreamId>,
     in_streams: StreamMap<InStream>,
@@ -132,7 +135,7 @@ pub(super) struct Connection {
     calls_accepted: u64,
     out_streams: StreamMap<OutStream>,
     by_index: Vec<Option<StreamId>>,
-    /// How often QUIC was given something.
+    /// The number of writes to QUIC so far, from which priorities within a class derive.
     turn: i32,
     unwritten: Option<Unwritten>,
     pieces: Vec<Bytes>,
@@ -141,7 +144,7 @@ pub(super) struct Connection {
 /// What may be sent now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    /// So many bytes, by all machines together.
+    /// The number of bytes that all machines together may write.
     pub(super) bytes: usize,
     /// There is a stream for the broadcast machine.
     pub(super) has_stream: bool,
@@ -179,13 +182,13 @@ impl Connection {
             was_up: false,
             closing: false,
             closed: None,
-            has_sent_hello: false,
+            has_greeted: false,
             incarnation: None,
             hello_deadline,
             is_ready: true,
             timeout: None,
             meter,
-            hello_reader: Some(HelloReader::default()),
+            greeting: Some(Greeting::default()),
             early: Vec::new(),
             in_streams: StreamMap::default(),
             spare_decoders: Vec::new(),
@@ -200,7 +203,7 @@ impl Connection {
         }
     }
 
-    /// Where the peer is.
+    /// The peer's current address.
     pub(super) fn address(&self) -> IpAddr {
         self.quic.remote_address().ip().to_canonical()
     }
@@ -219,7 +222,7 @@ impl Connection {
     /// Sends our hello: the first stream. False if the peer allows no stream.
     pub(super) fn send_hello(&mut self, hello: &[u8]) -> bool {
         let Some(stream) = self.quic.streams().open(Dir::Uni) else { return false };
-        self.has_sent_hello = true;
+        self.has_greeted = true;
         let hello = Bytes::copy_from_slice(hello);
         self.unwritten = Some(Unwritten { stream, pieces: [hello].into(), finish: true });
         self.write_rest();
@@ -320,7 +323,7 @@ impl Connection {
         let mut recv = self.quic.recv_stream(stream);
         let mut chunks = match recv.read(true) {
             Ok(chunks) => chunks,
-            // Stopped before, or read to its end.
+            // The stream was stopped before, or has been read to its end.
             Err(ReadableError::ClosedStream | ReadableError::IllegalOrderedRead) => {
                 return Ok(Read::Over);
             }
@@ -334,7 +337,7 @@ impl Connection {
                         state,
                         &mut input,
                         self.up,
-                        &mut self.hello_reader,
+                        &mut self.greeting,
                         machine,
                         channels,
                     );
@@ -345,20 +348,21 @@ impl Connection {
                 }
                 Ok(None) => break state.decoder.finish().map(|()| Read::Over).map_err(Fault::from),
                 Err(ReadError::Blocked) => break Ok(Read::More),
-                // Half a hello is none, and another cannot come: the deadline ends this.
+                // A reset hello stream cannot be retried. `hello_timeout` closes the connection.
                 Err(ReadError::Reset(_)) if state.role == Role::Hello => break Ok(Read::Stop),
                 Err(ReadError::Reset(_)) => break Ok(Read::Over),
             }
         };
-        // Whether credit is due is seen at the next transmit, which follows every read.
+        // Whether flow control credit must be sent is decided at the next transmit, which follows
+        // every read.
         let _ = chunks.finalize();
         if let (Role::Chunks(request), Some(peer)) = (state.role, self.up) {
             machine.handle_partial_chunk(peer, request, state.decoder.partial_bytes());
         }
         match &result {
             Ok(Read::Over) => match state.role {
-                Role::Hello => match self.hello_reader.take() {
-                    Some(hello_reader) => notices.push(Notice::Hello(hello_reader.hello)),
+                Role::Hello => match self.greeting.take() {
+                    Some(greeting) => notices.push(Notice::Hello(greeting.hello)),
                     None => return Err(Fault::HelloMisplaced),
                 },
                 _ => self.give_up(now, state, machine),
@@ -385,8 +389,8 @@ impl Connection {
         if self.unwritten.is_some() {
             return NONE;
         }
-        // Counts those that the peer has not acknowledged, reset ones included: however many it
-        // allows, it does not make us remember more than it may open itself.
+        // Counts streams that the peer has not acknowledged, including reset ones. Whatever limit
+        // the peer grants, this node keeps state of no more streams than the peer may open itself.
         let streams_max = config.transport.streams_max + config.call_streams_max();
         if self.quic.streams().send_streams() >= streams_max as usize {
             return NONE;
@@ -429,14 +433,15 @@ impl Connection {
         self.write_rest();
     }
 
-    /// A stream that goes on has its turn behind those of its class that were written meanwhile.
+    /// A stream that continues is queued behind the streams of its class that were written in the
+    /// meantime.
     fn set_priority(&mut self, stream: StreamId, class: Class) {
         self.turn = (self.turn + 1).min(TURNS - 1);
         let priority = i32::MAX - class as i32 * TURNS - self.turn;
         let _ = self.quic.send_stream(stream).set_priority(priority);
     }
 
-    /// Hands QUIC what it has not taken yet.
+    /// Writes the pending bytes that QUIC has not accepted yet.
     pub(super) fn write_rest(&mut self) {
         let Some(unwritten) = &mut self.unwritten else { return };
         let mut stream = self.quic.send_stream(unwritten.stream);
@@ -445,7 +450,7 @@ impl Connection {
                 Ok(written) => drop(unwritten.pieces.drain(..written.chunks)),
                 // The peer's credit is used up; `Writable` follows.
                 Err(quinn_proto::WriteError::Blocked) => return,
-                // Stopped by the peer: the event follows, and the stream is reset then.
+                // The peer has stopped the stream. The event follows, and the stream is reset then.
                 Err(_) => break,
             }
         }
@@ -473,13 +478,13 @@ impl Connection {
         let _ = self.quic.send_stream(stream).reset(UNNEEDED);
     }
 
-    /// The peer does not want a stream any more; tells which of the machine's it was.
+    /// The peer has stopped a stream. Returns the machine's stream, if it was one.
     pub(super) fn stopped(&mut self, stream: StreamId) -> Option<OutStream> {
         self.reset_stream(stream);
         self.ended(stream)
     }
 
-    /// A stream was acknowledged as a whole; tells which of the machine's it was.
+    /// A stream was acknowledged completely. Returns the machine's stream, if it was one.
     pub(super) fn ended(&mut self, stream: StreamId) -> Option<OutStream> {
         let known = self.out_streams.remove(&stream)?;
         if self.by_index[known.index()] == Some(stream) {
@@ -566,7 +571,7 @@ impl Connection {
         self.read_call(now, stream_id(stream), rpc, notices);
     }
 
-    /// Writes what there is of a call: tells in which stream, and how much QUIC has taken.
+    /// Writes a piece of a call. Returns its stream and the number of bytes that QUIC accepted.
     pub(super) fn send_piece(&mut self, piece: Piece, out: &mut SendBuffer) -> (CallStream, usize) {
         let id = match piece.stream {
             Some(stream) => stream_id(stream),
@@ -608,8 +613,9 @@ impl Connection {
         let _ = self.quic.recv_stream(stream_id(stream)).stop(UNNEEDED);
     }
 
-    /// The peer does not want the rest of what is sent in a call's stream. Of one that has not been
-    /// accepted this is seen when it is: quinn-proto does not count it before.
+    /// The peer does not want the rest of what is sent in a call's stream. For a stream that has
+    /// not been accepted yet, this is noticed when it is accepted, since quinn-proto does not count
+    /// it before.
     pub(super) fn call_stopped(&mut self, id: StreamId, rpc: &mut Rpc) {
         let Some(peer) = self.up else { return };
         if id.initiator() != self.quic.side() && id.index() >= self.calls_accepted {
@@ -619,7 +625,7 @@ impl Connection {
         rpc.handle_stopped(peer, CallStream(id.into()));
     }
 
-    /// Forgets all streams: the connection is no longer the one to its peer.
+    /// Drops the state of all streams, because the connection is no longer in use to its peer.
     pub(super) fn retire(&mut self) {
         self.up = None;
         self.in_streams.clear();
@@ -636,13 +642,13 @@ fn take(
     state: &mut InStream,
     input: &mut &[u8],
     up: Option<PeerIndex>,
-    hello_reader: &mut Option<HelloReader>,
+    greeting: &mut Option<Greeting>,
     machine: &mut Broadcast,
     channels: &[ChannelConfig],
 ) -> Result<Read, Fault> {
-    if let (Role::Hello | Role::Unknown, Some(hello_reader)) = (state.role, hello_reader.as_mut()) {
-        hello_reader.bytes += input.len();
-        if hello_reader.bytes > HELLO_BYTES_MAX {
+    if let (Role::Hello | Role::Unknown, Some(greeting)) = (state.role, greeting.as_mut()) {
+        greeting.bytes += input.len();
+        if greeting.bytes > HELLO_BYTES_MAX {
             return Err(Malformed::FrameTooLong.into());
         }
     }
@@ -652,9 +658,9 @@ fn take(
         match (item, *role) {
             (Item::Head(head), _) => {
                 let (found, body_max) = match head {
-                    StreamHead::Hello if hello_reader.is_some() => (Role::Hello, 1024),
+                    StreamHead::Hello if greeting.is_some() => (Role::Hello, 1024),
                     StreamHead::Hello => return Err(Fault::HelloMisplaced),
-                    _ if hello_reader.is_some() => return Err(Fault::HelloMisplaced),
+                    _ if greeting.is_some() => return Err(Fault::HelloMisplaced),
                     StreamHead::Requests => (Role::Requests, Request::ENCODED_MAX),
                     StreamHead::Updates(channel) => {
                         let config = channels.iter().find(|config| config.id == channel);
@@ -674,8 +680,8 @@ fn take(
                 decoder.set_body_max(body_max);
             }
             (Item::Frame { kind, body }, Role::Hello) => {
-                let hello_reader = hello_reader.as_mut().ok_or(Fault::HelloMisplaced)?;
-                hello_reader.hello.decode_field(kind, body)?;
+                let greeting = greeting.as_mut().ok_or(Fault::HelloMisplaced)?;
+                greeting.hello.decode_field(kind, body)?;
             }
             (Item::Frame { kind, body }, role_now) => {
                 let Some(peer) = up else { return Ok(Read::Stop) };

@@ -1,4 +1,4 @@
-//! Who may send next: the flows of both machines, on every connection with room.
+//! Scheduling of the flows of both machines, on every connection with room.
 
 use quinn_proto::ConnectionHandle;
 use std::vec::Vec;
@@ -58,8 +58,8 @@ impl Node {
         }
     }
 
-    /// Has what is most urgent for a peer encoded and written. False if there was nothing, or no
-    /// room.
+    /// Encodes and writes the most urgent data for a peer. False if there was nothing to send, or
+    /// no room.
     fn fill_send_buffer(&mut self, now: Time, at: usize, peer: PeerIndex) -> bool {
         let Self { machine, rpc, egress, out, .. } = self;
         if !machine.has_backlog(peer) && !rpc.has_backlog(peer) {

@@ -1,8 +1,9 @@
-//! The lives of connections: accepted or dialled, greeted, superseded, ended.
+//! The life cycle of connections: accepted or dialled, hello received, superseded, ended.
 //!
-//! Of two connections to one member one stays. If the member has restarted in between, as its hello
-//! says, that is the newer one; if both sides have dialled at the same time, the one that the member
-//! with the lower name has dialled; else the newer one. Both ends come to the same.
+//! Of two connections to one member, one is kept. If the member has restarted in between, which its
+//! hello shows, the newer one is kept. If both sides have dialled at the same time, the one that
+//! the member with the lower id dialled is kept. Otherwise the newer one is kept. Both ends come to
+//! the same decision.
 
 use quinn_proto::{ConnectionHandle, EndpointEvent, Incoming, ServerConfig, VarInt};
 use std::net::{IpAddr, SocketAddr};
@@ -18,12 +19,13 @@ use crate::id::{NodeId, PeerIndex, Version};
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, LiveSlots, Update};
 
-/// Connections to one member that have been closed and are not forgotten yet, as QUIC asks for (RFC
-/// 9000, section 10.2): the peer may need to be told again. Of one that reconnects all the time, the
-/// older ones are forgotten at once.
+/// The number of closed connections to one member whose state is kept, as QUIC requires (RFC 9000,
+/// section 10.2), since the close frame may have to be repeated. If a member reconnects more often,
+/// the oldest are removed at once.
 const CLOSED_MAX: usize = 2;
 
-/// The same of all connections that never came up: long enough for what is on its way to them.
+/// The same for all connections that never came up: enough for the datagrams that are still on
+/// their way to them.
 const FAILED_MAX: usize = 32;
 
 impl Node {
@@ -41,7 +43,7 @@ impl Node {
         let is_loaded = self.accepting(None).count() >= limit / 2
             || self.accepting(Some(address)).count() >= share;
         if is_loaded && incoming.may_retry() {
-            // Under load, an address has to be proven before it costs more than a look.
+            // Under load, an address has to be validated before any state is kept for it.
             let retry = self.endpoint.retry(incoming, &mut response);
             let transmit = retry.expect("may be retried");
             return self.respond(transmit, response);
@@ -87,8 +89,9 @@ impl Node {
     }
 
     /// Finds room for a handshake with an address, which may be at the cost of an address that has
-    /// more of them in progress. At its share, an address has been proven before it comes here: it
-    /// goes before those who may only have written it on their datagrams. False if there is no room.
+    /// more of them in progress. An address that has reached its share was validated before this is
+    /// called. It takes precedence over handshakes whose address may be forged. False if there is
+    /// no room.
     fn make_room(&mut self, now: Time, address: IpAddr) -> bool {
         let transport = &self.config.transport;
         let (limit, share) = (transport.handshakes_max, transport.handshakes_per_address_max);
@@ -96,7 +99,7 @@ impl Node {
         let connection = |at: usize| self.connections[at].as_ref().expect("accepting");
         let deadline = |at: &usize| connection(*at).hello_deadline;
         if of_address >= share.into() {
-            // Who has come to the end of the handshake has proven it, too.
+            // A peer that has completed the handshake has proven its address, too.
             let is_unproven =
                 |at: &usize| !connection(*at).is_proven && connection(*at).node.is_none();
             let unproven = self.accepting(Some(address)).filter(is_unproven);
@@ -128,7 +131,7 @@ impl Node {
         client.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
         match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
             Ok((handle, quic)) => self.insert(now, handle, quic, Some(node), meter),
-            // An address that cannot be: another one, or a new topology, may be better.
+            // The address cannot be dialled. Another address or a new topology may work.
             Err(_) => {
                 self.peers.peer_mut(peer).is_dialling = false;
                 self.peers.pause_dialling(now, peer, false, &self.config.transport);
@@ -159,22 +162,22 @@ impl Node {
         connection.key = crypto::peer_id(&connection.quic);
         let peer = connection.key.and_then(|key| self.peers.by_key(&key));
         let peer = peer.map(|peer| self.peers.peer(peer));
-        // Who was dialled may have another key since.
+        // The member that was dialled may have another key by now.
         let dialled = connection.node;
         let peer = peer.filter(|peer| dialled.is_none_or(|node| node == peer.node));
         connection.node = peer.map_or(dialled, |peer| Some(peer.node));
         let node = connection.node;
         let is_welcome = peer.is_some_and(|peer| peer.cut_off_until <= now);
         let is_welcome = is_welcome && self.closing_since.is_none();
-        if is_welcome && self.is_superseded(handle) {
+        if is_welcome && self.is_settled(handle) {
             return self.close(now, handle, SUPERSEDED);
         }
         let connection = self.connections[handle.0].as_mut().expect("just polled");
         if !is_welcome || !connection.send_hello(&self.hello) {
             return self.close(now, handle, NO_MEMBER);
         }
-        // A member has one connection of either side's making that is coming up, so that it cannot
-        // take all places.
+        // A member may have one connection that is coming up in each direction, so that it cannot
+        // use up the room for handshakes.
         for at in 0..self.connections.len() {
             let is_older = self.connections[at].as_ref().is_some_and(|other| {
                 let is_alike = other.node == node && other.is_client == is_client;
@@ -186,11 +189,11 @@ impl Node {
         }
     }
 
-    /// Whether another connection to the same member is about to be the one, or has come to be since
-    /// this one was dialled. The member with the lower name settles it, by saying hello on one of them
-    /// only. (On one that the peer dialled while another is up, the peer's hello tells whether it has
-    /// restarted; so that goes on.)
-    fn is_superseded(&self, handle: ConnectionHandle) -> bool {
+    /// Whether another connection to the same member is about to be used instead, or came into use
+    /// since this one was dialled. The member with the lower id decides, by sending its hello on
+    /// one of them only. (A connection that the peer dialled while another is up continues, since
+    /// the peer's hello tells whether it has restarted.)
+    fn is_settled(&self, handle: ConnectionHandle) -> bool {
         let connection = self.connections[handle.0].as_ref().expect("just polled");
         let (node, is_client) = (connection.node, connection.is_client);
         let mut others = self.connections.iter().enumerate().filter_map(|(at, other)| {
@@ -198,14 +201,15 @@ impl Node {
         });
         Some(self.member_id()) < node
             && others.any(|other| match is_client {
-                // Unless it was dialled beside that one, since the peer is said to have moved.
+                // Except if it was dialled in addition to that one, because the peer has new
+                // addresses.
                 true if other.up.is_some() => other.hello_deadline > connection.hello_deadline,
-                true => !other.is_client && other.has_sent_hello,
-                false => other.up.is_none() && other.is_client && other.has_sent_hello,
+                true => !other.is_client && other.has_greeted,
+                false => other.up.is_none() && other.is_client && other.has_greeted,
             })
     }
 
-    /// The peer's hello has been read: from now on this is the connection to it.
+    /// The peer's hello has been read. From now on this connection is used for the peer.
     pub(super) fn on_hello(
         &mut self,
         now: Time,
@@ -228,8 +232,8 @@ impl Node {
             self.close(now, older, SUPERSEDED);
         }
         let theirs = &hello.channels;
-        // An attempt of this node's that has not come so far is not needed. (Once it has said hello,
-        // the peer may go by the other connection already.)
+        // Attempts of this node that are still in the handshake are not needed any more. (After a
+        // hello on one of them, the peer may already use that connection.)
         for at in 0..self.connections.len() {
             let node = self.peers.peer(peer).node;
             let is_attempt = self.connections[at].as_ref().is_some_and(|other| {
@@ -246,7 +250,8 @@ impl Node {
         for ours in &self.config.channels {
             let takes = |theirs: &ChannelHello| channel_hello(ours).takes_all_of(theirs);
             if !theirs.iter().any(takes) {
-                // The peer will say nothing here: as if it had said that all its slots are empty.
+                // The peer will send nothing on this channel, which is treated as a snapshot
+                // without live slots.
                 let nothing = Update::Snapshot { version: Version(1), live: LiveSlots(&[]) };
                 let taken = self.machine.handle_update(now, peer, ours.id, &nothing);
                 taken.expect("the first of the epoch, and without slots");
@@ -267,7 +272,7 @@ impl Node {
         self.fill_due = true;
     }
 
-    /// A connection is of no use any more.
+    /// A connection has been closed or lost.
     pub(super) fn ended(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
         let connection = self.connections[handle.0].as_mut().expect("not drained yet");
         let (up, node, is_client) = (connection.up, connection.node, connection.is_client);
@@ -299,7 +304,7 @@ impl Node {
         }
     }
 
-    /// Of the closed connections that are like this one, forgets the oldest beyond their bound.
+    /// Removes the oldest closed connections of the same kind as this one beyond their bound.
     fn forget_closed(&mut self, now: Time, handle: ConnectionHandle) {
         self.closed += 1;
         let closed = self.closed;
@@ -320,7 +325,7 @@ impl Node {
         }
     }
 
-    /// Drops a connection without another word.
+    /// Removes a connection without sending anything.
     fn forget(&mut self, now: Time, handle: ConnectionHandle) {
         self.ended(now, handle, Closed::Lost);
         // The handle is free for another connection from here on.

@@ -13,7 +13,7 @@ use crate::id::{NodeId, PeerIndex};
 use crate::membership::{Membership, Topology, TopologyError};
 use crate::time::Time;
 
-/// What was handed to QUIC, for whom, if anyone wants to know.
+/// Bytes that were handed to QUIC, by peer; `None` if they are not recorded.
 #[derive(Debug, Default)]
 pub(super) struct Written(Option<Vec<(NodeId, Vec<u8>)>>);
 

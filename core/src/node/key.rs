@@ -1,7 +1,7 @@
-//! The key pair which makes a node the node that it is.
+//! The key pair that is a node's identity.
 //!
-//! A [`NodeId`] *is* an Ed25519 public key, so there are no certificates and there is no registry:
-//! who holds the secret is the node. Everything else that has to survive a restart is derived from
+//! A [`NodeId`] is an Ed25519 public key, so there are no certificates and no registry: a process
+//! that holds the secret is the node. Everything else that has to survive a restart is derived from
 //! the same 32 secret bytes, so that they are all an operator has to store.
 //!
 //! This module knows nothing of TLS (`crypto` turns the key into credentials) nor of where a secret
@@ -63,7 +63,7 @@ impl NodeKey {
         Self(Arc::new(Inner { id, seed, pair, root }))
     }
 
-    /// The public half: the name under which others know this node.
+    /// The public half, by which others know this node.
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.0.id

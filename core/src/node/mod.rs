@@ -1,17 +1,18 @@
-//! A whole node without a socket: QUIC, identity, connections, the broadcast machine and that for
+//! A whole node without a socket: QUIC, identity, connections, and the machines for broadcast and
 //! calls.
 //!
 //! Inputs are [`Node::handle_datagrams`] and the commands; then [`Node::poll`] is called until it
-//! gives [`Output::Idle`], and again at the time it names. What the application is told is pulled
+//! gives [`Output::Idle`], and again at the time it names. Outputs for the application are taken
 //! with [`Node::poll_event`], [`Node::poll_request`], [`Node::poll_outcome`] and
-//! [`Node::poll_node_event`], when it likes: nothing waits for it. [`Node::poll`] itself brings
-//! such things about, up to its `Idle`: see [`Node::has_output`].
+//! [`Node::poll_node_event`], at any time: the node does not wait for it. [`Node::poll`] itself may
+//! produce such outputs, until it returns `Idle`: see [`Node::has_output`].
 //!
-//! Of two members that are not connected, both dial: the one with the lower name at once and then with
-//! backoff, the other one after its start, if it has not been dialled by then, and slowly from then on.
-//! It may be that only one of them can reach the other. Both sides prove their key in the handshake (RFC 7250, RFC 9001), which
-//! says who they are ([`crate::membership`]), and a peer counts as up once its hello has been read.
-//! Of several connections to one member one stays: see `handshake`. Invariant 10.
+//! Of two members that are not connected, both dial, since it may be that only one of them can
+//! reach the other. The member with the lower id dials at once and then with backoff. The other one
+//! dials after its start, if it has not been dialled by then, and at a slow rate afterwards. Both
+//! sides prove their keys in the handshake (RFC 7250, RFC 9001). The key determines the member
+//! ([`crate::membership`]). A peer is up once its hello has been read. Of several connections to
+//! one member, one is kept: see `handshake`. Invariant 10.
 
 mod calls;
 mod congestion;
@@ -75,15 +76,16 @@ const NO_MEMBER: VarInt = VarInt::from_u32(2);
 const FAULTS: VarInt = VarInt::from_u32(3);
 const NO_HELLO: VarInt = VarInt::from_u32(4);
 
-/// Responses without a connection (refusals, retries, resets) held until they are sent; beyond it
-/// they are dropped, as the network would.
+/// The number of responses without a connection (refusals, retries, resets) that are held until
+/// they are sent. Further ones are dropped.
 const RESPONSES_MAX: usize = 64;
 
 /// How long a node that shuts down waits for its peers to have heard of it.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
-/// Bytes of datagrams that share memory. QUIC may keep a piece of one for long, and with it all of
-/// this; an allocation for each would be slower by a tenth.
+/// Bytes of datagrams that share one allocation. QUIC may keep a part of one datagram for a long
+/// time, and with it the whole allocation. One allocation for each datagram would be slower by a
+/// tenth.
 const SHARED_BYTES_MAX: usize = 8 * 1024;
 
 /// Largest datagram batch that a socket takes in one call, in bytes.
@@ -122,19 +124,19 @@ pub struct Node {
     peers: Peers,
     /// By connection handle.
     connections: Vec<Option<Connection>>,
-    /// Handles of touched connections, each once.
+    /// Handles of connections that may have events or datagrams, each once.
     ready: Vec<ConnectionHandle>,
     responses: Vec<(quinn_proto::Transmit, Vec<u8>)>,
     /// The connection that may transmit next.
     turn: usize,
-    /// Something happened by which a peer may have room or a backlog.
+    /// Something happened, so that there may be something to send to a peer, or room for it.
     fill_due: bool,
-    /// When a machine does something of its own accord.
+    /// When a machine has to be polled even without an input.
     machine_at: Time,
     out: SendBuffer,
     notices: Vec<Notice>,
     closing_since: Option<Time>,
-    /// Counts connections that were closed.
+    /// The number of connections closed so far.
     closed: u64,
     stats: NodeStats,
     /// What the last report of refusals said, and when the next one may come.
@@ -238,12 +240,13 @@ impl Node {
         self.key.id()
     }
 
-    /// The member that this node is: the one that has its key. [`Node::key_id`], if none has.
+    /// The id of the member that this node is, which is the member that has its key. Equal to
+    /// [`Node::key_id`] if no member has the key.
     pub fn member_id(&self) -> NodeId {
         self.membership.owner(&self.key_id()).unwrap_or(self.key_id())
     }
 
-    /// What it was made with.
+    /// The configuration that it was created with.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -271,7 +274,7 @@ impl Node {
     /// Whether it has shut down: there is nothing more to do.
     pub fn is_closed(&self) -> bool {
         let waited = |since: Time| self.now.since(since) >= SHUTDOWN_MAX;
-        // Nobody waits to hear from a connection that never came up.
+        // Closing does not wait for connections that never came up.
         let mut connections = self.connections.iter().flatten();
         let is_drained = self.ready.is_empty() && connections.all(|c| !c.was_up);
         self.closing_since.is_some_and(|since| is_drained || waited(since))
@@ -325,9 +328,8 @@ impl Node {
         self.machine.reconsider(now, channel)
     }
 
-    /// Follows a new topology in place of all that are in use: connects to who came, and drops who
-    /// left at once. A node that has no part in it, or whose key no member has, keeps no
-    /// connections.
+    /// Follows a new topology in place of all that are in use: connects to new members, and drops
+    /// former ones at once. A node whose key belongs to no member of it keeps no connections.
     ///
     /// # Errors
     /// If its version is lower than the latest, or it has too many members; nothing has changed
@@ -338,8 +340,9 @@ impl Node {
         self.set_membership(now, membership)
     }
 
-    /// Follows a topology beside those that are in use: connects to who came. Who is a member by any
-    /// of them stays one, until that one is [retired](Node::retire_topologies).
+    /// Follows a topology in addition to those that are in use, and connects to new members. A
+    /// member of any topology in use stays a member until that topology is
+    /// [retired](Node::retire_topologies).
     ///
     /// # Errors
     /// As [`Membership::add`], or if there are too many members; nothing has changed then.
@@ -349,8 +352,9 @@ impl Node {
         self.set_membership(now, membership)
     }
 
-    /// Follows topologies with a version below `oldest` no longer, but for the latest: drops at once
-    /// who is no member any more, and closes connections under keys that are no member's any more.
+    /// Stops following topologies with a version below `oldest`, except for the latest. Former
+    /// members are dropped at once, and connections under keys that no member has any more are
+    /// closed.
     pub fn retire_topologies(&mut self, now: Time, oldest: u64) {
         let mut membership = self.membership.clone();
         membership.retire(oldest);
@@ -396,8 +400,8 @@ impl Node {
         Ok(())
     }
 
-    /// A member has other addresses or keys than before: what it is connected by may be no good any
-    /// more, or what was no good may be.
+    /// A member has other addresses or keys than before. The connection to it may not be valid any
+    /// more, and dial attempts that failed may now succeed.
     fn reconnect(&mut self, now: Time, peer: PeerIndex) {
         self.peers.redial(now, peer);
         for at in 0..self.connections.len() {
@@ -418,7 +422,7 @@ impl Node {
         }
     }
 
-    /// Closes all connections and takes no new ones. Peers are told; poll on until
+    /// Closes all connections and accepts no new ones. Peers are notified. Continue to poll until
     /// [`Node::is_closed`], which takes half a second at most.
     pub fn shutdown(&mut self, now: Time) {
         let now = self.clamp(now);
@@ -516,12 +520,12 @@ impl Node {
     /// What is to be done next; a transmit's datagrams are in `buffer`, at most `segments_max` of
     /// them. Call after inputs and commands, and at `wake_at`, until it is [`Output::Idle`].
     ///
-    /// What has arrived is looked at here, and deadlines pass here. So there may be events, requests
-    /// and outcomes to take afterwards that were not there before: take them *after* the drain to
-    /// [`Output::Idle`], and before waiting. [`Node::has_output`] says whether there are any.
+    /// Received data is processed here, and deadlines expire here. So there may be new events,
+    /// requests and outcomes afterwards: take them *after* the drain to [`Output::Idle`], and
+    /// before waiting. [`Node::has_output`] says whether there are any.
     ///
-    /// Hand over the datagrams that wait in the socket first: a deadline that they would have
-    /// prevented from passing passes here otherwise.
+    /// Hand over the datagrams that wait in the socket before calling this. Otherwise a deadline
+    /// may expire here although its datagrams have arrived.
     pub fn poll(&mut self, now: Time, segments_max: usize, buffer: &mut Vec<u8>) -> Output {
         let now = self.clamp(now);
         loop {
@@ -570,7 +574,7 @@ impl Node {
             || self.rpc.has_output()
     }
 
-    /// Does all that is due but sending.
+    /// Processes everything that is due, except sending.
     fn advance(&mut self, now: Time) {
         self.fill_due |= self.machine_at <= now;
         self.expire(now);
@@ -594,7 +598,7 @@ impl Node {
             return None;
         }
         let connections = &self.connections;
-        // Who is about to be connected has no need to be dialled.
+        // A peer whose connection is about to come up need not be dialled.
         self.peers.next_dial(now, &self.config.transport, |node| {
             connections.iter().flatten().any(|c| c.node == Some(*node) && c.is_open())
         })
@@ -622,7 +626,7 @@ impl Node {
         let mut at = 0;
         while let Some(handle) = self.ready.get(at).copied() {
             at += 1;
-            // What there is to say of a connection comes before its end: the reason for it, too.
+            // Stream data and the reason for closing are reported before the end of a connection.
             while let Some(connection) = self.connection(handle)
                 && let Some(event) = connection.quic.poll()
             {
@@ -712,7 +716,7 @@ impl Node {
     fn handle_notices(&mut self, now: Time, handle: ConnectionHandle) {
         while !self.notices.is_empty() {
             let notice = self.notices.remove(0);
-            // Once a peer is cut off, what else it did in the same breath does not count.
+            // Once a peer is cut off, further faults found in the same pass are not counted.
             let Some(connection) = self.connection(handle).filter(|c| c.is_open()) else {
                 continue;
             };
@@ -779,7 +783,8 @@ impl Node {
         while !self.ready.is_empty() {
             let at = self.turn % self.ready.len();
             let handle = self.ready[at];
-            // One that was forgotten is still in the list, and its handle may be in use again.
+            // A connection that was removed is still in the list, and its handle may be in use
+            // again.
             if let Some(connection) = self.connection(handle) {
                 let fitting = BATCH_BYTES_MAX / usize::from(connection.quic.current_mtu());
                 let segments = segments_max.min(fitting).max(1);

@@ -16,15 +16,16 @@ use crate::membership::Membership;
 use crate::random::Random;
 use crate::time::Time;
 
-/// The member with the higher name dials first if it has not been dialled so long after its start: a
-/// peer that has not noticed its restart would do so at its next keep-alive only. Longer than a
-/// packet takes to almost anywhere, so that of two that start together one dials.
+/// The member with the higher id dials if it has not been dialled for this long after its start. A
+/// peer that has not noticed the restart would otherwise notice it at its next keep-alive only. The
+/// time is longer than almost any one-way delay, so that of two members that start together only
+/// one dials.
 const KNOCK_AFTER: Duration = Duration::from_millis(100);
 
 pub(super) struct Peer {
     pub(super) node: NodeId,
     pub(super) addresses: Vec<SocketAddr>,
-    /// By which it may prove itself.
+    /// The keys by which it may prove itself.
     pub(super) keys: Vec<NodeId>,
     /// The next address to be dialled.
     next_address: usize,
@@ -33,8 +34,8 @@ pub(super) struct Peer {
     up_since: Time,
     /// A dial of ours is in progress.
     pub(super) is_dialling: bool,
-    /// Whether this node has the lower name and dials at once: else it dials slowly, in case the
-    /// peer cannot reach it.
+    /// Whether this node has the lower id and dials at once. Otherwise it dials at a slow rate, in
+    /// case the peer cannot reach it.
     dials: bool,
     /// Dials that are to be made beside the connection that is up, since the peer has moved.
     dials_beside: usize,
@@ -51,23 +52,23 @@ pub(super) struct Peer {
     last_close: Closed,
 }
 
-/// What a change of members comes to.
+/// The effect of a change of members.
 pub(super) struct Followed {
-    /// Peers that left, with the places that they had, which are free again.
+    /// Peers that left, with their former indices, which are free again.
     pub(super) left: Vec<(PeerIndex, NodeId)>,
-    /// Peers that came: their places may be those that others left.
+    /// Peers that joined. Their indices may be those of peers that left.
     pub(super) came: Vec<PeerIndex>,
     /// Peers with other addresses or keys than before.
     pub(super) changed: Vec<PeerIndex>,
 }
 
 pub(super) struct Peers {
-    /// This node's name: of two members, the one with the lower name dials.
+    /// This node's member id. Of two members, the one with the lower id dials at once.
     own: NodeId,
     by_index: Vec<Option<Peer>>,
     by_node: BTreeMap<NodeId, PeerIndex>,
     by_key: BTreeMap<NodeId, PeerIndex>,
-    /// From where handshakes may come.
+    /// The IP addresses from which handshakes are accepted.
     addresses: BTreeSet<IpAddr>,
     /// Peers with something to report; a peer is in it once.
     to_report: BTreeSet<u16>,
@@ -90,8 +91,8 @@ impl Peers {
         }
     }
 
-    /// Follows a change: `nodes` are who this node, as `own`, is to be connected to. Under another
-    /// name it is another member, and knows nobody from before.
+    /// Applies a change: this node, as member `own`, is to be connected to `nodes`. If its member
+    /// id has changed, it is another member and drops all former peers.
     pub(super) fn follow(
         &mut self,
         now: Time,
@@ -186,7 +187,7 @@ impl Peers {
         self.by_key.keys().copied()
     }
 
-    /// Dials a peer at once, if this node has the lower name.
+    /// Dials a peer at once, if this node has the lower id.
     pub(super) fn redial(&mut self, now: Time, peer: PeerIndex) {
         let known = self.peer_mut(peer);
         if known.dials {
@@ -195,8 +196,8 @@ impl Peers {
         }
     }
 
-    /// Dials the new addresses of a peer beside the connection that is up: once each, since the peer
-    /// may still be where it was.
+    /// Dials the new addresses of a peer in addition to the connection that is up: once each, since
+    /// the peer may still be reachable at the old ones.
     pub(super) fn redial_beside(&mut self, now: Time, peer: PeerIndex) {
         let known = self.peer_mut(peer);
         if known.dials {
@@ -232,8 +233,8 @@ impl Peers {
         self.iter().map(due).min().unwrap_or(Time::NEVER)
     }
 
-    /// A peer that is to be dialled now, and where. One that `is_near`, having begun to dial by
-    /// itself, is not dialled by the higher name.
+    /// A peer that is to be dialled now, and its address. A peer for which `is_near` holds is
+    /// dialling already, and is not dialled by the member with the higher id.
     pub(super) fn next_dial(
         &mut self,
         now: Time,
@@ -260,8 +261,8 @@ impl Peers {
         Some((PeerIndex(index as u16), address))
     }
 
-    /// A connection that was up, or an attempt of this node's at one, has ended. After one that was
-    /// up for a good while, the first attempt of the lower name comes at once.
+    /// A connection that was up, or an attempt of this node's at one, has ended. After a connection
+    /// that was up for a while, the member with the lower id dials again at once.
     pub(super) fn pause_dialling(
         &mut self,
         now: Time,
@@ -298,7 +299,7 @@ impl Peers {
         self.to_report.insert(peer.0);
     }
 
-    /// Notes a breach. True if the peer is to be cut off.
+    /// Counts a fault. True if the peer is to be cut off.
     pub(super) fn note_fault(
         &mut self,
         now: Time,
@@ -318,7 +319,7 @@ impl Peers {
         cut_off
     }
 
-    /// What there is to report: at most one event of a kind per peer, however much happened.
+    /// The next event to report: at most one of each kind per peer, however much happened.
     pub(super) fn next_event(&mut self) -> Option<NodeEvent> {
         if let Some(peer) = self.left.pop_first() {
             return Some(NodeEvent::Down { peer, why: Closed::Left });
@@ -355,7 +356,7 @@ impl Peer {
     }
 }
 
-/// A pause, or down to half of it, so that nodes do not keep in step.
+/// A random time between half of `pause` and `pause`, so that nodes do not dial in step.
 fn jittered(pause: Duration, jitter: &mut Random) -> Duration {
     pause / 2 + jitter.duration_below(pause / 2)
 }

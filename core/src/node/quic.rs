@@ -1,4 +1,4 @@
-//! What quinn-proto is told: endpoint, server and transport settings.
+//! Settings for quinn-proto: endpoint, server and transport.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::congestion::{Meter, MeteredFactory};
 use super::crypto::{Members, Provider};
 use crate::config::{Config, TransportConfig};
 
-/// Bytes that a handshake may send before it is looked at.
+/// Bytes that a handshake may send before it is accepted.
 const INCOMING_BYTES: u64 = 64 << 10;
 
 /// Settings of a node's endpoint. `seed` is what it draws random numbers from.
@@ -22,7 +22,7 @@ pub fn endpoint_config(
 ) -> EndpointConfig {
     let mut endpoint = provider.endpoint_config();
     endpoint.rng_seed(Some(seed));
-    // Probes for the path MTU arrive with more than the path may carry in the end.
+    // Path MTU probes may be longer than the path MTU that is found in the end.
     let payload = config.mtu_max.max(1472);
     endpoint.max_udp_payload_size(payload).expect("checked with the configuration");
     endpoint
@@ -66,8 +66,8 @@ pub(super) fn transport_config(config: &Config, meter: &Arc<Meter>) -> QuicTrans
         .stream_receive_window(config.stream_window.into())
         .receive_window(VarInt::from_u64(receive_window).unwrap_or(VarInt::MAX))
         .send_window(config.send_window.into())
-        // Without it, a stream that has begun goes first until it has no more to send, whatever the
-        // priorities of others: a bulk transfer would hold up everything else.
+        // Without it, a stream that has begun is sent until it has no more data, whatever the
+        // priorities of other streams, so a bulk transfer would delay everything else.
         .send_fairness(true)
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(config.keep_alive))

@@ -1,4 +1,4 @@
-//! What a node tells of itself and its peers.
+//! What a node reports about itself and its peers.
 
 use std::fmt;
 use std::io;
@@ -10,8 +10,8 @@ use crate::error::Fault;
 use crate::id::NodeId;
 use crate::membership::TopologyError;
 
-/// What happens between nodes. At most one event of each kind waits per peer: a connection that
-/// flaps while nobody looks is reported as what it is in the end.
+/// What happens between nodes. At most one event of each kind waits per peer. If a connection goes
+/// up and down several times before the events are taken, only its last state is reported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NodeEvent {
@@ -31,12 +31,12 @@ pub enum NodeEvent {
     Fault {
         /// The member.
         peer: NodeId,
-        /// The rule that it broke last.
+        /// The last fault.
         fault: Fault,
-        /// How often it broke one since the last report.
+        /// The number of faults since the last report.
         count: u32,
     },
-    /// Somebody tried to connect who may not, or failed to. At most once in [`REFUSED_INTERVAL`].
+    /// Attempts to connect were refused or failed. At most once in [`REFUSED_INTERVAL`].
     Refused {
         /// Handshakes since the last report that were refused or failed: with another key than a
         /// member's or none, with another protocol, or too many at a time.
@@ -59,7 +59,7 @@ pub enum NodeEvent {
     SocketBuffers(SocketBuffers),
 }
 
-/// Strangers can be loud: this often at most they are reported.
+/// Refused attempts are reported at most once in this interval, since strangers can make many.
 pub const REFUSED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a connection has ended.
@@ -74,7 +74,7 @@ pub enum Closed {
     Lost,
     /// The peer has closed the connection.
     ByPeer,
-    /// Another connection to the same member has taken its place.
+    /// Another connection to the same member has replaced it.
     Superseded,
     /// It was cut off for its faults.
     CutOff,

@@ -1,4 +1,4 @@
-//! What is wrong with the socket under a node: counted, and reported to the application now and then.
+//! Errors of the socket under a node: counted, and reported to the application at a limited rate.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{Node, NodeEvent};
 use crate::time::Time;
 
-/// Kinds of errors that are told apart. There are about ten that a socket gives; what comes beyond
-/// counts as [`ErrorKind::Other`].
+/// The number of error kinds that are counted separately. A socket gives about ten; further kinds
+/// count as [`ErrorKind::Other`].
 const KINDS_MAX: usize = 16;
 
 /// An error of one kind is reported at once when it is the first in this time, and else at the end of

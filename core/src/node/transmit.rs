@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// An explicit congestion notification codepoint (RFC 3168, section 5), which IP carries beside each
-/// datagram. Sockets that cannot set or tell it leave it out: QUIC notices and does without.
+/// An explicit congestion notification codepoint (RFC 3168, section 5), which IP carries beside
+/// each datagram. A socket that cannot set or read it leaves it out. QUIC detects this and works
+/// without it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Ecn {

@@ -21,18 +21,19 @@ use crate::wire::{
     CallHead, CallRefusal, EAGER_BYTES_MAX, FrameReader, Malformed, Reply, RouteHello,
 };
 
-/// A request whose head has not come by then is closed: its first packet holds all of it.
+/// A request whose head has not been received after this time is closed. The first packet of a call
+/// contains the whole head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests of one peer that are read ahead of the application on a route: enough that it does not
-/// wait for the network between two.
+/// The number of requests of one peer and route that are read before the application takes them:
+/// enough that it does not wait for the network between two requests.
 const AHEAD_MAX: u16 = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     /// The head has not been read.
     Head,
-    /// The rest stays in the stream.
+    /// The head has been read. The rest stays in the stream until there is room.
     Waiting,
     /// The body is being read.
     Body,
@@ -40,11 +41,11 @@ enum Phase {
     Ready,
     /// The application has it.
     Taken,
-    /// The application has it, and nobody waits for the answer.
+    /// The application has it, and the caller does not wait for the answer any more.
     Cancelled,
     /// The answer is being sent.
     Answering,
-    /// The transport has all of it, and the caller has not acknowledged all.
+    /// The transport has the whole answer, and the caller has not acknowledged all of it.
     Answered,
     /// A refusal is being sent.
     Refusing,
@@ -58,14 +59,14 @@ struct InboundRequest {
     route: u16,
     phase: Phase,
     deadline: Time,
-    /// What its timer is set to.
+    /// The time that its timer is set to.
     timer: Time,
     reader: FrameReader,
     /// Bytes in the request, and of the answer that may be sent at once.
     length: u32,
     prepaid: u32,
     body: Option<Receiving>,
-    /// The caller's direction has come to its end.
+    /// The caller's direction has ended.
     has_ended: bool,
     answer: Sending,
     /// The answer has arrived, and its end.
@@ -76,7 +77,7 @@ struct InboundRequest {
 }
 
 impl InboundRequest {
-    /// When it has to be looked at, if nothing happens.
+    /// When it has to be checked next if nothing happens before.
     fn next_check_at(&self, config: &RouteConfig) -> Time {
         let overdue_at = self.body.as_ref().map_or(Time::NEVER, |body| body.overdue_at(config));
         overdue_at.min(self.deadline)
@@ -119,7 +120,7 @@ struct Route {
     ready: Turns<u32>,
     /// By peer.
     by_peer: Vec<PeerRoute>,
-    /// Something has changed by which requests may be granted room.
+    /// Something has changed, so that waiting requests may now be granted room.
     is_due: bool,
 }
 
@@ -127,7 +128,8 @@ struct Route {
 pub(super) struct Callee {
     inbound: Arena<InboundRequest>,
     routes: Vec<Route>,
-    /// What the application has and may let go of. Bounded by what it has.
+    /// Cancelled requests that the application has and has not been told of. Bounded by the
+    /// requests that it has.
     cancelled: VecDeque<RequestId>,
 }
 
@@ -180,7 +182,8 @@ impl Callee {
         }
     }
 
-    /// What the application has of a former member does not count against who gets its place.
+    /// Requests of a former member that the application still has do not count against the member
+    /// that gets its index.
     pub(super) fn remove_peer(&mut self, shared: &mut SharedState, peer: PeerIndex) {
         let of_peer = |index: &u32| self.inbound[*index].peer == peer;
         let indices: Vec<u32> = self.inbound.indices().filter(of_peer).collect();
@@ -351,7 +354,7 @@ impl Callee {
         self.set_phase(index, phase);
         let request = &mut self.inbound[index];
         request.answer.end();
-        // What is left of the request does not matter any more.
+        // The rest of the request is not needed any more.
         request.body = None;
         let bytes = mem::take(&mut request.request_bytes);
         let route = &mut self.routes[request.route as usize];
@@ -408,7 +411,7 @@ impl Callee {
             Phase::Head => request.reader.missing().expect("checked when it was taken"),
             Phase::Waiting => 0,
             Phase::Body => request.body.as_ref().expect("it is being read").wants(),
-            // Nothing but the end may follow.
+            // Only the end of the stream may follow.
             Phase::Ready | Phase::Taken | Phase::Answering => usize::from(!request.has_ended),
             Phase::Cancelled | Phase::Answered | Phase::Refusing => 0,
         }
@@ -501,7 +504,7 @@ impl Callee {
     }
 
     /// Grants requests of a route the room that they wait for, peers taking turns. `present` is
-    /// being read already.
+    /// being read at the moment, so it needs no [`Output::Read`].
     fn grant(&mut self, shared: &mut SharedState, now: Time, at: u16, present: Option<u32>) {
         let config = &shared.routes[at as usize];
         let in_flight_max = config.in_flight_max;
@@ -556,7 +559,7 @@ impl Callee {
                 self.abandon(shared, index);
                 return Err(Malformed::Truncated.into());
             }
-            // Of what has not been read, the end has not been seen.
+            // Bytes before the end have not been read, so the end cannot have been seen.
             Phase::Waiting | Phase::Cancelled | Phase::Answered | Phase::Refusing => {}
             Phase::Ready | Phase::Taken => request.has_ended = true,
             Phase::Answering => {
@@ -574,7 +577,7 @@ impl Callee {
         Ok(())
     }
 
-    /// Nobody waits for the answer any more: the caller has gone.
+    /// The caller does not wait for the answer any more.
     pub(super) fn cancelled(&mut self, shared: &mut SharedState, index: u32) {
         let request = &self.inbound[index];
         shared.outputs.push_back(Output::Close { peer: request.peer, stream: request.stream });
@@ -602,8 +605,8 @@ impl Callee {
         (request.route, &mut request.answer)
     }
 
-    /// A piece of the answer was handed to the transport: once that has all, and the caller has said
-    /// all, it is over but for what the transport keeps.
+    /// A piece of the answer was handed to the transport. Once the transport has all of it and the
+    /// caller's direction has ended, the request only waits for the acknowledgement.
     pub(super) fn written(&mut self, shared: &mut SharedState, index: u32) {
         let request = &self.inbound[index];
         if request.answer.has_ended() && request.has_ended {
@@ -620,7 +623,7 @@ impl Callee {
         request.is_acked = true;
         match request.phase {
             Phase::Answered => self.remove(shared, index),
-            // Its room is free, although the caller has not said all.
+            // Its room is released although the caller's direction has not ended.
             _ => {
                 let bytes = mem::take(&mut request.answer_bytes);
                 let route = &mut self.routes[request.route as usize];
@@ -642,19 +645,20 @@ impl Callee {
         peer_route.ahead += u16::from(request.is_ahead());
     }
 
-    /// The stream is of no use any more. What the application has stays in flight until it lets go
-    /// of it: a peer that calls and cancels does not make it do more at a time.
+    /// The stream is not needed any more. A request that the application has stays in flight until
+    /// the application ends it. A peer that calls and cancels therefore cannot make the application
+    /// work on more requests at a time.
     fn abandon(&mut self, shared: &mut SharedState, index: u32) {
         match self.inbound[index].phase {
             Phase::Taken => {}
-            // Its connection went, and now another one of the peer's.
+            // It was cancelled before, on this or an earlier connection to the peer.
             Phase::Cancelled => return,
             _ => return self.remove(shared, index),
         }
         self.set_phase(index, Phase::Cancelled);
         let request = &mut self.inbound[index];
         self.cancelled.push_back(request.id);
-        // A caller that did not wait for `Continue` may go before it was sent.
+        // The caller may cancel before `Continue` was sent, which is then still queued.
         shared.unqueue(request.peer, request.route, StreamOwner::Request(index), &request.answer);
         request.answer.is_queued = false;
         shared.set_timer(StreamOwner::Request(index), &mut request.timer, Time::NEVER);
@@ -666,7 +670,7 @@ impl Callee {
         route.is_due = true;
     }
 
-    /// Forgets a request, and gives back what it took.
+    /// Removes a request and releases its room in the budgets.
     fn remove(&mut self, shared: &mut SharedState, index: u32) {
         let was_cancelled = self.inbound[index].phase == Phase::Cancelled;
         self.set_phase(index, Phase::Head);
@@ -677,7 +681,7 @@ impl Callee {
         let (peer, owner) = (request.peer, StreamOwner::Request(index));
         shared.timers.remove(&(request.timer, owner));
         shared.unqueue(peer, request.route, owner, &request.answer);
-        // What the application kept may outlive its connection, and the peer.
+        // A request that the application has may outlive its connection and the peer's membership.
         if let Some(link) = &mut shared.peer_links[peer.at()]
             && link.streams.get(&request.stream) == Some(&owner)
         {
@@ -691,7 +695,7 @@ impl Callee {
         route.is_due = true;
     }
 
-    /// The application has let go of a request before it was told that nobody waits.
+    /// The application has ended a request before it was told of the cancellation.
     fn forget_cancelled(&mut self, id: RequestId) {
         self.cancelled.retain(|other| *other != id);
     }

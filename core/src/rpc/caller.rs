@@ -24,9 +24,9 @@ struct Call {
     peer: PeerIndex,
     route: u16,
     deadline: Time,
-    /// What its timer is set to.
+    /// The time that its timer is set to.
     timer: Time,
-    /// None as long as it waits for credit.
+    /// `None` while it waits for credit.
     stream: Option<CallStream>,
     request: Sending,
     /// Bytes of the request that are in the ledger.
@@ -72,14 +72,15 @@ struct Route {
 pub(super) struct Caller {
     calls: Arena<Call>,
     routes: Vec<Route>,
-    /// What is to be told. Bounded like the calls: each waits here or is under way.
+    /// Outcomes that have not been taken. Bounded like the calls, since each call is either in
+    /// progress or here.
     outcomes: VecDeque<(Outcome, Permit)>,
     /// Room has come free, so that answers may be granted it.
     has_room: bool,
 }
 
 impl Call {
-    /// When it has to be looked at, if nothing happens.
+    /// When it has to be checked next if nothing happens before.
     fn next_check_at(&self, config: &RouteConfig) -> Time {
         let overdue_at = self.answer.as_ref().map_or(Time::NEVER, |a| a.overdue_at(config));
         overdue_at.min(self.deadline)
@@ -126,7 +127,7 @@ impl Caller {
         for (route, config) in self.routes.iter_mut().zip(configs) {
             let theirs = theirs.iter().find(|theirs| theirs.id == config.id);
             route.by_peer[peer.at()].terms = theirs.filter(|t| t.in_flight_max > 0).map(|theirs| {
-                // What a peer says does not make this node hold more than its own bounds.
+                // A peer's limits cannot raise the bounds of this node.
                 let request_bytes_max = theirs.request_bytes_max.min(config.request_bytes_max);
                 let in_flight_max = theirs.in_flight_max.min(config.in_flight_max);
                 Terms { request_bytes_max, in_flight_max }
@@ -306,7 +307,7 @@ impl Caller {
         self.routes[call.route as usize].requests.give_back(call.peer, bytes);
     }
 
-    /// The callee does not want the rest of the request. Why, its reply says.
+    /// The callee does not want the rest of the request. Its reply gives the reason.
     pub(super) fn stopped(&mut self, shared: &mut SharedState, index: u32) {
         let call = &mut self.calls[index];
         shared.unqueue(call.peer, call.route, StreamOwner::Call(index), &call.request);
@@ -434,7 +435,8 @@ impl Caller {
         match call.answer.take_if(|answer| answer.is_complete()) {
             Some(answer) => {
                 if !call.is_acked {
-                    // The callee does not wait for an end, and the transport need keep nothing.
+                    // The callee does not need the end of the request, and the transport can drop
+                    // what it keeps of it.
                     self.close(shared, index);
                 }
                 self.complete(shared, index, Ok(answer.into_body()));
@@ -447,8 +449,8 @@ impl Caller {
         }
     }
 
-    /// The callee does not go on: it has dropped the request, or its deadline has passed, which it
-    /// may notice first.
+    /// The callee has reset its direction: it dropped the request, or the deadline has passed,
+    /// which the callee may notice first.
     pub(super) fn handle_reset(&mut self, shared: &mut SharedState, now: Time, index: u32) {
         let error = match self.calls[index].deadline <= now {
             true => CallError::DeadlinePassed,
@@ -485,7 +487,7 @@ impl Caller {
     fn complete(&mut self, shared: &mut SharedState, index: u32, result: Result<Bytes, CallError>) {
         let call = &mut self.calls[index];
         let (id, peer, route) = (call.id, call.peer, call.route);
-        // The answer's room goes with it.
+        // The permit takes over the answer's room in the budget.
         let bytes = match &result {
             Ok(_) => core::mem::take(&mut call.answer_bytes),
             Err(_) => 0,
@@ -495,7 +497,7 @@ impl Caller {
         self.outcomes.push_back((Outcome { call: id, result }, permit));
     }
 
-    /// Forgets a call, and gives back what it took.
+    /// Removes a call and releases its room in the budgets.
     fn remove(&mut self, shared: &mut SharedState, index: u32) {
         let call = self.calls.remove(index);
         let (peer, owner) = (call.peer, StreamOwner::Call(index));

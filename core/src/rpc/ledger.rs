@@ -4,16 +4,16 @@ use alloc::vec::Vec;
 
 use crate::id::PeerIndex;
 
-/// Of what there is, one peer may take this part.
+/// One peer may use the budget divided by this number.
 const SHARES: u64 = 8;
 
 #[derive(Debug)]
 pub(super) struct Ledger {
     max: u64,
-    /// What one peer may take.
+    /// The bytes that one peer may use.
     share: u64,
     committed: u64,
-    /// By peer. Outlives the peer, until what it took has been given back.
+    /// By peer. An entry outlives the peer until its bytes have been released.
     by_peer: Vec<u64>,
 }
 

@@ -10,22 +10,24 @@
 //!   [`Rpc::poll_flow`], requests with [`Rpc::poll_request`], and outcomes with
 //!   [`Rpc::poll_outcome`].
 //!
-//! Nothing is received before there is room for it. A caller sends the first
-//! [`EAGER_BYTES_MAX`] bytes of a request with its head. The callee reads the head, and leaves the
-//! rest in the stream until the request's turn has come and its length has been taken from the
-//! route's budget; for what is longer it says `Continue` then. Of an answer, as many bytes may be
-//! sent at once as the caller has prepaid; the rest waits for the end of the caller's direction,
-//! which says that the length has been taken from the caller's budget.
+//! Bytes are received only when there is room for them. A caller sends the first
+//! [`EAGER_BYTES_MAX`] bytes of a request with its head. The callee reads the head and leaves the
+//! rest in the stream until it is the request's turn and its length has been reserved in the
+//! route's budget. If the request is longer than those first bytes, the callee then sends
+//! `Continue`. Of an answer, the callee may send at once as many bytes as the caller has prepaid in
+//! the head. The rest waits for the end of the caller's direction, by which the caller says that it
+//! has reserved the length in its budget.
 //!
-//! What is sent takes its room until it has arrived, since the transport keeps it as long: one byte
-//! that is not acknowledged keeps a whole body.
+//! Sent bytes count in the budget until they are acknowledged, since the transport keeps them until
+//! then. A single unacknowledged byte keeps a whole body in memory.
 //!
-//! A callee that does not keep up leaves requests unread, so that streams and not memory fill up;
-//! its callers use up their credit, and are told. Peers take turns in everything.
+//! A callee that does not keep up leaves requests unread in their streams, so its memory does not
+//! grow. Its callers use up their credit, and further calls fail with `Pushback`. Peers are served
+//! round robin.
 //!
-//! Inside, `caller` has the calls of this node and `callee` the requests of its peers; `transfer` is
-//! one direction of a stream, `ledger` a budget, and `turns` a round robin of peers. Knows nothing of
-//! QUIC, sockets, clocks. Invariants 8, 11, 13 to 16.
+//! Inside, `caller` has the calls of this node and `callee` the requests of its peers. `transfer`
+//! is one direction of a stream, `ledger` a budget, and `turns` a round robin of peers. The module
+//! knows nothing of QUIC, sockets or clocks. Invariants 8, 11, 13 to 16.
 
 mod callee;
 mod caller;
@@ -61,30 +63,30 @@ pub struct CallStream(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CallId(u64);
 
-/// A request that this node has been asked.
+/// A request that a peer has sent to this node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(u64);
 
-/// Places of calls and requests in their tables, below the bits that tell apart those which had the
-/// same place one after the other.
+/// The low bits of an id, which hold the index of the call or request in its table. The bits above
+/// hold a serial number, which distinguishes calls that had the same index.
 const INDEX_BITS: u32 = 24;
 
 /// A request for the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// Its name in answering it.
+    /// The id by which it is answered.
     pub id: RequestId,
     /// Who asks.
     pub from: PeerIndex,
     /// What is asked.
     pub body: Bytes,
-    /// Until when the caller waits.
+    /// The time until which the caller waits.
     pub deadline: Time,
-    /// Bytes that the answer may have.
+    /// The longest answer that is allowed, in bytes.
     pub answer_bytes_max: u32,
 }
 
-/// What became of a call.
+/// How a call ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// The call.
@@ -93,19 +95,20 @@ pub struct Outcome {
     pub result: Result<Bytes, CallError>,
 }
 
-/// What a callee says instead of an answer.
+/// Why a callee does not answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// Too much to do.
+    /// The callee is overloaded.
     Busy {
-        /// When it is worth trying again.
+        /// How long the caller should wait before it tries again.
         retry_after: Duration,
     },
-    /// Nothing: the request is dropped.
+    /// No reason is given: the request is dropped.
     Dropped,
 }
 
-/// Room that the body of a request or an answer takes in a budget, until it is the application's.
+/// Room in a budget that the body of a request or an answer occupies, until it is handed to the
+/// application.
 #[derive(Debug)]
 #[must_use = "the room stays taken until it is given back with `Rpc::release`"]
 pub struct Permit {
@@ -118,14 +121,14 @@ pub struct Permit {
 /// What the machine wants done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Output {
-    /// There is room for more of what a stream holds: hand it in, as [`Rpc::wants`] says.
+    /// There is room for more bytes of a stream: hand in as many as [`Rpc::wants`] says.
     Read {
         /// The peer.
         peer: PeerIndex,
         /// The stream.
         stream: CallStream,
     },
-    /// Reset this node's direction of a stream, and stop the peer's, whatever is left of them.
+    /// Reset this node's direction of a stream and stop the peer's, as far as they have not ended.
     Close {
         /// The peer.
         peer: PeerIndex,
@@ -149,7 +152,7 @@ pub enum Output {
 /// What to do with the bytes of a [`Rpc::poll_flow`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Piece {
-    /// The stream; none to open one.
+    /// The stream. `None`: open a new one.
     pub stream: Option<CallStream>,
     /// This node's direction of the stream ends behind them.
     pub finish: bool,
@@ -157,39 +160,40 @@ pub struct Piece {
     pub class: Class,
 }
 
-/// One of the two sorts of things that have a stream.
+/// What a stream belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum StreamOwner {
-    /// A call of this node, by its place.
+    /// A call of this node, by its index.
     Call(u32),
-    /// A request of a peer, by its place.
+    /// A request of a peer, by its index.
     Request(u32),
 }
 
-/// What there is of a peer, and of the connection to it.
+/// The state of a peer and of the connection to it.
 #[derive(Debug)]
 struct PeerLink {
     is_up: bool,
-    /// At most as many as this node may have calls to it, and it may open itself.
+    /// Bounded by the calls that this node may have to the peer plus the streams that the peer may
+    /// open.
     streams: HashMap<CallStream, StreamOwner, FixedState>,
-    /// By route, what has something to send: each once.
+    /// By route, the calls and requests that have something to send, each once.
     sendable: Vec<VecDeque<StreamOwner>>,
-    /// By route, whether the last piece began a call.
+    /// By route, whether the last piece sent was the start of a call.
     has_begun: Vec<bool>,
 }
 
-/// What both ends use.
+/// The state that the caller and the callee side share.
 #[derive(Debug)]
 struct SharedState {
     routes: Vec<RouteConfig>,
     peer_links: Vec<Option<PeerLink>>,
-    /// When to look at what: each call and request has one entry.
+    /// When to check which call or request. Each has one entry.
     timers: BTreeSet<(Time, StreamOwner)>,
-    /// Bounded by the streams there are.
+    /// Bounded by the number of streams.
     outputs: VecDeque<Output>,
-    /// Counts calls and requests.
+    /// The number of calls and requests so far.
     serial: u64,
-    /// Counts connections that came up or went down.
+    /// The number of times that a connection came up or went down.
     links: u64,
 }
 
@@ -211,7 +215,7 @@ impl SharedState {
         Some(index as u16)
     }
 
-    /// The next number for what is in this place.
+    /// A new id for the call or request with this index.
     fn next_id(&mut self, index: u32) -> u64 {
         assert!(index < 1 << INDEX_BITS, "bounded by the credit of all peers");
         self.serial += 1;
@@ -225,15 +229,16 @@ impl SharedState {
         *timer = at;
     }
 
-    /// Sees to it that a timer goes off at `at`, or before. One that goes off too early is set again;
-    /// most are taken away before, and moving them would be most of what they cost.
+    /// Ensures that a timer fires at `at` or earlier. A timer that fires too early is set again.
+    /// Timers are not moved to later times, since most are removed before they fire and moving them
+    /// would be most of their cost.
     fn hasten_timer(&mut self, owner: StreamOwner, timer: &mut Time, at: Time) {
         if at < *timer {
             self.set_timer(owner, timer, at);
         }
     }
 
-    /// Puts what has something to send into the queue.
+    /// Queues a call or request if it has something to send.
     fn note_due(&mut self, peer: PeerIndex, route: u16, owner: StreamOwner, sending: &mut Sending) {
         if sending.is_due() && !sending.is_queued {
             sending.is_queued = true;
@@ -241,7 +246,7 @@ impl SharedState {
         }
     }
 
-    /// Takes what is over out of the queue.
+    /// Removes a call or request that has ended from the queue.
     fn unqueue(&mut self, peer: PeerIndex, route: u16, owner: StreamOwner, sending: &Sending) {
         if sending.is_queued
             && let Some(link) = &mut self.peer_links[peer.at()]
@@ -299,8 +304,7 @@ impl Rpc {
 
     /// Makes room for a member. `peer` must be free.
     ///
-    /// # Panics
-    /// If it is not: indices are the caller's to keep.
+    /// # Panics If it is not: the caller assigns the indices.
     pub fn add_peer(&mut self, peer: PeerIndex) {
         let peer_links = &mut self.shared.peer_links;
         if peer_links.len() <= peer.at() {
@@ -383,9 +387,8 @@ impl Rpc {
 
     /// Answers a request.
     ///
-    /// # Errors
-    /// If the answer is too long, or nobody waits for it; nothing has changed then, but that a
-    /// request that nobody waits for is gone.
+    /// # Errors If the answer is too long, or the caller does not wait for it any more. In the
+    /// second case the request is removed, in the first nothing has changed.
     pub fn answer(
         &mut self,
         now: Time,
@@ -396,7 +399,7 @@ impl Rpc {
         self.callee.answer(&mut self.shared, request, body)
     }
 
-    /// Lets go of a request without an answer. False if nobody waited for it any more.
+    /// Ends a request without an answer. False if the caller did not wait for it any more.
     pub fn refuse(&mut self, now: Time, request: RequestId, refusal: Refusal) -> bool {
         self.clamp(now);
         self.callee.refuse(&mut self.shared, request, refusal)
@@ -493,7 +496,7 @@ impl Rpc {
     /// The peer does not want the rest of what this node sends in a stream; the transport resets it.
     pub fn handle_stopped(&mut self, peer: PeerIndex, stream: CallStream) {
         match self.owner_of(peer, stream) {
-            // Why, it says in its own direction.
+            // The reason follows in the callee's direction.
             Some(StreamOwner::Call(index)) => self.caller.stopped(&mut self.shared, index),
             Some(StreamOwner::Request(index)) => self.callee.cancelled(&mut self.shared, index),
             None => {}
@@ -590,9 +593,9 @@ impl Rpc {
             return None;
         }
         let route = flow as u16;
-        // New calls and what has begun take turns, so that a small call does not wait for large ones,
-        // nor an answer for a flood of calls; of what has begun, each that has sent a piece goes
-        // behind the others.
+        // New calls alternate with calls and requests that have begun, so that a small call does
+        // not wait for large ones, nor an answer for a flood of calls. Among those that have begun,
+        // each goes to the end of the queue after it has sent a piece.
         let link = self.shared.link_mut(peer);
         let can_open = can_open && (!link.has_begun[flow] || link.sendable[flow].is_empty());
         let opened = can_open.then(|| self.caller.open(&self.shared, now, peer, route)).flatten();
@@ -649,8 +652,8 @@ impl Rpc {
         self.callee.poll_request(&self.shared, route, suits)
     }
 
-    /// The next request that the application has, and for whose answer nobody waits any more. It is
-    /// still to be let go of, with [`Rpc::refuse`].
+    /// The next request that the application has, and for whose answer nobody waits any more. The
+    /// application still has to end it with [`Rpc::refuse`].
     pub fn poll_cancelled(&mut self) -> Option<RequestId> {
         self.callee.poll_cancelled()
     }
@@ -701,7 +704,7 @@ impl Rpc {
         self.len() == 0
     }
 
-    /// Walks through all state and panics where it contradicts itself. For tests and fuzzing.
+    /// Checks all state and panics if it is inconsistent. For tests and fuzzing.
     #[doc(hidden)]
     pub fn assert_invariants(&self) {
         self.caller.assert_invariants(&self.shared);

@@ -11,11 +11,11 @@ use crate::time::Time;
 /// Bytes of all frames of one direction: a `Continue` and the final reply, or a head.
 pub(super) const FRAMES_MAX: usize = 64;
 
-/// Bytes of one stream that are sent before another has its turn.
+/// The number of bytes of one stream that are sent before it is another stream's turn.
 const PIECE_BYTES_MAX: usize = 64 << 10;
 
-/// A body has so long to begin and to make up for a pause, before its rate counts: a loss or two,
-/// anywhere on earth.
+/// The time that a body may lag behind `rate_min`, to begin and to recover from pauses. It covers
+/// one or two packet losses at any round trip time on earth.
 const RATE_GRACE: Duration = Duration::from_secs(5);
 
 /// Frames and a body, of which a part may be sent at once.
@@ -26,14 +26,14 @@ pub(super) struct Sending {
     body_length: usize,
     /// Bytes of the body that may be sent by now.
     allowed: usize,
-    /// Bytes of frames and body that the transport has taken.
+    /// Bytes of frames and body that the transport has accepted.
     sent: usize,
     /// The stream ends behind the body.
     ends: bool,
     ended: bool,
-    /// The transport takes no more until it says so.
+    /// The transport accepts no more until it reports the stream writable.
     blocked: bool,
-    /// It stands in the queue of its route.
+    /// It is in the queue of its route.
     pub(super) is_queued: bool,
 }
 
@@ -68,7 +68,7 @@ impl Sending {
         self.allowed < self.body_length
     }
 
-    /// Nobody wants the rest.
+    /// The receiver does not want the rest.
     pub(super) fn abandon(&mut self) {
         (self.body, self.ended) = (Bytes::new(), true);
     }
@@ -82,12 +82,12 @@ impl Sending {
         self.frames.len() + self.body_length
     }
 
-    /// Whether the transport has taken all of it, except for the end perhaps.
+    /// Whether the transport has accepted all bytes, though perhaps not the end of the stream.
     pub(super) fn is_sent(&self) -> bool {
         self.sent == self.length()
     }
 
-    /// Whether the transport has taken all of it, and its end.
+    /// Whether the transport has accepted all bytes and the end of the stream.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
@@ -111,7 +111,7 @@ impl Sending {
         Offer { bytes: end - start, ends: self.ends && end == self.length() }
     }
 
-    /// The transport has taken so many bytes of an offer.
+    /// The transport has accepted this many bytes of an offer.
     pub(super) fn written(&mut self, offer: Offer, bytes: usize) {
         self.sent += bytes;
         if bytes < offer.bytes {
@@ -133,10 +133,10 @@ impl Sending {
 #[derive(Debug)]
 pub(super) struct Receiving {
     length: usize,
-    /// Bytes for which there is room: no more are taken.
+    /// The number of bytes for which there is room. No more are accepted.
     granted: usize,
     body: Vec<u8>,
-    /// When there came to be room, and what had been received by then.
+    /// When room was granted last, and the bytes that had been received by then.
     since: Time,
     base: usize,
 }
@@ -162,7 +162,8 @@ impl Receiving {
         self.body.len() == self.length
     }
 
-    /// Bytes that are taken now: what there is room for, and behind the end one, which is a breach.
+    /// The number of bytes that are accepted now: those for which there is room, and one byte
+    /// behind the end, which is a fault of the peer.
     pub(super) fn wants(&self) -> usize {
         if self.is_complete() { 1 } else { self.granted - self.body.len() }
     }
@@ -176,7 +177,7 @@ impl Receiving {
         is_within
     }
 
-    /// When it is too slow, if nothing more comes. Never, as long as it waits for this node.
+    /// When it is too slow, if nothing more arrives. Never while it waits for room at this node.
     pub(super) fn overdue_at(&self, config: &RouteConfig) -> Time {
         if self.body.len() == self.granted {
             return Time::NEVER;

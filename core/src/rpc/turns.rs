@@ -1,4 +1,4 @@
-//! Queues of peers that are served in turns: one item each, however many they have.
+//! Queues of items by peer, served round robin: one item of each peer, however many it has.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -9,7 +9,7 @@ use crate::id::PeerIndex;
 #[derive(Debug)]
 pub(crate) struct Turns<T> {
     queues: Vec<VecDeque<T>>,
-    /// Whose turn is next, if it has something.
+    /// The index of the peer whose turn is next, if it has an item.
     next: usize,
     len: usize,
 }
@@ -38,13 +38,13 @@ impl<T> Turns<T> {
             let first = self.queues[*at].front();
             first.is_some_and(|first| suits(PeerIndex(*at as u16), first))
         })?;
-        // Perhaps of a peer that has never had anything so far.
+        // This may be the index of a peer without a queue.
         self.next = turn + 1;
         self.len -= 1;
         self.queues[turn].pop_front()
     }
 
-    /// Takes an item out, wherever it stands.
+    /// Removes an item of a peer, at any position.
     pub(crate) fn remove(&mut self, peer: PeerIndex, is_it: impl FnMut(&T) -> bool) -> Option<T> {
         let queue = self.queues.get_mut(peer.at())?;
         let at = queue.iter().position(is_it)?;
@@ -52,7 +52,7 @@ impl<T> Turns<T> {
         queue.remove(at)
     }
 
-    /// The same, whosever it is.
+    /// The same for the items of all peers.
     #[cfg_attr(not(feature = "driver"), allow(dead_code, reason = "for drivers"))]
     pub(crate) fn remove_any(&mut self, mut is_it: impl FnMut(&T) -> bool) -> Option<T> {
         let mut peers = 0..self.queues.len();

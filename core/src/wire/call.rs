@@ -5,14 +5,14 @@ use heapless::Vec;
 use super::{Fields, Malformed, kind, peek_varint};
 use crate::id::RouteId;
 
-/// Bytes of the longest frame of a call; a longer one is a breach.
+/// Bytes of the longest frame of a call. A longer one is a fault.
 pub const CALL_FRAME_MAX: usize = 64;
 
 /// Of a body, so many bytes may be sent before the receiver has said that it has room. Above it, the
 /// round trip that this takes costs less than the bytes; below, more.
 pub const EAGER_BYTES_MAX: usize = 16 << 10;
 
-/// What stands before a request.
+/// The frame before a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CallHead {
     /// The route.

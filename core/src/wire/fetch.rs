@@ -121,7 +121,7 @@ impl Request {
 /// One chunk of an artifact, with what proves it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Chunk<'a> {
-    /// The chunk's place in the artifact.
+    /// The chunk's index in the artifact.
     pub index: u32,
     /// The siblings from the leaf up.
     pub proof: Proof,

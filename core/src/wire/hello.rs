@@ -1,4 +1,4 @@
-//! Hello: what a node says of itself first, before anything else is believed or sent.
+//! Hello: what a node says of itself first. Nothing else is accepted or sent before.
 
 use alloc::vec::Vec;
 
@@ -14,7 +14,7 @@ pub const CHANNELS_MAX: usize = 64;
 /// Routes that a hello may name; a node has no more.
 pub const ROUTES_MAX: usize = 64;
 
-/// Bytes of a hello stream that a node reads; more is a breach.
+/// Bytes of a hello stream that a node reads. More is a fault.
 pub const HELLO_BYTES_MAX: usize = 16 * 1024;
 
 /// What a node says of itself.
@@ -35,7 +35,7 @@ pub struct Hello {
 pub struct ChannelHello {
     /// The channel.
     pub id: ChannelId,
-    /// Slots of a peer that it keeps; a higher slot is a breach.
+    /// The number of slots of a peer that it keeps. A higher slot is a fault.
     pub slots_max: u32,
     /// The longest artifact that it takes, in bytes.
     pub artifact_bytes_max: u64,
@@ -50,9 +50,9 @@ pub struct ChannelHello {
 pub struct RouteHello {
     /// The route.
     pub id: RouteId,
-    /// The longest request that it takes, in bytes; a longer one is a breach.
+    /// The longest request that it accepts, in bytes. A longer one is a fault.
     pub request_bytes_max: u32,
-    /// The longest answer that it takes, in bytes; a longer one is a breach.
+    /// The longest answer that it accepts, in bytes. A longer one is a fault.
     pub response_bytes_max: u32,
     /// Requests of a peer that it has under way at once; 0, if it only calls.
     pub in_flight_max: u16,

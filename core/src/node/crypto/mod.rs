@@ -1,4 +1,4 @@
-//! Who may connect to whom: the handshake, and the keys that packets are protected with.
+//! The handshake, which decides who may connect to whom, and the keys that protect packets.
 //!
 //! The dialling side pins the one node that it means to reach, by the keys that it may have; the
 //! listening side accepts the keys in [`Members`]. `tls` is how that is done, and proven by the key
@@ -106,8 +106,8 @@ impl Provider {
         Self { key: key.clone(), crypto, cids }
     }
 
-    /// Whether a connection id is one of this node's making. Nobody begins a handshake with such a
-    /// one: what does so belongs to a connection that was forgotten.
+    /// Whether this node has issued a connection id. No handshake begins with such an id: a
+    /// datagram that has one belongs to a connection that was removed.
     pub fn has_issued(&self, cid: &ConnectionId) -> bool {
         cid.len() == self.cids.cid_len() && self.cids.validate(cid).is_ok()
     }

@@ -4,8 +4,8 @@
 //! handshake with it. Nothing else of TLS is in use: one key exchange, no tickets, no resumption,
 //! no early data, no server name on the wire.
 //!
-//! Invariant, beside those of the parent: who is at the other end has signed this very handshake
-//! with the key that is its name.
+//! Invariant, in addition to those of the parent: the other end has signed this handshake with the
+//! key that it claims.
 
 use std::{
     boxed::Box,
@@ -166,7 +166,7 @@ impl Signer for HandshakeKey {
     }
 }
 
-/// Whose key is good: the verifier of both sides.
+/// The keys that are accepted: the verifier of both sides.
 #[derive(Debug)]
 enum Accept {
     Only(Vec<NodeId>),
