@@ -532,7 +532,7 @@ impl Node {
             buffer.clear();
             if let Some((transmit, response)) = self.responses.pop() {
                 buffer.extend_from_slice(&response);
-                return self.transmit(transmit.into());
+                return self.transmit(Transmit::from_quic(transmit));
             }
             self.advance(now);
             if let Some(transmit) = self.poll_transmit(now, segments_max, buffer) {
@@ -791,7 +791,7 @@ impl Node {
                 buffer.clear();
                 if let Some(transmit) = connection.quic.poll_transmit(instant, segments, buffer) {
                     self.turn = self.turn.wrapping_add(1);
-                    return Some(transmit.into());
+                    return Some(Transmit::from_quic(transmit));
                 }
                 connection.timeout = connection.quic.poll_timeout();
                 connection.is_ready = false;

@@ -70,10 +70,9 @@ impl Transmit {
     pub fn datagrams(&self) -> usize {
         self.segment_size.map_or(1, |segment| self.size.div_ceil(segment))
     }
-}
 
-impl From<quinn_proto::Transmit> for Transmit {
-    fn from(transmit: quinn_proto::Transmit) -> Self {
+    // Not `From`, which would be public.
+    pub(super) fn from_quic(transmit: quinn_proto::Transmit) -> Self {
         let quinn_proto::Transmit { destination, ecn, size, segment_size, src_ip } = transmit;
         let ecn = ecn.and_then(|ecn| Ecn::from_bits(ecn as u8));
         Self { destination, size, segment_size, ecn, src_ip }

@@ -30,7 +30,7 @@ fn a_send_that_fails_is_lost_told_and_repaired() {
     publish(&subnet, "some of it is lost");
     let inbox = subnet.channel(1);
     subnet.until_within(2 * SECOND, "delivered", |_| inbox.try_event().is_some());
-    let told: Vec<ErrorKind> = events(&subnet, 0).iter().map(|event| kind_of(event)).collect();
+    let told: Vec<ErrorKind> = events(&subnet, 0).iter().map(kind_of).collect();
     assert_eq!(told, kinds);
     let stats = subnet.node(0).stats();
     assert_eq!(stats.send_errors, 3);
