@@ -1,13 +1,20 @@
 //! Large artifacts on latency-sensitive channels: pushed chunk by chunk behind their advert.
 
 use slotcast::artifact::CHUNK_BYTES;
-use slotcast::broadcast::{ChunkTaken, Output, Taken};
+use slotcast::broadcast::{Broadcast, ChunkTaken, OutStream, Output, SendBuffer, Taken};
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::error::Fault;
-use slotcast::wire::Chunk;
-use slotcast_testkit::machines::{Frame, Net, Solo, artifact, config, large};
+use slotcast::time::Time;
+use slotcast::wire::{Chunk, Request};
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, Net, Solo, artifact, config, large, node, peer, small,
+};
 
 const LENGTH: usize = 100_000_000;
+
+/// The flows of the one channel.
+const UPDATES: usize = 0;
+const CHUNKS: usize = 1;
 
 fn sensitive() -> Config {
     config(|channel: &mut ChannelConfig| {
@@ -111,7 +118,7 @@ fn a_wrong_chunk_in_a_stream_is_a_fault_and_the_artifact_is_fetched_elsewhere() 
     let wrong = Chunk { index: 1, proof, bytes: &bytes };
     assert_eq!(solo.raw_chunk(0, request, &wrong), Err(Fault::WrongChunk));
     assert_eq!(solo.chunk(0, request, &large(1), 1), Ok(ChunkTaken::Done));
-    assert_eq!(solo.outputs, [Output::Stop { peer: slotcast_testkit::machines::peer(0), request }]);
+    assert_eq!(solo.outputs, [Output::Stop { peer: peer(0), request }]);
     solo.asked(1, &large(1), 1..4);
 }
 
@@ -134,4 +141,79 @@ fn more_large_artifacts_than_streams_allowed_are_advertised_and_fetched() {
     let streamed = |frame: &&Frame| matches!(frame, Frame::Advert { streamed: true, .. });
     assert_eq!(net.frames(0, 1).iter().filter(streamed).count(), 2);
     assert_eq!(net.chunks(0, 1).len(), 20, "each chunk once");
+}
+
+/// The chunks in what a machine sends without opening a stream, until it has no more of that.
+fn continued(solo: &mut Solo) -> Vec<OutStream> {
+    let mut streams = Vec::new();
+    let mut out = SendBuffer::new();
+    assert!(!solo.machine.has_flow_backlog(peer(0), UPDATES, false));
+    assert!(solo.machine.poll_flow(peer(0), UPDATES, 1000, false, &mut out).is_none());
+    while solo.machine.has_flow_backlog(peer(0), CHUNKS, false) {
+        let send = solo.machine.poll_flow(peer(0), CHUNKS, 1000, false, &mut out);
+        let send = send.expect("it has a backlog");
+        assert!(!send.open && out.len() > 0);
+        streams.extend(send.stream);
+        solo.settle();
+    }
+    assert!(solo.machine.poll_flow(peer(0), CHUNKS, 1000, false, &mut out).is_none());
+    streams
+}
+
+/// All streams that a peer allows may be pushes whose chunks have not been sent yet: they must come
+/// to their ends, or there is never another stream.
+#[test]
+fn while_no_stream_can_be_opened_those_that_are_open_go_on() {
+    let mut solo = Solo::new(&sensitive(), 1);
+    let blocks: Vec<_> = (0..4).map(large).collect();
+    let publish = |solo: &mut Solo, block| solo.machine.publish(CHANNEL, block).expect("room");
+    blocks[..2].iter().for_each(|block| publish(&mut solo, block.clone()));
+    // Asked for before the pushes begin, so that this one has its turn first.
+    let (id, request) = (blocks[0].id(), 1);
+    solo.request(0, Request::Fetch { request, channel: CHANNEL, id, first: 0, count: 4 });
+    let mut out = SendBuffer::new();
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let send = solo.machine.poll_flow(peer(0), UPDATES, 1000, true, &mut out);
+        open.extend(send.expect("an advert").stream);
+    }
+    blocks[2..].iter().for_each(|block| publish(&mut solo, block.clone()));
+
+    let streams = continued(&mut solo);
+    let four_of = |stream: &OutStream| streams.iter().filter(|of| *of == stream).count() == 4;
+    assert!(open.len() == 2 && streams.len() == 8 && open.iter().all(four_of), "{streams:?}");
+    // One of them has arrived, so that another can be opened: for the request, then for an advert.
+    let send = solo.machine.poll_flow(peer(0), CHUNKS, 1000, true, &mut out).expect("the answer");
+    assert!(send.open && !open.contains(&send.stream.expect("to be continued")));
+    assert_eq!(continued(&mut solo).len(), 3);
+    let send = solo.machine.poll_flow(peer(0), UPDATES, 1000, true, &mut out).expect("an advert");
+    assert!(send.open && !send.finish);
+    assert_eq!(continued(&mut solo).len(), 4);
+}
+
+/// The same, when it is this side that would have to remember too many streams.
+#[test]
+fn with_as_many_streams_unacknowledged_as_can_be_those_that_are_open_go_on() {
+    const LIMIT: usize = 4096;
+    let mut config = sensitive();
+    config.channels[0].slots_max = 2 * LIMIT as u32;
+    let mut machine = Broadcast::new(&config, 7).expect("a valid configuration");
+    machine.add_peer(peer(0), node(0));
+    machine.peer_up(Time(1), peer(0), |_| true);
+    let mut out = SendBuffer::new();
+    machine.publish(CHANNEL, large(0)).expect("room");
+    let mut open = 0;
+    while let Some(send) = machine.poll_flow(peer(0), UPDATES, 1000, true, &mut out) {
+        assert!(send.open && send.stream.is_some());
+        open += 1;
+        machine.publish(CHANNEL, small(1 + open as u64)).expect("room");
+    }
+    assert_eq!(open, LIMIT);
+    for chunk in 0..4 {
+        assert!(machine.has_backlog(peer(0)), "chunk {chunk}");
+        let send = machine.poll_send(Time(1), peer(0), 1000, &mut out).expect("a chunk");
+        assert_eq!((send.open, send.finish), (false, chunk == 3));
+    }
+    assert!(!machine.has_backlog(peer(0)));
+    assert!(machine.poll_send(Time(1), peer(0), 1000, &mut out).is_none());
 }

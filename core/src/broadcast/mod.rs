@@ -713,9 +713,10 @@ impl Broadcast {
         self.peers.up[peer.at()] && self.sender.has_requests(peer, &self.inbox)
     }
 
-    /// Whether [`Broadcast::poll_flow`] may have something for a peer.
-    pub fn has_flow_backlog(&self, peer: PeerIndex, flow: usize) -> bool {
-        self.peers.up[peer.at()] && self.sender.has_backlog(peer, flow, &self.outboxes)
+    /// Whether [`Broadcast::poll_flow`] may have something for a peer. `can_open`, if the transport
+    /// can open another stream to it.
+    pub fn has_flow_backlog(&self, peer: PeerIndex, flow: usize, can_open: bool) -> bool {
+        self.peers.up[peer.at()] && self.sender.has_backlog(peer, flow, can_open, &self.outboxes)
     }
 
     /// Encodes requests for a peer into `out`, up to about `room` bytes. `None`, and nothing in
@@ -737,7 +738,8 @@ impl Broadcast {
 
     /// Encodes what a flow has for a peer into `out`, up to about `room` bytes (the last frame may
     /// exceed it by up to a chunk and its proof). `None`, and nothing in `out`, if there is nothing
-    /// to send or no room.
+    /// to send or no room. Unless the transport `can_open` another stream, only streams that are
+    /// open already are continued: all that there are may be waiting for this.
     ///
     /// The content of updates is read from the slots here and not earlier, so content that was
     /// overwritten or aborted by now is not sent.
@@ -746,19 +748,21 @@ impl Broadcast {
         peer: PeerIndex,
         flow: usize,
         room: usize,
+        can_open: bool,
         out: &mut SendBuffer,
     ) -> Option<Send> {
         out.clear();
         if room == 0 || !self.peers.up[peer.at()] {
             return None;
         }
-        self.sender.poll_flow(peer, flow, room, out, &mut self.outboxes, &self.inbox)
+        let limits = (room, can_open);
+        self.sender.poll_flow(peer, flow, limits, out, &mut self.outboxes, &self.inbox)
     }
 
     /// Whether [`Broadcast::poll_send`] may have something for a peer.
     pub fn has_backlog(&self, peer: PeerIndex) -> bool {
         let mut flows = 0..2 * self.channels.len();
-        self.has_requests(peer) || flows.any(|flow| self.has_flow_backlog(peer, flow))
+        self.has_requests(peer) || flows.any(|flow| self.has_flow_backlog(peer, flow, true))
     }
 
     /// Encodes what is most urgent for a peer into `out`: requests, then the flows by class. For a
@@ -778,8 +782,8 @@ impl Broadcast {
             let mut flows = 0..2 * self.channels.len();
             flows.find_map(|flow| {
                 let is_due = self.channels[flow / 2].class == class;
-                let is_due = is_due && self.has_flow_backlog(peer, flow);
-                is_due.then(|| self.poll_flow(peer, flow, room, out)).flatten()
+                let is_due = is_due && self.has_flow_backlog(peer, flow, true);
+                is_due.then(|| self.poll_flow(peer, flow, room, true, out)).flatten()
             })
         })
     }

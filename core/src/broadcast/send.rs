@@ -1,9 +1,10 @@
 //! Encoding of what is sent to a peer next, from the content that the slots have at this moment.
 //!
-//! One stream holds requests, a batch of updates of one channel, or the answer to one request. The
-//! state of a stream with updates is kept until the stream is acknowledged. When all updates in it
-//! have become obsolete, the stream is reset. An answer is reset when the slot that it is served
-//! from is cleared. Invariants 3, 8, 11.
+//! One stream holds requests, a batch of updates of one channel, or the answer to one request.
+//! Streams that are open go on while no other can be opened: they may be the reason, and each of them
+//! comes to its end without any other. The state of a stream with updates is kept until the stream is
+//! acknowledged. When all updates in it have become obsolete, the stream is reset. An answer is reset
+//! when the slot that it is served from is cleared. Invariants 3, 8, 11.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -263,34 +264,39 @@ impl Sender {
         streams.len() >= STREAMS_LIMIT && streams.iter().all(|state| state.used != Use::Free)
     }
 
-    pub(super) fn has_backlog(&self, peer: PeerIndex, flow: usize, outboxes: &[Outbox]) -> bool {
-        if self.is_full(peer) {
-            return false;
-        }
+    pub(super) fn has_backlog(
+        &self,
+        peer: PeerIndex,
+        flow: usize,
+        can_open: bool,
+        outboxes: &[Outbox],
+    ) -> bool {
+        let can_open = can_open && !self.is_full(peer);
         if flow.is_multiple_of(2) {
-            return outboxes[flow / 2].is_behind(peer);
+            return can_open && outboxes[flow / 2].is_behind(peer);
         }
         let state = self.peers[peer.at()].as_ref().expect("a member");
-        state.jobs.iter().any(|job| job.channel as usize == flow / 2 && !job.chunks.is_empty())
+        state.jobs.iter().any(|job| job.is_sendable((flow / 2) as u16, can_open))
     }
 
     pub(super) fn poll_flow(
         &mut self,
         peer: PeerIndex,
         flow: usize,
-        room: usize,
+        (room, can_open): (usize, bool),
         out: &mut SendBuffer,
         outboxes: &mut [Outbox],
         inbox: &Inbox,
     ) -> Option<Send> {
-        if self.is_full(peer) {
+        if !self.has_backlog(peer, flow, can_open, outboxes) {
             return None;
         }
+        let can_open = can_open && !self.is_full(peer);
         let channel = (flow / 2) as u16;
         let outbox = &mut outboxes[channel as usize];
         match flow % 2 {
             0 => self.send_updates(peer, channel, room, out, outbox, inbox),
-            _ => Some(self.send_chunks(peer, channel, room, out, outbox)),
+            _ => Some(self.send_chunks(peer, channel, (room, can_open), out, outbox)),
         }
     }
 
@@ -424,14 +430,14 @@ impl Sender {
         &mut self,
         index: PeerIndex,
         channel: u16,
-        room: usize,
+        (room, can_open): (usize, bool),
         out: &mut SendBuffer,
         outbox: &Outbox,
     ) -> Send {
         let class = self.channels[channel as usize].class;
         let peer = self.peer(index);
-        let has_chunks = |job: &Job| job.channel == channel && !job.chunks.is_empty();
-        let at = peer.jobs.iter().position(has_chunks).expect("the flow has a backlog");
+        let is_sendable = |job: &Job| job.is_sendable(channel, can_open);
+        let at = peer.jobs.iter().position(is_sendable).expect("the flow has a backlog");
         let open = peer.jobs[at].stream.is_none();
         let opened = open.then(|| peer.open_stream(Use::Answer));
         let job = &mut peer.jobs[at];
@@ -464,6 +470,11 @@ impl Sender {
 }
 
 impl Job {
+    /// Whether chunks of a channel can be sent for it: its stream is open, or can be opened.
+    fn is_sendable(&self, channel: u16, can_open: bool) -> bool {
+        self.channel == channel && !self.chunks.is_empty() && (can_open || self.stream.is_some())
+    }
+
     fn end(self, outboxes: &mut [Outbox]) {
         let active = outboxes[self.channel as usize].active_mut(self.slot);
         active.expect("jobs end with their slot").serving -= 1;

@@ -12,7 +12,7 @@ use std::vec::Vec;
 use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
-use quinn_proto::{Dir, ReadError, ReadableError, StreamId, VarInt};
+use quinn_proto::{Dir, ReadError, ReadableError, StreamId, Streams, VarInt};
 
 use super::congestion::Meter;
 use crate::artifact::CHUNK_BYTES;
@@ -391,15 +391,15 @@ impl Connection {
         }
         // Counts streams that the peer has not acknowledged, including reset ones. Whatever limit
         // the peer grants, this node keeps state of no more streams than the peer may open itself.
-        let streams_max = config.transport.streams_max + config.call_streams_max();
-        if self.quic.streams().send_streams() >= streams_max as usize {
-            return NONE;
+        // Streams that are open go on, since otherwise none of them might ever come to its end.
+        let streams_max = (config.transport.streams_max + config.call_streams_max()) as usize;
+        let can_open = |streams: &mut Streams<'_>| streams.send_streams() < streams_max;
+        let mut streams = self.quic.streams();
+        if self.next_stream.is_none() && can_open(&mut streams) {
+            self.next_stream = streams.open(Dir::Uni);
         }
-        if self.next_stream.is_none() {
-            self.next_stream = self.quic.streams().open(Dir::Uni);
-        }
-        if self.next_call.is_none() && is_calling {
-            self.next_call = self.quic.streams().open(Dir::Bi);
+        if self.next_call.is_none() && is_calling && can_open(&mut streams) {
+            self.next_call = streams.open(Dir::Bi);
         }
         let window = self.meter.window().min(config.transport.send_window.into());
         Room {

@@ -78,12 +78,12 @@ impl Node {
         let schedule = &mut egress.schedules[peer.at()];
         while send.is_none() {
             let has_backlog = |flow: usize| match flow.checked_sub(split) {
-                None => room.has_stream && machine.has_flow_backlog(peer, flow),
+                None => machine.has_flow_backlog(peer, flow, room.has_stream),
                 Some(flow) => rpc.has_flow_backlog(peer, flow, room.has_call_stream),
             };
             let Some(flow) = schedule.next(has_backlog) else { return false };
             let Some(call_flow) = flow.checked_sub(split) else {
-                send = machine.poll_flow(peer, flow, room.bytes, out);
+                send = machine.poll_flow(peer, flow, room.bytes, room.has_stream, out);
                 schedule.charge(flow, out.len(), send.is_none());
                 continue;
             };

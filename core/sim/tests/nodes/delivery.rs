@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use slotcast::broadcast::{Decision, Priority};
+use slotcast_sim::Setup;
 
-use crate::subnet::{Recorded, Subnet, Told, connected, limit, secured};
-use slotcast_testkit::machines::{CHANNEL, artifact, config, ms, small, steered};
+use crate::subnet::{Recorded, Subnet, Told, connected, limit, of, secured};
+use slotcast_testkit::machines::{CHANNEL, artifact, config, large, ms, small, steered};
 
 /// Four mebibytes: fetched, and far beyond the windows.
 const LARGE: usize = 4 << 20;
@@ -47,6 +48,33 @@ fn i11_a_latency_sensitive_artifact_is_pushed_without_a_round_trip() {
     subnet.run_until("delivered", ms(3000), |subnet| subnet.has(1, &block));
     assert!(subnet.sent(0, 1) < LARGE as u64 * 107 / 100);
     subnet.assert_peace();
+}
+
+/// Pushes take all streams that the peer allows, or all that this node keeps track of, before the
+/// first chunk is sent. Nothing but their chunks makes any of them free again.
+#[test]
+fn pushes_that_take_all_streams_come_to_their_ends() {
+    for streams_max in [[128, 8], [8, 128], [8, 8]] {
+        let configs = streams_max.map(|streams_max| {
+            let mut config = config(|channel| channel.latency_sensitive = true);
+            config.transport.streams_max = streams_max;
+            config.fetches_per_peer_max = 16;
+            // Nothing is given up and asked for again meanwhile.
+            config.fetch_timeout = ms(60_000);
+            config
+        });
+        let mut subnet = of(Setup::with_configs(configs.to_vec()));
+        subnet.connect();
+        let blocks: Vec<_> = (0..40).map(large).collect();
+        for (number, block) in blocks.iter().enumerate() {
+            subnet.publish(number % 2, block);
+        }
+        let took = subnet.run_until("all have all", ms(10_000), |subnet| {
+            (0..2).all(|at| subnet.delivered(at).len() == blocks.len() / 2)
+        });
+        assert!(took < ms(5000), "{streams_max:?}: {took:?}");
+        subnet.assert_peace();
+    }
 }
 
 /// The bytes that leave after `act` is called in the middle of a transfer of [`LARGE`] bytes from
