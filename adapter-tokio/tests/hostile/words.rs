@@ -1,11 +1,13 @@
-//! What an attacker says: streams put together by hand, right or wrong.
+//! What an attacker says, beside what all hostile peers have words for: the configuration, and what goes
+//! with it.
 
-use slotcast_tokio::slotcast::artifact::{Artifact, Metadata};
+use slotcast_testkit::hostile::frames;
+use slotcast_tokio::slotcast::artifact::Artifact;
 use slotcast_tokio::slotcast::config::{ChannelConfig, Config, RouteConfig};
-use slotcast_tokio::slotcast::id::{ChannelId, RouteId, Slot, Version};
-use slotcast_tokio::slotcast::wire::{
-    CallHead, ChannelHello, Chunk, Hello, LiveSlots, Reply, Request, RouteHello, StreamHead, Update,
-};
+use slotcast_tokio::slotcast::id::{ChannelId, RouteId};
+use slotcast_tokio::slotcast::wire::{CallHead, ChannelHello, RouteHello, StreamHead};
+
+pub(crate) use frames::{clear, frame, reply, request, snapshot, stream};
 
 /// What pushes go through, and what does not fit into one.
 pub(crate) const CHANNELS: [ChannelId; 2] = [ChannelId(1), ChannelId(2)];
@@ -45,30 +47,7 @@ pub(crate) fn hello() -> Vec<u8> {
         in_flight_max: IN_FLIGHT_MAX,
     };
     let channels = CHANNELS.map(channel).to_vec();
-    let mut bytes = Vec::new();
-    Hello { incarnation: 1, channels, routes: vec![route], ..Hello::default() }.encode(&mut bytes);
-    bytes
-}
-
-/// A variable-length integer (RFC 9000, section 16), of two bytes or eight.
-pub(crate) fn varint(value: u64) -> Vec<u8> {
-    match value {
-        0..0x4000 => (value as u16 | 0x4000).to_be_bytes().to_vec(),
-        _ => (value | 0xc000_0000_0000_0000).to_be_bytes().to_vec(),
-    }
-}
-
-/// A frame of any kind.
-pub(crate) fn frame(kind: u64, body: &[u8]) -> Vec<u8> {
-    [varint(kind), varint(body.len() as u64), body.to_vec()].concat()
-}
-
-/// A stream with this head and these frames.
-pub(crate) fn stream(head: StreamHead, frames: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    head.encode(&mut bytes);
-    bytes.extend(frames.concat());
-    bytes
+    frames::hello(1, channels, vec![route])
 }
 
 /// A stream of updates in the first channel.
@@ -76,44 +55,17 @@ pub(crate) fn updates(frames: &[&[u8]]) -> Vec<u8> {
     stream(StreamHead::Updates(CHANNELS[0]), frames)
 }
 
-fn update(update: &Update<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    update.encode(&mut bytes);
-    bytes
-}
-
-pub(crate) fn clear(slot: u32, version: u64) -> Vec<u8> {
-    update(&Update::Clear { slot: Slot(slot), version: Version(version) })
-}
-
 pub(crate) fn push(slot: u32, version: u64, bytes: &[u8]) -> Vec<u8> {
-    let (slot, version, metadata) = (Slot(slot), Version(version), Metadata::new());
-    update(&Update::Push { slot, version, metadata, bytes })
-}
-
-pub(crate) fn snapshot(version: u64, live: &[u8]) -> Vec<u8> {
-    update(&Update::Snapshot { version: Version(version), live: LiveSlots(live) })
+    frames::push(slot, version, b"", bytes)
 }
 
 /// An advert with all of its artifact behind it: a small one, of one chunk.
 pub(crate) fn streamed(slot: u32, version: u64, artifact: &Artifact) -> [Vec<u8>; 2] {
-    let advert = artifact.advert().clone();
-    let (slot, version) = (Slot(slot), Version(version));
-    let advert = update(&Update::Advert { slot, version, hops: 0, streamed: true, advert });
-    let (bytes, proof) = artifact.chunk(0);
-    let mut chunk = Vec::new();
-    Chunk { index: 0, proof, bytes: &bytes }.encode(&mut chunk);
-    [advert, chunk]
+    [frames::advert(slot, version, 0, true, artifact.advert()), frames::chunk(artifact, 0)]
 }
 
 pub(crate) fn artifact(number: u64) -> Artifact {
     Artifact::new(number.to_be_bytes().to_vec().into(), b"").expect("it is short")
-}
-
-pub(crate) fn request(request: &Request) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    request.encode(&mut bytes);
-    bytes
 }
 
 /// The head of a call, for a request of so many bytes.
@@ -122,15 +74,5 @@ pub(crate) fn call(length: u32) -> Vec<u8> {
 }
 
 pub(crate) fn call_to(route: RouteId, length: u32) -> Vec<u8> {
-    let head = CallHead { route, timeout_ms: 60_000, prepaid: 0, length };
-    // Any bounded vector will do.
-    let mut frame = Metadata::new();
-    head.encode(&mut frame);
-    frame.to_vec()
-}
-
-pub(crate) fn reply(reply: Reply) -> Vec<u8> {
-    let mut frame = Metadata::new();
-    reply.encode(&mut frame);
-    frame.to_vec()
+    frames::call(&CallHead { route, timeout_ms: 60_000, prepaid: 0, length })
 }

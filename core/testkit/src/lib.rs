@@ -11,3 +11,8 @@ pub mod fuzz;
 pub mod machines;
 #[cfg(feature = "sim")]
 pub mod tls;
+
+/// Hostile peers. The simulator has them, since its users put them into their subnets; what speaks
+/// over other transports takes its words from there.
+#[cfg(feature = "sim")]
+pub use slotcast_sim::hostile;

@@ -27,11 +27,11 @@ mod streams;
 
 use std::time::Duration;
 
-use crate::hostile::frames;
+use crate::hostile::frames::{self, reply};
 use slotcast::artifact::Artifact;
 use slotcast::config::{ChannelConfig, Config, RouteConfig};
 use slotcast::id::{ChannelId, RouteId};
-use slotcast::wire::{CallHead, ChannelHello, Hello, Reply, RouteHello, StreamHead};
+use slotcast::wire::{CallHead, ChannelHello, RouteHello, StreamHead};
 
 const CHANNEL: ChannelId = ChannelId(1);
 const ROUTE: RouteId = RouteId(7);
@@ -65,16 +65,13 @@ fn hello() -> Vec<u8> {
         push_bytes_max: 1000,
         relay_hops_max: 4,
     };
-    let mut bytes = Vec::new();
     let route = RouteHello {
         id: ROUTE,
         request_bytes_max: u32::MAX,
         response_bytes_max: u32::MAX,
         in_flight_max: 512,
     };
-    let (channels, routes) = (vec![channel], vec![route]);
-    Hello { incarnation: 1, channels, routes, ..Hello::default() }.encode(&mut bytes);
-    bytes
+    frames::hello(1, vec![channel], vec![route])
 }
 
 fn head(head: StreamHead) -> Vec<u8> {
@@ -103,9 +100,7 @@ fn cut(mut bytes: Vec<u8>) -> Vec<u8> {
 /// The head of a request of `length` bytes, with an answer of any length paid for.
 fn asks(length: u32, timeout: Duration) -> Vec<u8> {
     let timeout_ms = timeout.as_millis() as u32;
-    let mut frame = heapless::Vec::<u8, 64>::new();
-    CallHead { route: ROUTE, timeout_ms, prepaid: u32::MAX, length }.encode(&mut frame);
-    frame.to_vec()
+    frames::call(&CallHead { route: ROUTE, timeout_ms, prepaid: u32::MAX, length })
 }
 
 /// A request for an answer of so many bytes.
@@ -118,10 +113,4 @@ fn question(answer: usize, length: usize) -> Vec<u8> {
     let mut body = vec![0x5a; length];
     body[..8].copy_from_slice(&(answer as u64).to_be_bytes());
     body
-}
-
-fn reply(reply: Reply) -> Vec<u8> {
-    let mut frame = heapless::Vec::<u8, 64>::new();
-    reply.encode(&mut frame);
-    frame.to_vec()
 }
