@@ -143,7 +143,7 @@ fn more_large_artifacts_than_streams_allowed_are_advertised_and_fetched() {
     assert_eq!(net.chunks(0, 1).len(), 20, "each chunk once");
 }
 
-/// The chunks in what a machine sends without opening a stream, until it has no more of that.
+/// The streams of the pieces that a machine sends without opening one, until there are no more.
 fn continued(solo: &mut Solo) -> Vec<OutStream> {
     let mut streams = Vec::new();
     let mut out = SendBuffer::new();
@@ -152,7 +152,7 @@ fn continued(solo: &mut Solo) -> Vec<OutStream> {
     while solo.machine.has_flow_backlog(peer(0), CHUNKS, false) {
         let send = solo.machine.poll_flow(peer(0), CHUNKS, 1000, false, &mut out);
         let send = send.expect("it has a backlog");
-        assert!(!send.open && out.len() > 0);
+        assert!(!send.open && !out.is_empty());
         streams.extend(send.stream);
         solo.settle();
     }
