@@ -8,7 +8,7 @@
 //! Invariants:
 //! 1. A [`LineId`] names one connection for ever: quinn-proto reuses its handles.
 //! 2. At most `UNWRITTEN_MAX` bytes (and one piece) wait for credit in a connection, and at most
-//!    [`LINES_PER_MEMBER`] connections exist for each member, hollow ones aside.
+//!    `LINES_PER_MEMBER` connections exist for each member, hollow ones aside.
 
 mod line;
 #[cfg(test)]
