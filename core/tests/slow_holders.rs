@@ -254,25 +254,66 @@ fn the_part_of_an_artifact_that_nobody_can_send_makes_room_and_is_kept_without_n
     }
 }
 
-/// Two silent holders' artifacts do not take turns at a room that neither uses.
+/// Of two silent holders' artifacts, each has its turn, for ever longer: one may be just late.
 #[test]
-fn silent_holders_do_not_take_room_from_each_other() {
+fn silent_holders_take_turns_at_a_room_ever_more_slowly() {
     let mut solo = Solo::new(&narrow(), 2);
     (0..2).for_each(|at| solo.advert(at, 0, 1, &large(at as u64)));
-    let request = solo.asked(0, &large(0), 0..4);
-    solo.elapse(ms(2000));
-    // The other one has shown nothing bad yet.
-    assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
-    let request = solo.asked(1, &large(1), 0..4);
-    for _ in 0..50 {
-        solo.elapse(ms(2000));
-        assert_eq!((solo.sent(0), solo.sent(1)), (vec![], vec![]));
+    let mut asked = [None, None];
+    let mut turns = Vec::new();
+    for second in 0..1000 {
+        for at in 0..2 {
+            for frame in solo.sent(at) {
+                match frame {
+                    Frame::Fetch { request, .. } => {
+                        asked[at] = Some(RequestId(request));
+                        turns.push((second, at));
+                    }
+                    Frame::Cancel(_) => asked[at] = None,
+                    frame => panic!("{frame:?}"),
+                }
+            }
+        }
+        solo.elapse(ms(1000));
     }
-    solo.chunks(1, request, &large(1), 0..4);
-    solo.expect_delivered([&large(1)]);
-    let request = solo.asked(0, &large(0), 0..4);
-    solo.chunks(0, request, &large(0), 0..4);
-    solo.expect_delivered([&large(0)]);
+    assert!((6..24).contains(&turns.len()), "{turns:?}");
+    assert!((0..2).all(|at| turns.iter().filter(|turn| turn.1 == at).count() >= 3), "{turns:?}");
+    // The one that is asked now comes after all, and then the other one.
+    let at = asked.iter().position(Option::is_some).expect("one of them");
+    solo.chunks(at, asked[at].expect("asked"), &large(at as u64), 0..4);
+    solo.expect_delivered([&large(at as u64)]);
+    let request = solo.asked(1 - at, &large(1 - at as u64), 0..4);
+    solo.chunks(1 - at, request, &large(1 - at as u64), 0..4);
+    solo.expect_delivered([&large(1 - at as u64)]);
+}
+
+/// A silent holder is not asked for more than its share, so that what waits for it may wait for good.
+#[test]
+fn what_waits_behind_the_share_of_a_silent_holder_is_asked_of_one_that_was_silent_before() {
+    let room = |channel: &mut ChannelConfig| {
+        (channel.artifact_bytes_max, channel.inbox_bytes_max) = (300_000, 1_000_000);
+    };
+    let mut solo = Solo::new(&config(room), 2);
+    let (kept, block) = (artifact(1, 20_000), large(2));
+    solo.advert(0, 0, 1, &block);
+    solo.asked(0, &block, 0..4);
+    solo.advert(1, 0, 1, &kept);
+    solo.asked(1, &kept, 0..1);
+    // Both are silent. The block is left to the second one, beyond its share, and not asked for.
+    solo.advert(1, 1, 2, &block);
+    let mut requests = Vec::new();
+    for _ in 0..60 {
+        solo.elapse(ms(1000));
+        let frames = [solo.sent(0), solo.sent(1)].concat();
+        requests.extend(frames.into_iter().filter_map(|frame| match frame {
+            Frame::Fetch { request, id, .. } if id == block.id() => Some(request),
+            _ => None,
+        }));
+    }
+    let request = RequestId(*requests.last().expect("the first one is asked again"));
+    assert!(solo.machine.is_awaited(peer(0), request));
+    solo.chunks(0, request, &block, 0..4);
+    solo.expect_delivered([&block]);
 }
 
 #[test]

@@ -134,3 +134,22 @@ fn f2_the_higher_name_dials_a_member_that_is_not_there_once_in_a_few_seconds() {
     let spent = sent(&subnet) - before;
     assert!((10..=16 * 8).contains(&spent), "{spent}");
 }
+
+/// The lower name is given time to dial first, whoever made the connection that was lost.
+#[test]
+fn f2_the_higher_name_does_not_dial_at_once_after_a_connection_that_the_lower_one_made() {
+    let mut subnet = Subnet::new(Setup::new(&config(), 2), Nothing);
+    subnet.run_until("connected", secs(1), is_up);
+    subnet.elapse(secs(10));
+    subnet.crash(0, FaultKind::CrashAndForget);
+    let node = |subnet: &Subnet<Nothing>| subnet.node(1).expect("it runs").stats();
+    let is_down = |subnet: &mut Subnet<Nothing>| {
+        subnet.node(1).is_some_and(|node| node.peers_up().count() == 0)
+    };
+    subnet.run_until("it is noticed", secs(15), is_down);
+    let before = node(&subnet).sent_datagrams;
+    subnet.elapse(Duration::from_millis(1400));
+    assert_eq!(node(&subnet).sent_datagrams, before);
+    subnet.elapse(Duration::from_millis(1700));
+    assert!(node(&subnet).sent_datagrams > before);
+}

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use super::catalogue::{Catalogue, FetchChain, State};
-use super::holder::{Holder, NEVER, Phase, Request};
+use super::holder::{Holder, NEVER, Phase, ROUNDS_MAX, Request};
 use super::tables::Tables;
 use super::{Priority, RequestId};
 use crate::arena::{Arena, List};
@@ -37,10 +37,6 @@ use crate::wire::Chunk;
 /// Of a channel's room for fetching, one holder gets this part (or one artifact): so many silent
 /// holders are needed to stop the others.
 const HOLDER_SHARE: u64 = 8;
-
-/// Rounds beyond this one do not double the time between reviews any more: with the default timeout,
-/// a chunk then has 36 hours.
-const ROUNDS_MAX: u8 = 16;
 
 /// The artifact bytes received so far: a prefix, all of it checked.
 #[derive(Debug)]
@@ -76,16 +72,8 @@ pub(super) enum Due {
     Review(u32),
     /// The holder reads nothing, so that what waits for it has failed.
     Stuck(u32, PeerIndex),
-}
-
-/// What a review has come to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Reviewed {
-    pub(super) peer: PeerIndex,
-    /// The artifact moves on.
-    pub(super) leaves: bool,
-    /// What waits at the holder is to be queued anew.
-    pub(super) is_requeue_due: bool,
+    /// What waits for the holder is to look for another, since it is slower than expected or silent.
+    Requeue(PeerIndex),
 }
 
 pub(super) struct Fetch {
@@ -221,9 +209,10 @@ impl Fetch {
                 item.state = State::Waiting(peer);
                 let (channel, priority, length) = (item.channel, item.priority, item.advert.length);
                 let is_begun = item.assembly.is_some();
-                let holder = self.holder(peer);
+                let holder = self.holders[peer.at()].as_mut().expect("a member");
                 holder.load += length;
                 holder.waiting_count += 1;
+                self.wake_at = self.wake_at.min(holder.requeue_at());
                 let list = &mut holder.waiting[channel as usize][priority as usize];
                 // What was begun holds room that those before it may wait for.
                 match is_begun {
@@ -368,14 +357,15 @@ impl Fetch {
         item.tried.insert(peer);
     }
 
-    /// Looks at what has come of a request since the last time, see the module's head.
+    /// Looks at what has come of a request since the last time, see the module's head. The holder, if
+    /// the artifact moves on.
     pub(super) fn review(
         &mut self,
         now: Time,
         catalogue: &mut Catalogue,
         tables: &Tables,
         known: u32,
-    ) -> Reviewed {
+    ) -> Option<PeerIndex> {
         let State::Fetching(peer, at) = catalogue.items[known].state else {
             unreachable!("only requests under way are reviewed");
         };
@@ -387,23 +377,40 @@ impl Fetch {
         self.dispatch_due |= is_silent;
         let window = self.window(catalogue.items[known].rounds);
         let is_better = |((is_silent, expected), _): ((bool, u64), PeerIndex)| {
-            let is_slow = Duration::from_micros(pace.expected) > window;
-            let is_sooner = !is_silent && expected < pace.expected / 2;
-            pace.expected == NEVER || is_slow && is_sooner
+            let is_slow = Duration::from_micros(pace) > window;
+            let is_sooner = !is_silent && expected < pace / 2;
+            pace == NEVER || is_slow && is_sooner
         };
         let better =
             self.best_holder(catalogue, tables, known, Some(peer)).filter(|b| is_better(*b));
         if better.is_none() {
-            let item = &mut catalogue.items[known];
-            if !item.tried.is_empty() {
-                item.tried = Default::default();
-                item.rounds = (item.rounds + 1).min(ROUNDS_MAX);
-            }
-            let review_at = now + self.window(item.rounds);
+            let rounds = begin_round(catalogue, known);
+            let review_at = now + self.window(rounds);
             self.holder(peer).requests[at as usize].review_at = review_at;
         }
-        let is_requeue_due = pace.is_requeue_due;
-        Reviewed { peer, leaves: better.is_some(), is_requeue_due }
+        better.map(|_| peer)
+    }
+
+    /// Empties the queues of a holder, so that what waited there can look for another. What nobody else
+    /// can be asked for in this round begins another one, if the holder is silent: it may never be
+    /// asked for it.
+    pub(super) fn requeue(
+        &mut self,
+        now: Time,
+        catalogue: &mut Catalogue,
+        tables: &Tables,
+        peer: PeerIndex,
+        taken: &mut Vec<u32>,
+    ) {
+        let timeout = self.timeout;
+        let is_silent = self.holder(peer).note_requeued(now, timeout);
+        self.take_waiting(catalogue, peer, taken);
+        for known in taken.iter().copied().filter(|_| is_silent) {
+            if self.best_holder(catalogue, tables, known, Some(peer)).is_none() {
+                begin_round(catalogue, known);
+            }
+        }
+        self.dispatch_due = true;
     }
 
     /// The time between two reviews of a request.
@@ -685,6 +692,10 @@ impl Fetch {
                 }
                 wake_at = wake_at.min(holder.stuck_at);
             }
+            if holder.requeue_at() <= now {
+                return Some(Due::Requeue(PeerIndex(at as u16)));
+            }
+            wake_at = wake_at.min(holder.requeue_at());
         }
         self.wake_at = wake_at;
         None
@@ -733,4 +744,14 @@ impl Fetch {
         }
         assert_eq!(assembled, self.assemblies.len());
     }
+}
+
+/// Whoever was left or has failed may be asked again; the number of such rounds since the last chunk.
+fn begin_round(catalogue: &mut Catalogue, known: u32) -> u8 {
+    let item = &mut catalogue.items[known];
+    if !item.tried.is_empty() {
+        item.tried = Default::default();
+        item.rounds = (item.rounds + 1).min(ROUNDS_MAX);
+    }
+    item.rounds
 }

@@ -28,6 +28,10 @@ const FAILURE_COST: u64 = 4;
 /// however short it is: part of a round trip. A silent holder's queue is long in this.
 const WAITING_COST: u64 = 10_000;
 
+/// Failures in a row beyond this one do not double the time given any more: with the default timeout,
+/// that is 36 hours.
+pub(super) const ROUNDS_MAX: u8 = 16;
+
 /// The time that a holder takes of which nothing can be expected, in microseconds.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -87,23 +91,18 @@ pub(super) struct Holder {
     pub(super) rate: u64,
     /// The highest rate since what waits here was last queued anew.
     rate_promised: u64,
-    /// What waits here is not queued anew again before this.
+    /// When what waits here looks for another holder.
     requeue_at: Time,
     /// Bytes that have come in answers, in all epochs.
     received: u64,
     /// Next to nothing has come for a review's time, and nothing since.
     pub(super) is_silent: bool,
+    /// How often it has fallen silent since it last kept up.
+    silences: u8,
+    /// From then on, one that is not asked for anything does not count as silent any more.
+    trusted_at: Time,
     /// It takes no requests, so that what waits for it has failed then; never, while it takes some.
     pub(super) stuck_at: Time,
-}
-
-/// What a review says of a request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    /// When the holder can be expected to have sent the rest, in microseconds from now, or [`NEVER`].
-    pub(super) expected: u64,
-    /// What waits at the holder should look for another.
-    pub(super) is_requeue_due: bool,
 }
 
 impl Holder {
@@ -117,9 +116,11 @@ impl Holder {
             under_way: vec![0; channels],
             rate: RATE_DEFAULT,
             rate_promised: RATE_DEFAULT,
-            requeue_at: Time::ZERO,
+            requeue_at: Time::NEVER,
             received: 0,
             is_silent: false,
+            silences: 0,
+            trusted_at: Time::ZERO,
             stuck_at: Time::NEVER,
         }
     }
@@ -221,8 +222,9 @@ impl Holder {
     }
 
     /// Measures what has come since the last review of a request, of whose artifact `rest` bytes are
-    /// missing.
-    pub(super) fn review(&mut self, at: usize, now: Time, timeout: Duration, rest: u64) -> Pace {
+    /// missing: when the holder can be expected to have sent them, in microseconds from now, or
+    /// [`NEVER`].
+    pub(super) fn review(&mut self, at: usize, now: Time, timeout: Duration, rest: u64) -> u64 {
         let request = &mut self.requests[at];
         let span = micros(now.since(request.mark.at));
         let own = request.received - request.mark.own;
@@ -230,23 +232,45 @@ impl Holder {
         request.mark = Mark { at: now, own: request.received, all: self.received };
         let is_idle = |bytes: u64| bytes.saturating_mul(1_000_000) < RATE_FLOOR * span;
         let waited = micros(now.since(request.begun));
-        self.is_silent = is_idle(all);
-        self.rate = rate(all, span);
-        let has_fallen = self.is_silent || self.rate < self.rate_promised / 2;
-        let is_requeue_due = has_fallen && self.requeue_at <= now && self.waiting_count > 0;
-        if is_requeue_due {
-            (self.requeue_at, self.rate_promised) = (now + timeout, self.rate);
-        }
-        self.rate_promised = self.rate_promised.max(self.rate);
-        let expected = if !is_idle(own) {
+        self.note_rate(now, timeout, is_idle(all), rate(all, span));
+        if !is_idle(own) {
             rest.saturating_mul(span) / own
         } else if self.is_silent {
             NEVER
         } else {
             // It answers others first. That may take as long again as it has taken so far.
             self.expected(0).1.max(waited)
-        };
-        Pace { expected, is_requeue_due }
+        }
+    }
+
+    fn note_rate(&mut self, now: Time, timeout: Duration, is_silent: bool, rate: u64) {
+        let was_silent = core::mem::replace(&mut self.is_silent, is_silent);
+        if !is_silent {
+            self.silences = 0;
+        } else if !was_silent {
+            self.silences = (self.silences + 1).min(ROUNDS_MAX);
+            self.trusted_at = now + timeout.saturating_mul(1 << self.silences);
+        }
+        self.rate = rate;
+        if is_silent || rate < self.rate_promised / 2 {
+            self.requeue_at = self.requeue_at.min(now);
+        }
+        self.rate_promised = self.rate_promised.max(rate);
+    }
+
+    /// When what waits at the holder is to be queued anew.
+    pub(super) fn requeue_at(&self) -> Time {
+        if self.waiting_count > 0 { self.requeue_at } else { Time::NEVER }
+    }
+
+    /// What waits at the holder is being queued anew. Tells whether the holder is silent.
+    pub(super) fn note_requeued(&mut self, now: Time, timeout: Duration) -> bool {
+        self.rate_promised = self.rate;
+        // One that is asked for nothing cannot show that it is there.
+        let is_asked = self.requests.iter().any(Request::is_live);
+        self.is_silent &= is_asked || now < self.trusted_at;
+        self.requeue_at = if self.is_silent { now + timeout } else { Time::NEVER };
+        self.is_silent
     }
 }
 

@@ -468,19 +468,21 @@ impl Inbox {
 
     /// Looks at what has come of a request, and moves on from its holder if there is a better one.
     fn review(&mut self, now: Time, known: u32) {
-        let reviewed = self.fetch.review(now, &mut self.catalogue, &self.tables, known);
-        if reviewed.leaves {
-            self.fetch.leave(&mut self.catalogue, known, reviewed.peer);
+        let left = self.fetch.review(now, &mut self.catalogue, &self.tables, known);
+        if let Some(peer) = left {
+            self.fetch.leave(&mut self.catalogue, known, peer);
             self.want(now, known);
         }
-        if reviewed.is_requeue_due {
-            let mut waiting = core::mem::take(&mut self.unlinked);
-            self.fetch.take_waiting(&mut self.catalogue, reviewed.peer, &mut waiting);
-            for known in waiting.drain(..) {
-                self.want(now, known);
-            }
-            self.unlinked = waiting;
+    }
+
+    /// Has what waits for a holder look for another one.
+    fn requeue_waiting(&mut self, now: Time, peer: PeerIndex) {
+        let mut waiting = core::mem::take(&mut self.unlinked);
+        self.fetch.requeue(now, &mut self.catalogue, &self.tables, peer, &mut waiting);
+        for known in waiting.drain(..) {
+            self.want(now, known);
         }
+        self.unlinked = waiting;
     }
 
     /// Gives up parts of artifacts that make no progress, until there is room for so many bytes.
@@ -516,6 +518,7 @@ impl Inbox {
                 match due {
                     Due::Review(known) => self.review(now, known),
                     Due::Stuck(known, peer) => self.move_on(now, known, peer),
+                    Due::Requeue(peer) => self.requeue_waiting(now, peer),
                     Due::Retry(known) => {
                         self.catalogue.items[known].tried = Default::default();
                         self.requeue(now, known);
