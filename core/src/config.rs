@@ -242,8 +242,8 @@ pub struct RouteConfig {
     /// and of answers, for which room is kept from when a request is taken up until they have
     /// arrived. An eighth of it, or one body, is what one peer may take of each. Default 128 MiB.
     pub body_bytes_max: u64,
-    /// A body that comes more slowly is given up, after five seconds' grace, in bytes per second.
-    /// Default 4 KiB: what is left of a poor link shared by a hundred transfers.
+    /// The slowest rate of a body, in bytes per second. A slower body is given up after five
+    /// seconds' grace. Default 4 KiB: what is left of a poor link shared by a hundred transfers.
     pub rate_min: u32,
 }
 
@@ -435,9 +435,9 @@ impl Config {
         4 * self.routes.iter().map(|route| u32::from(route.in_flight_max)).sum::<u32>()
     }
 
-    /// Bytes that a peer may send ahead of what was read, beside [`TransportConfig::receive_window`]:
-    /// what requests that nobody reads may take at most. So they never stand in the way of updates,
-    /// fetches and answers.
+    /// Bytes that a peer may send ahead of what was read, beside
+    /// [`TransportConfig::receive_window`]: the most that unread requests may occupy. So they never
+    /// block updates, fetches and answers.
     #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
     pub(crate) fn unread_bytes_max(&self) -> u64 {
         u64::from(self.calls_max()) * (CALL_FRAME_MAX + EAGER_BYTES_MAX) as u64

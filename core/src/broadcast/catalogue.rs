@@ -1,5 +1,5 @@
-//! The artifacts that this node knows of: advertised by some member, or gone but not yet reported
-//! as expired. One arena for all channels, so that lists may run through all of them.
+//! The artifacts that this node knows of: advertised by some member, or expired but not yet
+//! reported as such. One arena for all channels, so that lists may run through all of them.
 
 use alloc::vec::Vec;
 use foldhash::quality::FixedState;
@@ -42,7 +42,8 @@ pub(super) struct Known {
     pub(super) channel: u16,
     pub(super) state: State,
     pub(super) priority: Priority,
-    /// The order in which artifacts came to be wanted, or failed last; 0 before.
+    /// A sequence number, taken when the artifact was first wanted and again at each failure. 0
+    /// before.
     pub(super) wanted: u64,
     /// First of the table entries that hold it, see [`tables`](super::tables).
     pub(super) entries: Link,

@@ -11,7 +11,7 @@
 //!
 //! Inside, `outbox` is what this node advertises and `send` turns it into frames; `tables` is what
 //! the peers advertise, `catalogue` the artifacts in them, `fetch` gets their bytes from the peers
-//! that hold them, (the state of each is in `holder`), and `inbox` composes these and tells the
+//! that hold them (the state of each is in `holder`), and `inbox` composes these and tells the
 //! application. The module knows nothing of QUIC, sockets or clocks.
 
 mod catalogue;
@@ -102,7 +102,7 @@ impl<F: FnMut(&Candidate<'_>) -> Decision + core::marker::Send> Filter for F {
     }
 }
 
-/// What the application is told about a channel.
+/// An event of a channel, for the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant, reason = "a box would be an allocation per delivery")]
@@ -311,7 +311,8 @@ impl Broadcast {
         self.after_unlinks(now, peer, true);
     }
 
-    /// The connection is gone. What the peer advertised stays, until it is back and says otherwise.
+    /// The connection is lost. What the peer advertised stays in its tables until a new epoch
+    /// replaces it.
     pub fn peer_down(&mut self, now: Time, peer: PeerIndex) {
         let now = self.clamp(now);
         if !core::mem::replace(&mut self.peers.up[peer.at()], false) {
@@ -330,7 +331,7 @@ impl Broadcast {
 
     // Commands.
 
-    /// Makes an artifact active: every member that is, or comes to be, connected will hear of it.
+    /// Makes an artifact active: it is advertised to every member that is connected now or later.
     /// Publishing what is published already changes nothing.
     ///
     /// # Errors
@@ -374,8 +375,8 @@ impl Broadcast {
     /// Passes on a delivered artifact: advertises it to members that do not have it, as long as a
     /// member nearer to the publisher advertises it.
     ///
-    /// # Errors
-    /// If nobody near enough does, or there is no room; nothing has changed then.
+    /// # Errors If no member nearer to the publisher advertises it, or there is no room. Nothing
+    /// has changed then.
     pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
         let channel_index = self.channel_index(channel).ok_or(RelayError::UnknownChannel)?;
         let config = &self.channels[channel_index as usize];
@@ -819,7 +820,8 @@ impl Broadcast {
         Some(self.outboxes[channel_index as usize].active(slot)?.artifact.id())
     }
 
-    /// What a peer has in its slots, as heard in its present epoch, in the order of the slots.
+    /// The artifacts in a peer's slots, as received in its present epoch, in the order of the
+    /// slots.
     pub fn peer_slots(
         &self,
         peer: PeerIndex,

@@ -258,7 +258,7 @@ impl Outbox {
         view.is_some_and(|view| view.snapshot_due || view.cursor < self.version)
     }
 
-    /// Where in the log a peer goes on. Valid until the next change.
+    /// The position in the log from which a peer is to be served. Valid until the next change.
     pub(super) fn position(&self, peer: PeerIndex) -> usize {
         let cursor = self.views[peer.at()].as_ref().expect("the peer is up").cursor;
         self.log.partition_point(|(version, _)| *version <= cursor)

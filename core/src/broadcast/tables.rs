@@ -24,7 +24,7 @@ struct Entry {
     prev: Link,
     next: Link,
     hops: u8,
-    /// The snapshot named the slot, and it has not been heard of yet.
+    /// The snapshot named the slot, and no update of it has been received yet.
     awaited: bool,
 }
 
@@ -44,7 +44,7 @@ impl Entry {
 struct Table {
     current: Vec<Entry>,
     stale: Vec<Entry>,
-    /// Slots of the snapshot that have not been heard of yet.
+    /// The number of slots in the snapshot of which no update has been received yet.
     awaited: u32,
     snapshot_seen: bool,
 }
@@ -175,7 +175,8 @@ impl Tables {
         known
     }
 
-    /// Who advertises an artifact, with its hops; a peer with it in several slots comes repeatedly.
+    /// The peers that advertise an artifact, with their hops. A peer with the artifact in several
+    /// slots is returned once for each.
     pub(super) fn holders(
         &self,
         catalogue: &Catalogue,
@@ -280,14 +281,15 @@ impl Tables {
         !self.peers[peer.at()][channel as usize].stale.is_empty()
     }
 
-    /// The artifacts that a peer advertises in a channel; one in several slots comes repeatedly.
+    /// The artifacts that a peer advertises in a channel. One in several slots is returned once for
+    /// each.
     pub(super) fn advertised(&self, peer: PeerIndex, channel: u16) -> impl Iterator<Item = u32> {
         let table = &self.peers[peer.at()][channel as usize];
         let entries = table.current.iter().chain(&table.stale);
         entries.map(|entry| entry.known).filter(|known| *known != NOBODY)
     }
 
-    /// The slots that a peer fills, as heard in its present epoch.
+    /// The slots of a peer that hold an artifact, as received in its present epoch.
     pub(super) fn slots(&self, peer: PeerIndex, channel: u16) -> impl Iterator<Item = (Slot, u32)> {
         let entries = self.peers[peer.at()][channel as usize].current.iter().enumerate();
         let filled = entries.filter(|(_, entry)| entry.known != NOBODY);

@@ -463,8 +463,8 @@ impl Route {
     }
 }
 
-/// A call under way: a future of the answer. Dropped, it gives the call up: what is on its way stops,
-/// and the callee is told.
+/// A call in progress: a future of the answer. Dropping it cancels the call: no more bytes are
+/// sent, and the callee is notified.
 #[must_use = "a call is given up when it is dropped"]
 pub struct Call {
     node: NodeHandle,
@@ -664,8 +664,8 @@ impl Request {
 
     /// Answers. The bytes are taken without a copy.
     ///
-    /// # Errors
-    /// If the answer is too long (the caller is told that there is none), or nobody waits for it.
+    /// # Errors If the answer is too long (the caller is told that there is none), or the caller
+    /// does not wait any more.
     pub fn answer(mut self, body: impl Into<Bytes>) -> Result<(), AnswerError> {
         let body = body.into();
         if body.len() > self.answer_bytes_max as usize {
@@ -675,10 +675,10 @@ impl Request {
         self.finish(CallCommand::Answer { request, body })
     }
 
-    /// Refuses, since there is too much to do. The caller is told when to try again.
+    /// Refuses the request because the application is overloaded. The caller is told when to try
+    /// again.
     ///
-    /// # Errors
-    /// If nobody waits for an answer.
+    /// # Errors If the caller does not wait any more.
     pub fn busy(mut self, retry_after: Duration) -> Result<(), AnswerError> {
         let refusal = Refusal::Busy { retry_after };
         let request = self.id;
@@ -700,13 +700,13 @@ impl Request {
         })
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether the caller does not wait for the answer any more.
     pub fn is_cancelled(&self) -> bool {
         self.node.shared().lock().calls.taken.get(&self.id).is_none_or(|taken| taken.is_cancelled)
     }
 
-    /// Done when nobody waits for the answer any more: the caller has given up, its deadline has
-    /// passed, or the connection is gone.
+    /// Completes when the caller does not wait for the answer any more: the caller has given up,
+    /// its deadline has passed, or the connection is gone.
     pub async fn cancelled(&self) {
         poll_fn(|cx| {
             let mut state = self.node.shared().lock();

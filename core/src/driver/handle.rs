@@ -74,7 +74,7 @@ pub(super) struct State {
     /// The driver has ended.
     closed: Option<Option<io::ErrorKind>>,
     closed_waiters: Vec<Waker>,
-    /// The driver's waker, when it has gone to sleep.
+    /// The driver's waker, if it is waiting.
     pub(super) driver: Option<Waker>,
     node_events: VecDeque<NodeEvent>,
     node_waiters: Vec<Waker>,
@@ -485,7 +485,7 @@ impl NodeHandle {
         })
     }
 
-    /// The topologies in use, and who is a member by them.
+    /// The topologies in use, and the members by them.
     pub fn membership(&self) -> Membership {
         self.shared().lock().membership.clone()
     }

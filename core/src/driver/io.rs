@@ -33,11 +33,11 @@ pub type Receive<'a> = dyn FnMut(Received<'_>) -> ControlFlow<()> + 'a;
 /// `poll_*` methods follow the rule of [`Future::poll`]: when they are not ready, they have arranged
 /// for a wake-up through `cx`. Only the driver's task calls them.
 ///
-/// Two shapes of sockets fit. Where the operating system says when a socket is *ready*, an `Io` calls
-/// [`Udp::receive`](super::Udp::receive) and [`Udp::send`](super::Udp::send) at that time. Where it
-/// says when an operation is *complete* (io_uring, IOCP), an `Io` owns the buffers meanwhile: it
-/// receives into buffers of its own and hands over what they hold, and when it is to send, it takes
-/// the buffer and leaves a free one.
+/// Two kinds of I/O are supported. If the operating system reports when a socket is *ready*, an
+/// `Io` calls [`Udp::receive`](super::Udp::receive) and [`Udp::send`](super::Udp::send) at that
+/// time. If it reports when an operation is *complete* (io_uring, IOCP), an `Io` owns the buffers
+/// until then: it receives into buffers of its own and hands over their content, and to send, it
+/// takes the buffer and leaves a free one.
 pub trait Io: Unpin {
     /// The runtime's clock. It must not go backwards. All deadlines count on it, so that a clock that
     /// a test holds and advances decides when they pass.
@@ -59,12 +59,11 @@ pub trait Io: Unpin {
     /// if there is nothing to hand over.
     ///
     /// Once the deadline of the last [`Io::poll_timer`] has passed, it must ask the socket itself,
-    /// even if the runtime has not said that the socket is readable: after a pause of the process, a
-    /// runtime may tell of its timers before it has looked at its sockets, and a connection would
-    /// time out although its datagrams have arrived.
+    /// even if the runtime has not said that the socket is readable: after a pause of the process,
+    /// a runtime may run its timers before it has polled its sockets, and a connection would time
+    /// out although its datagrams have arrived.
     ///
-    /// # Errors
-    /// Whatever the socket says. Errors that can pass are counted and reported
+    /// # Errors Any error of the socket. Transient errors are counted and reported
     /// ([`NodeEvent::SocketErrors`](crate::node::NodeEvent::SocketErrors)), and the driver goes on.
     /// It ends for [`InvalidInput`](io::ErrorKind::InvalidInput),
     /// [`NotConnected`](io::ErrorKind::NotConnected), [`BrokenPipe`](io::ErrorKind::BrokenPipe),
@@ -82,9 +81,8 @@ pub trait Io: Unpin {
     /// one in its place, whose content does not matter. Pending: nothing was taken, and the same is
     /// offered again.
     ///
-    /// # Errors
-    /// Whatever the socket says: the datagrams are lost, as they may be in the network, and QUIC
-    /// sends again what they held. Errors are counted and reported
+    /// # Errors Any error of the socket: the datagrams are lost, as they may be in the network, and
+    /// QUIC sends again what they held. Errors are counted and reported
     /// ([`NodeEvent::SocketErrors`](crate::node::NodeEvent::SocketErrors)). None of them ends the
     /// driver.
     fn poll_send(

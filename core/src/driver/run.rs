@@ -1,9 +1,9 @@
 //! The loop of one node.
 //!
-//! The driver takes turns: commands, datagrams in, what follows from them and datagrams out,
-//! events. Each turn is bounded in time, and so is each poll of the driver, so that other tasks of
-//! the runtime run in between, and no direction waits for the end of another one's backlog. What
-//! one turn does not finish is continued in the next one.
+//! The driver takes turns: execute commands, receive datagrams, process them and send datagrams,
+//! stage events. Each turn is bounded in time, and so is each poll of the driver, so that other
+//! tasks of the runtime run in between, and no direction waits for the end of another one's
+//! backlog. What one turn does not finish is continued in the next one.
 //!
 //! A socket that accepts no datagrams stops sending, and nothing else (invariant 19). After a pause
 //! of the process, what waits in the socket is read before any deadline may pass: see
@@ -83,7 +83,7 @@ pub struct Driver<I> {
     unsent: Option<Transmit>,
     /// When the last turn ended.
     last_turn: Time,
-    /// After a pause: bytes that may be received before deadlines are looked at all the same.
+    /// After a pause: the number of bytes that may still be received before deadlines are checked.
     pause_bytes: usize,
     /// Errors of the socket in succession, and when the last one came.
     receive_errors: u32,
@@ -116,7 +116,8 @@ enum Next {
 enum Sent {
     /// There is more.
     Part,
-    /// It has all been sent, or the socket takes nothing. When the node has to be polled again.
+    /// Everything has been sent, or the socket accepts nothing. The time at which the node has to
+    /// be polled again.
     Until(Time),
 }
 
@@ -248,7 +249,8 @@ impl<I: Io> Driver<I> {
         Ok(())
     }
 
-    /// Sends until the node has no more, or the socket takes no more, or until `until`.
+    /// Sends until the node has nothing more, the socket accepts nothing more, or `until` has
+    /// passed.
     fn send(&mut self, io: &mut I, cx: &mut Context<'_>, until: Time) -> Sent {
         for _ in 0..SENDS_MAX {
             let now = self.time(io);

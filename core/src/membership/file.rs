@@ -1,4 +1,4 @@
-//! A topology as a file: who belongs to the subnet, in TOML. Every error has a position.
+//! A topology as a TOML file. Every error has a position.
 //!
 //! ```toml
 //! version = 1

@@ -18,14 +18,14 @@ use super::{Member, Overlay, Topology, TopologyError};
 use crate::id::NodeId;
 
 /// Versions in use at once. Subnets change their members one by one, and agree on each change: more
-/// than a few at once mean that nobody retires them. With an overlay, each may cost a node as many
-/// connections as the overlay has edges, for which
+/// than a few at once mean that the application does not retire them. With an overlay, each may
+/// cost a node as many connections as the overlay has edges, for which
 /// [`peers_max`](crate::config::Config::peers_max) must suffice.
 pub const VERSIONS_MAX: usize = 8;
 
-/// The window of versions in use, from the oldest to the latest, and who is a member by them: the
-/// union over the versions. The addresses of a member are those of the newest version that has it;
-/// its keys are those of all of them.
+/// The window of versions in use, from the oldest to the latest, and the members by them: the union
+/// over the versions. The addresses of a member are those of the newest version that has it; its
+/// keys are those of all of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Membership {
     versions: Vec<Topology>,
@@ -77,8 +77,8 @@ impl Membership {
         self.unite();
     }
 
-    /// Ends the use of all versions, and takes one into use that may be the latest once more, with
-    /// other content even.
+    /// Ends the use of all versions and puts one into use. It may have the number of the latest
+    /// one, even with other content.
     ///
     /// # Errors
     /// If its number is lower than the latest; nothing has changed then.

@@ -52,7 +52,7 @@ impl Node {
         self.rpc.call(now, peer, route, body, timeout, waits)
     }
 
-    /// Gives a call up: the callee is told. False if it has ended.
+    /// Cancels a call, and notifies the callee. False if the call has ended.
     pub fn cancel(&mut self, call: CallId) -> bool {
         self.fill_due = true;
         self.rpc.cancel(call)
@@ -60,8 +60,7 @@ impl Node {
 
     /// Answers a request.
     ///
-    /// # Errors
-    /// If the answer is too long, or nobody waits for it any more.
+    /// # Errors If the answer is too long, or the caller does not wait for it any more.
     pub fn answer(
         &mut self,
         now: Time,
@@ -105,8 +104,8 @@ impl Node {
         Some(request)
     }
 
-    /// A request that was taken, and for whose answer nobody waits any more. It counts as in flight
-    /// until it is [refused](Node::refuse).
+    /// The next request that was taken and whose caller does not wait any more. It counts as in
+    /// flight until it is [refused](Node::refuse).
     pub fn poll_cancelled(&mut self) -> Option<RequestId> {
         self.rpc.poll_cancelled()
     }
@@ -133,8 +132,8 @@ impl Node {
 
     // Getters.
 
-    /// Calls that a member takes at once on a route, and calls that may wait for them; none if it is
-    /// not connected, or does not serve the route.
+    /// The number of calls that a member accepts at once on a route, and the number that may wait
+    /// for credit. `None` if it is not connected or does not serve the route.
     pub fn credit(&self, peer: &NodeId, route: RouteId) -> Option<(u32, u32)> {
         self.rpc.credit(self.peers.find(peer)?, route)
     }

@@ -68,7 +68,7 @@ struct InStream {
 
 /// The result of reading from a stream.
 enum Read {
-    /// The stream goes on.
+    /// The stream continues.
     More,
     /// The stream has ended, or the rest of it is not needed.
     Over,
@@ -156,7 +156,7 @@ fn stream_id(stream: CallStream) -> StreamId {
     VarInt::from_u64(stream.0).expect("it was one").into()
 }
 
-/// What the connection tells the node.
+/// An event of the connection, for the node.
 #[derive(Debug)]
 pub(super) enum Notice {
     /// The peer's hello is complete.
@@ -213,7 +213,7 @@ impl Connection {
         !self.closing && !self.quic.is_closed()
     }
 
-    /// Closes it, and has the peer told.
+    /// Closes the connection and notifies the peer.
     pub(super) fn close(&mut self, now: Instant, code: VarInt) {
         self.meter.close();
         self.quic.close(now, code, Bytes::new());

@@ -83,8 +83,8 @@ impl NodeKey {
     /// Makes stateless reset tokens out of connection IDs (RFC 9000, section 10.3.2).
     ///
     /// Because it is the same after a restart, the restarted node can tell its peers at once that
-    /// their connections are gone, instead of leaving them to the idle timeout. That also takes
-    /// [`NodeKey::cid_key`].
+    /// their connections are gone, instead of leaving them to the idle timeout. For this,
+    /// [`NodeKey::cid_key`] is needed as well.
     pub(crate) fn reset_key(&self) -> Arc<dyn HmacKey> {
         Arc::new(ResetKey(self.derive(RESET_LABEL, hmac::HMAC_SHA256)))
     }

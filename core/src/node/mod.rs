@@ -80,7 +80,7 @@ const NO_HELLO: VarInt = VarInt::from_u32(4);
 /// they are sent. Further ones are dropped.
 const RESPONSES_MAX: usize = 64;
 
-/// How long a node that shuts down waits for its peers to have heard of it.
+/// How long a node that shuts down waits until its peers have been notified.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
 /// Bytes of datagrams that share one allocation. QUIC may keep a part of one datagram for a long
@@ -88,7 +88,7 @@ const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 /// tenth.
 const SHARED_BYTES_MAX: usize = 8 * 1024;
 
-/// Largest datagram batch that a socket takes in one call, in bytes.
+/// The largest batch of datagrams that a socket accepts in one call, in bytes.
 const BATCH_BYTES_MAX: usize = 65_507;
 
 /// What the node wants done.
@@ -139,7 +139,7 @@ pub struct Node {
     /// The number of connections closed so far.
     closed: u64,
     stats: NodeStats,
-    /// What the last report of refusals said, and when the next one may come.
+    /// The counts in the last report of refusals, and the earliest time of the next one.
     refused_told: (u64, u64),
     refused_due: Time,
     trouble: socket::Trouble,
@@ -256,7 +256,7 @@ impl Node {
         self.membership.latest()
     }
 
-    /// The topologies in use, and who is a member by them.
+    /// The topologies in use, and the members by them.
     pub fn membership(&self) -> &Membership {
         &self.membership
     }
@@ -314,8 +314,8 @@ impl Node {
 
     /// See [`Broadcast::relay`].
     ///
-    /// # Errors
-    /// If nobody near enough advertises it, or there is no room; nothing has changed then.
+    /// # Errors If no member nearer to the publisher advertises it, or there is no room. Nothing
+    /// has changed then.
     pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
         self.fill_due = true;
         self.machine.relay(channel, artifact)
@@ -544,9 +544,10 @@ impl Node {
         }
     }
 
-    /// The same as [`Node::poll`] while the socket takes nothing: what has arrived is looked at and
-    /// deadlines pass, so that calls and a shutdown end in time, but nothing is handed out to be
-    /// sent. When to call again, unless the socket takes something before.
+    /// The same as [`Node::poll`] for a socket that accepts no datagrams at the moment. Received
+    /// data is processed and deadlines expire, so that calls and a shutdown end in time, but
+    /// nothing is handed out for sending. Returns when to call again, unless the socket becomes
+    /// writable before.
     pub fn poll_blocked(&mut self, now: Time) -> Time {
         let now = self.clamp(now);
         loop {

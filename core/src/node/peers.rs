@@ -1,5 +1,5 @@
-//! The members beside this node: their addresses, when to dial them, and what the application has
-//! been told about them.
+//! The members beside this node: their addresses, when to dial them, and which events about them
+//! have been reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -41,7 +41,7 @@ pub enum NodeEvent {
         /// Handshakes since the last report that were refused or failed: with another key than a
         /// member's or none, with another protocol, or too many at a time.
         handshakes: u64,
-        /// Datagrams since the last report that came from no member's address.
+        /// Datagrams since the last report from addresses that no member has.
         datagrams: u64,
     },
     /// The socket has failed to do something. The first error of a kind is reported at once, others
@@ -70,7 +70,7 @@ pub enum Closed {
     Shutdown,
     /// The peer has lost its state: a restart.
     Reset,
-    /// Nothing was heard from it for the idle timeout, or its packets made no sense.
+    /// Nothing was received from it for the idle timeout, or its packets were invalid.
     Lost,
     /// The peer has closed the connection.
     ByPeer,

@@ -191,7 +191,7 @@ impl Callee {
             let id = self.inbound[index].id;
             let is_untold = self.cancelled.contains(&id);
             self.remove(shared, index);
-            // The application is told nevertheless.
+            // The application is still told of the cancellation.
             self.cancelled.extend(is_untold.then_some(id));
         }
     }

@@ -51,7 +51,7 @@ struct PeerRoute {
     outstanding: u32,
 }
 
-/// What a peer takes on a route.
+/// The limits of a peer on a route.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     request_bytes_max: u32,

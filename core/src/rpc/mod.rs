@@ -340,7 +340,7 @@ impl Rpc {
         self.callee.peer_up(&self.shared.routes, peer, routes);
     }
 
-    /// The connection is gone, and with it all calls and requests over it.
+    /// The connection is lost. All calls and requests over it have ended.
     pub fn peer_down(&mut self, peer: PeerIndex) {
         let link = self.shared.link_mut(peer);
         if !core::mem::replace(&mut link.is_up, false) {
@@ -432,7 +432,7 @@ impl Rpc {
         self.callee.open(&mut self.shared, now, peer, stream);
     }
 
-    /// How many bytes of a stream the machine takes now. What it does not take is to stay in the
+    /// How many bytes of a stream the machine accepts now. Further bytes have to stay in the
     /// stream.
     pub fn wants(&self, peer: PeerIndex, stream: CallStream) -> usize {
         match self.owner_of(peer, stream) {
@@ -513,7 +513,7 @@ impl Rpc {
         }
     }
 
-    /// The transport takes more of what this node sends in a stream.
+    /// The transport accepts more bytes of this node's direction of a stream.
     pub fn handle_writable(&mut self, peer: PeerIndex, stream: CallStream) {
         let Some(owner) = self.owner_of(peer, stream) else { return };
         let (route, sending) = match owner {
@@ -544,7 +544,7 @@ impl Rpc {
         self.shared.outputs.pop_front().unwrap_or(Output::Idle { wake_at })
     }
 
-    /// When a call or request is next to be looked at, if nothing happens.
+    /// The next time at which a call or request has to be checked if nothing happens before.
     pub fn next_deadline(&self) -> Time {
         self.shared.timers.first().map_or(Time::NEVER, |(at, _)| *at)
     }
@@ -575,8 +575,8 @@ impl Rpc {
     }
 
     /// What a flow has for a peer, up to `room` bytes. `None`, and nothing in `out`, if there is
-    /// nothing to send or no room. What becomes of it is to be told with [`Rpc::handle_written`]
-    /// before anything else.
+    /// nothing to send or no room. The caller reports the result with [`Rpc::handle_written`]
+    /// before any other call.
     pub fn poll_flow(
         &mut self,
         now: Time,
@@ -652,7 +652,7 @@ impl Rpc {
         self.callee.poll_request(&self.shared, route, suits)
     }
 
-    /// The next request that the application has, and for whose answer nobody waits any more. The
+    /// The next request that the application has and whose caller does not wait any more. The
     /// application still has to end it with [`Rpc::refuse`].
     pub fn poll_cancelled(&mut self) -> Option<RequestId> {
         self.callee.poll_cancelled()
@@ -660,8 +660,8 @@ impl Rpc {
 
     // Getters.
 
-    /// Calls that a peer takes at once over the connection to it, and calls that may wait for them;
-    /// none if it does not serve the route.
+    /// The number of calls that a peer accepts at once over its connection, and the number that may
+    /// wait for credit. `None` if it does not serve the route.
     pub fn credit(&self, peer: PeerIndex, route: RouteId) -> Option<(u32, u32)> {
         let route = self.shared.route_index(route)?;
         self.shared.is_up(peer).then(|| self.caller.credit(&self.shared, peer, route))?

@@ -51,7 +51,7 @@ pub const SERVER_NAME: &str = "slotcast";
 const SPKI_PREFIX: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// The keys whose connections the server side accepts. Empty at first, so that nobody's are.
+/// The keys whose connections the server side accepts. Empty at first, so that no key is accepted.
 #[derive(Debug, Default)]
 pub struct Members(RwLock<BTreeSet<NodeId>>);
 

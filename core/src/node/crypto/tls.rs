@@ -102,8 +102,8 @@ fn server_with(
         .with_client_cert_verifier(Arc::new(Accept::AnyOf(members)))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(credentials)));
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // A resumed session would skip the look at `Members`; a ticket would only be 80 bytes for
-    // nothing.
+    // A resumed session would skip the check against `Members`, so tickets are never used and would
+    // only cost 80 bytes.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
@@ -200,7 +200,7 @@ macro_rules! raw_ed25519_signatures {
             Err(PeerIncompatible::Tls12NotOffered.into())
         }
 
-        // Proof of possession: without it, `check` would accept whoever can copy a public key.
+        // Proof of possession: without it, `check` would accept anyone who has copied a public key.
         fn verify_tls13_signature(
             &self,
             message: &[u8],
