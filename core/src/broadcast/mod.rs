@@ -375,8 +375,9 @@ impl Broadcast {
     /// Passes on a delivered artifact: advertises it to members that do not have it, as long as a
     /// member nearer to the publisher advertises it.
     ///
-    /// # Errors If no member nearer to the publisher advertises it, or there is no room. Nothing
-    /// has changed then.
+    /// # Errors
+    /// If no member nearer to the publisher advertises it, or there is no room. Nothing has changed
+    /// then.
     pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
         let channel_index = self.channel_index(channel).ok_or(RelayError::UnknownChannel)?;
         let config = &self.channels[channel_index as usize];
@@ -590,8 +591,9 @@ impl Broadcast {
 
     /// A peer's request for chunks, cancellation, or refusal of a request of ours.
     ///
-    /// # Errors None at present: requests that make no sense (any more) are refused or ignored,
-    /// since messages may overtake each other.
+    /// # Errors
+    /// None at present: requests that make no sense (any more) are refused or ignored, since
+    /// messages may overtake each other.
     pub fn handle_request(
         &mut self,
         now: Time,

@@ -664,8 +664,9 @@ impl Request {
 
     /// Answers. The bytes are taken without a copy.
     ///
-    /// # Errors If the answer is too long (the caller is told that there is none), or the caller
-    /// does not wait any more.
+    /// # Errors
+    /// If the answer is too long (the caller is told that there is none), or the caller does not
+    /// wait any more.
     pub fn answer(mut self, body: impl Into<Bytes>) -> Result<(), AnswerError> {
         let body = body.into();
         if body.len() > self.answer_bytes_max as usize {
@@ -678,7 +679,8 @@ impl Request {
     /// Refuses the request because the application is overloaded. The caller is told when to try
     /// again.
     ///
-    /// # Errors If the caller does not wait any more.
+    /// # Errors
+    /// If the caller does not wait any more.
     pub fn busy(mut self, retry_after: Duration) -> Result<(), AnswerError> {
         let refusal = Refusal::Busy { retry_after };
         let request = self.id;

@@ -63,7 +63,8 @@ pub trait Io: Unpin {
     /// a runtime may run its timers before it has polled its sockets, and a connection would time
     /// out although its datagrams have arrived.
     ///
-    /// # Errors Any error of the socket. Transient errors are counted and reported
+    /// # Errors
+    /// Any error of the socket. Transient errors are counted and reported
     /// ([`NodeEvent::SocketErrors`](crate::node::NodeEvent::SocketErrors)), and the driver goes on.
     /// It ends for [`InvalidInput`](io::ErrorKind::InvalidInput),
     /// [`NotConnected`](io::ErrorKind::NotConnected), [`BrokenPipe`](io::ErrorKind::BrokenPipe),
@@ -81,8 +82,9 @@ pub trait Io: Unpin {
     /// one in its place, whose content does not matter. Pending: nothing was taken, and the same is
     /// offered again.
     ///
-    /// # Errors Any error of the socket: the datagrams are lost, as they may be in the network, and
-    /// QUIC sends again what they held. Errors are counted and reported
+    /// # Errors
+    /// Any error of the socket: the datagrams are lost, as they may be in the network, and QUIC
+    /// sends again what they held. Errors are counted and reported
     /// ([`NodeEvent::SocketErrors`](crate::node::NodeEvent::SocketErrors)). None of them ends the
     /// driver.
     fn poll_send(

@@ -60,7 +60,8 @@ impl Node {
 
     /// Answers a request.
     ///
-    /// # Errors If the answer is too long, or the caller does not wait for it any more.
+    /// # Errors
+    /// If the answer is too long, or the caller does not wait for it any more.
     pub fn answer(
         &mut self,
         now: Time,

@@ -314,8 +314,9 @@ impl Node {
 
     /// See [`Broadcast::relay`].
     ///
-    /// # Errors If no member nearer to the publisher advertises it, or there is no room. Nothing
-    /// has changed then.
+    /// # Errors
+    /// If no member nearer to the publisher advertises it, or there is no room. Nothing has changed
+    /// then.
     pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
         self.fill_due = true;
         self.machine.relay(channel, artifact)

@@ -304,7 +304,8 @@ impl Rpc {
 
     /// Makes room for a member. `peer` must be free.
     ///
-    /// # Panics If it is not: the caller assigns the indices.
+    /// # Panics
+    /// If it is not: the caller assigns the indices.
     pub fn add_peer(&mut self, peer: PeerIndex) {
         let peer_links = &mut self.shared.peer_links;
         if peer_links.len() <= peer.at() {
@@ -387,8 +388,9 @@ impl Rpc {
 
     /// Answers a request.
     ///
-    /// # Errors If the answer is too long, or the caller does not wait for it any more. In the
-    /// second case the request is removed, in the first nothing has changed.
+    /// # Errors
+    /// If the answer is too long, or the caller does not wait for it any more. In the second case
+    /// the request is removed, in the first nothing has changed.
     pub fn answer(
         &mut self,
         now: Time,
