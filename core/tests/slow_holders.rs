@@ -262,14 +262,14 @@ fn silent_holders_take_turns_at_a_room_ever_more_slowly() {
     let mut asked = [None, None];
     let mut turns = Vec::new();
     for second in 0..1000 {
-        for at in 0..2 {
+        for (at, asked) in asked.iter_mut().enumerate() {
             for frame in solo.sent(at) {
                 match frame {
                     Frame::Fetch { request, .. } => {
-                        asked[at] = Some(RequestId(request));
+                        *asked = Some(RequestId(request));
                         turns.push((second, at));
                     }
-                    Frame::Cancel(_) => asked[at] = None,
+                    Frame::Cancel(_) => *asked = None,
                     frame => panic!("{frame:?}"),
                 }
             }
