@@ -55,6 +55,10 @@ fn is_span(span: Duration) -> bool {
     (SPAN_MIN..=SPAN_LIMIT).contains(&span)
 }
 
+/// The least rate of an uplink, in bytes per second: 128 kbit/s. At a lower one, a single datagram takes
+/// longer than a tenth of a second.
+const UPLINK_MIN: u64 = 16_000;
+
 const SPAN: &str = "must lie between 1 ms and 2^32 - 1 ms (49 days)";
 
 const BUDGET: &str = "must hold the longest artifact, and not exceed 256 TiB";
@@ -70,10 +74,6 @@ pub enum Class {
     Normal,
     /// Large transfers that are not urgent: state, archives.
     Bulk,
-}
-
-impl Class {
-    pub(crate) const ALL: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
 }
 
 /// Whether a node passes on what it received.
@@ -351,6 +351,12 @@ pub struct TransportConfig {
     pub receive_window: u32,
     /// Bytes that may be unacknowledged to one peer, whatever the congestion window. Default 8 MiB.
     pub send_window: u32,
+    /// The rate of this node's uplink, in bytes per second, headers of IPv6 and UDP included. With it,
+    /// what leaves the node is shaped to the rate, so that it queues here, where what is urgent goes
+    /// first and what became obsolete is dropped, and not in a router. It should be a few percent
+    /// below the real rate. At least 16,000. Default none: as fast as QUIC's congestion control
+    /// allows.
+    pub uplink: Option<u64>,
     /// Handshakes of dialling peers in progress. Default 64.
     pub handshakes_max: u16,
     /// Of those, with one IP address. Default 32: half. When all are taken, the address with most of
@@ -387,6 +393,7 @@ impl Default for TransportConfig {
             stream_window: 2 << 20,
             receive_window: 8 << 20,
             send_window: 8 << 20,
+            uplink: None,
             handshakes_max: 64,
             handshakes_per_address_max: 32,
             filter_addresses: true,
@@ -557,6 +564,10 @@ impl TransportConfig {
                 ("transport.receive_window", "must not be below stream_window"),
             ),
             (self.send_window >= CHUNKS_MIN, ("transport.send_window", CHUNKS)),
+            (
+                self.uplink.is_none_or(|rate| rate >= UPLINK_MIN),
+                ("transport.uplink", "must be at least 16,000 bytes per second"),
+            ),
             (self.handshakes_max > 0, ("transport.handshakes_max", SOME)),
             (self.handshakes_per_address_max > 0, ("transport.handshakes_per_address_max", SOME)),
             (self.faults_max > 0, ("transport.faults_max", SOME)),

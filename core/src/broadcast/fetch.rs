@@ -86,6 +86,8 @@ pub(super) struct Fetch {
     wake_at: Time,
     /// Something changed, so that a request may be possible now.
     pub(super) dispatch_due: bool,
+    /// Peers for which there are requests to be sent since this was last looked at.
+    pub(super) asking: Vec<PeerIndex>,
     /// Requests whose answers are to be stopped.
     pub(super) stops: Vec<(PeerIndex, RequestId)>,
     channels: usize,
@@ -115,6 +117,7 @@ impl Fetch {
             wanted: 0,
             wake_at: Time::NEVER,
             dispatch_due: false,
+            asking: Vec::new(),
             stops: Vec::new(),
             channels: config.channels.len(),
             shares: config.channels.iter().map(|c| c.inbox_bytes_max / HOLDER_SHARE).collect(),
@@ -316,6 +319,7 @@ impl Fetch {
             Phase::Unsent => request.release(),
             Phase::Sent => {
                 request.phase = Phase::Cancelled;
+                self.asking.push(peer);
                 self.stops.push((peer, id));
             }
             Phase::Streamed => {
@@ -556,6 +560,9 @@ impl Fetch {
         let chunks = (self.assemblies[assembly].leaves.len() as u32, item.advert.chunks());
         let (channel, window) = (item.channel as usize, self.window(item.rounds));
         let phase = if streamed { Phase::Streamed } else { Phase::Unsent };
+        if !streamed {
+            self.asking.push(peer);
+        }
         let holder = self.holders[peer.at()].as_mut().expect("a member");
         holder.under_way[channel] += length;
         holder.load += length;

@@ -35,9 +35,10 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 use crate::artifact::{Advert, Artifact, ArtifactError, CHUNK_BYTES};
-use crate::config::{ChannelConfig, Class, Config, ConfigError, Relay};
+use crate::config::{ChannelConfig, Config, ConfigError, Relay};
 use crate::error::{Fault, PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
+use crate::sched::Level;
 use crate::time::Time;
 use crate::wire::{Chunk, Refusal, Request, Update};
 use fetch::Progress;
@@ -302,9 +303,10 @@ impl Broadcast {
         }
         let now = self.clamp(now);
         self.sender.peer_up(peer);
-        for (outbox, config) in self.outboxes.iter_mut().zip(&self.channels) {
+        for (at, (outbox, config)) in self.outboxes.iter_mut().zip(&self.channels).enumerate() {
             if channels(config) {
                 outbox.peer_up(peer);
+                self.sender.mark_updates(peer, at as u16);
             }
         }
         self.inbox.peer_up(now, peer);
@@ -425,6 +427,10 @@ impl Broadcast {
         let outbox = &mut self.outboxes[channel_index as usize];
         for at in 0..outbox.peers_end() {
             let peer = PeerIndex(at);
+            if !outbox.has_view(peer) {
+                continue;
+            }
+            self.sender.mark_updates(peer, channel_index);
             if let Some(stream) = outbox.outdate(peer, slot)
                 && let Some(stream) = self.sender.update_obsolete(peer, stream)
             {
@@ -558,7 +564,10 @@ impl Broadcast {
         if let Some(slot) = item.own_slot
             && !self.inbox.tables.holds(&self.inbox.catalogue, known, peer)
         {
-            self.outboxes[item.channel as usize].mark_if_skipped(peer, slot);
+            let channel = item.channel;
+            if self.outboxes[channel as usize].mark_if_skipped(peer, slot) {
+                self.sender.mark_updates(peer, channel);
+            }
         }
     }
 
@@ -695,6 +704,7 @@ impl Broadcast {
     pub fn poll(&mut self, now: Time) -> Output {
         let now = self.clamp(now);
         self.inbox.advance(now);
+        self.mark_requests();
         for (peer, request) in self.inbox.fetch.stops.drain(..) {
             self.outputs.push_back(Output::Stop { peer, request });
         }
@@ -705,38 +715,49 @@ impl Broadcast {
         })
     }
 
-    /// The classes of this machine's flows, in the order of their numbers: what a
+    /// The levels of this machine's flows, in the order of their numbers: what a
     /// [`Schedule`](crate::sched::Schedule) of a peer is made of.
-    pub fn flows(&self) -> impl Iterator<Item = Class> {
+    pub fn flows(&self) -> impl Iterator<Item = Level> {
         self.sender.flows()
     }
 
-    /// Whether there are requests for a peer: small, and sent before everything else.
-    pub fn has_requests(&self, peer: PeerIndex) -> bool {
-        self.peers.up[peer.at()] && self.sender.has_requests(peer, &self.inbox)
+    /// The next flow of a peer that has come to have something to send. Each is reported once, and
+    /// has to be polled with [`Broadcast::poll_flow`] until it is not
+    /// [ready](Broadcast::is_ready) any more.
+    pub fn poll_ready(&mut self) -> Option<(PeerIndex, usize)> {
+        self.mark_requests();
+        self.sender.ready.pop()
+    }
+
+    fn mark_requests(&mut self) {
+        while let Some(peer) = self.inbox.fetch.asking.pop() {
+            if self.peers.up[peer.at()] {
+                self.sender.mark_requests(peer);
+            }
+        }
+    }
+
+    /// Whether a flow that was reported may have more to send.
+    pub fn is_ready(&self, peer: PeerIndex, flow: usize) -> bool {
+        self.sender.ready.is_ready(peer, flow)
+    }
+
+    /// The transport has not taken all of what was encoded last for a stream that goes on. No more
+    /// is encoded for it until [`Broadcast::handle_writable`].
+    pub fn handle_blocked(&mut self, peer: PeerIndex, stream: OutStream) {
+        self.sender.set_blocked(peer, stream, true);
+    }
+
+    /// The transport takes more of a stream that was [blocked](Broadcast::handle_blocked).
+    pub fn handle_writable(&mut self, peer: PeerIndex, stream: OutStream) {
+        self.sender.set_blocked(peer, stream, false);
     }
 
     /// Whether [`Broadcast::poll_flow`] may have something for a peer. `can_open`, if the transport
     /// can open another stream to it.
     pub fn has_flow_backlog(&self, peer: PeerIndex, flow: usize, can_open: bool) -> bool {
-        self.peers.up[peer.at()] && self.sender.has_backlog(peer, flow, can_open, &self.outboxes)
-    }
-
-    /// Encodes requests for a peer into `out`, up to about `room` bytes. `None`, and nothing in
-    /// `out`, if there are none or no room.
-    pub fn poll_requests(
-        &mut self,
-        now: Time,
-        peer: PeerIndex,
-        room: usize,
-        out: &mut SendBuffer,
-    ) -> Option<Send> {
-        let now = self.clamp(now);
-        out.clear();
-        if room == 0 || !self.peers.up[peer.at()] {
-            return None;
-        }
-        self.sender.send_requests(now, peer, room, out, &mut self.inbox)
+        let content = (&self.outboxes[..], &self.inbox);
+        self.peers.up[peer.at()] && self.sender.has_backlog(peer, flow, can_open, content)
     }
 
     /// Encodes what a flow has for a peer into `out`, up to about `room` bytes (the last frame may
@@ -758,14 +779,14 @@ impl Broadcast {
         if room == 0 || !self.peers.up[peer.at()] {
             return None;
         }
-        let limits = (room, can_open);
-        self.sender.poll_flow(peer, flow, limits, out, &mut self.outboxes, &self.inbox)
+        let content = (&mut self.outboxes[..], &mut self.inbox);
+        self.sender.poll_flow(self.now, (peer, flow), (room, can_open), out, content)
     }
 
     /// Whether [`Broadcast::poll_send`] may have something for a peer.
     pub fn has_backlog(&self, peer: PeerIndex) -> bool {
-        let mut flows = 0..2 * self.channels.len();
-        self.has_requests(peer) || flows.any(|flow| self.has_flow_backlog(peer, flow, true))
+        let mut flows = 0..self.sender.flows_count();
+        flows.any(|flow| self.has_flow_backlog(peer, flow, true))
     }
 
     /// Encodes what is most urgent for a peer into `out`: requests, then the flows by class. For a
@@ -778,14 +799,10 @@ impl Broadcast {
         room: usize,
         out: &mut SendBuffer,
     ) -> Option<Send> {
-        if let Some(send) = self.poll_requests(now, peer, room, out) {
-            return Some(send);
-        }
-        Class::ALL.into_iter().find_map(|class| {
-            let mut flows = 0..2 * self.channels.len();
-            flows.find_map(|flow| {
-                let is_due = self.channels[flow / 2].class == class;
-                let is_due = is_due && self.has_flow_backlog(peer, flow, true);
+        self.clamp(now);
+        Level::ALL.into_iter().find_map(|level| {
+            (0..self.sender.flows_count()).find_map(|flow| {
+                let is_due = self.sender.level(flow) == level;
                 is_due.then(|| self.poll_flow(peer, flow, room, true, out)).flatten()
             })
         })

@@ -302,12 +302,20 @@ impl Outbox {
 
     /// Makes a slot dirty again if a peer was skipped when its content was sent. For the other
     /// peers nothing is sent again, see [`LastSent::is_present`].
-    pub(super) fn mark_if_skipped(&mut self, peer: PeerIndex, slot: Slot) {
-        let Some(Some(view)) = self.views.get(peer.at()) else { return };
+    /// True if that is so.
+    pub(super) fn mark_if_skipped(&mut self, peer: PeerIndex, slot: Slot) -> bool {
+        let Some(Some(view)) = self.views.get(peer.at()) else { return false };
         let was_passed = view.cursor >= self.slots[slot.0 as usize].version;
-        if was_passed && self.last_sent(peer, slot) == LastSent::NOTHING {
+        let was_skipped = was_passed && self.last_sent(peer, slot) == LastSent::NOTHING;
+        if was_skipped {
             self.bump_version(slot);
         }
+        was_skipped
+    }
+
+    /// Whether a peer is sent this channel's changes.
+    pub(super) fn has_view(&self, peer: PeerIndex) -> bool {
+        self.views[peer.at()].is_some()
     }
 
     /// The slot has changed, so what the peer was last sent of it is not the present content any

@@ -14,8 +14,9 @@ use super::Output;
 use super::fetch::Unsent;
 use super::inbox::Inbox;
 use super::outbox::{Active, LastSent, Outbox};
-use crate::config::{ChannelConfig, Class, Config};
+use crate::config::{ChannelConfig, Config};
 use crate::id::{ChannelId, PeerIndex, Slot};
+use crate::sched::{Level, ReadyFlows};
 use crate::send_buffer::SendBuffer;
 use crate::time::Time;
 use crate::wire::{self, FRAME_OVERHEAD_MAX, Refusal, Request, StreamHead};
@@ -56,7 +57,7 @@ pub struct Send {
     /// The stream ends behind them.
     pub finish: bool,
     /// How urgent they are.
-    pub class: Class,
+    pub level: Level,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,11 +85,15 @@ struct Job {
     /// Chunks still to be sent. When there are none, the job lasts until its stream has been
     /// acknowledged.
     chunks: Range<u32>,
+    /// The transport takes no more of its stream for now.
+    is_blocked: bool,
 }
 
 #[derive(Debug)]
 struct Peer {
     streams: Vec<StreamState>,
+    /// Indices of the free ones.
+    free: Vec<u16>,
     jobs: Vec<Job>,
     refusals: Vec<(u64, Refusal)>,
 }
@@ -100,6 +105,8 @@ pub(super) struct Sender {
     serves_max: usize,
     streamed_max: usize,
     peers: Vec<Option<Peer>>,
+    /// The flows with something to send. See [`Sender::flows`].
+    pub(super) ready: ReadyFlows,
 }
 
 impl Sender {
@@ -110,6 +117,7 @@ impl Sender {
             serves_max: config.serves_per_peer_max.into(),
             streamed_max: config.fetches_per_peer_max.into(),
             peers: Vec::new(),
+            ready: ReadyFlows::default(),
         }
     }
 
@@ -117,8 +125,13 @@ impl Sender {
         if self.peers.len() <= peer.at() {
             self.peers.resize_with(peer.at() + 1, || None);
         }
-        self.peers[peer.at()] =
-            Some(Peer { streams: Vec::new(), jobs: Vec::new(), refusals: Vec::new() });
+        self.peers[peer.at()] = Some(Peer {
+            streams: Vec::new(),
+            free: Vec::new(),
+            jobs: Vec::new(),
+            refusals: Vec::new(),
+        });
+        self.ready.add_peer(peer, self.flows_count());
     }
 
     pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
@@ -135,8 +148,9 @@ impl Sender {
     }
 
     pub(super) fn peer_down(&mut self, peer: PeerIndex, outboxes: &mut [Outbox]) {
+        self.ready.clear(peer);
         let peer = self.peer(peer);
-        peer.streams.iter_mut().for_each(StreamState::release);
+        (0..peer.streams.len()).for_each(|at| peer.release(at));
         peer.refusals.clear();
         peer.jobs.drain(..).for_each(|job| job.end(outboxes));
     }
@@ -152,15 +166,15 @@ impl Sender {
         if *current > 0 {
             return None;
         }
-        state.release();
+        peer.release(stream.index());
         Some(stream)
     }
 
     /// A stream has ended: it was acknowledged, or the peer stopped it.
     pub(super) fn ended(&mut self, peer: PeerIndex, stream: OutStream, outboxes: &mut [Outbox]) {
         let peer = self.peer(peer);
-        if let Some(state) = peer.stream(stream) {
-            state.release();
+        if peer.stream(stream).is_some() {
+            peer.release(stream.index());
             if let Some(at) = peer.jobs.iter().position(|job| job.stream == Some(stream)) {
                 peer.jobs.remove(at).end(outboxes);
             }
@@ -181,8 +195,10 @@ impl Sender {
         if jobs.len() >= serves_max || jobs.iter().any(|job| job.request == Some(request)) {
             return self.refuse(peer, request, Refusal::Busy);
         }
-        jobs.push(Job { channel, slot, request: Some(request), stream: None, chunks });
+        let (stream, is_blocked) = (None, false);
+        jobs.push(Job { channel, slot, request: Some(request), stream, is_blocked, chunks });
         active.serving += 1;
+        self.ready.mark(peer, chunks_flow(channel));
     }
 
     /// Refuses a request. If more refusals are waiting than the peer may have requests, nothing is
@@ -192,6 +208,7 @@ impl Sender {
         let refusals = &mut self.peer(peer).refusals;
         if refusals.len() < refusals_max {
             refusals.push((request, refusal));
+            self.ready.mark(peer, self.requests_flow());
         }
     }
 
@@ -217,9 +234,9 @@ impl Sender {
         outputs: &mut VecDeque<Output>,
     ) {
         if let Some(stream) = stream
-            && let Some(state) = self.peer(peer).stream(stream)
+            && self.peer(peer).stream(stream).is_some()
         {
-            state.release();
+            self.peer(peer).release(stream.index());
             outputs.push_back(Output::Reset { peer, stream });
         }
     }
@@ -252,16 +269,49 @@ impl Sender {
         !state.refusals.is_empty() || inbox.fetch.has_unsent(peer)
     }
 
-    /// The classes of the flows: flow `2 c` is the updates of channel `c`, flow `2 c + 1` the
-    /// chunks.
-    pub(super) fn flows(&self) -> impl Iterator<Item = Class> {
-        self.channels.iter().flat_map(|config| [config.class; 2])
+    /// The levels of the flows: flow `2 c` is the updates of channel `c`, flow `2 c + 1` the
+    /// chunks, and the last one is the requests.
+    pub(super) fn flows(&self) -> impl Iterator<Item = Level> {
+        (0..self.flows_count()).map(|flow| self.level(flow))
+    }
+
+    pub(super) fn flows_count(&self) -> usize {
+        self.requests_flow() + 1
+    }
+
+    pub(super) fn level(&self, flow: usize) -> Level {
+        self.channels.get(flow / 2).map_or(Level::Control, |config| config.class.into())
+    }
+
+    fn requests_flow(&self) -> usize {
+        2 * self.channels.len()
+    }
+
+    /// There are requests for a peer.
+    pub(super) fn mark_requests(&mut self, peer: PeerIndex) {
+        self.ready.mark(peer, self.requests_flow());
+    }
+
+    /// There are updates of a channel for a peer.
+    pub(super) fn mark_updates(&mut self, peer: PeerIndex, channel: u16) {
+        self.ready.mark(peer, updates_flow(channel));
+    }
+
+    /// The transport has not taken all that it was given of a stream, so that it takes no more of it
+    /// until it says so, or takes more of it again.
+    pub(super) fn set_blocked(&mut self, peer: PeerIndex, stream: OutStream, is_blocked: bool) {
+        let jobs = &mut self.peers[peer.at()].as_mut().expect("a member").jobs;
+        let Some(job) = jobs.iter_mut().find(|job| job.stream == Some(stream)) else { return };
+        job.is_blocked = is_blocked;
+        if !is_blocked && !job.chunks.is_empty() {
+            self.ready.mark(peer, chunks_flow(job.channel));
+        }
     }
 
     /// Whether too many streams to a peer are unacknowledged.
     fn is_full(&self, peer: PeerIndex) -> bool {
-        let streams = &self.peers[peer.at()].as_ref().expect("a member").streams;
-        streams.len() >= STREAMS_LIMIT && streams.iter().all(|state| state.used != Use::Free)
+        let peer = self.peers[peer.at()].as_ref().expect("a member");
+        peer.streams.len() >= STREAMS_LIMIT && peer.free.is_empty()
     }
 
     pub(super) fn has_backlog(
@@ -269,9 +319,12 @@ impl Sender {
         peer: PeerIndex,
         flow: usize,
         can_open: bool,
-        outboxes: &[Outbox],
+        (outboxes, inbox): (&[Outbox], &Inbox),
     ) -> bool {
         let can_open = can_open && !self.is_full(peer);
+        if flow == self.requests_flow() {
+            return can_open && self.has_requests(peer, inbox);
+        }
         if flow.is_multiple_of(2) {
             return can_open && outboxes[flow / 2].is_behind(peer);
         }
@@ -281,27 +334,38 @@ impl Sender {
 
     pub(super) fn poll_flow(
         &mut self,
-        peer: PeerIndex,
-        flow: usize,
+        now: Time,
+        (peer, flow): (PeerIndex, usize),
         (room, can_open): (usize, bool),
         out: &mut SendBuffer,
-        outboxes: &mut [Outbox],
-        inbox: &Inbox,
+        (outboxes, inbox): (&mut [Outbox], &mut Inbox),
     ) -> Option<Send> {
-        if !self.has_backlog(peer, flow, can_open, outboxes) {
+        if !self.has_backlog(peer, flow, true, (outboxes, inbox)) {
+            self.ready.settle(peer, flow);
+            return None;
+        }
+        if !self.has_backlog(peer, flow, can_open, (outboxes, inbox)) {
             return None;
         }
         let can_open = can_open && !self.is_full(peer);
-        let channel = (flow / 2) as u16;
-        let outbox = &mut outboxes[channel as usize];
-        match flow % 2 {
-            0 => self.send_updates(peer, channel, room, out, outbox, inbox),
-            _ => Some(self.send_chunks(peer, channel, (room, can_open), out, outbox)),
+        let send = if flow == self.requests_flow() {
+            self.send_requests(now, peer, room, out, inbox)
+        } else {
+            let channel = (flow / 2) as u16;
+            let outbox = &mut outboxes[channel as usize];
+            match flow % 2 {
+                0 => self.send_updates(peer, channel, room, out, outbox, inbox),
+                _ => Some(self.send_chunks(peer, channel, (room, can_open), out, outbox)),
+            }
+        };
+        if !self.has_backlog(peer, flow, true, (outboxes, inbox)) {
+            self.ready.settle(peer, flow);
         }
+        send
     }
 
     /// Encodes requests and refusals.
-    pub(super) fn send_requests(
+    fn send_requests(
         &mut self,
         now: Time,
         peer: PeerIndex,
@@ -330,7 +394,7 @@ impl Sender {
             }
             request.encode(&mut out.inline);
         }
-        let send = Send { stream: None, open: true, finish: true, class: Class::Urgent };
+        let send = Send { stream: None, open: true, finish: true, level: Level::Control };
         (!out.is_empty()).then_some(send)
     }
 
@@ -412,7 +476,9 @@ impl Sender {
                 outbox.active_mut(slot).expect("told of").serving += 1;
                 let stream = Some(stream);
                 let chunks = 0..chunks;
-                peer.jobs.push(Job { channel: channel_index, slot, request: None, stream, chunks });
+                let (channel, request, is_blocked) = (channel_index, None, false);
+                peer.jobs.push(Job { channel, slot, request, stream, is_blocked, chunks });
+                self.ready.mark(index, chunks_flow(channel_index));
                 finish = false;
                 break;
             }
@@ -420,10 +486,10 @@ impl Sender {
         let state = peer.stream(stream).expect("just opened");
         state.used = Use::Updates(current);
         if out.is_empty() {
-            state.release();
+            peer.release(stream.index());
             return None;
         }
-        Some(Send { stream: Some(stream), open: true, finish, class })
+        Some(Send { stream: Some(stream), open: true, finish, level: class.into() })
     }
 
     fn send_chunks(
@@ -454,7 +520,8 @@ impl Sender {
                 break;
             }
         }
-        Send { stream: job.stream, open, finish: job.chunks.is_empty(), class }
+        let level = class.into();
+        Send { stream: job.stream, open, finish: job.chunks.is_empty(), level }
     }
 
     pub(super) fn assert_invariants(&self, outboxes: &[Outbox]) {
@@ -472,7 +539,8 @@ impl Sender {
 impl Job {
     /// Whether chunks of a channel can be sent for it: its stream is open, or can be opened.
     fn is_sendable(&self, channel: u16, can_open: bool) -> bool {
-        self.channel == channel && !self.chunks.is_empty() && (can_open || self.stream.is_some())
+        let has_stream = can_open || self.stream.is_some();
+        self.channel == channel && !self.chunks.is_empty() && has_stream && !self.is_blocked
     }
 
     fn end(self, outboxes: &mut [Outbox]) {
@@ -481,23 +549,23 @@ impl Job {
     }
 }
 
-impl StreamState {
-    fn release(&mut self) {
-        if self.used != Use::Free {
-            *self = Self { generation: self.generation + 1, used: Use::Free };
-        }
-    }
-}
-
 impl Peer {
     fn open_stream(&mut self, used: Use) -> OutStream {
-        let free = self.streams.iter().position(|state| state.used == Use::Free);
-        let at = free.unwrap_or_else(|| {
-            self.streams.push(StreamState { generation: 0, used: Use::Free });
-            self.streams.len() - 1
-        });
+        let at = self.free.pop().map_or(self.streams.len(), usize::from);
+        if at == self.streams.len() {
+            self.streams.push(StreamState { generation: 0, used });
+        }
         self.streams[at].used = used;
         OutStream::new(at, self.streams[at].generation)
+    }
+
+    /// A stream has ended: its index is free for another one.
+    fn release(&mut self, at: usize) {
+        let state = &mut self.streams[at];
+        if state.used != Use::Free {
+            *state = StreamState { generation: state.generation + 1, used: Use::Free };
+            self.free.push(at as u16);
+        }
     }
 
     /// The state of a stream that has not ended.
@@ -506,6 +574,14 @@ impl Peer {
         let is_alive = state.used != Use::Free && state.generation == stream.generation();
         is_alive.then_some(state)
     }
+}
+
+const fn updates_flow(channel: u16) -> usize {
+    2 * channel as usize
+}
+
+const fn chunks_flow(channel: u16) -> usize {
+    2 * channel as usize + 1
 }
 
 fn begin(out: &mut SendBuffer, channel: ChannelId) {

@@ -48,13 +48,11 @@ impl Node {
             return Err(CallError::Closed);
         }
         let peer = self.peers.find(peer).ok_or(CallError::NotMember)?;
-        self.fill_due = true;
         self.rpc.call(now, peer, route, body, timeout, waits)
     }
 
     /// Cancels a call, and notifies the callee. False if the call has ended.
     pub fn cancel(&mut self, call: CallId) -> bool {
-        self.fill_due = true;
         self.rpc.cancel(call)
     }
 
@@ -69,7 +67,6 @@ impl Node {
         body: Bytes,
     ) -> Result<(), AnswerError> {
         let now = self.clamp(now);
-        self.fill_due = true;
         self.rpc.answer(now, request, body)
     }
 
@@ -77,7 +74,6 @@ impl Node {
     /// for it any more.
     pub fn refuse(&mut self, now: Time, request: RequestId, refusal: Refusal) -> bool {
         let now = self.clamp(now);
-        self.fill_due = true;
         self.rpc.refuse(now, request, refusal)
     }
 
@@ -85,7 +81,6 @@ impl Node {
     /// not any more, they are refused. False if this node does not serve the route.
     pub fn serve(&mut self, now: Time, route: RouteId, is_wanted: bool) -> bool {
         let now = self.clamp(now);
-        self.fill_due = true;
         self.rpc.serve(now, route, is_wanted)
     }
 
@@ -158,7 +153,6 @@ impl Node {
     }
 
     pub(crate) fn release(&mut self, permit: Permit) {
-        self.fill_due = true;
         self.rpc.release(permit);
     }
 
@@ -169,27 +163,26 @@ impl Node {
                 Output::Idle { .. } => return,
                 Output::Read { peer, stream } => {
                     let Some(handle) = self.peers.peer(peer).connection else { continue };
-                    if let Some(connection) = &mut self.connections[handle.0] {
-                        connection.read_more(now, stream, &mut self.rpc, &mut self.notices);
+                    if let Some(link) = &mut self.links[handle.0] {
+                        link.read_more(now, stream, &mut self.rpc, &mut self.notices);
                     }
                     self.handle_notices(now, handle);
                     peer
                 }
                 Output::Close { peer, stream } => {
-                    if let Some(connection) = self.connection_to(peer) {
-                        connection.close_call(stream);
+                    if let Some(link) = self.link_to(peer) {
+                        link.close_call(stream);
                     }
                     peer
                 }
                 Output::Stop { peer, stream } => {
-                    if let Some(connection) = self.connection_to(peer) {
-                        connection.stop_call(stream);
+                    if let Some(link) = self.link_to(peer) {
+                        link.stop_call(stream);
                     }
                     peer
                 }
             };
-            self.mark_peer_ready(peer);
-            self.fill_due = true;
+            self.wake(peer);
         }
     }
 }

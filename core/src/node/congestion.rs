@@ -30,6 +30,8 @@ pub(super) struct Meter {
     /// Stream bytes that QUIC holds and has not sent yet, estimated.
     unsent: AtomicU64,
     is_closing: AtomicBool,
+    /// There is more to send than this node gives to QUIC.
+    is_held_back: AtomicBool,
 }
 
 impl Meter {
@@ -48,6 +50,17 @@ impl Meter {
     /// not be notified.
     pub(super) fn close(&self) {
         self.is_closing.store(true, Relaxed);
+    }
+
+    /// This node holds data back although QUIC may run out of data to send. The window is to grow
+    /// all the same, since the data is only held back in proportion to the window.
+    pub(super) fn set_held_back(&self, is_held_back: bool) {
+        self.is_held_back.store(is_held_back, Relaxed);
+    }
+
+    /// Whether QUIC holds stream bytes that it has not sent yet, as far as is known.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent.load(Relaxed) > 0
     }
 
     /// Bytes that QUIC has still to send, or has sent and that are neither acknowledged nor lost.
@@ -107,7 +120,9 @@ impl Controller for Metered {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
-        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
+        let is_used = 2 * self.meter.in_flight.load(Relaxed) >= self.inner.window();
+        let is_held_back = is_used && self.meter.is_held_back.load(Relaxed);
+        self.inner.on_ack(now, sent, bytes, app_limited && !is_held_back, rtt);
         self.note_window();
     }
 

@@ -1,107 +1,156 @@
-//! Scheduling of the flows of both machines, on every connection with room.
+//! Sending: which link may send next, and what the machines encode for it.
+//!
+//! The machines report flows that have come to have something to send. A flow is put into the
+//! schedule of its peer's link, and the link into the queue of ready links of that level. A link
+//! whose turn it is gets one piece of what is most urgent for its peer, and sends until QUIC has
+//! nothing more that may be sent now. So what is urgent goes before what is not, over all links,
+//! and the content is chosen as late as possible.
 
 use quinn_proto::ConnectionHandle;
 use std::vec::Vec;
 
-use super::Node;
-use crate::broadcast::Broadcast;
-use crate::config::Class;
+use super::{BATCH_BYTES_MAX, Node};
 use crate::id::PeerIndex;
-use crate::rpc::Rpc;
-use crate::sched::Schedule;
+use crate::node::transmit::Transmit;
+use crate::sched::{Level, Schedule};
 use crate::time::Time;
 
-/// The schedules of all peers. Those flows of the broadcast machine come first.
-#[derive(Debug)]
-pub(super) struct Egress {
-    classes: Vec<Class>,
-    broadcast_flows: usize,
-    schedules: Vec<Schedule>,
-}
-
-impl Egress {
-    pub(super) fn new(machine: &Broadcast, rpc: &Rpc) -> Self {
-        let broadcast_flows = machine.flows().count();
-        let classes = machine.flows().chain(rpc.flows()).collect();
-        Self { classes, broadcast_flows, schedules: Vec::new() }
-    }
-
-    pub(super) fn add_peer(&mut self, peer: PeerIndex) {
-        let schedule = || Schedule::new(self.classes.iter().copied());
-        if self.schedules.len() <= peer.at() {
-            self.schedules.resize_with(peer.at() + 1, schedule);
-        } else {
-            self.schedules[peer.at()] = schedule();
-        }
-    }
-}
-
 impl Node {
-    /// Lets the machines encode for every peer that has room.
-    pub(super) fn fill_send_buffers(&mut self, now: Time) {
-        if !std::mem::take(&mut self.fill_due) {
-            return;
-        }
-        for at in 0..self.connections.len() {
-            let Some(peer) = self.connections[at].as_ref().and_then(|connection| connection.up)
-            else {
-                continue;
-            };
-            let mut wrote = false;
-            while self.fill_send_buffer(now, at, peer) {
-                wrote = true;
+    /// The next datagrams to be sent, if there are any and the uplink is free.
+    pub(super) fn poll_links(
+        &mut self,
+        now: Time,
+        segments_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let instant = self.instant(now);
+        loop {
+            self.activate_flows();
+            if self.uplink.free_at() > now {
+                return None;
             }
-            if wrote {
-                self.mark_ready(ConnectionHandle(at));
-                self.fill_due = true;
+            let (handle, level) = self.ready.front()?;
+            self.feed(now, handle, level);
+            let link = self.links[handle.0].as_mut().expect("a ready link");
+            let mtu = usize::from(link.quic.current_mtu());
+            let fitting = (BATCH_BYTES_MAX / mtu).min(self.uplink.segments(now, mtu));
+            let segments = segments_max.min(fitting).max(1);
+            buffer.clear();
+            if let Some(transmit) = link.quic.poll_transmit(instant, segments, buffer) {
+                let transmit = Transmit::from_quic(transmit);
+                self.ready.charge(level, transmit.size);
+                self.uplink.charge(now, transmit.size, transmit.datagrams());
+                return Some(transmit);
+            }
+            link.is_fed = false;
+            self.ready.pop(link, level);
+            self.deadlines.set(handle.0, link.deadline(self.start));
+            if let Some(level) = link.next_level(&self.config) {
+                self.ready.push(handle, link, level);
             }
         }
     }
 
-    /// Encodes and writes the most urgent data for a peer. False if there was nothing to send, or
-    /// no room.
-    fn fill_send_buffer(&mut self, now: Time, at: usize, peer: PeerIndex) -> bool {
-        let Self { machine, rpc, egress, out, .. } = self;
-        if !machine.has_backlog(peer) && !rpc.has_backlog(peer) {
-            return false;
+    /// Puts the flows that have come to have something to send into the schedules of their links.
+    fn activate_flows(&mut self) {
+        while let Some((peer, flow)) = self.machine.poll_ready() {
+            self.activate(peer, flow);
         }
-        let connection = self.connections[at].as_mut().expect("it is up");
-        let room = connection.room(&self.config, rpc.is_calling(peer));
-        if room.bytes == 0 {
-            return false;
+        while let Some((peer, flow)) = self.rpc.poll_ready() {
+            self.activate(peer, self.broadcast_flows + flow);
         }
-        let mut send = None;
-        if room.has_stream {
-            send = machine.poll_requests(now, peer, room.bytes, out);
+    }
+
+    fn activate(&mut self, peer: PeerIndex, flow: usize) {
+        let Some(handle) = self.peers.peer(peer).connection else { return };
+        let link = self.links[handle.0].as_mut().expect("it is up");
+        link.schedule().activate(flow);
+        if let Some(level) = link.next_level(&self.config) {
+            self.ready.push(handle, link, level);
         }
-        let split = egress.broadcast_flows;
-        let schedule = &mut egress.schedules[peer.at()];
-        while send.is_none() {
-            let has_backlog = |flow: usize| match flow.checked_sub(split) {
-                None => machine.has_flow_backlog(peer, flow, room.has_stream),
-                Some(flow) => rpc.has_flow_backlog(peer, flow, room.has_call_stream),
-            };
-            let Some(flow) = schedule.next(has_backlog) else { return false };
-            let Some(call_flow) = flow.checked_sub(split) else {
-                send = machine.poll_flow(peer, flow, room.bytes, room.has_stream, out);
-                schedule.charge(flow, out.len(), send.is_none());
-                continue;
-            };
-            let piece = rpc.poll_flow(now, peer, call_flow, room.bytes, room.has_call_stream, out);
-            let bytes = out.len();
-            if let Some(piece) = piece {
-                let (stream, written) = connection.send_piece(piece, out);
-                rpc.handle_written(stream, written);
+    }
+
+    /// Lets the machines encode and write one piece of what is most urgent for a link's peer, if it
+    /// has not got one in this turn, and no other link has anything more urgent to send.
+    fn feed(&mut self, now: Time, handle: ConnectionHandle, turn: Level) {
+        let link = self.links[handle.0].as_mut().expect("a ready link");
+        let (Some(peer), false) = (link.peer(), link.is_fed) else { return };
+        link.is_fed = true;
+        loop {
+            let link = self.links[handle.0].as_mut().expect("a ready link");
+            let Some(level) = link.next_level(&self.config) else { return };
+            if turn == Level::Control && self.ready.has_more_urgent(level) {
+                return;
             }
-            schedule.charge(flow, bytes, piece.is_none());
-            if piece.is_some() {
-                return true;
+            let flow = link.schedule().next_flow().expect("it has a level");
+            let is_done = match flow.checked_sub(self.broadcast_flows) {
+                None => self.feed_broadcast(handle, peer, flow, level),
+                Some(route) => self.feed_call(now, handle, peer, route, level),
+            };
+            if is_done {
+                self.has_changed = true;
+                return;
             }
         }
-        let Some(send) = send else { return false };
-        #[cfg(feature = "internals")]
-        self.written.note(connection.node, out);
-        connection.send(send, out);
-        true
+    }
+
+    /// True if something was written.
+    fn feed_broadcast(
+        &mut self,
+        handle: ConnectionHandle,
+        peer: PeerIndex,
+        flow: usize,
+        level: Level,
+    ) -> bool {
+        let Self { machine, out, .. } = self;
+        let link = self.links[handle.0].as_mut().expect("a ready link");
+        let room = link.room(level, &self.config);
+        let send = machine.poll_flow(peer, flow, room.bytes, room.has_stream, out);
+        if let Some(send) = send {
+            link.schedule().charge(flow, out.len());
+            #[cfg(feature = "internals")]
+            self.written.note(link.node, out);
+            if let Some(blocked) = link.send(send, out) {
+                machine.handle_blocked(peer, blocked);
+            }
+        }
+        settle(link.schedule(), flow, machine.is_ready(peer, flow), send.is_some());
+        send.is_some()
+    }
+
+    /// True if something was written.
+    fn feed_call(
+        &mut self,
+        now: Time,
+        handle: ConnectionHandle,
+        peer: PeerIndex,
+        route: usize,
+        level: Level,
+    ) -> bool {
+        let Self { rpc, out, .. } = self;
+        let flow = self.broadcast_flows + route;
+        let link = self.links[handle.0].as_mut().expect("a ready link");
+        if rpc.is_calling(peer, route) {
+            link.want_call_stream(&self.config);
+        }
+        let room = link.room(level, &self.config);
+        let piece = rpc.poll_flow(now, peer, route, room.bytes, room.has_call_stream, out);
+        if let Some(piece) = piece {
+            link.schedule().charge(flow, out.len());
+            let (stream, written) = link.send_piece(piece, out);
+            rpc.handle_written(stream, written);
+        }
+        settle(link.schedule(), flow, rpc.is_ready(peer, route), piece.is_some());
+        piece.is_some()
+    }
+}
+
+/// What becomes of a flow after its turn.
+fn settle(schedule: &mut Schedule, flow: usize, is_ready: bool, has_sent: bool) {
+    match (is_ready, has_sent) {
+        (false, _) => schedule.idle(flow),
+        // It has something to send, and could not.
+        (true, false) => schedule.stall(flow),
+        (true, true) => {}
     }
 }

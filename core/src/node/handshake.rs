@@ -1,4 +1,4 @@
-//! The life cycle of connections: accepted or dialled, hello received, superseded, ended.
+//! The life cycle of links: accepted or dialled, hello received, superseded, ended.
 //!
 //! Of two connections to one member, one is kept. If the member has restarted in between, which its
 //! hello shows, the newer one is kept. If both sides have dialled at the same time, the one that
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use super::congestion::Meter;
-use super::connection::Connection;
+use super::link::{Link, Phase};
 use super::{
     Closed, FAULTS, NO_HELLO, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, channel_hello, crypto, quic,
 };
@@ -19,13 +19,13 @@ use crate::id::{NodeId, PeerIndex, Version};
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, LiveSlots, Update};
 
-/// The number of closed connections to one member whose state is kept, as QUIC requires (RFC 9000,
+/// The number of closed links to one member whose state is kept, as QUIC requires (RFC 9000,
 /// section 10.2), since the close frame may have to be repeated. If a member reconnects more often,
 /// the oldest are removed at once.
 const CLOSED_MAX: usize = 2;
 
-/// The same for all connections that never came up: enough for the datagrams that are still on
-/// their way to them.
+/// The same for all links that never came up, or whose peer is no member any more: enough for the
+/// datagrams that are still on their way to them.
 const FAILED_MAX: usize = 32;
 
 impl Node {
@@ -40,8 +40,8 @@ impl Node {
         }
         let address = incoming.remote_address().ip().to_canonical();
         let share = self.config.transport.handshakes_per_address_max.into();
-        let is_loaded = self.accepting(None).count() >= limit / 2
-            || self.accepting(Some(address)).count() >= share;
+        let is_loaded =
+            self.accepting.len() >= limit / 2 || self.accepting_from(address).count() >= share;
         if is_loaded && incoming.may_retry() {
             // Under load, an address has to be validated before any state is kept for it.
             let retry = self.endpoint.retry(incoming, &mut response);
@@ -59,7 +59,8 @@ impl Node {
         match self.endpoint.accept(incoming, instant, &mut response, Some(Arc::new(server))) {
             Ok((handle, quic)) => {
                 self.insert(now, handle, quic, None, meter);
-                self.connection(handle).expect("just inserted").is_proven = is_proven;
+                self.link(handle).expect("just inserted").is_proven = is_proven;
+                self.accepting.push(handle);
             }
             Err(error) => {
                 self.stats.refused += 1;
@@ -77,15 +78,14 @@ impl Node {
         self.respond(transmit, response);
     }
 
-    /// Connections of dialling peers that are not up yet, from this address or all.
-    fn accepting(&self, from: Option<IpAddr>) -> impl Iterator<Item = usize> {
-        let is_accepting = move |connection: &Connection| {
-            let is_new = !connection.is_client && !connection.was_up && connection.is_open();
-            is_new && from.is_none_or(|from| connection.address() == from)
-        };
-        let connections = self.connections.iter().enumerate();
-        let connections = connections.filter_map(|(at, c)| Some((at, c.as_ref()?)));
-        connections.filter(move |(_, c)| is_accepting(c)).map(|(at, _)| at)
+    fn accepting_link(&self, handle: ConnectionHandle) -> &Link {
+        self.links[handle.0].as_ref().expect("it leaves the list when it ends")
+    }
+
+    /// Links of dialling peers at an address that are on their way to be up.
+    fn accepting_from(&self, address: IpAddr) -> impl Iterator<Item = ConnectionHandle> {
+        let accepting = self.accepting.iter().copied();
+        accepting.filter(move |handle| self.accepting_link(*handle).address() == address)
     }
 
     /// Finds room for a handshake with an address, which may be at the cost of an address that has
@@ -95,31 +95,31 @@ impl Node {
     fn make_room(&mut self, now: Time, address: IpAddr) -> bool {
         let transport = &self.config.transport;
         let (limit, share) = (transport.handshakes_max, transport.handshakes_per_address_max);
-        let of_address = self.accepting(Some(address)).count();
-        let connection = |at: usize| self.connections[at].as_ref().expect("accepting");
-        let deadline = |at: &usize| connection(*at).hello_deadline;
+        let of_address = self.accepting_from(address).count();
+        let deadline = |handle: &ConnectionHandle| self.accepting_link(*handle).hello_deadline;
         if of_address >= share.into() {
             // A peer that has completed the handshake has proven its address, too.
-            let is_unproven =
-                |at: &usize| !connection(*at).is_proven && connection(*at).node.is_none();
-            let unproven = self.accepting(Some(address)).filter(is_unproven);
+            let is_unproven = |handle: &ConnectionHandle| {
+                let link = self.accepting_link(*handle);
+                !link.is_proven && link.node.is_none()
+            };
+            let unproven = self.accepting_from(address).filter(is_unproven);
             let Some(oldest) = unproven.min_by_key(deadline) else { return false };
-            self.close(now, ConnectionHandle(oldest), NO_HELLO);
+            self.close(now, oldest, NO_HELLO);
             return true;
         }
-        if self.accepting(None).count() < limit.into() {
+        if self.accepting.len() < limit.into() {
             return true;
         }
-        let address_of = |at: usize| connection(at).address();
-        let weight = |at: &usize| self.accepting(Some(address_of(*at))).count();
-        let Some(busiest) = self.accepting(None).max_by_key(weight).map(address_of) else {
-            return false;
-        };
-        if self.accepting(Some(busiest)).count() <= of_address + 1 {
+        let address_of = |handle: ConnectionHandle| self.accepting_link(handle).address();
+        let weight = |handle: &&ConnectionHandle| self.accepting_from(address_of(**handle)).count();
+        let Some(busiest) = self.accepting.iter().max_by_key(weight) else { return false };
+        let busiest = address_of(*busiest);
+        if self.accepting_from(busiest).count() <= of_address + 1 {
             return false;
         }
-        let oldest = self.accepting(Some(busiest)).min_by_key(deadline).expect("the busiest");
-        self.close(now, ConnectionHandle(oldest), NO_HELLO);
+        let oldest = self.accepting_from(busiest).min_by_key(deadline).expect("the busiest");
+        self.close(now, oldest, NO_HELLO);
         true
     }
 
@@ -130,10 +130,13 @@ impl Node {
         let mut client = self.provider.client_config(&known.keys);
         client.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
         match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
-            Ok((handle, quic)) => self.insert(now, handle, quic, Some(node), meter),
+            Ok((handle, quic)) => {
+                self.insert(now, handle, quic, Some(node), meter);
+                self.peers.add_link(peer, handle);
+            }
             // The address cannot be dialled. Another address or a new topology may work.
             Err(_) => {
-                self.peers.peer_mut(peer).is_dialling = false;
+                self.peers.dial_ended(peer);
                 self.peers.pause_dialling(now, peer, false, &self.config.transport);
             }
         }
@@ -147,44 +150,70 @@ impl Node {
         node: Option<NodeId>,
         meter: Arc<Meter>,
     ) {
-        if self.connections.len() <= handle.0 {
-            self.connections.resize_with(handle.0 + 1, || None);
+        if self.links.len() <= handle.0 {
+            self.links.resize_with(handle.0 + 1, || None);
         }
         let deadline = now + self.config.transport.hello_timeout;
-        let connection = Connection::new(quic, node, meter, deadline);
-        assert!(self.connections[handle.0].replace(connection).is_none(), "handles are unique");
-        self.ready.push(handle);
+        let link = Link::new(quic, node, meter, deadline, self.schedule.clone());
+        assert!(self.links[handle.0].replace(link).is_none(), "handles are unique");
+        self.touch(handle);
+    }
+
+    /// Removes a link. Its handle is free for another one.
+    pub(super) fn remove(&mut self, handle: ConnectionHandle) {
+        let Some(link) = self.links[handle.0].take() else { return };
+        self.deadlines.set(handle.0, Time::NEVER);
+        self.ready.remove(handle, &link);
+        self.failed.retain(|other| *other != handle);
+        if let Some(peer) = link.node.and_then(|node| self.peers.find(&node)) {
+            self.peers.remove_link(peer, handle);
+        }
     }
 
     pub(super) fn connected(&mut self, now: Time, handle: ConnectionHandle) {
-        let connection = self.connections[handle.0].as_mut().expect("just polled");
-        let is_client = connection.is_client;
-        connection.key = crypto::peer_id(&connection.quic);
-        let peer = connection.key.and_then(|key| self.peers.by_key(&key));
-        let peer = peer.map(|peer| self.peers.peer(peer));
+        let link = self.links[handle.0].as_mut().expect("just polled");
+        link.key = crypto::peer_id(&link.quic);
+        let (is_client, dialled) = (link.is_client, link.node);
+        let peer = link.key.and_then(|key| self.peers.by_key(&key));
         // The member that was dialled may have another key by now.
-        let dialled = connection.node;
-        let peer = peer.filter(|peer| dialled.is_none_or(|node| node == peer.node));
-        connection.node = peer.map_or(dialled, |peer| Some(peer.node));
-        let node = connection.node;
-        let is_welcome = peer.is_some_and(|peer| peer.cut_off_until <= now);
-        let is_welcome = is_welcome && self.closing_since.is_none();
-        if is_welcome && self.is_settled(handle) {
-            return self.close(now, handle, SUPERSEDED);
+        let is_it = |peer: &PeerIndex| {
+            let node = self.peers.peer(*peer).node;
+            dialled.is_none_or(|dialled| dialled == node)
+        };
+        let Some(peer) = peer.filter(is_it) else { return self.close(now, handle, NO_MEMBER) };
+        if !is_client {
+            link.node = Some(self.peers.peer(peer).node);
+            self.peers.add_link(peer, handle);
         }
-        let connection = self.connections[handle.0].as_mut().expect("just polled");
-        if !is_welcome || !connection.send_hello(&self.hello) {
+        if self.peers.peer(peer).cut_off_until > now || self.closing_since.is_some() {
             return self.close(now, handle, NO_MEMBER);
         }
-        // A member may have one connection that is coming up in each direction, so that it cannot
-        // use up the room for handshakes.
-        for at in 0..self.connections.len() {
-            let is_older = self.connections[at].as_ref().is_some_and(|other| {
-                let is_alike = other.node == node && other.is_client == is_client;
-                at != handle.0 && is_alike && other.up.is_none() && other.is_open()
-            });
-            if is_older {
-                self.close(now, ConnectionHandle(at), SUPERSEDED);
+        if self.is_settled(handle, peer) {
+            return self.close(now, handle, SUPERSEDED);
+        }
+        let link = self.links[handle.0].as_mut().expect("just polled");
+        if !link.send_hello(&self.hello) {
+            return self.close(now, handle, NO_MEMBER);
+        }
+        link.phase = Phase::Greeting;
+        // A member may have one link that is coming up in each direction, so that it cannot use up
+        // the room for handshakes.
+        self.supersede(now, handle, peer, |older| {
+            older.is_client == is_client && older.is_coming_up()
+        });
+    }
+
+    /// Closes those of a peer's other links for which it `is_due`.
+    fn supersede(
+        &mut self,
+        now: Time,
+        by: ConnectionHandle,
+        peer: PeerIndex,
+        is_due: impl Fn(&Link) -> bool,
+    ) {
+        for handle in self.peers.peer(peer).links.clone() {
+            if handle != by && self.links[handle.0].as_ref().is_some_and(&is_due) {
+                self.close(now, handle, SUPERSEDED);
             }
         }
     }
@@ -193,20 +222,22 @@ impl Node {
     /// since this one was dialled. The member with the lower id decides, by sending its hello on
     /// one of them only. (A connection that the peer dialled while another is up continues, since
     /// the peer's hello tells whether it has restarted.)
-    fn is_settled(&self, handle: ConnectionHandle) -> bool {
-        let connection = self.connections[handle.0].as_ref().expect("just polled");
-        let (node, is_client) = (connection.node, connection.is_client);
-        let mut others = self.connections.iter().enumerate().filter_map(|(at, other)| {
-            other.as_ref().filter(|other| at != handle.0 && other.node == node && other.is_open())
-        });
-        Some(self.member_id()) < node
-            && others.any(|other| match is_client {
+    fn is_settled(&self, handle: ConnectionHandle, peer: PeerIndex) -> bool {
+        let link = self.links[handle.0].as_ref().expect("just polled");
+        let known = self.peers.peer(peer);
+        let others = known.links.iter().filter(|other| **other != handle);
+        let others = others.filter_map(|other| self.links[other.0].as_ref());
+        let is_used_instead = |other: &Link| {
+            let has_greeted = matches!(other.phase, Phase::Greeting | Phase::Up { .. });
+            match link.is_client {
                 // Except if it was dialled in addition to that one, because the peer has new
                 // addresses.
-                true if other.up.is_some() => other.hello_deadline > connection.hello_deadline,
-                true => !other.is_client && other.has_greeted,
-                false => other.up.is_none() && other.is_client && other.has_greeted,
-            })
+                true if other.is_up() => other.hello_deadline > link.hello_deadline,
+                true => !other.is_client && has_greeted,
+                false => !other.is_up() && other.is_client && has_greeted,
+            }
+        };
+        self.member_id() < known.node && others.filter(|other| other.is_open()).any(is_used_instead)
     }
 
     /// The peer's hello has been read. From now on this connection is used for the peer.
@@ -222,10 +253,12 @@ impl Node {
             return self.close(now, handle, FAULTS);
         }
         if let Some(older) = self.peers.peer(peer).connection {
-            let other = self.connections[older.0].as_ref().expect("it is up");
-            let is_client = self.connections[handle.0].as_ref().expect("just read").is_client;
+            let other = self.links[older.0].as_ref().expect("it is up");
+            let is_client = self.links[handle.0].as_ref().expect("just read").is_client;
             let is_by_lower = other.is_client == (self.member_id() < self.peers.peer(peer).node);
-            let is_same_peer = other.incarnation == Some(hello.incarnation);
+            let (older_peer, incarnation) = (other.peer(), hello.incarnation);
+            let is_same_peer =
+                older_peer.is_some_and(|peer| other.phase == Phase::Up { peer, incarnation });
             if is_same_peer && other.is_client != is_client && is_by_lower {
                 return self.close(now, handle, SUPERSEDED);
             }
@@ -234,16 +267,9 @@ impl Node {
         let theirs = &hello.channels;
         // Attempts of this node that are still in the handshake are not needed any more. (After a
         // hello on one of them, the peer may already use that connection.)
-        for at in 0..self.connections.len() {
-            let node = self.peers.peer(peer).node;
-            let is_attempt = self.connections[at].as_ref().is_some_and(|other| {
-                let is_own = other.node == Some(node) && other.is_client;
-                at != handle.0 && is_own && other.quic.is_handshaking()
-            });
-            if is_attempt {
-                self.close(now, ConnectionHandle(at), SUPERSEDED);
-            }
-        }
+        self.supersede(now, handle, peer, |other| {
+            other.is_client && other.phase == Phase::Handshaking
+        });
         self.machine.peer_up(now, peer, |ours| {
             theirs.iter().any(|theirs| theirs.takes_all_of(&channel_hello(ours)))
         });
@@ -260,84 +286,86 @@ impl Node {
         self.rpc.peer_up(peer, &hello.routes);
         self.peers.up(now, peer, handle);
         self.stats.connections += 1;
-        let connection = self.connections[handle.0].as_mut().expect("just read");
-        (connection.up, connection.was_up) = (Some(peer), true);
-        connection.incarnation = Some(hello.incarnation);
-        if connection.is_client {
-            self.peers.peer_mut(peer).is_dialling = false;
+        let link = self.links[handle.0].as_mut().expect("just read");
+        link.phase = Phase::Up { peer, incarnation: hello.incarnation };
+        if link.is_client {
+            self.peers.dial_ended(peer);
+        } else {
+            self.accepting.retain(|other| *other != handle);
         }
         let (machine, channels) = (&mut self.machine, &self.config.channels);
-        connection.read_early(now, machine, channels, &mut self.notices);
-        connection.accept_calls(now, &mut self.rpc, &mut self.notices);
-        self.fill_due = true;
+        link.read_early(now, machine, channels, &mut self.notices);
+        link.accept_calls(now, &mut self.rpc, &mut self.notices);
     }
 
-    /// A connection has been closed or lost.
+    /// A link has been closed or lost.
     pub(super) fn ended(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
-        let connection = self.connections[handle.0].as_mut().expect("not drained yet");
-        let (up, node, is_client) = (connection.up, connection.node, connection.is_client);
-        let was_up = connection.was_up;
-        let was_open = !std::mem::replace(&mut connection.closing, true);
-        connection.retire();
+        let link = self.links[handle.0].as_mut().expect("not drained yet");
+        let (up, node, is_client) = (link.peer(), link.node, link.is_client);
+        if link.is_closed() {
+            return;
+        }
+        link.retire();
+        // None, if it is no member any more.
+        let peer = node.and_then(|node| self.peers.find(&node));
+        let was_up = up.is_some();
+        let up = up.filter(|_| peer == up);
+        if !is_client {
+            self.accepting.retain(|other| *other != handle);
+        }
         if let Some(peer) = up {
             self.machine.peer_down(now, peer);
             self.rpc.peer_down(peer);
             self.peers.down(peer, why);
-        }
-        if was_open && !is_client && !was_up && why != Closed::Superseded {
+        } else if !is_client && !was_up && why != Closed::Superseded {
             self.stats.refused += 1;
         }
-        let peer = node.and_then(|node| self.peers.find(&node));
-        if let Some(peer) = peer
-            && was_open
-        {
+        if let Some(peer) = peer {
             if is_client {
-                self.peers.peer_mut(peer).is_dialling = false;
+                self.peers.dial_ended(peer);
             }
             if is_client || up.is_some() {
                 self.peers.pause_dialling(now, peer, up.is_some(), &self.config.transport);
             }
         }
-        self.fill_due = true;
-        if was_open {
-            self.forget_closed(now, handle);
-        }
+        self.forget_closed(now, handle, up);
     }
 
-    /// Removes the oldest closed connections of the same kind as this one beyond their bound.
-    fn forget_closed(&mut self, now: Time, handle: ConnectionHandle) {
-        self.closed += 1;
-        let closed = self.closed;
-        let connection = self.connections[handle.0].as_mut().expect("not drained yet");
-        connection.closed = Some(closed);
-        let (node, was_up) = (connection.node, connection.was_up);
-        let limit = if was_up { CLOSED_MAX } else { FAILED_MAX };
-        let alike = self.connections.iter().enumerate().filter_map(|(at, connection)| {
-            let connection = connection.as_ref()?;
-            let is_alike = connection.was_up == was_up && (!was_up || connection.node == node);
-            Some((connection.closed.filter(|_| is_alike)?, at))
-        });
-        let oldest = alike.clone().min().map(|(_, at)| at);
-        if alike.count() > limit
-            && let Some(at) = oldest
+    /// Removes the oldest closed link of the same kind as this one, if there are too many of them.
+    fn forget_closed(&mut self, now: Time, handle: ConnectionHandle, up: Option<PeerIndex>) {
+        let Some(peer) = up else {
+            self.failed.push_back(handle);
+            if self.failed.len() > FAILED_MAX {
+                let oldest = self.failed[0];
+                self.forget(now, oldest);
+            }
+            return;
+        };
+        let links = self.peers.peer(peer).links.iter();
+        let is_closed =
+            |handle: &&ConnectionHandle| self.links[handle.0].as_ref().is_some_and(Link::was_up);
+        // They are in the order in which they were made.
+        let closed = links.filter(is_closed);
+        let oldest = closed.clone().next().copied();
+        if closed.count() > CLOSED_MAX
+            && let Some(oldest) = oldest
         {
-            self.forget(now, ConnectionHandle(at));
+            self.forget(now, oldest);
         }
     }
 
-    /// Removes a connection without sending anything.
+    /// Removes a closed link without sending anything.
     fn forget(&mut self, now: Time, handle: ConnectionHandle) {
         self.ended(now, handle, Closed::Lost);
-        // The handle is free for another connection from here on.
         let _ = self.endpoint.handle_event(handle, EndpointEvent::drained());
-        self.connections[handle.0] = None;
+        self.remove(handle);
     }
 
     pub(super) fn close(&mut self, now: Time, handle: ConnectionHandle, code: VarInt) {
         let instant = self.instant(now);
-        let Some(connection) = self.connection(handle) else { return };
-        if !connection.quic.is_closed() {
-            connection.close(instant, code);
+        let Some(link) = self.link(handle) else { return };
+        if !link.quic.is_closed() {
+            link.close(instant, code);
         }
         // quinn-proto reports nothing about a connection that we closed.
         let why = match code {
@@ -347,6 +375,6 @@ impl Node {
             _ => Closed::Lost,
         };
         self.ended(now, handle, why);
-        self.mark_ready(handle);
+        self.touch(handle);
     }
 }

@@ -72,19 +72,19 @@ impl Node {
 
     /// Connections that it has state of: up, coming up, and closed ones that are not forgotten yet.
     pub fn connections(&self) -> usize {
-        self.connections.iter().flatten().count()
+        self.links.iter().flatten().count()
     }
 
     /// Those of them that neither side has closed.
     pub fn open_connections(&self) -> impl Iterator<Item = OpenConnection> {
-        let open = self.connections.iter().flatten().filter(|connection| connection.is_open());
-        open.map(|connection| OpenConnection {
-            node: connection.node,
-            address: connection.address(),
-            is_dialled: connection.is_client,
-            is_up: connection.up.is_some(),
-            is_proven: connection.is_proven,
-            hello_deadline: connection.hello_deadline,
+        let open = self.links.iter().flatten().filter(|link| link.is_open());
+        open.map(|link| OpenConnection {
+            node: link.node,
+            address: link.address(),
+            is_dialled: link.is_client,
+            is_up: link.is_up(),
+            is_proven: link.is_proven,
+            hello_deadline: link.hello_deadline,
         })
     }
 

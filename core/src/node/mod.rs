@@ -16,21 +16,25 @@
 
 mod calls;
 mod congestion;
-mod connection;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod crypto;
+mod deadlines;
 mod egress;
 mod endpoint_keys;
+mod events;
 mod handshake;
 #[cfg(feature = "internals")]
 mod inspect;
 mod key;
+mod link;
 mod peers;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod quic;
+mod ready;
 mod report;
 mod socket;
 mod transmit;
+mod uplink;
 
 pub use calls::Request;
 #[cfg(feature = "internals")]
@@ -42,6 +46,7 @@ pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
 pub use transmit::{Ecn, Transmit};
 
 use std::boxed::Box;
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -49,10 +54,7 @@ use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use bytes::BytesMut;
-use quinn_proto::{
-    ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event as QuicEvent,
-    ServerConfig, StreamEvent, VarInt,
-};
+use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, ServerConfig, VarInt};
 
 use crate::artifact::Artifact;
 use crate::broadcast::{Broadcast, Event, Filter, Output as MachineOutput, SendBuffer, Wake};
@@ -61,13 +63,16 @@ use crate::error::{PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
 use crate::membership::{Membership, Topology, TopologyError};
 use crate::random::Random;
-use crate::rpc::{CallStream, Rpc};
+use crate::rpc::Rpc;
+use crate::sched::{Level, Schedule};
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, MINOR};
-use connection::{Connection, Notice};
 use crypto::{HandshakeCrypto, Members, Provider, Tls};
-use egress::Egress;
+use deadlines::Deadlines;
+use link::{Link, Notice};
 use peers::{Followed, Peers};
+use ready::ReadyLinks;
+use uplink::Uplink;
 
 /// Application error codes of CONNECTION_CLOSE.
 const SHUTDOWN: VarInt = VarInt::from_u32(0);
@@ -120,24 +125,30 @@ pub struct Node {
     hello: Vec<u8>,
     machine: Broadcast,
     rpc: Rpc,
-    egress: Egress,
     peers: Peers,
     /// By connection handle.
-    connections: Vec<Option<Connection>>,
-    /// Handles of connections that may have events or datagrams, each once.
-    ready: Vec<ConnectionHandle>,
+    links: Vec<Option<Link>>,
+    /// Links to which something happened, each once. Empty between inputs.
+    touched: Vec<ConnectionHandle>,
+    /// Links that may send.
+    ready: ReadyLinks,
+    /// Of links.
+    deadlines: Deadlines,
+    /// Links of dialling peers that are on their way to be up. At most `handshakes_max`.
+    accepting: Vec<ConnectionHandle>,
+    /// Closed links that are of no member or never came up, the oldest first.
+    failed: VecDeque<ConnectionHandle>,
+    uplink: Uplink,
     responses: Vec<(quinn_proto::Transmit, Vec<u8>)>,
-    /// The connection that may transmit next.
-    turn: usize,
-    /// Something happened, so that there may be something to send to a peer, or room for it.
-    fill_due: bool,
-    /// When a machine has to be polled even without an input.
-    machine_at: Time,
+    /// What a link's schedule is at first. The flows of the broadcast machine come first, then
+    /// those of calls.
+    schedule: Schedule,
+    broadcast_flows: usize,
+    /// Something has happened in this poll, so that there may be more to do.
+    has_changed: bool,
     out: SendBuffer,
     notices: Vec<Notice>,
     closing_since: Option<Time>,
-    /// The number of connections closed so far.
-    closed: u64,
     stats: NodeStats,
     /// The counts in the last report of refusals, and the earliest time of the next one.
     refused_told: (u64, u64),
@@ -197,6 +208,7 @@ impl Node {
         let channels = config.channels.iter().map(channel_hello).collect();
         let routes = config.routes.iter().map(calls::route_hello).collect();
         Hello { minor: MINOR, incarnation: word(1), channels, routes }.encode(&mut hello);
+        let uplink = Uplink::new(config.transport.uplink);
         let mut node = Self {
             peers: Peers::new(key.id(), Random::new(word(2))),
             config,
@@ -209,19 +221,22 @@ impl Node {
             endpoint,
             server,
             hello,
-            egress: Egress::new(&machine, &rpc),
+            schedule: Schedule::new(machine.flows().chain(rpc.flows().map(Level::from))),
+            broadcast_flows: machine.flows().count(),
             machine,
             rpc,
-            connections: Vec::new(),
-            ready: Vec::new(),
+            links: Vec::new(),
+            touched: Vec::new(),
+            ready: ReadyLinks::default(),
+            deadlines: Deadlines::default(),
+            accepting: Vec::new(),
+            failed: VecDeque::new(),
+            uplink,
             responses: Vec::new(),
-            turn: 0,
-            fill_due: false,
-            machine_at: Time::NEVER,
+            has_changed: false,
             out: SendBuffer::new(),
             notices: Vec::new(),
             closing_since: None,
-            closed: 0,
             stats: NodeStats::default(),
             refused_told: (0, 0),
             refused_due: Time::ZERO,
@@ -274,10 +289,12 @@ impl Node {
     /// Whether it has shut down: there is nothing more to do.
     pub fn is_closed(&self) -> bool {
         let waited = |since: Time| self.now.since(since) >= SHUTDOWN_MAX;
-        // Closing does not wait for connections that never came up.
-        let mut connections = self.connections.iter().flatten();
-        let is_drained = self.ready.is_empty() && connections.all(|c| !c.was_up);
-        self.closing_since.is_some_and(|since| is_drained || waited(since))
+        // Closing does not wait for links that never came up.
+        let is_drained = || {
+            let mut links = self.links.iter().flatten();
+            self.ready.is_empty() && links.all(|link| !link.is_up() && !link.was_up())
+        };
+        self.closing_since.is_some_and(|since| waited(since) || is_drained())
     }
 
     fn instant(&self, now: Time) -> Instant {
@@ -302,13 +319,11 @@ impl Node {
     /// # Errors
     /// If the channel has no room for it; nothing has changed then.
     pub fn publish(&mut self, channel: ChannelId, artifact: Artifact) -> Result<(), PublishError> {
-        self.fill_due = true;
         self.machine.publish(channel, artifact)
     }
 
     /// See [`Broadcast::abort`].
     pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
-        self.fill_due = true;
         self.machine.abort(channel, id)
     }
 
@@ -318,14 +333,12 @@ impl Node {
     /// If no member nearer to the publisher advertises it, or there is no room. Nothing has changed
     /// then.
     pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
-        self.fill_due = true;
         self.machine.relay(channel, artifact)
     }
 
     /// See [`Broadcast::reconsider`].
     pub fn reconsider(&mut self, now: Time, channel: ChannelId) -> bool {
         let now = self.clamp(now);
-        self.fill_due = true;
         self.machine.reconsider(now, channel)
     }
 
@@ -376,28 +389,21 @@ impl Node {
         let followed = self.peers.follow(now, &self.membership, self.member_id(), &nodes);
         self.members.set(self.peers.keys());
         let Followed { left, came, changed } = followed;
-        for (peer, node) in left {
+        for (peer, links) in left {
             self.machine.remove_peer(now, peer);
             self.rpc.remove_peer(peer);
-            for at in 0..self.connections.len() {
-                if let Some(connection) = &mut self.connections[at]
-                    && connection.node == Some(node)
-                {
-                    connection.retire();
-                    self.close(now, ConnectionHandle(at), NO_MEMBER);
-                }
+            for handle in links {
+                self.close(now, handle, NO_MEMBER);
             }
         }
         for peer in came {
             let node = self.peers.peer(peer).node;
             self.machine.add_peer(peer, node);
             self.rpc.add_peer(peer);
-            self.egress.add_peer(peer);
         }
         for peer in changed {
             self.reconnect(now, peer);
         }
-        self.fill_due = true;
         Ok(())
     }
 
@@ -405,19 +411,18 @@ impl Node {
     /// more, and dial attempts that failed may now succeed.
     fn reconnect(&mut self, now: Time, peer: PeerIndex) {
         self.peers.redial(now, peer);
-        for at in 0..self.connections.len() {
-            let Some(connection) = &self.connections[at] else { continue };
-            let known = self.peers.peer(peer);
-            if connection.node != Some(known.node) || !connection.is_open() {
+        for handle in self.peers.peer(peer).links.clone() {
+            let Some(link) = self.links[handle.0].as_ref().filter(|link| link.is_open()) else {
                 continue;
-            }
-            let has_key = connection.key.is_none_or(|key| known.keys.contains(&key));
-            let has_address = known.addresses.contains(&connection.quic.remote_address());
-            let is_dial = connection.is_client && connection.up.is_none();
+            };
+            let known = self.peers.peer(peer);
+            let has_key = link.key.is_none_or(|key| known.keys.contains(&key));
+            let has_address = known.addresses.contains(&link.quic.remote_address());
+            let is_dial = link.is_client && !link.is_up();
             if !has_key || is_dial && !has_address {
-                self.close(now, ConnectionHandle(at), NO_MEMBER);
+                self.close(now, handle, NO_MEMBER);
                 self.peers.redial(now, peer);
-            } else if connection.is_client && connection.up.is_some() && !has_address {
+            } else if link.is_client && link.is_up() && !has_address {
                 self.peers.redial_beside(now, peer);
             }
         }
@@ -432,8 +437,8 @@ impl Node {
         }
         self.closing_since = Some(now);
         self.endpoint.set_server_config(None);
-        for at in 0..self.connections.len() {
-            if self.connections[at].is_some() {
+        for at in 0..self.links.len() {
+            if self.links[at].is_some() {
                 self.close(now, ConnectionHandle(at), SHUTDOWN);
             }
         }
@@ -465,6 +470,8 @@ impl Node {
                 self.handle_datagram(now, from, to, ecn, datagram);
             }
         }
+        // Before the next batch, so that what came first is reported first. Invariant 18.
+        self.handle_touched(now);
     }
 
     fn handle_datagram(
@@ -487,9 +494,9 @@ impl Node {
         let ecn = ecn.map(Ecn::to_quic);
         match self.endpoint.handle(instant, from, to, ecn, datagram, &mut response) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                if let Some(connection) = self.connection(handle) {
-                    connection.quic.handle_event(event);
-                    self.mark_ready(handle);
+                if let Some(link) = self.link(handle) {
+                    link.quic.handle_event(event);
+                    self.touch(handle);
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, incoming),
@@ -504,16 +511,13 @@ impl Node {
         }
     }
 
-    fn connection(&mut self, handle: ConnectionHandle) -> Option<&mut Connection> {
-        self.connections.get_mut(handle.0)?.as_mut()
+    fn link(&mut self, handle: ConnectionHandle) -> Option<&mut Link> {
+        self.links.get_mut(handle.0)?.as_mut()
     }
 
-    fn mark_ready(&mut self, handle: ConnectionHandle) {
-        if let Some(connection) = self.connection(handle)
-            && !std::mem::replace(&mut connection.is_ready, true)
-        {
-            self.ready.push(handle);
-        }
+    fn link_to(&mut self, peer: PeerIndex) -> Option<&mut Link> {
+        let handle = self.peers.peer(peer).connection?;
+        self.link(handle)
     }
 
     // Outputs.
@@ -535,12 +539,15 @@ impl Node {
                 buffer.extend_from_slice(&response);
                 return self.transmit(Transmit::from_quic(transmit));
             }
+            self.has_changed = false;
             self.advance(now);
-            if let Some(transmit) = self.poll_transmit(now, segments_max, buffer) {
+            if let Some(transmit) = self.poll_links(now, segments_max, buffer) {
                 return self.transmit(transmit);
             }
-            if self.ready.is_empty() && !self.fill_due && self.responses.is_empty() {
-                return self.idle();
+            if !self.has_changed {
+                let free_at =
+                    if self.ready.is_empty() { Time::NEVER } else { self.uplink.free_at() };
+                return self.idle(free_at);
             }
         }
     }
@@ -551,18 +558,10 @@ impl Node {
     /// writable before.
     pub fn poll_blocked(&mut self, now: Time) -> Time {
         let now = self.clamp(now);
-        loop {
-            self.advance(now);
-            if !self.fill_due {
-                break;
-            }
-        }
-        for at in 0..self.ready.len() {
-            if let Some(connection) = self.connection(self.ready[at]) {
-                connection.timeout = connection.quic.poll_timeout();
-            }
-        }
-        let Output::Idle { wake_at, .. } = self.idle() else { unreachable!("nothing is sent") };
+        self.advance(now);
+        let Output::Idle { wake_at, .. } = self.idle(Time::NEVER) else {
+            unreachable!("nothing is sent")
+        };
         wake_at
     }
 
@@ -578,15 +577,20 @@ impl Node {
 
     /// Processes everything that is due, except sending.
     fn advance(&mut self, now: Time) {
-        self.fill_due |= self.machine_at <= now;
         self.expire(now);
-        self.serve_touched(now);
-        while let Some((peer, address)) = self.next_dial(now) {
-            self.dial(now, peer, address);
+        if self.closing_since.is_none() {
+            while let Some((peer, address)) = self.next_dial(now) {
+                self.dial(now, peer, address);
+            }
         }
-        self.poll_machine(now);
-        self.poll_rpc(now);
-        self.fill_send_buffers(now);
+        loop {
+            self.handle_touched(now);
+            self.poll_machine(now);
+            self.poll_rpc(now);
+            if self.touched.is_empty() {
+                return;
+            }
+        }
     }
 
     fn transmit(&mut self, transmit: Transmit) -> Output {
@@ -596,240 +600,29 @@ impl Node {
     }
 
     fn next_dial(&mut self, now: Time) -> Option<(PeerIndex, SocketAddr)> {
-        if self.closing_since.is_some() {
-            return None;
-        }
-        let connections = &self.connections;
-        // A peer whose connection is about to come up need not be dialled.
-        self.peers.next_dial(now, &self.config.transport, |node| {
-            connections.iter().flatten().any(|c| c.node == Some(*node) && c.is_open())
+        let links = &self.links;
+        // A peer whose link is about to come up need not be dialled.
+        self.peers.next_dial(now, &self.config.transport, |handles| {
+            let mut links = handles.iter().filter_map(|handle| links[handle.0].as_ref());
+            links.any(Link::is_open)
         })
     }
 
-    /// Timers of connections, and hellos that did not come.
-    fn expire(&mut self, now: Time) {
-        let instant = self.instant(now);
-        for at in 0..self.connections.len() {
-            let Some(connection) = &mut self.connections[at] else { continue };
-            if connection.timeout.is_some_and(|timeout| timeout <= instant) {
-                connection.timeout = None;
-                connection.quic.handle_timeout(instant);
-                self.mark_ready(ConnectionHandle(at));
-            }
-            let Some(connection) = &self.connections[at] else { continue };
-            if connection.up.is_none() && connection.is_open() && connection.hello_deadline <= now {
-                self.close(now, ConnectionHandle(at), NO_HELLO);
-            }
-        }
-    }
-
-    /// Deals with what quinn-proto has to say about connections to which something happened.
-    fn serve_touched(&mut self, now: Time) {
-        let mut at = 0;
-        while let Some(handle) = self.ready.get(at).copied() {
-            at += 1;
-            // Stream data and the reason for closing are reported before the end of a connection.
-            while let Some(connection) = self.connection(handle)
-                && let Some(event) = connection.quic.poll()
-            {
-                self.handle_quic_event(now, handle, event);
-            }
-            while let Some(connection) = self.connection(handle)
-                && let Some(event) = connection.quic.poll_endpoint_events()
-            {
-                let is_drained = event.is_drained();
-                if let Some(event) = self.endpoint.handle_event(handle, event) {
-                    self.connection(handle).expect("just polled").quic.handle_event(event);
-                }
-                if is_drained {
-                    // The handle is free for another connection from here on.
-                    self.ended(now, handle, Closed::Lost);
-                    self.connections[handle.0] = None;
-                }
-            }
-            self.fill_due = true;
-        }
-        self.ready.retain(|handle| self.connections.get(handle.0).is_some_and(Option::is_some));
-    }
-
-    fn handle_quic_event(&mut self, now: Time, handle: ConnectionHandle, event: QuicEvent) {
-        let connection = self.connections[handle.0].as_mut().expect("just polled");
-        let (machine, channels) = (&mut self.machine, &self.config.channels);
-        let (rpc, notices) = (&mut self.rpc, &mut self.notices);
-        match event {
-            QuicEvent::Connected => return self.connected(now, handle),
-            QuicEvent::ConnectionLost { reason } => {
-                let why = match reason {
-                    ConnectionError::ApplicationClosed(close) if close.error_code == SHUTDOWN => {
-                        Closed::Shutdown
-                    }
-                    ConnectionError::ApplicationClosed(close) if close.error_code == SUPERSEDED => {
-                        Closed::Superseded
-                    }
-                    ConnectionError::ApplicationClosed(_)
-                    | ConnectionError::ConnectionClosed(_) => Closed::ByPeer,
-                    ConnectionError::Reset => Closed::Reset,
-                    _ => Closed::Lost,
-                };
-                return self.ended(now, handle, why);
-            }
-            QuicEvent::Stream(event) if connection.is_open() => match event {
-                StreamEvent::Opened { dir: Dir::Uni } => {
-                    connection.accept(now, machine, channels, notices);
-                }
-                StreamEvent::Opened { dir: Dir::Bi } => connection.accept_calls(now, rpc, notices),
-                StreamEvent::Readable { id } if id.dir() == Dir::Bi => {
-                    connection.read_call(now, id, rpc, notices);
-                }
-                StreamEvent::Writable { id } if id.dir() == Dir::Bi => {
-                    if let Some(peer) = connection.up {
-                        rpc.handle_writable(peer, CallStream(id.into()));
-                    }
-                }
-                StreamEvent::Stopped { id, .. } if id.dir() == Dir::Bi => {
-                    connection.call_stopped(id, rpc);
-                }
-                StreamEvent::Readable { id } => {
-                    connection.read(now, id, machine, channels, notices);
-                }
-                StreamEvent::Writable { .. } => connection.write_rest(),
-                StreamEvent::Finished { id } if id.dir() == Dir::Bi => {
-                    if let Some(peer) = connection.up {
-                        rpc.handle_acked(peer, CallStream(id.into()));
-                    }
-                }
-                StreamEvent::Finished { id } => {
-                    if let (Some(stream), Some(peer)) = (connection.ended(id), connection.up) {
-                        machine.handle_acked(peer, stream);
-                    }
-                }
-                StreamEvent::Stopped { id, .. } => {
-                    if let (Some(stream), Some(peer)) = (connection.stopped(id), connection.up) {
-                        machine.handle_stopped(peer, stream);
-                    }
-                }
-                StreamEvent::Available { .. } => {}
-            },
-            _ => {}
-        }
-        self.handle_notices(now, handle);
-    }
-
-    fn handle_notices(&mut self, now: Time, handle: ConnectionHandle) {
-        while !self.notices.is_empty() {
-            let notice = self.notices.remove(0);
-            // Once a peer is cut off, further faults found in the same pass are not counted.
-            let Some(connection) = self.connection(handle).filter(|c| c.is_open()) else {
-                continue;
-            };
-            let Some(peer) = connection.node.and_then(|node| self.peers.find(&node)) else {
-                continue;
-            };
-            match notice {
-                Notice::Hello(hello) => self.on_hello(now, handle, peer, &hello),
-                Notice::Fault(fault) => {
-                    self.stats.faults += 1;
-                    let is_up = self.connection(handle).is_some_and(|c| c.up.is_some());
-                    let transport = &self.config.transport;
-                    let is_cut_off = self.peers.note_fault(now, peer, fault, transport);
-                    if is_cut_off || !is_up {
-                        self.close(now, handle, FAULTS);
-                    }
-                    // It may have broken the rules over another connection than the one that is up.
-                    if is_cut_off && let Some(other) = self.peers.peer(peer).connection {
-                        self.close(now, other, FAULTS);
-                    }
-                }
-            }
-        }
-    }
-
-    fn poll_machine(&mut self, now: Time) {
-        loop {
-            match self.machine.poll(now) {
-                MachineOutput::Reset { peer, stream } => {
-                    if let Some(connection) = self.connection_to(peer) {
-                        connection.reset(stream);
-                        self.mark_peer_ready(peer);
-                    }
-                }
-                MachineOutput::Stop { peer, request } => {
-                    if let Some(connection) = self.connection_to(peer) {
-                        connection.stop_answer(request);
-                        self.mark_peer_ready(peer);
-                    }
-                }
-                MachineOutput::Idle { .. } => return,
-            }
-        }
-    }
-
-    fn connection_to(&mut self, peer: PeerIndex) -> Option<&mut Connection> {
-        let handle = self.peers.peer(peer).connection?;
-        self.connection(handle)
-    }
-
-    fn mark_peer_ready(&mut self, peer: PeerIndex) {
-        if let Some(handle) = self.peers.peer(peer).connection {
-            self.mark_ready(handle);
-        }
-    }
-
-    fn poll_transmit(
-        &mut self,
-        now: Time,
-        segments_max: usize,
-        buffer: &mut Vec<u8>,
-    ) -> Option<Transmit> {
-        let instant = self.instant(now);
-        while !self.ready.is_empty() {
-            let at = self.turn % self.ready.len();
-            let handle = self.ready[at];
-            // A connection that was removed is still in the list, and its handle may be in use
-            // again.
-            if let Some(connection) = self.connection(handle) {
-                let fitting = BATCH_BYTES_MAX / usize::from(connection.quic.current_mtu());
-                let segments = segments_max.min(fitting).max(1);
-                buffer.clear();
-                if let Some(transmit) = connection.quic.poll_transmit(instant, segments, buffer) {
-                    self.turn = self.turn.wrapping_add(1);
-                    return Some(Transmit::from_quic(transmit));
-                }
-                connection.timeout = connection.quic.poll_timeout();
-                connection.is_ready = false;
-            }
-            self.ready.swap_remove(at);
-        }
-        None
-    }
-
-    fn idle(&mut self) -> Output {
+    /// When to poll again: at `free_at` at the latest.
+    fn idle(&mut self, free_at: Time) -> Output {
         let MachineOutput::Idle { wake_at: machine_at, why } = self.machine.poll(self.now) else {
             unreachable!("drained before");
         };
         let call_at = self.rpc.next_deadline();
         let (machine_at, why) =
             if call_at < machine_at { (call_at, Wake::Call) } else { (machine_at, why) };
-        let mut wake_at =
-            if self.closing_since.is_some() { Time::NEVER } else { self.peers.dial_at() };
-        if let Some(since) = self.closing_since {
-            wake_at = since + SHUTDOWN_MAX;
-        }
-        wake_at = wake_at.min(self.trouble.report_at(self.now));
-        for connection in self.connections.iter().flatten() {
-            if let Some(timeout) = connection.timeout {
-                let since_start = timeout.saturating_duration_since(self.start);
-                wake_at = wake_at.min(Time::ZERO + since_start);
-            }
-            if connection.up.is_none() && connection.is_open() {
-                wake_at = wake_at.min(connection.hello_deadline);
-            }
-        }
-        self.machine_at = machine_at;
-        let why = match machine_at <= wake_at {
-            true => why,
-            false => Wake::Connection,
+        let wake_at = match self.closing_since {
+            Some(since) => since + SHUTDOWN_MAX,
+            None => self.peers.dial_at(),
         };
+        let wake_at = wake_at.min(free_at).min(self.deadlines.earliest());
+        let wake_at = wake_at.min(self.trouble.report_at(self.now));
+        let why = if machine_at <= wake_at { why } else { Wake::Connection };
         Output::Idle { wake_at: wake_at.min(machine_at), why }
     }
 
@@ -841,9 +634,7 @@ impl Node {
     /// Takes the next event of a channel. Call [`Node::poll`] afterwards: there may be room for
     /// more to be fetched.
     pub fn poll_event(&mut self, channel: ChannelId) -> Option<Event> {
-        let event = self.machine.poll_event(channel);
-        self.fill_due |= event.is_some();
-        event
+        self.machine.poll_event(channel)
     }
 
     /// Whether [`Node::poll_node_event`] may have an event.

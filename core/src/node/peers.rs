@@ -8,6 +8,7 @@ use std::vec::Vec;
 
 use quinn_proto::ConnectionHandle;
 
+use super::deadlines::Deadlines;
 use super::{Closed, NodeEvent};
 use crate::config::TransportConfig;
 use crate::error::Fault;
@@ -29,18 +30,22 @@ pub(super) struct Peer {
     pub(super) keys: Vec<NodeId>,
     /// The next address to be dialled.
     next_address: usize,
-    /// The one connection that is up.
+    /// The one link that is up.
     pub(super) connection: Option<ConnectionHandle>,
+    /// All links with it, in the order in which they were made; closed ones, too, until they are
+    /// removed. At most one that is up, one in each direction that is coming up, `CLOSED_MAX` closed
+    /// ones, and some that never came up.
+    pub(super) links: Vec<ConnectionHandle>,
     up_since: Time,
     /// A dial of ours is in progress.
-    pub(super) is_dialling: bool,
+    is_dialling: bool,
     /// Whether this node has the lower id and dials at once. Otherwise it dials at a slow rate, in
     /// case the peer cannot reach it.
     dials: bool,
     /// Dials that are to be made beside the connection that is up, since the peer has moved.
     dials_beside: usize,
     /// When to dial next.
-    pub(super) dial_at: Time,
+    dial_at: Time,
     pause: Duration,
     /// Rules broken since it was last cut off.
     faults: u32,
@@ -54,8 +59,8 @@ pub(super) struct Peer {
 
 /// The effect of a change of members.
 pub(super) struct Followed {
-    /// Peers that left, with their former indices, which are free again.
-    pub(super) left: Vec<(PeerIndex, NodeId)>,
+    /// Peers that left: their former indices, which are free again, and their links.
+    pub(super) left: Vec<(PeerIndex, Vec<ConnectionHandle>)>,
     /// Peers that joined. Their indices may be those of peers that left.
     pub(super) came: Vec<PeerIndex>,
     /// Peers with other addresses or keys than before.
@@ -66,6 +71,8 @@ pub(super) struct Peers {
     /// This node's member id. Of two members, the one with the lower id dials at once.
     own: NodeId,
     by_index: Vec<Option<Peer>>,
+    /// When to dial which peer.
+    dials: Deadlines,
     by_node: BTreeMap<NodeId, PeerIndex>,
     by_key: BTreeMap<NodeId, PeerIndex>,
     /// The IP addresses from which handshakes are accepted.
@@ -82,6 +89,7 @@ impl Peers {
         Self {
             own,
             by_index: Vec::new(),
+            dials: Deadlines::default(),
             by_node: BTreeMap::new(),
             by_key: BTreeMap::new(),
             addresses: BTreeSet::new(),
@@ -111,7 +119,8 @@ impl Peers {
             if known.reported_up {
                 self.left.insert(node);
             }
-            left.push((peer, node));
+            self.dials.set(peer.at(), Time::NEVER);
+            left.push((peer, known.links));
         }
         self.addresses.clear();
         self.by_key.clear();
@@ -160,6 +169,7 @@ impl Peers {
             keys,
             next_address: 0,
             connection: None,
+            links: Vec::new(),
             up_since: Time::ZERO,
             is_dialling: false,
             dials,
@@ -174,6 +184,7 @@ impl Peers {
         });
         let peer = PeerIndex(index as u16);
         self.by_node.insert(node, peer);
+        self.set_dial(peer);
         peer
     }
 
@@ -193,6 +204,7 @@ impl Peers {
         if known.dials {
             known.dial_at = now;
             known.pause = Duration::ZERO;
+            self.set_dial(peer);
         }
     }
 
@@ -229,36 +241,54 @@ impl Peers {
 
     /// When the next peer is to be dialled.
     pub(super) fn dial_at(&self) -> Time {
-        let due = |(_, peer): (_, &Peer)| peer.dials_at();
-        self.iter().map(due).min().unwrap_or(Time::NEVER)
+        self.dials.earliest()
     }
 
-    /// A peer that is to be dialled now, and its address. A peer for which `is_near` holds is
+    /// What decides when a peer is to be dialled has changed.
+    fn set_dial(&mut self, peer: PeerIndex) {
+        self.dials.set(peer.at(), self.peer(peer).dials_at());
+    }
+
+    /// There is a further link with a peer.
+    pub(super) fn add_link(&mut self, peer: PeerIndex, handle: ConnectionHandle) {
+        self.peer_mut(peer).links.push(handle);
+    }
+
+    /// A link with a peer has been removed.
+    pub(super) fn remove_link(&mut self, peer: PeerIndex, handle: ConnectionHandle) {
+        self.peer_mut(peer).links.retain(|other| *other != handle);
+    }
+
+    /// A dial of this node's has come to an end, good or bad.
+    pub(super) fn dial_ended(&mut self, peer: PeerIndex) {
+        self.peer_mut(peer).is_dialling = false;
+        self.set_dial(peer);
+    }
+
+    /// A peer that is to be dialled now, and its address. A peer for whose links `is_near` holds is
     /// dialling already, and is not dialled by the member with the higher id.
     pub(super) fn next_dial(
         &mut self,
         now: Time,
         config: &TransportConfig,
-        is_near: impl Fn(&NodeId) -> bool,
+        is_near: impl Fn(&[ConnectionHandle]) -> bool,
     ) -> Option<(PeerIndex, SocketAddr)> {
-        let Self { by_index, jitter, .. } = self;
-        let due = |peer: &mut Option<Peer>| {
-            let Some(peer) = peer.as_mut().filter(|peer| peer.dials_at() <= now) else {
-                return false;
-            };
-            let is_due = peer.dials || !is_near(&peer.node);
-            if !is_due {
-                peer.dial_at = now + jittered(config.dial_pause_higher, jitter);
+        loop {
+            let (_, index) = self.dials.first().filter(|(at, _)| *at <= now)?;
+            let peer = self.by_index[index].as_mut().expect("its dials end with a peer");
+            let index = PeerIndex(index as u16);
+            if !peer.dials && is_near(&peer.links) {
+                peer.dial_at = now + jittered(config.dial_pause_higher, &mut self.jitter);
+                self.set_dial(index);
+                continue;
             }
-            is_due
-        };
-        let index = by_index.iter_mut().position(due)?;
-        let peer = self.by_index[index].as_mut()?;
-        peer.is_dialling = true;
-        peer.dials_beside = peer.dials_beside.saturating_sub(1);
-        let address = peer.addresses[peer.next_address % peer.addresses.len()];
-        peer.next_address += 1;
-        Some((PeerIndex(index as u16), address))
+            peer.is_dialling = true;
+            peer.dials_beside = peer.dials_beside.saturating_sub(1);
+            let address = peer.addresses[peer.next_address % peer.addresses.len()];
+            peer.next_address += 1;
+            self.set_dial(index);
+            return Some((index, address));
+        }
     }
 
     /// A connection that was up, or an attempt of this node's at one, has ended. After a connection
@@ -273,7 +303,7 @@ impl Peers {
         let known = self.by_index[peer.at()].as_mut().expect("a member");
         if !known.dials {
             known.dial_at = now + jittered(config.dial_pause_higher, &mut self.jitter);
-            return;
+            return self.set_dial(peer);
         }
         known.pause = match known.pause {
             _ if was_up && now.since(known.up_since) >= config.dial_pause_max => Duration::ZERO,
@@ -282,6 +312,7 @@ impl Peers {
         };
         let jitter = self.jitter.duration_below(known.pause.max(config.dial_pause_min) / 2);
         known.dial_at = now + known.pause / 2 + jitter;
+        self.set_dial(peer);
     }
 
     pub(super) fn up(&mut self, now: Time, peer: PeerIndex, connection: ConnectionHandle) {
@@ -289,6 +320,7 @@ impl Peers {
         known.connection = Some(connection);
         known.dials_beside = 0;
         known.up_since = now;
+        self.set_dial(peer);
         self.to_report.insert(peer.0);
     }
 
@@ -296,6 +328,7 @@ impl Peers {
         let known = self.peer_mut(peer);
         known.connection = None;
         known.last_close = why;
+        self.set_dial(peer);
         self.to_report.insert(peer.0);
     }
 
@@ -315,6 +348,7 @@ impl Peers {
         if cut_off {
             known.faults = 0;
             known.cut_off_until = now + config.cut_off;
+            self.set_dial(peer);
         }
         cut_off
     }
@@ -405,7 +439,7 @@ mod tests {
         let now = high.dial_at();
         assert!(high.next_dial(now, &config, |_| false).is_some());
         assert_eq!(high.dial_at(), Time::NEVER, "one at a time");
-        high.peer_mut(PEER).is_dialling = false;
+        high.dial_ended(PEER);
         high.pause_dialling(now, PEER, false, &config);
         assert!(high.dial_at().since(now) >= config.dial_pause_higher / 2);
     }

@@ -206,6 +206,7 @@ impl Caller {
         let peer_route = self.peer_route(peer, route);
         peer_route.waiting.push_back(index);
         peer_route.outstanding += 1;
+        shared.ready.mark(peer, route.into());
         Ok(id)
     }
 
@@ -512,6 +513,9 @@ impl Caller {
             Some(stream) => {
                 shared.link_mut(peer).streams.remove(&stream);
                 peer_route.open -= 1;
+                if !peer_route.waiting.is_empty() && shared.is_up(peer) {
+                    shared.ready.mark(peer, call.route.into());
+                }
             }
             None => peer_route.waiting.retain(|other| *other != index),
         }

@@ -49,6 +49,7 @@ use hashbrown::HashMap;
 use crate::config::{Class, Config, ConfigError, RouteConfig};
 use crate::error::{AnswerError, CallError, Fault};
 use crate::id::{PeerIndex, RouteId};
+use crate::sched::ReadyFlows;
 use crate::time::Time;
 use crate::wire::{EAGER_BYTES_MAX, RouteHello};
 use callee::Callee;
@@ -191,6 +192,8 @@ struct SharedState {
     timers: BTreeSet<(Time, StreamOwner)>,
     /// Bounded by the number of streams.
     outputs: VecDeque<Output>,
+    /// The flows with something to send. A flow is a route.
+    ready: ReadyFlows,
     /// The number of calls and requests so far.
     serial: u64,
     /// The number of times that a connection came up or went down.
@@ -243,6 +246,7 @@ impl SharedState {
         if sending.is_due() && !sending.is_queued {
             sending.is_queued = true;
             self.link_mut(peer).sendable[route as usize].push_back(owner);
+            self.ready.mark(peer, route.into());
         }
     }
 
@@ -285,6 +289,7 @@ impl Rpc {
                 peer_links: Vec::new(),
                 timers: BTreeSet::new(),
                 outputs: VecDeque::new(),
+                ready: ReadyFlows::default(),
                 serial: 0,
                 links: 0,
             },
@@ -321,6 +326,7 @@ impl Rpc {
             has_begun: vec![false; routes],
         });
         assert!(before.is_none(), "a peer is added once");
+        self.shared.ready.add_peer(peer, routes);
         self.caller.add_peer(peer);
         self.callee.add_peer(peer);
     }
@@ -353,6 +359,7 @@ impl Rpc {
         link.sendable.iter_mut().for_each(VecDeque::clear);
         self.caller.peer_down(&mut self.shared, peer);
         self.callee.peer_down(&mut self.shared, peer);
+        self.shared.ready.clear(peer);
         self.shared.outputs.retain(|output| match output {
             Output::Read { peer: of, .. }
             | Output::Close { peer: of, .. }
@@ -556,6 +563,17 @@ impl Rpc {
         self.shared.routes.iter().map(|route| route.class)
     }
 
+    /// The next flow of a peer that has come to have something to send. Each is reported once, and
+    /// has to be polled with [`Rpc::poll_flow`] until it is not [ready](Rpc::is_ready) any more.
+    pub fn poll_ready(&mut self) -> Option<(PeerIndex, usize)> {
+        self.shared.ready.pop()
+    }
+
+    /// Whether a flow that was reported may have more to send.
+    pub fn is_ready(&self, peer: PeerIndex, flow: usize) -> bool {
+        self.shared.ready.is_ready(peer, flow)
+    }
+
     /// Whether [`Rpc::poll_flow`] has something for a peer. `can_open`, if the transport can open
     /// another stream to it.
     pub fn has_flow_backlog(&self, peer: PeerIndex, flow: usize, can_open: bool) -> bool {
@@ -570,10 +588,9 @@ impl Rpc {
         (0..self.shared.routes.len()).any(|flow| self.has_flow_backlog(peer, flow, true))
     }
 
-    /// Whether a call to a peer could be opened, were there a stream.
-    pub fn is_calling(&self, peer: PeerIndex) -> bool {
-        let mut routes = 0..self.shared.routes.len() as u16;
-        self.shared.is_up(peer) && routes.any(|route| self.caller.can_open(peer, route))
+    /// Whether a call to a peer on the route of a flow could be opened, were there a stream.
+    pub fn is_calling(&self, peer: PeerIndex, flow: usize) -> bool {
+        self.shared.is_up(peer) && self.caller.can_open(peer, flow as u16)
     }
 
     /// What a flow has for a peer, up to `room` bytes. `None`, and nothing in `out`, if there is
@@ -592,6 +609,10 @@ impl Rpc {
         assert!(self.offered.is_none(), "the last piece comes first");
         out.clear();
         if room == 0 || !self.shared.is_up(peer) {
+            return None;
+        }
+        if !self.has_flow_backlog(peer, flow, true) {
+            self.shared.ready.settle(peer, flow);
             return None;
         }
         let route = flow as u16;
@@ -635,6 +656,9 @@ impl Rpc {
         match owner {
             StreamOwner::Call(index) => self.caller.written(&mut self.shared, index, stream),
             StreamOwner::Request(index) => self.callee.written(&mut self.shared, index),
+        }
+        if !self.has_flow_backlog(peer, route.into(), true) {
+            self.shared.ready.settle(peer, route.into());
         }
     }
 

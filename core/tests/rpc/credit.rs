@@ -102,7 +102,7 @@ fn calls_wait_for_streams_of_the_transport() {
     let calls: Vec<_> = (0..4).map(|n| web.call(0, 1, body(n))).collect();
     web.run();
     assert_eq!(web.nodes[1].len(), 2);
-    assert!(web.nodes[0].is_calling(peer(1)));
+    assert!(web.nodes[0].is_calling(peer(1), 0));
     assert!(!web.nodes[0].has_flow_backlog(peer(1), 0, false));
     web.streams_left = 1;
     web.run();
@@ -110,7 +110,7 @@ fn calls_wait_for_streams_of_the_transport() {
     web.streams_left = 1;
     web.run();
     assert_eq!(web.nodes[1].len(), 4);
-    assert!(!web.nodes[0].is_calling(peer(1)) && !web.nodes[0].has_backlog(peer(1)));
+    assert!(!web.nodes[0].is_calling(peer(1), 0) && !web.nodes[0].has_backlog(peer(1)));
     for call in calls {
         let asked = web.request(1).expect("it has come");
         web.answer(1, asked.id, body(1));

@@ -1,0 +1,209 @@
+//! What happens on links: events of QUIC, timers, and what the machines want done with streams.
+
+use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, StreamEvent};
+
+use super::{Closed, FAULTS, Link, MachineOutput, NO_HELLO, Node, Notice, SHUTDOWN, SUPERSEDED};
+use crate::id::PeerIndex;
+use crate::rpc::CallStream;
+use crate::time::Time;
+
+impl Node {
+    /// Something happened to a link: its events are to be dealt with.
+    pub(super) fn touch(&mut self, handle: ConnectionHandle) {
+        if let Some(link) = self.link(handle)
+            && !std::mem::replace(&mut link.is_touched, true)
+        {
+            self.touched.push(handle);
+        }
+    }
+
+    /// Timers of links, and hellos that did not come.
+    pub(super) fn expire(&mut self, now: Time) {
+        let instant = self.instant(now);
+        while let Some((at, index)) = self.deadlines.first()
+            && at <= now
+        {
+            let handle = ConnectionHandle(index);
+            let link = self.links[index].as_mut().expect("its deadlines end with a link");
+            if link.quic.poll_timeout().is_some_and(|timeout| timeout <= instant) {
+                link.quic.handle_timeout(instant);
+                self.touch(handle);
+            }
+            let link = self.links[index].as_mut().expect("just looked at");
+            if link.is_coming_up() && link.hello_deadline <= now {
+                self.close(now, handle, NO_HELLO);
+            }
+            let link = self.links[index].as_mut().expect("not drained yet");
+            self.deadlines.set(index, link.deadline(self.start));
+        }
+    }
+
+    /// Deals with what quinn-proto has to say about links to which something happened.
+    pub(super) fn handle_touched(&mut self, now: Time) {
+        let mut at = 0;
+        while let Some(handle) = self.touched.get(at).copied() {
+            at += 1;
+            self.handle_link(now, handle);
+        }
+        self.has_changed |= at > 0;
+        self.touched.clear();
+    }
+
+    fn handle_link(&mut self, now: Time, handle: ConnectionHandle) {
+        // Stream data and the reason for closing are reported before the end of a connection.
+        while let Some(link) = self.link(handle)
+            && let Some(event) = link.quic.poll()
+        {
+            self.handle_quic_event(now, handle, event);
+        }
+        while let Some(link) = self.link(handle)
+            && let Some(event) = link.quic.poll_endpoint_events()
+        {
+            let is_drained = event.is_drained();
+            if let Some(event) = self.endpoint.handle_event(handle, event) {
+                self.link(handle).expect("just polled").quic.handle_event(event);
+            }
+            if is_drained {
+                // The handle is free for another link from here on.
+                self.ended(now, handle, Closed::Lost);
+                self.remove(handle);
+            }
+        }
+        let Some(link) = self.links.get_mut(handle.0).and_then(Option::as_mut) else { return };
+        link.is_touched = false;
+        self.deadlines.set(handle.0, link.deadline(self.start));
+        let level = link.pending_level();
+        self.ready.push(handle, link, level);
+    }
+
+    fn handle_quic_event(&mut self, now: Time, handle: ConnectionHandle, event: Event) {
+        match event {
+            Event::Connected => self.connected(now, handle),
+            Event::ConnectionLost { reason } => self.ended(now, handle, reason_of(&reason)),
+            Event::Stream(event) => {
+                let link = self.links[handle.0].as_mut().expect("just polled");
+                if link.is_open() {
+                    self.handle_stream_event(now, handle, event);
+                    self.handle_notices(now, handle);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_stream_event(&mut self, now: Time, handle: ConnectionHandle, event: StreamEvent) {
+        let link = self.links[handle.0].as_mut().expect("just polled");
+        let (machine, channels) = (&mut self.machine, &self.config.channels);
+        let (rpc, notices) = (&mut self.rpc, &mut self.notices);
+        let peer = link.peer();
+        match event {
+            StreamEvent::Opened { dir: Dir::Uni } => link.accept(now, machine, channels, notices),
+            StreamEvent::Opened { dir: Dir::Bi } => link.accept_calls(now, rpc, notices),
+            StreamEvent::Readable { id } if id.dir() == Dir::Bi => {
+                link.read_call(now, id, rpc, notices);
+            }
+            StreamEvent::Readable { id } => link.read(now, id, machine, channels, notices),
+            StreamEvent::Writable { id } if id.dir() == Dir::Bi => {
+                if let Some(peer) = peer {
+                    rpc.handle_writable(peer, CallStream(id.into()));
+                }
+            }
+            StreamEvent::Writable { id } => {
+                if let (Some(stream), Some(peer)) = (link.write_rest(id), peer) {
+                    machine.handle_writable(peer, stream);
+                }
+            }
+            StreamEvent::Stopped { id, .. } if id.dir() == Dir::Bi => link.call_stopped(id, rpc),
+            StreamEvent::Stopped { id, .. } => {
+                if let (Some(stream), Some(peer)) = (link.stopped(id), peer) {
+                    machine.handle_stopped(peer, stream);
+                }
+            }
+            StreamEvent::Finished { id } if id.dir() == Dir::Bi => {
+                if let Some(peer) = peer {
+                    rpc.handle_acked(peer, CallStream(id.into()));
+                }
+            }
+            StreamEvent::Finished { id } => {
+                if let (Some(stream), Some(peer)) = (link.ended(id), peer) {
+                    machine.handle_acked(peer, stream);
+                }
+            }
+            // Streams are opened when the link comes to its turn.
+            StreamEvent::Available { .. } => {}
+        }
+    }
+
+    pub(super) fn handle_notices(&mut self, now: Time, handle: ConnectionHandle) {
+        while !self.notices.is_empty() {
+            let notice = self.notices.remove(0);
+            // Once a peer is cut off, further faults found in the same pass are not counted.
+            let Some(link) = self.link(handle).filter(|link| link.is_open()) else { continue };
+            let is_up = link.is_up();
+            let Some(peer) = link.node.and_then(|node| self.peers.find(&node)) else { continue };
+            match notice {
+                Notice::Hello(hello) => self.on_hello(now, handle, peer, &hello),
+                Notice::Fault(fault) => {
+                    self.stats.faults += 1;
+                    let transport = &self.config.transport;
+                    let is_cut_off = self.peers.note_fault(now, peer, fault, transport);
+                    if is_cut_off || !is_up {
+                        self.close(now, handle, FAULTS);
+                    }
+                    // It may have broken the rules over another link than the one that is up.
+                    if is_cut_off && let Some(other) = self.peers.peer(peer).connection {
+                        self.close(now, other, FAULTS);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Performs the stream operations that the broadcast machine asks for.
+    pub(super) fn poll_machine(&mut self, now: Time) {
+        loop {
+            let peer = match self.machine.poll(now) {
+                MachineOutput::Idle { .. } => return,
+                MachineOutput::Reset { peer, stream } => {
+                    if let Some(link) = self.link_to(peer) {
+                        link.reset(stream);
+                    }
+                    peer
+                }
+                MachineOutput::Stop { peer, request } => {
+                    if let Some(link) = self.link_to(peer) {
+                        link.stop_answer(request);
+                    }
+                    peer
+                }
+            };
+            self.wake(peer);
+        }
+    }
+
+    /// There is something to be sent to a peer besides data of flows.
+    pub(super) fn wake(&mut self, peer: PeerIndex) {
+        self.has_changed = true;
+        if let Some(handle) = self.peers.peer(peer).connection {
+            let link: &mut Link = self.links[handle.0].as_mut().expect("it is up");
+            let level = link.pending_level();
+            self.ready.push(handle, link, level);
+        }
+    }
+}
+
+fn reason_of(reason: &ConnectionError) -> Closed {
+    match reason {
+        ConnectionError::ApplicationClosed(close) if close.error_code == SHUTDOWN => {
+            Closed::Shutdown
+        }
+        ConnectionError::ApplicationClosed(close) if close.error_code == SUPERSEDED => {
+            Closed::Superseded
+        }
+        ConnectionError::ApplicationClosed(_) | ConnectionError::ConnectionClosed(_) => {
+            Closed::ByPeer
+        }
+        ConnectionError::Reset => Closed::Reset,
+        _ => Closed::Lost,
+    }
+}

@@ -1,0 +1,331 @@
+//! Writing: what may be encoded for a peer now, and the streams on which it goes.
+//!
+//! QUIC is given little at a time, since what it has been given cannot change any more. What it does
+//! not take waits here, each stream for itself, and holds up no other flow.
+
+use std::vec::Vec;
+
+use bytes::Bytes;
+use quinn_proto::{Dir, StreamId, WriteError};
+
+use super::{BREACH, Link, StreamMap, UNNEEDED, stream_id};
+use crate::broadcast::{OutStream, Send, SendBuffer};
+use crate::config::Config;
+use crate::rpc::{CallStream, Piece};
+use crate::sched::{Level, Schedule};
+
+/// How many bytes of encoded data QUIC may hold unsent beyond the congestion window, in bytes:
+/// enough to fill the next datagrams without a pause.
+const SLACK: u64 = 16 * 1024;
+
+/// The same for urgent data, which need not wait until QUIC has sent what is less urgent: QUIC sends
+/// it before that.
+const URGENT_SLACK: u64 = 128 * 1024;
+
+/// Bulk data leaves this part of the window free, so that there is room for urgent data at any time
+/// and not only when the next acknowledgement comes.
+const BULK_RESERVE: u64 = 8;
+
+/// Encoded bytes that QUIC did not accept because the credit of their stream is used up.
+#[derive(Debug)]
+struct Rest {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    finish: bool,
+}
+
+pub(super) struct Egress {
+    schedule: Schedule,
+    /// The next stream to be written, opened ahead so that the machine is asked only if there is
+    /// one.
+    next_stream: Option<StreamId>,
+    /// The same for the next call.
+    next_call: Option<StreamId>,
+    /// A call waits for a stream.
+    awaits_call: bool,
+    out_streams: StreamMap<OutStream>,
+    by_index: Vec<Option<StreamId>>,
+    /// What QUIC did not accept, by stream.
+    rests: StreamMap<Rest>,
+    rest_bytes: usize,
+    /// QUIC accepts nothing on any stream, since the credit of the whole connection is used up.
+    is_blocked: bool,
+    /// The most urgent level of what QUIC holds unsent, if it holds any.
+    pub(super) sending: Level,
+    pieces: Vec<Bytes>,
+}
+
+/// What may be sent now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// The number of bytes that may be written.
+    pub(crate) bytes: usize,
+    /// There is a stream for the broadcast machine.
+    pub(crate) has_stream: bool,
+    /// There is a stream for a call.
+    pub(crate) has_call_stream: bool,
+}
+
+impl Egress {
+    pub(super) fn new(schedule: Schedule) -> Self {
+        Self {
+            schedule,
+            next_stream: None,
+            next_call: None,
+            awaits_call: false,
+            out_streams: StreamMap::default(),
+            by_index: Vec::new(),
+            rests: StreamMap::default(),
+            rest_bytes: 0,
+            is_blocked: false,
+            sending: Level::Control,
+            pieces: Vec::new(),
+        }
+    }
+
+    pub(super) fn retire(&mut self) {
+        self.out_streams.clear();
+        self.by_index.clear();
+        self.rests.clear();
+        self.rest_bytes = 0;
+    }
+}
+
+impl Link {
+    /// Sends our hello: the first stream. False if the peer allows no stream.
+    pub(in crate::node) fn send_hello(&mut self, hello: &[u8]) -> bool {
+        let Some(stream) = self.quic.streams().open(Dir::Uni) else { return false };
+        let mut pieces = std::mem::take(&mut self.egress.pieces);
+        pieces.push(Bytes::copy_from_slice(hello));
+        self.write(stream, pieces, true, Level::Control);
+        true
+    }
+
+    pub(in crate::node) fn schedule(&mut self) -> &mut Schedule {
+        &mut self.egress.schedule
+    }
+
+    /// The level of what is to be encoded next, if there is room for it.
+    pub(in crate::node) fn next_level(&mut self, config: &Config) -> Option<Level> {
+        // The first stream is for the hello.
+        if !self.is_up() || !self.is_open() {
+            return None;
+        }
+        self.open_streams(config);
+        let level = self.egress.schedule.level()?;
+        (self.room_bytes(level, config) > 0).then_some(level)
+    }
+
+    /// What the machines may encode of a level now.
+    pub(in crate::node) fn room(&mut self, level: Level, config: &Config) -> Room {
+        Room {
+            bytes: self.room_bytes(level, config),
+            has_stream: self.egress.next_stream.is_some(),
+            has_call_stream: self.egress.next_call.is_some(),
+        }
+    }
+
+    fn room_bytes(&self, level: Level, config: &Config) -> usize {
+        let send_window = u64::from(config.transport.send_window);
+        if self.egress.is_blocked || self.egress.rest_bytes as u64 >= send_window {
+            return 0;
+        }
+        let window = self.meter.window().min(send_window);
+        let limit = match level {
+            Level::Control | Level::Urgent => window + URGENT_SLACK,
+            Level::Normal => window + SLACK,
+            Level::Bulk => window - window / BULK_RESERVE,
+        };
+        let room = limit.saturating_sub(self.meter.unacked());
+        if level == Level::Bulk {
+            self.meter.set_held_back(room == 0);
+        }
+        room as usize
+    }
+
+    /// Opens the streams to be written next, as far as the peer and this node's own bound allow.
+    fn open_streams(&mut self, config: &Config) {
+        // Counts streams that the peer has not acknowledged, including reset ones. Whatever limit
+        // the peer grants, this node keeps state of no more streams than the peer may open itself.
+        // Streams that are open go on, since otherwise none of them might ever come to its end.
+        let streams_max = (config.transport.streams_max + config.call_streams_max()) as usize;
+        let Self { quic, egress, .. } = self;
+        let mut streams = quic.streams();
+        let mut is_new = false;
+        if egress.next_stream.is_none() && streams.send_streams() < streams_max {
+            egress.next_stream = streams.open(Dir::Uni);
+            is_new |= egress.next_stream.is_some();
+        }
+        if egress.awaits_call && streams.send_streams() < streams_max {
+            egress.next_call = streams.open(Dir::Bi);
+            egress.awaits_call = egress.next_call.is_none();
+            is_new |= egress.next_call.is_some();
+        }
+        if is_new {
+            egress.schedule.resume();
+        }
+    }
+
+    /// A call to the peer is to be opened.
+    pub(in crate::node) fn want_call_stream(&mut self, config: &Config) {
+        self.egress.awaits_call |= self.egress.next_call.is_none();
+        self.open_streams(config);
+    }
+
+    /// Writes what the broadcast machine has encoded. Returns the stream, if QUIC did not accept all
+    /// of it and the stream goes on.
+    pub(in crate::node) fn send(&mut self, send: Send, out: &mut SendBuffer) -> Option<OutStream> {
+        let egress = &mut self.egress;
+        let stream = match send.stream {
+            Some(known) if !send.open => egress.by_index[known.index()].expect("opened before"),
+            known => {
+                let stream = egress.next_stream.take().expect("room was asked for");
+                if let Some(known) = known {
+                    egress.out_streams.insert(stream, known);
+                    if egress.by_index.len() <= known.index() {
+                        egress.by_index.resize(known.index() + 1, None);
+                    }
+                    egress.by_index[known.index()] = Some(stream);
+                }
+                stream
+            }
+        };
+        let mut pieces = std::mem::take(&mut self.egress.pieces);
+        out.take_pieces(&mut pieces);
+        let is_written = self.write(stream, pieces, send.finish, send.level);
+        send.stream.filter(|_| !is_written && !send.finish)
+    }
+
+    /// Writes as much as QUIC accepts, and keeps the rest. True if nothing is left.
+    fn write(&mut self, stream: StreamId, pieces: Vec<Bytes>, finish: bool, level: Level) -> bool {
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        let mut rest = Rest { pieces, bytes, finish };
+        let _ = self.quic.send_stream(stream).set_priority(priority(level));
+        if !self.meter.has_unsent() || level < self.egress.sending {
+            self.egress.sending = level;
+        }
+        let is_written = self.write_some(stream, &mut rest);
+        if is_written {
+            rest.pieces.clear();
+            self.egress.pieces = rest.pieces;
+        } else {
+            // A stream that has just been opened has credit of its own.
+            self.egress.is_blocked |= rest.bytes == bytes;
+            self.egress.rest_bytes += rest.bytes;
+            self.egress.rests.insert(stream, rest);
+        }
+        is_written
+    }
+
+    fn write_some(&mut self, stream: StreamId, rest: &mut Rest) -> bool {
+        let mut send = self.quic.send_stream(stream);
+        while !rest.pieces.is_empty() {
+            match send.write_chunks(&mut rest.pieces) {
+                Ok(written) => {
+                    rest.pieces.drain(..written.chunks);
+                    rest.bytes -= written.bytes;
+                    self.meter.note_written(written.bytes as u64);
+                }
+                // The peer's credit is used up; `Writable` follows.
+                Err(WriteError::Blocked) => return false,
+                // The peer has stopped the stream. The event follows, and the stream is reset then.
+                Err(_) => return true,
+            }
+        }
+        if rest.finish {
+            let _ = send.finish();
+        }
+        true
+    }
+
+    /// QUIC accepts more of a stream. Returns the machine's stream, if it may go on.
+    pub(in crate::node) fn write_rest(&mut self, stream: StreamId) -> Option<OutStream> {
+        self.egress.is_blocked = false;
+        let mut rest = self.egress.rests.remove(&stream)?;
+        self.egress.rest_bytes -= rest.bytes;
+        if self.write_some(stream, &mut rest) {
+            return self.egress.out_streams.get(&stream).copied().filter(|_| !rest.finish);
+        }
+        self.egress.rest_bytes += rest.bytes;
+        self.egress.rests.insert(stream, rest);
+        None
+    }
+
+    /// Resets a stream of the machine.
+    pub(in crate::node) fn reset(&mut self, stream: OutStream) {
+        let stream = self.egress.by_index.get_mut(stream.index()).and_then(Option::take);
+        if let Some(stream) = stream {
+            self.egress.out_streams.remove(&stream);
+            self.reset_stream(stream);
+        }
+    }
+
+    fn reset_stream(&mut self, stream: StreamId) {
+        if let Some(rest) = self.egress.rests.remove(&stream) {
+            self.egress.rest_bytes -= rest.bytes;
+            self.egress.is_blocked = false;
+        }
+        let _ = self.quic.send_stream(stream).reset(UNNEEDED);
+    }
+
+    /// The peer has stopped a stream. Returns the machine's stream, if it was one.
+    pub(in crate::node) fn stopped(&mut self, stream: StreamId) -> Option<OutStream> {
+        self.reset_stream(stream);
+        self.ended(stream)
+    }
+
+    /// A stream was acknowledged completely. Returns the machine's stream, if it was one.
+    pub(in crate::node) fn ended(&mut self, stream: StreamId) -> Option<OutStream> {
+        let known = self.egress.out_streams.remove(&stream)?;
+        if self.egress.by_index[known.index()] == Some(stream) {
+            self.egress.by_index[known.index()] = None;
+        }
+        Some(known)
+    }
+
+    /// Writes a piece of a call. Returns its stream and the number of bytes that QUIC accepted.
+    pub(in crate::node) fn send_piece(
+        &mut self,
+        piece: Piece,
+        out: &mut SendBuffer,
+    ) -> (CallStream, usize) {
+        let id = match piece.stream {
+            Some(stream) => stream_id(stream),
+            None => self.egress.next_call.take().expect("room was asked for"),
+        };
+        let level = piece.class.into();
+        let _ = self.quic.send_stream(id).set_priority(priority(level));
+        if !self.meter.has_unsent() || level < self.egress.sending {
+            self.egress.sending = level;
+        }
+        let mut pieces = std::mem::take(&mut self.egress.pieces);
+        out.take_pieces(&mut pieces);
+        let all = pieces.iter().map(Bytes::len).sum();
+        let mut rest = Rest { pieces, bytes: all, finish: piece.finish };
+        // Blocked: `Writable` follows. Stopped by the peer: the event follows.
+        self.write_some(id, &mut rest);
+        let written = all - rest.bytes;
+        rest.pieces.clear();
+        self.egress.pieces = rest.pieces;
+        (CallStream(id.into()), written)
+    }
+
+    /// Nothing more is sent or read in a call's stream.
+    pub(in crate::node) fn close_call(&mut self, stream: CallStream) {
+        let id = stream_id(stream);
+        let _ = self.quic.send_stream(id).reset(UNNEEDED);
+        let _ = self.quic.recv_stream(id).stop(UNNEEDED);
+    }
+
+    /// The peer broke a rule in a call's stream.
+    pub(super) fn break_off_call(&mut self, id: StreamId) {
+        let _ = self.quic.send_stream(id).reset(BREACH);
+        let _ = self.quic.recv_stream(id).stop(BREACH);
+    }
+}
+
+/// The priority of a stream in QUIC. Streams of one level share the connection packet by packet.
+/// That makes little difference, since QUIC is given little more than it can send at once.
+fn priority(level: Level) -> i32 {
+    -(level as i32)
+}

@@ -1,0 +1,432 @@
+//! Reading: what arrives on the streams of a link goes to the machines, in the order in which it
+//! arrives.
+
+use std::vec::Vec;
+
+use quinn_proto::{Dir, ReadError, ReadableError, StreamId};
+
+use super::{BREACH, Link, StreamMap, UNNEEDED, stream_id};
+use crate::artifact::CHUNK_BYTES;
+use crate::broadcast::{Broadcast, ChunkTaken, RequestId, Taken};
+use crate::config::ChannelConfig;
+use crate::error::Fault;
+use crate::id::{ChannelId, PeerIndex};
+use crate::rpc::{CallStream, Rpc};
+use crate::time::Time;
+use crate::wire::{
+    Chunk, HELLO_BYTES_MAX, Hello, Item, Malformed, Request, StreamDecoder, StreamHead, Update,
+};
+
+/// The number of finished decoders whose buffers are kept for later streams.
+const SPARE_DECODERS_MAX: usize = 4;
+
+/// What a stream from the peer turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    /// The head has not been read.
+    Unknown,
+    Hello,
+    Updates(ChannelId),
+    Requests,
+    /// Chunks for a request, asked for or behind a streamed advert.
+    Chunks(RequestId),
+    /// The last chunk has been read. Only the end of the stream may follow.
+    Answered,
+}
+
+#[derive(Debug)]
+struct InStream {
+    role: Role,
+    decoder: StreamDecoder,
+}
+
+/// The result of reading from a stream.
+enum Read {
+    /// The stream continues.
+    More,
+    /// The stream has ended, or the rest of it is not needed.
+    Over,
+    /// The rest is not wanted.
+    Stop,
+}
+
+/// A hello that is being read.
+#[derive(Debug, Default)]
+struct Greeting {
+    hello: Hello,
+    bytes: usize,
+}
+
+pub(super) struct Ingress {
+    /// The peer's hello, until it has been read.
+    greeting: Option<Greeting>,
+    /// Streams opened by the peer before it was up. At most `streams_max`.
+    early: Vec<StreamId>,
+    in_streams: StreamMap<InStream>,
+    spare_decoders: Vec<StreamDecoder>,
+    /// Streams of the peer's calls that have been accepted.
+    calls_accepted: u64,
+}
+
+impl Default for Ingress {
+    fn default() -> Self {
+        Self {
+            greeting: Some(Greeting::default()),
+            early: Vec::new(),
+            in_streams: StreamMap::default(),
+            spare_decoders: Vec::new(),
+            calls_accepted: 0,
+        }
+    }
+}
+
+impl Ingress {
+    pub(super) fn retire(&mut self) {
+        self.in_streams.clear();
+        self.early.clear();
+    }
+}
+
+/// An event of a link, for the node.
+#[derive(Debug)]
+pub(in crate::node) enum Notice {
+    /// The peer's hello is complete.
+    Hello(Hello),
+    /// The peer broke a rule.
+    Fault(Fault),
+}
+
+impl Link {
+    /// Reads what the peer's new streams hold.
+    pub(in crate::node) fn accept(
+        &mut self,
+        now: Time,
+        machine: &mut Broadcast,
+        channels: &[ChannelConfig],
+        notices: &mut Vec<Notice>,
+    ) {
+        while let Some(stream) = self.quic.streams().accept(Dir::Uni) {
+            if self.peer().is_none() && stream.index() > 0 {
+                self.ingress.early.push(stream);
+            } else {
+                self.read(now, stream, machine, channels, notices);
+            }
+        }
+    }
+
+    /// The peer is up: reads the streams that it opened before.
+    pub(in crate::node) fn read_early(
+        &mut self,
+        now: Time,
+        machine: &mut Broadcast,
+        channels: &[ChannelConfig],
+        notices: &mut Vec<Notice>,
+    ) {
+        for stream in std::mem::take(&mut self.ingress.early) {
+            self.read(now, stream, machine, channels, notices);
+        }
+    }
+
+    /// Reads what a stream holds.
+    pub(in crate::node) fn read(
+        &mut self,
+        now: Time,
+        stream: StreamId,
+        machine: &mut Broadcast,
+        channels: &[ChannelConfig],
+        notices: &mut Vec<Notice>,
+    ) {
+        if self.ingress.early.contains(&stream) {
+            return;
+        }
+        let mut state = match self.ingress.in_streams.remove(&stream) {
+            Some(state) => state,
+            None => {
+                let decoder = match self.ingress.spare_decoders.pop() {
+                    Some(spare) => StreamDecoder::reusing(spare, Request::ENCODED_MAX),
+                    None => StreamDecoder::new(Request::ENCODED_MAX),
+                };
+                InStream { role: Role::Unknown, decoder }
+            }
+        };
+        let read = self.read_all(now, stream, &mut state, machine, channels, notices);
+        let read = read.unwrap_or_else(|fault| {
+            notices.push(Notice::Fault(fault));
+            self.give_up(now, &state, machine);
+            let _ = self.quic.recv_stream(stream).stop(BREACH);
+            Read::Over
+        });
+        match read {
+            Read::More => {
+                self.ingress.in_streams.insert(stream, state);
+                return;
+            }
+            Read::Over => {}
+            Read::Stop => {
+                let _ = self.quic.recv_stream(stream).stop(UNNEEDED);
+            }
+        }
+        if self.ingress.spare_decoders.len() < SPARE_DECODERS_MAX {
+            self.ingress.spare_decoders.push(state.decoder);
+        }
+    }
+
+    fn give_up(&mut self, now: Time, state: &InStream, machine: &mut Broadcast) {
+        if let (Role::Chunks(request), Some(peer)) = (state.role, self.peer()) {
+            machine.handle_answer_end(now, peer, request);
+        }
+    }
+
+    fn read_all(
+        &mut self,
+        now: Time,
+        stream: StreamId,
+        state: &mut InStream,
+        machine: &mut Broadcast,
+        channels: &[ChannelConfig],
+        notices: &mut Vec<Notice>,
+    ) -> Result<Read, Fault> {
+        let up = self.peer();
+        let mut recv = self.quic.recv_stream(stream);
+        let mut chunks = match recv.read(true) {
+            Ok(chunks) => chunks,
+            // The stream was stopped before, or has been read to its end.
+            Err(ReadableError::ClosedStream | ReadableError::IllegalOrderedRead) => {
+                return Ok(Read::Over);
+            }
+        };
+        let result = loop {
+            match chunks.next(usize::MAX) {
+                Ok(Some(chunk)) => {
+                    let mut input = &chunk.bytes[..];
+                    let read = take(
+                        now,
+                        state,
+                        &mut input,
+                        up,
+                        &mut self.ingress.greeting,
+                        machine,
+                        channels,
+                    );
+                    match read {
+                        Ok(Read::More) => {}
+                        over => break over,
+                    }
+                }
+                Ok(None) => break state.decoder.finish().map(|()| Read::Over).map_err(Fault::from),
+                Err(ReadError::Blocked) => break Ok(Read::More),
+                // A reset hello stream cannot be retried. `hello_timeout` closes the connection.
+                Err(ReadError::Reset(_)) if state.role == Role::Hello => break Ok(Read::Stop),
+                Err(ReadError::Reset(_)) => break Ok(Read::Over),
+            }
+        };
+        // Whether flow control credit must be sent is decided at the next transmit, which follows
+        // every read.
+        let _ = chunks.finalize();
+        if let (Role::Chunks(request), Some(peer)) = (state.role, self.peer()) {
+            machine.handle_partial_chunk(peer, request, state.decoder.partial_bytes());
+        }
+        match &result {
+            Ok(Read::Over) => match state.role {
+                Role::Hello => match self.ingress.greeting.take() {
+                    Some(greeting) => notices.push(Notice::Hello(greeting.hello)),
+                    None => return Err(Fault::HelloMisplaced),
+                },
+                _ => self.give_up(now, state, machine),
+            },
+            Ok(Read::More | Read::Stop) | Err(_) => {}
+        }
+        result
+    }
+
+    /// Stops the stream with the answer to a request, if it has begun.
+    pub(in crate::node) fn stop_answer(&mut self, request: RequestId) {
+        let answer =
+            self.ingress.in_streams.iter().find(|(_, state)| state.role == Role::Chunks(request));
+        if let Some(stream) = answer.map(|(stream, _)| *stream) {
+            self.ingress.in_streams.remove(&stream);
+            let _ = self.quic.recv_stream(stream).stop(UNNEEDED);
+        }
+    }
+
+    // Calls.
+
+    /// Reads what new calls of the peer hold, once it is up.
+    pub(in crate::node) fn accept_calls(
+        &mut self,
+        now: Time,
+        rpc: &mut Rpc,
+        notices: &mut Vec<Notice>,
+    ) {
+        let Some(peer) = self.peer() else { return };
+        while let Some(id) = self.quic.streams().accept(Dir::Bi) {
+            self.ingress.calls_accepted = id.index() + 1;
+            rpc.handle_opened(now, peer, CallStream(id.into()));
+            self.read_call(now, id, rpc, notices);
+            if self.quic.send_stream(id).stopped().is_ok_and(|reason| reason.is_some()) {
+                self.call_stopped(id, rpc);
+            }
+        }
+    }
+
+    /// Reads as much of a call's stream as there is room for.
+    pub(in crate::node) fn read_call(
+        &mut self,
+        now: Time,
+        id: StreamId,
+        rpc: &mut Rpc,
+        notices: &mut Vec<Notice>,
+    ) {
+        let Some(peer) = self.peer() else { return };
+        if let Err(fault) = self.read_wanted(now, peer, id, rpc) {
+            notices.push(Notice::Fault(fault));
+            self.break_off_call(id);
+        }
+    }
+
+    fn read_wanted(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        id: StreamId,
+        rpc: &mut Rpc,
+    ) -> Result<(), Fault> {
+        let stream = CallStream(id.into());
+        let mut recv = self.quic.recv_stream(id);
+        let mut wants = rpc.wants(peer, stream);
+        if wants == 0 {
+            if let Ok(Some(_)) = recv.received_reset() {
+                rpc.handle_reset(now, peer, stream);
+            }
+            return Ok(());
+        }
+        let Ok(mut chunks) = recv.read(true) else { return Ok(()) };
+        let mut result = Ok(());
+        while wants > 0 && result.is_ok() {
+            match chunks.next(wants) {
+                Ok(Some(chunk)) => result = rpc.handle_data(now, peer, stream, &chunk.bytes),
+                Ok(None) => {
+                    result = rpc.handle_end(peer, stream);
+                    break;
+                }
+                Err(ReadError::Blocked) => break,
+                Err(ReadError::Reset(_)) => {
+                    rpc.handle_reset(now, peer, stream);
+                    break;
+                }
+            }
+            wants = rpc.wants(peer, stream);
+        }
+        let _ = chunks.finalize();
+        result
+    }
+
+    /// Reads more of a call's stream, for which there is room now.
+    pub(in crate::node) fn read_more(
+        &mut self,
+        now: Time,
+        stream: CallStream,
+        rpc: &mut Rpc,
+        notices: &mut Vec<Notice>,
+    ) {
+        self.read_call(now, stream_id(stream), rpc, notices);
+    }
+
+    /// Nothing more is read in a call's stream.
+    pub(in crate::node) fn stop_call(&mut self, stream: CallStream) {
+        let _ = self.quic.recv_stream(stream_id(stream)).stop(UNNEEDED);
+    }
+
+    /// The peer does not want the rest of what is sent in a call's stream. For a stream that has
+    /// not been accepted yet, this is noticed when it is accepted, since quinn-proto does not count
+    /// it before.
+    pub(in crate::node) fn call_stopped(&mut self, id: StreamId, rpc: &mut Rpc) {
+        let Some(peer) = self.peer() else { return };
+        if id.initiator() != self.quic.side() && id.index() >= self.ingress.calls_accepted {
+            return;
+        }
+        let _ = self.quic.send_stream(id).reset(UNNEEDED);
+        rpc.handle_stopped(peer, CallStream(id.into()));
+    }
+}
+
+/// Takes what has arrived of a stream.
+fn take(
+    now: Time,
+    state: &mut InStream,
+    input: &mut &[u8],
+    up: Option<PeerIndex>,
+    greeting: &mut Option<Greeting>,
+    machine: &mut Broadcast,
+    channels: &[ChannelConfig],
+) -> Result<Read, Fault> {
+    if let (Role::Hello | Role::Unknown, Some(greeting)) = (state.role, greeting.as_mut()) {
+        greeting.bytes += input.len();
+        if greeting.bytes > HELLO_BYTES_MAX {
+            return Err(Malformed::FrameTooLong.into());
+        }
+    }
+    let InStream { role, decoder } = state;
+    loop {
+        let Some(item) = decoder.next(input)? else { return Ok(Read::More) };
+        match (item, *role) {
+            (Item::Head(head), _) => {
+                let (found, body_max) = match head {
+                    StreamHead::Hello if greeting.is_some() => (Role::Hello, 1024),
+                    StreamHead::Hello => return Err(Fault::HelloMisplaced),
+                    _ if greeting.is_some() => return Err(Fault::HelloMisplaced),
+                    StreamHead::Requests => (Role::Requests, Request::ENCODED_MAX),
+                    StreamHead::Updates(channel) => {
+                        let config = channels.iter().find(|config| config.id == channel);
+                        let Some(config) = config else { return Ok(Read::Stop) };
+                        (Role::Updates(channel), config.update_bytes_max())
+                    }
+                    StreamHead::Chunks(request) => {
+                        let request = RequestId(request);
+                        if !up.is_some_and(|peer| machine.is_awaited(peer, request)) {
+                            return Ok(Read::Stop);
+                        }
+                        (Role::Chunks(request), CHUNK_BYTES + Chunk::OVERHEAD_MAX)
+                    }
+                    StreamHead::Unknown(_) => return Ok(Read::Stop),
+                };
+                *role = found;
+                decoder.set_body_max(body_max);
+            }
+            (Item::Frame { kind, body }, Role::Hello) => {
+                let greeting = greeting.as_mut().ok_or(Fault::HelloMisplaced)?;
+                greeting.hello.decode_field(kind, body)?;
+            }
+            (Item::Frame { kind, body }, role_now) => {
+                let Some(peer) = up else { return Ok(Read::Stop) };
+                match role_now {
+                    Role::Updates(channel) => {
+                        let Some(update) = Update::decode(kind, body)? else { continue };
+                        match machine.handle_update(now, peer, channel, &update)? {
+                            Taken::Done => {}
+                            Taken::Unwanted => return Ok(Read::Stop),
+                            Taken::Chunks(request) => {
+                                *role = Role::Chunks(request);
+                                decoder.set_body_max(CHUNK_BYTES + Chunk::OVERHEAD_MAX);
+                            }
+                        }
+                    }
+                    Role::Requests => {
+                        if let Some(request) = Request::decode(kind, body)? {
+                            machine.handle_request(now, peer, &request)?;
+                        }
+                    }
+                    Role::Chunks(request) => {
+                        let Some(chunk) = Chunk::decode(kind, body)? else { continue };
+                        match machine.handle_chunk(now, peer, request, &chunk)? {
+                            ChunkTaken::More => {}
+                            ChunkTaken::Done => *role = Role::Answered,
+                        }
+                    }
+                    Role::Answered => return Ok(Read::Stop),
+                    Role::Unknown | Role::Hello => unreachable!("the head comes first"),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A link: one QUIC connection to a peer, with its streams in both directions, between quinn-proto
+//! and the machines. Broadcast uses the unidirectional streams, calls use the bidirectional ones.
+//!
+//! `ingress` reads, `egress` writes. Until the peer's hello has been read, nothing else is read and
+//! only our own hello is sent. The reason is that QUIC reports a client as connected before the
+//! server has verified its key.
+
+mod egress;
+mod ingress;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+use quinn_proto::{StreamId, VarInt};
+
+use super::congestion::Meter;
+use crate::id::{NodeId, PeerIndex};
+use crate::rpc::CallStream;
+use crate::sched::{Level, Schedule};
+use crate::time::Time;
+use egress::Egress;
+use ingress::Ingress;
+
+pub(super) use ingress::Notice;
+
+/// Error codes of streams. Peers do not interpret them.
+const UNNEEDED: VarInt = VarInt::from_u32(1);
+const BREACH: VarInt = VarInt::from_u32(2);
+
+/// Stream ids are consecutive numbers, so a peer cannot choose ids that collide in the hash table.
+type StreamMap<V> = HashMap<StreamId, V, FixedState>;
+
+/// How far a link has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// The peer has not proven its key yet.
+    Handshaking,
+    /// This node has sent its hello, and waits for the peer's.
+    Greeting,
+    /// It is the link in use to this peer.
+    Up {
+        /// The peer.
+        peer: PeerIndex,
+        /// The incarnation number from the peer's hello, which differs after a restart.
+        incarnation: u64,
+    },
+    /// Closed by either side, or lost. Its state is kept for a while, since the close frame may have
+    /// to be repeated.
+    Closed {
+        /// It was up before.
+        was_up: bool,
+    },
+}
+
+pub(super) struct Link {
+    pub(super) quic: quinn_proto::Connection,
+    pub(super) phase: Phase,
+    /// Whether this node dialled.
+    pub(super) is_client: bool,
+    /// Its first datagram carried a valid token, which proves the peer's address.
+    pub(super) is_proven: bool,
+    /// The member. The dialling side knows it from the start, the accepting side after the
+    /// handshake.
+    pub(super) node: Option<NodeId>,
+    /// The key that the peer has proven in the handshake; `None` before.
+    pub(super) key: Option<NodeId>,
+    /// If no hello has been read by then, the link is closed.
+    pub(super) hello_deadline: Time,
+    /// Bit set: it is in the node's queue of ready links of this level.
+    pub(super) queued: u8,
+    /// It may have events of QUIC to be dealt with, and is in the node's list of those.
+    pub(super) is_touched: bool,
+    /// It has been given something to send since it came to its turn.
+    pub(super) is_fed: bool,
+    meter: Arc<Meter>,
+    ingress: Ingress,
+    egress: Egress,
+}
+
+fn stream_id(stream: CallStream) -> StreamId {
+    VarInt::from_u64(stream.0).expect("it was one").into()
+}
+
+impl Link {
+    /// A link that this node dials to `node`, or that somebody has dialled.
+    pub(super) fn new(
+        quic: quinn_proto::Connection,
+        node: Option<NodeId>,
+        meter: Arc<Meter>,
+        hello_deadline: Time,
+        schedule: Schedule,
+    ) -> Self {
+        Self {
+            quic,
+            phase: Phase::Handshaking,
+            is_client: node.is_some(),
+            is_proven: false,
+            node,
+            key: None,
+            hello_deadline,
+            queued: 0,
+            is_touched: false,
+            is_fed: false,
+            meter,
+            ingress: Ingress::default(),
+            egress: Egress::new(schedule),
+        }
+    }
+
+    /// The peer's current address.
+    pub(super) fn address(&self) -> IpAddr {
+        self.quic.remote_address().ip().to_canonical()
+    }
+
+    /// The peer, if this is the link in use to it.
+    pub(super) fn peer(&self) -> Option<PeerIndex> {
+        match self.phase {
+            Phase::Up { peer, .. } => Some(peer),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.peer().is_some()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed { .. })
+    }
+
+    /// Whether neither side has closed it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.is_closed() && !self.quic.is_closed()
+    }
+
+    /// Whether it is on its way to be up.
+    pub(super) fn is_coming_up(&self) -> bool {
+        self.is_open() && !self.is_up()
+    }
+
+    /// Closes the connection and notifies the peer.
+    pub(super) fn close(&mut self, now: Instant, code: VarInt) {
+        self.meter.close();
+        self.quic.close(now, code, Bytes::new());
+    }
+
+    /// The link is not in use any more: drops the state of all streams.
+    pub(super) fn retire(&mut self) {
+        let was_up = self.is_up() || self.phase == Phase::Closed { was_up: true };
+        self.phase = Phase::Closed { was_up };
+        self.ingress.retire();
+        self.egress.retire();
+    }
+
+    /// Whether it was up before it was closed.
+    pub(super) fn was_up(&self) -> bool {
+        self.phase == Phase::Closed { was_up: true }
+    }
+
+    /// How urgent it is to let QUIC send what it has, apart from new data.
+    pub(super) fn pending_level(&self) -> Level {
+        match self.meter.has_unsent() && !self.is_closed() {
+            true => self.egress.sending,
+            false => Level::Control,
+        }
+    }
+
+    /// When something is due, unless it happens before.
+    pub(super) fn deadline(&mut self, start: Instant) -> Time {
+        let timeout = self
+            .quic
+            .poll_timeout()
+            .map_or(Time::NEVER, |timeout| Time::ZERO + timeout.saturating_duration_since(start));
+        match self.is_coming_up() {
+            true => timeout.min(self.hello_deadline),
+            false => timeout,
+        }
+    }
+}
