@@ -5,7 +5,7 @@
 //! node that does not have a channel is sent nothing of it. Where nothing but windows bounds the rate,
 //! no datagram waits in the network, and all that an urgent artifact waits for is the publisher.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slotcast::artifact::Artifact;
@@ -119,7 +119,7 @@ fn shape(config: &mut Config, bytes_per_second: u64) {
 /// When each artifact was delivered at which node.
 #[derive(Default)]
 struct Log {
-    delivered: HashMap<(usize, ArtifactId), Time>,
+    delivered: BTreeMap<(usize, ArtifactId), Time>,
 }
 
 impl Application for Log {
