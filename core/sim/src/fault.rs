@@ -10,7 +10,7 @@ pub enum FaultKind {
     Loss,
     /// A datagram is lost with its neighbours (Gilbert and Elliott's model).
     BurstLoss,
-    /// A datagram finds the queue before a slow link full.
+    /// A datagram finds the queue before a slow link, uplink or downlink full.
     QueueDrop,
     /// A datagram is held back, so that later ones overtake it.
     Reorder,

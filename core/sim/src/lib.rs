@@ -10,6 +10,12 @@
 //! - [`Process`] is anything else that takes part: [`Byzantine`] is a member that speaks the
 //!   protocol wrongly on purpose.
 //!
+//! A datagram passes the uplink of its sender, the [`Link`] between the two, and the downlink of its
+//! receiver. A link has its own latency, rate, queue, loss and so on in each direction. Uplink and
+//! downlink are a rate and a queue ([`Bottleneck`]) that all links of a participant share: a publisher
+//! whose bulk traffic to some fills its uplink delays what it sends to everybody. They have no bound
+//! unless [`Setup::uplink`], [`Setup::downlink`] or the methods of [`Network`] set one.
+//!
 //! With [`Crypto::Null`] there is no secrecy, only integrity: it is faster than TLS, leaves datagrams
 //! readable to checks, and cannot be chosen outside this module.
 //!
@@ -151,6 +157,7 @@
 #![forbid(unsafe_code)]
 
 mod application;
+mod bottleneck;
 mod clock;
 mod crypto;
 mod fault;
@@ -167,6 +174,7 @@ mod swarm;
 mod trace;
 
 pub use application::{Application, Context, Sent, address};
+pub use bottleneck::Bottleneck;
 pub use clock::Clock;
 pub use crypto::Crypto;
 pub use fault::{FaultCounts, FaultKind};

@@ -1,18 +1,18 @@
 //! The network between participants: latency, bandwidth, queues, and what goes wrong in it.
 //!
-//! Every datagram meets its fate when it is sent: what the seed and the order of sending say, and
-//! nothing else. Knows nothing of what is in a datagram.
+//! A datagram passes the uplink of its sender, then the link between the two, then the downlink of
+//! its receiver. What happens to it on the first two is decided when it is sent, and at the downlink
+//! when it gets there, since datagrams of several senders meet in its queue. The seed and the order
+//! of sending decide, and nothing else. Knows nothing of what is in a datagram.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use super::bottleneck::{Bottleneck, Queue};
 use super::fault::{FaultCounts, FaultKind};
 use slotcast::internals::Random;
 use slotcast::node::Ecn;
 use slotcast::time::Time;
-
-/// Overhead of IPv4 and UDP, which a link's bandwidth and MTU are spent on, too, in bytes.
-const HEADERS: usize = 28;
 
 /// How likely something is, in millionths.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -111,6 +111,11 @@ impl Link {
             mtu: 65_507,
         }
     }
+
+    fn bottleneck(&self) -> Bottleneck {
+        let Self { bytes_per_second, queue_bytes_max, .. } = *self;
+        Bottleneck { bytes_per_second, queue_bytes_max }
+    }
 }
 
 /// Whether anything gets through.
@@ -128,8 +133,29 @@ struct Way {
     cut: Cut,
     /// In the bad state of bursts.
     is_bad: bool,
-    /// When everything before has left.
-    busy_until: Time,
+    queue: Queue,
+}
+
+/// What connects a participant with the network, in one direction.
+#[derive(Clone, Copy, Debug, Default)]
+struct Access {
+    bottleneck: Bottleneck,
+    queue: Queue,
+}
+
+impl Access {
+    fn pass(&mut self, now: Time, length: usize) -> Option<Time> {
+        self.queue.pass(now, &self.bottleneck, length)
+    }
+}
+
+/// What a datagram on its way comes to next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hop {
+    /// The end of the link, and so the receiver's downlink.
+    Downlink,
+    /// The receiver.
+    Receiver,
 }
 
 /// A datagram on its way.
@@ -146,19 +172,25 @@ pub(crate) struct Datagram {
 pub struct Network {
     count: usize,
     ways: Vec<Way>,
-    in_flight: BTreeMap<(Time, u64), Datagram>,
+    /// By participant.
+    uplinks: Vec<Access>,
+    downlinks: Vec<Access>,
+    in_flight: BTreeMap<(Time, u64), (Hop, Datagram)>,
     sequence: u64,
     random: Random,
     faults: FaultCounts,
 }
 
 impl Network {
-    /// `count` participants with the same link in every direction.
+    /// `count` participants with the same link in every direction, and no bounds on what they send
+    /// and receive.
     pub(crate) fn new(count: usize, link: Link, seed: u64) -> Self {
-        let way = Way { link, cut: Cut::None, is_bad: false, busy_until: Time::ZERO };
+        let way = Way { link, cut: Cut::None, is_bad: false, queue: Queue::default() };
         Self {
             count,
             ways: std::vec![way; count * count],
+            uplinks: std::vec![Access::default(); count],
+            downlinks: std::vec![Access::default(); count],
             in_flight: BTreeMap::new(),
             sequence: 0,
             random: Random::new(seed),
@@ -182,6 +214,16 @@ impl Network {
         for (at, way) in self.ways.iter_mut().enumerate() {
             change(at / count, at % count, &mut way.link);
         }
+    }
+
+    /// The uplink of a participant: what it sends to all others passes here first.
+    pub fn uplink(&mut self, at: usize) -> &mut Bottleneck {
+        &mut self.uplinks[at].bottleneck
+    }
+
+    /// The downlink of a participant: what all others send to it passes here last.
+    pub fn downlink(&mut self, at: usize) -> &mut Bottleneck {
+        &mut self.downlinks[at].bottleneck
     }
 
     /// Lets nothing through in one direction.
@@ -223,24 +265,18 @@ impl Network {
         ecn: Option<Ecn>,
         bytes: &[u8],
     ) {
-        let Self { count, ways, random, faults, .. } = self;
+        let Self { count, ways, uplinks, random, faults, .. } = self;
         let way = &mut ways[from * *count + to];
+        let Some(sent_at) = uplinks[from].pass(now, bytes.len()) else {
+            return faults.note(FaultKind::QueueDrop);
+        };
         if let Some(fault) = way.loses(bytes.len(), random) {
             return faults.note(fault);
         }
         let link = way.link;
-        let mut leaves_at = now;
-        if link.bytes_per_second > 0 {
-            let span = |bytes: u64| {
-                Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / link.bytes_per_second)
-            };
-            leaves_at = leaves_at.max(way.busy_until);
-            if leaves_at.since(now) > span(link.queue_bytes_max) {
-                return faults.note(FaultKind::QueueDrop);
-            }
-            leaves_at = leaves_at + span((bytes.len() + HEADERS) as u64);
-            way.busy_until = leaves_at;
-        }
+        let Some(leaves_at) = way.queue.pass(sent_at, &link.bottleneck(), bytes.len()) else {
+            return faults.note(FaultKind::QueueDrop);
+        };
         let mut copies = 1;
         if link.duplicate.happens(random) {
             faults.note(FaultKind::Duplicate);
@@ -262,19 +298,34 @@ impl Network {
             }
             self.sequence += 1;
             let datagram = Datagram { from, to, ecn, bytes };
-            self.in_flight.insert((arrives_at, self.sequence), datagram);
+            self.in_flight.insert((arrives_at, self.sequence), (Hop::Downlink, datagram));
         }
     }
 
-    /// When the next datagram arrives.
+    /// When the next datagram arrives, or comes to its receiver's downlink.
     pub(crate) fn next_at(&self) -> Time {
         self.in_flight.first_key_value().map_or(Time::NEVER, |((at, _), _)| *at)
     }
 
     /// A datagram that has arrived by now.
     pub(crate) fn arrived(&mut self, now: Time) -> Option<Datagram> {
-        let entry = self.in_flight.first_entry()?;
-        (entry.key().0 <= now).then(|| entry.remove())
+        loop {
+            let entry = self.in_flight.first_entry()?;
+            let ((at, _), (hop, datagram)) =
+                (entry.key().0 <= now).then(|| entry.remove_entry())?;
+            if hop == Hop::Receiver {
+                return Some(datagram);
+            }
+            match self.downlinks[datagram.to].pass(at, datagram.bytes.len()) {
+                Some(leaves_at) if leaves_at == at => return Some(datagram),
+                Some(leaves_at) => {
+                    self.sequence += 1;
+                    let next = (Hop::Receiver, datagram);
+                    self.in_flight.insert((leaves_at, self.sequence), next);
+                }
+                None => self.faults.note(FaultKind::QueueDrop),
+            }
+        }
     }
 }
 
@@ -302,96 +353,4 @@ impl Way {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    /// The times in ms at which `count` datagrams of `length` bytes arrive that are sent at once.
-    fn arrivals(link: Link, count: usize, length: usize) -> (Vec<u64>, Network) {
-        let mut network = Network::new(2, link, 7);
-        (0..count).for_each(|_| network.send(Time::ZERO, 0, 1, None, &std::vec![0; length]));
-        let mut times = Vec::new();
-        while network.next_at() < Time::NEVER {
-            let at = network.next_at();
-            network.arrived(at).expect("it is its time");
-            times.push(at.0 / 1_000_000);
-        }
-        (times, network)
-    }
-
-    #[test]
-    fn a_slow_link_spreads_datagrams_and_drops_what_its_queue_does_not_hold() {
-        let link = Link { bytes_per_second: 100_000, queue_bytes_max: 4_900, ..Link::new(5 * MS) };
-        let (times, network) = arrivals(link, 10, 972);
-        assert_eq!(times, [15, 25, 35, 45, 55]);
-        assert_eq!(network.faults().count(FaultKind::QueueDrop), 5);
-    }
-
-    #[test]
-    fn chances_come_true_about_as_often_as_they_say() {
-        let link = Link {
-            loss: Chance::percent(10),
-            duplicate: Chance::percent(20),
-            corrupt: Chance::percent(30),
-            reorder: Chance::percent(40),
-            reorder_by: 20 * MS,
-            ..Link::new(MS)
-        };
-        let (times, network) = arrivals(link, 10_000, 100);
-        let near = |fault, expected: u64| {
-            let count = network.faults().count(fault);
-            assert!(count.abs_diff(expected) < expected / 10, "{fault}: {count}");
-        };
-        near(FaultKind::Loss, 1_000);
-        near(FaultKind::Duplicate, 1_800);
-        near(FaultKind::Corrupt, 3_240);
-        near(FaultKind::Reorder, 4_320);
-        assert_eq!(
-            times.len() as u64,
-            10_000 - network.faults().count(FaultKind::Loss)
-                + network.faults().count(FaultKind::Duplicate)
-        );
-        assert!(times.iter().all(|time| (1..=21).contains(time)));
-    }
-
-    #[test]
-    fn bursts_lose_neighbours() {
-        let bursts =
-            Bursts { begin: Chance::percent(1), end: Chance::percent(10), loss: Chance(1_000_000) };
-        let (times, network) = arrivals(Link { bursts: Some(bursts), ..Link::new(MS) }, 10_000, 10);
-        let lost = 10_000 - times.len() as u64;
-        assert_eq!(network.faults().count(FaultKind::BurstLoss), lost);
-        assert!((600..1_300).contains(&lost), "about an eleventh: {lost}");
-    }
-
-    #[test]
-    fn cuts_and_sizes_lose_what_they_say_until_they_are_healed() {
-        let mut network = Network::new(3, Link { mtu: 1_300, ..Link::new(MS) }, 7);
-        let send = |network: &mut Network, from, to, length: usize| {
-            network.send(Time::ZERO, from, to, None, &std::vec![0; length]);
-            std::mem::take(&mut network.in_flight).len()
-        };
-        network.cut_one_way(0, 1);
-        assert_eq!((send(&mut network, 0, 1, 9), send(&mut network, 1, 0, 9)), (0, 1));
-        network.cut(&[0, 1], &[2]);
-        assert_eq!((send(&mut network, 0, 2, 9), send(&mut network, 2, 1, 9)), (0, 0));
-        network.heal();
-        assert_eq!((send(&mut network, 0, 1, 9), send(&mut network, 2, 1, 9)), (1, 1));
-        assert_eq!((send(&mut network, 0, 1, 1_300), send(&mut network, 0, 1, 1_301)), (1, 0));
-        let counts = [FaultKind::CutOneWay, FaultKind::Cut, FaultKind::Mtu]
-            .map(|f| network.faults().count(f));
-        assert_eq!(counts, [1, 2, 1]);
-    }
-
-    #[test]
-    fn tails_are_heavy() {
-        let mut random = Random::new(1);
-        let tail = Latency::HeavyTail(10 * MS, MS);
-        let drawn: Vec<Duration> = (0..10_000).map(|_| tail.draw(&mut random)).collect();
-        let above = |ms: u32| drawn.iter().filter(|latency| **latency >= ms * MS).count();
-        assert!((4_500..5_500).contains(&above(11)), "{}", above(11));
-        assert!((50..250).contains(&above(42)), "{}", above(42));
-        assert_eq!(above(75), 0);
-    }
-}
+mod tests;

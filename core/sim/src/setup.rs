@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::bottleneck::Bottleneck;
 use super::network::Link;
 use crate::Crypto;
 use slotcast::config::Config;
@@ -18,6 +19,10 @@ pub struct Setup {
     pub strangers: usize,
     /// The link in every direction, at first. Default 20 ms.
     pub link: Link,
+    /// What each participant sends passes, whoever it is for. Default without a bound.
+    pub uplink: Bottleneck,
+    /// What is sent to each participant passes, whoever it is from. Default without a bound.
+    pub downlink: Bottleneck,
     /// What everything is drawn from.
     pub seed: u64,
     /// How connections are protected. Default [`Crypto::Null`].
@@ -36,6 +41,8 @@ impl Setup {
             configs,
             strangers: 0,
             link: Link::new(Duration::from_millis(20)),
+            uplink: Bottleneck::default(),
+            downlink: Bottleneck::default(),
             seed: 1,
             crypto: Crypto::Null,
         }
@@ -56,6 +63,24 @@ impl Setup {
     #[must_use]
     pub fn link(self, link: Link) -> Self {
         Self { link, ..self }
+    }
+
+    /// The same with an uplink of this kind for each participant. See [`Network::uplink`] for one
+    /// of them.
+    ///
+    /// [`Network::uplink`]: crate::Network::uplink
+    #[must_use]
+    pub fn uplink(self, uplink: Bottleneck) -> Self {
+        Self { uplink, ..self }
+    }
+
+    /// The same with a downlink of this kind for each participant. See [`Network::downlink`] for
+    /// one of them.
+    ///
+    /// [`Network::downlink`]: crate::Network::downlink
+    #[must_use]
+    pub fn downlink(self, downlink: Bottleneck) -> Self {
+        Self { downlink, ..self }
     }
 
     /// The same with real TLS.

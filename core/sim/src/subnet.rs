@@ -123,10 +123,15 @@ impl<A: Application> Subnet<A> {
             polls: 0,
         };
         let keys = keys(members, strangers);
+        let mut network = Network::new(keys.len(), setup.link, random.bits());
+        for at in 0..keys.len() {
+            *network.uplink(at) = setup.uplink;
+            *network.downlink(at) = setup.downlink;
+        }
         let mut subnet = Self {
             ids: keys.iter().map(NodeKey::id).collect(),
             application,
-            network: Network::new(members + strangers, setup.link, random.bits()),
+            network,
             places: keys.into_iter().map(place).collect(),
             members,
             now: Time::ZERO,
