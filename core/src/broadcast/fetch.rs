@@ -18,14 +18,16 @@
 //! unwanted, or until the channel's room is needed for another that can make progress, and this one
 //! makes none. Invariants 6, 8, 9, 12, 17 (as far as a prefix goes).
 
+use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
 
 use super::catalogue::{Catalogue, FetchChain, State};
+use super::deadlines::Deadlines;
 use super::holder::{Holder, NEVER, Phase, ROUNDS_MAX, Request};
-use super::tables::Tables;
-use super::{Priority, RequestId};
+use super::peer_set::PeerSet;
+use super::{Priority, RequestId, work};
 use crate::arena::{Arena, List};
 use crate::artifact::{Artifact, Hash};
 use crate::config::Config;
@@ -76,14 +78,48 @@ pub(super) enum Due {
     Requeue(PeerIndex),
 }
 
+/// Which holders have artifacts in their queues.
+struct Queued {
+    /// By priority: bit set, some holder's queue of the channel is not empty.
+    channels: [u64; Priority::ALL.len()],
+    /// By channel, then by priority: the holders whose queue is not empty.
+    holders: Vec<[PeerSet; Priority::ALL.len()]>,
+}
+
+impl Queued {
+    fn set(&mut self, peer: PeerIndex, channel: usize, priority: usize, is_queued: bool) {
+        let holders = &mut self.holders[channel][priority];
+        match is_queued {
+            true => holders.insert(peer),
+            false => holders.remove(peer),
+        }
+        let is_used = !holders.is_empty();
+        let bit = 1 << channel;
+        self.channels[priority] = self.channels[priority] & !bit | if is_used { bit } else { 0 };
+    }
+
+    /// The channels with artifacts of a priority, ascending.
+    fn channels(&self, priority: usize) -> impl Iterator<Item = usize> + use<> {
+        let mut rest = self.channels[priority];
+        core::iter::from_fn(move || {
+            let channel = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+            rest &= rest - 1;
+            Some(channel)
+        })
+    }
+}
+
 pub(super) struct Fetch {
     holders: Vec<Option<Holder>>,
+    queued: Queued,
     assemblies: Arena<Assembly>,
     /// [`State::Parked`] with a time, earliest first (the pause is the same for all).
     parked: List<FetchChain>,
     wanted: u64,
-    /// No review is due, and no pause over, before this.
-    wake_at: Time,
+    /// No pause is over before this.
+    retry_at: Time,
+    /// Nothing is due at a holder before this.
+    deadlines: Deadlines,
     /// Something changed, so that a request may be possible now.
     pub(super) dispatch_due: bool,
     /// Requests whose answers are to be stopped.
@@ -110,10 +146,15 @@ impl Fetch {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             holders: Vec::new(),
+            queued: Queued {
+                channels: [0; Priority::ALL.len()],
+                holders: vec![Default::default(); config.channels.len()],
+            },
             assemblies: Arena::new(),
             parked: List::default(),
             wanted: 0,
-            wake_at: Time::NEVER,
+            retry_at: Time::NEVER,
+            deadlines: Deadlines::new(),
             dispatch_due: false,
             stops: Vec::new(),
             channels: config.channels.len(),
@@ -129,11 +170,13 @@ impl Fetch {
             self.holders.resize_with(peer.at() + 1, || None);
         }
         self.holders[peer.at()] = Some(Holder::new(self.channels));
+        self.deadlines.add_peer(peer);
     }
 
     pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
         let holder = self.holders[peer.at()].take().expect("a member is removed once");
         assert!(!holder.up && holder.waiting_count == 0, "peer_down comes first");
+        self.deadlines.set(peer, Time::NEVER);
     }
 
     fn holder(&mut self, peer: PeerIndex) -> &mut Holder {
@@ -178,27 +221,35 @@ impl Fetch {
         taken: &mut Vec<u32>,
     ) {
         let holder = self.holders[peer.at()].as_mut().expect("a member");
-        for list in holder.waiting.iter_mut().flatten() {
-            while let Some(known) = list.front() {
-                list.remove(&mut catalogue.items, known);
-                let item = &mut catalogue.items[known];
-                item.state = State::Parked(None);
-                holder.load = holder.load.saturating_sub(item.advert.length);
-                taken.push(known);
+        for (channel, lists) in holder.waiting.iter_mut().enumerate() {
+            for (priority, list) in lists.iter_mut().enumerate() {
+                while let Some(known) = list.front() {
+                    list.remove(&mut catalogue.items, known);
+                    let item = &mut catalogue.items[known];
+                    item.state = State::Parked(None);
+                    holder.load = holder.load.saturating_sub(item.advert.length);
+                    taken.push(known);
+                }
+                self.queued.set(peer, channel, priority, false);
             }
         }
         holder.waiting_count = 0;
     }
 
     /// Puts a wanted artifact that is in no queue into that of its best holder.
-    pub(super) fn want(
+    pub(super) fn want(&mut self, now: Time, catalogue: &mut Catalogue, known: u32) {
+        let best = self.best_holder(catalogue, known, None).map(|(_, peer)| peer);
+        self.want_from(now, catalogue, known, best);
+    }
+
+    /// Puts a wanted artifact that is in no queue into that of `best`; parks it without one.
+    pub(super) fn want_from(
         &mut self,
         now: Time,
         catalogue: &mut Catalogue,
-        tables: &Tables,
         known: u32,
+        best: Option<PeerIndex>,
     ) {
-        let best = self.best_holder(catalogue, tables, known, None).map(|(_, peer)| peer);
         let item = &mut catalogue.items[known];
         if item.wanted == 0 {
             self.wanted += 1;
@@ -212,14 +263,19 @@ impl Fetch {
                 let holder = self.holders[peer.at()].as_mut().expect("a member");
                 holder.load += length;
                 holder.waiting_count += 1;
-                self.wake_at = self.wake_at.min(holder.requeue_at());
+                // What waits at a holder without a free request may have to leave it again.
+                let is_stuck = holder.is_stuck(self.requests_max);
+                let deadline = if is_stuck { Time::ZERO } else { holder.requeue_at() };
+                self.deadlines.bring_forward(peer, deadline);
                 let list = &mut holder.waiting[channel as usize][priority as usize];
                 // What was begun holds room that those before it may wait for.
                 match is_begun {
                     true => list.push_front(&mut catalogue.items, known),
                     false => list.push_back(&mut catalogue.items, known),
                 }
-                self.dispatch_due = true;
+                // Behind others it makes no request possible that was not possible before.
+                self.dispatch_due |= list.front() == Some(known);
+                self.queued.set(peer, channel as usize, priority as usize, true);
             }
             None => self.park(now, catalogue, known),
         }
@@ -232,13 +288,19 @@ impl Fetch {
         item.state = State::Parked(retry_at);
         if let Some(retry_at) = retry_at {
             self.parked.push_back(&mut catalogue.items, known);
-            self.wake_at = self.wake_at.min(retry_at);
+            self.retry_at = self.retry_at.min(retry_at);
         }
     }
 
     /// Whether a connected holder has not failed yet.
-    pub(super) fn has_holder(&self, catalogue: &Catalogue, tables: &Tables, known: u32) -> bool {
-        self.best_holder(catalogue, tables, known, None).is_some()
+    pub(super) fn has_holder(&self, catalogue: &Catalogue, known: u32) -> bool {
+        self.best_holder(catalogue, known, None).is_some()
+    }
+
+    /// Whether a holder of an artifact is connected and has not failed yet.
+    pub(super) fn is_usable(&self, catalogue: &Catalogue, known: u32, peer: PeerIndex) -> bool {
+        let is_up = self.holders[peer.at()].as_ref().is_some_and(|holder| holder.up);
+        is_up && !catalogue.items[known].tried.contains(peer)
     }
 
     /// The connected holder, other than `but`, that can be expected to have sent the rest of the
@@ -246,18 +308,17 @@ impl Fetch {
     fn best_holder(
         &self,
         catalogue: &Catalogue,
-        tables: &Tables,
         known: u32,
         but: Option<PeerIndex>,
     ) -> Option<((bool, u64), PeerIndex)> {
         let item = &catalogue.items[known];
         let rest = self.rest(catalogue, known);
-        let expected = |(peer, _): (PeerIndex, u8)| {
+        let expected = |peer: PeerIndex| {
             let holder = self.holders[peer.at()].as_ref()?;
             let usable = holder.up && !item.tried.contains(peer) && Some(peer) != but;
             usable.then(|| (holder.expected(rest), peer))
         };
-        let usable = tables.holders(catalogue, known).filter_map(expected);
+        let usable = item.holders.iter().filter_map(expected);
         usable.min_by_key(|(expected, peer)| (*expected, peer.0))
     }
 
@@ -294,8 +355,12 @@ impl Fetch {
                 let holder = self.holders[peer.at()].as_mut().expect("a member");
                 holder.load -= length;
                 holder.waiting_count -= 1;
-                holder.waiting[channel as usize][priority as usize]
-                    .remove(&mut catalogue.items, known);
+                let list = &mut holder.waiting[channel as usize][priority as usize];
+                // The one behind it may be shorter, and fit.
+                self.dispatch_due |= list.front() == Some(known);
+                list.remove(&mut catalogue.items, known);
+                let is_queued = list.front().is_some();
+                self.queued.set(peer, channel as usize, priority as usize, is_queued);
             }
             State::Parked(Some(_)) => self.parked.remove(&mut catalogue.items, known),
             State::Fetching(peer, at) => self.cancel(peer, at as usize, channel, length),
@@ -309,7 +374,7 @@ impl Fetch {
         holder.load -= length;
         holder.under_way[channel as usize] -= length;
         // With this one, it may have no place left for a request: to be looked at.
-        self.wake_at = Time::ZERO;
+        self.deadlines.set(peer, Time::ZERO);
         let request = &mut holder.requests[at];
         let id = RequestId::new(at, request.generation);
         match request.phase {
@@ -332,18 +397,17 @@ impl Fetch {
         &mut self,
         now: Time,
         catalogue: &mut Catalogue,
-        tables: &Tables,
         known: u32,
         failed: PeerIndex,
     ) {
         self.leave(catalogue, known, failed);
         self.holder(failed).note_failure();
-        let best = self.best_holder(catalogue, tables, known, None);
+        let best = self.best_holder(catalogue, known, None);
         // A long queue is not waited in: after a pause all are asked again.
         let queue = best.map(|(_, peer)| self.holder(peer).expected(0).1);
         let is_prompt = queue.is_some_and(|queue| Duration::from_micros(queue) <= self.retry);
         match is_prompt {
-            true => self.want(now, catalogue, tables, known),
+            true => self.want(now, catalogue, known),
             false => self.park(now, catalogue, known),
         }
     }
@@ -363,7 +427,6 @@ impl Fetch {
         &mut self,
         now: Time,
         catalogue: &mut Catalogue,
-        tables: &Tables,
         known: u32,
     ) -> Option<PeerIndex> {
         let State::Fetching(peer, at) = catalogue.items[known].state else {
@@ -381,8 +444,7 @@ impl Fetch {
             let is_sooner = !is_silent && expected < pace / 2;
             pace == NEVER || is_slow && is_sooner
         };
-        let better =
-            self.best_holder(catalogue, tables, known, Some(peer)).filter(|b| is_better(*b));
+        let better = self.best_holder(catalogue, known, Some(peer)).filter(|b| is_better(*b));
         if better.is_none() {
             let rounds = begin_round(catalogue, known);
             let review_at = now + self.window(rounds);
@@ -398,7 +460,6 @@ impl Fetch {
         &mut self,
         now: Time,
         catalogue: &mut Catalogue,
-        tables: &Tables,
         peer: PeerIndex,
         taken: &mut Vec<u32>,
     ) {
@@ -406,7 +467,7 @@ impl Fetch {
         let is_silent = self.holder(peer).note_requeued(now, timeout);
         self.take_waiting(catalogue, peer, taken);
         for known in taken.iter().copied().filter(|_| is_silent) {
-            if self.best_holder(catalogue, tables, known, Some(peer)).is_none() {
+            if self.best_holder(catalogue, known, Some(peer)).is_none() {
                 begin_round(catalogue, known);
             }
         }
@@ -462,16 +523,17 @@ impl Fetch {
 
     /// The waiting artifact that a request can be made for: highest priority first, then the one
     /// wanted longest, of channels with room for it, or room that others hold and make no progress.
-    pub(super) fn next_start<'a>(
-        &'a self,
+    ///
+    /// Looks at the holders with queues that are not empty: those that wait for room or a request.
+    pub(super) fn next_start(
+        &self,
         catalogue: &Catalogue,
         room: impl Fn(u16, u64) -> u64,
     ) -> Option<(u32, PeerIndex)> {
-        let ready = |(at, holder): (usize, &'a Option<Holder>)| {
-            let holder = holder.as_ref()?;
-            let can_ask =
-                holder.up && holder.waiting_count > 0 && self.free_request(holder).is_some();
-            can_ask.then_some((PeerIndex(at as u16), holder))
+        let ready = |peer: PeerIndex| {
+            let holder = self.holders[peer.at()].as_ref()?;
+            let can_ask = holder.up && self.free_request(holder).is_some();
+            can_ask.then_some((peer, holder))
         };
         // A channel without room for its first artifact lets none overtake it, or large ones would
         // starve. Only what was begun goes on: it has its room, and others wait for that.
@@ -483,7 +545,7 @@ impl Fetch {
         };
         (0..Priority::ALL.len()).rev().find_map(|priority| {
             let first_of = |channel: usize| {
-                let holders = self.holders.iter().enumerate().filter_map(ready);
+                let holders = self.queued.holders[channel][priority].iter().filter_map(ready);
                 let fronts = holders.filter_map(|(peer, holder)| {
                     let known = holder.waiting[channel][priority].front()?;
                     let length = catalogue.items[known].advert.length;
@@ -500,7 +562,7 @@ impl Fetch {
                 })
             };
             let mut best: Option<(u32, PeerIndex)> = None;
-            for channel in 0..self.channels {
+            for channel in self.queued.channels(priority) {
                 let Some((known, peer)) = first_of(channel) else { continue };
                 let item = &catalogue.items[known];
                 let is_full = full >> channel & 1 == 1;
@@ -560,7 +622,7 @@ impl Fetch {
         holder.under_way[channel] += length;
         holder.load += length;
         let request = holder.begin(at, (now, window), phase, known, chunks);
-        self.wake_at = self.wake_at.min(now + window);
+        self.deadlines.bring_forward(peer, now + window);
         Some((request, is_new))
     }
 
@@ -573,6 +635,7 @@ impl Fetch {
         let id = RequestId::new(at, request.generation);
         if request.phase == Phase::Cancelled {
             request.release();
+            holder.stuck_at = Time::NEVER;
             self.dispatch_due = true;
             return Some(Unsent::Cancel { request: id });
         }
@@ -635,7 +698,7 @@ impl Fetch {
             holder.load -= length;
             holder.under_way[channel] -= length;
         }
-        self.wake_at = self.wake_at.min(now + timeout);
+        self.deadlines.bring_forward(peer, now + timeout);
         self.dispatch_due |= was_silent || next + 1 == end;
         Ok(if next + 1 == end { Progress::Complete(known) } else { Progress::More })
     }
@@ -658,47 +721,52 @@ impl Fetch {
     }
 
     pub(super) fn wake_at(&self) -> Time {
-        self.wake_at
+        self.retry_at.min(self.deadlines.earliest())
     }
 
     /// What is due now. Each call gives one.
     pub(super) fn next_due(&mut self, now: Time, catalogue: &Catalogue) -> Option<Due> {
-        if now < self.wake_at {
-            return None;
-        }
-        let mut wake_at = Time::NEVER;
-        if let Some(known) = self.parked.front()
-            && let State::Parked(Some(at)) = catalogue.items[known].state
-        {
-            if at <= now {
-                return Some(Due::Retry(known));
-            }
-            wake_at = at;
-        }
-        for (at, holder) in self.holders.iter_mut().enumerate() {
-            let Some(holder) = holder else { continue };
-            for request in holder.requests.iter().filter(|request| request.is_live()) {
-                if request.review_at <= now {
-                    return Some(Due::Review(request.known));
+        if self.retry_at <= now {
+            let front = self.parked.front().map(|known| (known, catalogue.items[known].state));
+            match front {
+                Some((known, State::Parked(Some(at)))) if at <= now => {
+                    return Some(Due::Retry(known));
                 }
-                wake_at = wake_at.min(request.review_at);
+                Some((_, State::Parked(Some(at)))) => self.retry_at = at,
+                _ => self.retry_at = Time::NEVER,
             }
-            if !holder.is_stuck(self.requests_max) {
-                holder.stuck_at = Time::NEVER;
-            } else if let Some(known) = holder.first_waiting() {
-                holder.stuck_at = holder.stuck_at.min(now + self.timeout);
-                if holder.stuck_at <= now {
-                    return Some(Due::Stuck(known, PeerIndex(at as u16)));
-                }
-                wake_at = wake_at.min(holder.stuck_at);
-            }
-            if holder.requeue_at() <= now {
-                return Some(Due::Requeue(PeerIndex(at as u16)));
-            }
-            wake_at = wake_at.min(holder.requeue_at());
         }
-        self.wake_at = wake_at;
+        while self.deadlines.earliest() <= now {
+            let peer = self.deadlines.first();
+            match self.next_due_of(now, peer) {
+                Ok(due) => return Some(due),
+                Err(next) => self.deadlines.set(peer, next),
+            }
+        }
         None
+    }
+
+    /// What is due at a holder; else when something will be. Looks at each of its requests.
+    fn next_due_of(&mut self, now: Time, peer: PeerIndex) -> Result<Due, Time> {
+        work::count();
+        let Some(holder) = &mut self.holders[peer.at()] else { return Err(Time::NEVER) };
+        let mut next = holder.requeue_at();
+        for request in holder.requests.iter().filter(|request| request.is_live()) {
+            if request.review_at <= now {
+                return Ok(Due::Review(request.known));
+            }
+            next = next.min(request.review_at);
+        }
+        if !holder.is_stuck(self.requests_max) {
+            holder.stuck_at = Time::NEVER;
+        } else if let Some(known) = holder.first_waiting() {
+            holder.stuck_at = holder.stuck_at.min(now + self.timeout);
+            if holder.stuck_at <= now {
+                return Ok(Due::Stuck(known, peer));
+            }
+            next = next.min(holder.stuck_at);
+        }
+        if holder.requeue_at() <= now { Ok(Due::Requeue(peer)) } else { Err(next) }
     }
 
     #[cfg(feature = "internals")]
@@ -722,6 +790,16 @@ impl Fetch {
         let waiting = catalogue.items.indices().filter(waiting).count();
         let counted: u32 = self.holders.iter().flatten().map(|holder| holder.waiting_count).sum();
         assert_eq!(waiting as u32, counted);
+        for (channel, by_priority) in self.queued.holders.iter().enumerate() {
+            for (priority, queued) in by_priority.iter().enumerate() {
+                let front = |holder: &Holder| holder.waiting[channel][priority].front();
+                let fronts = self.holders.iter().map(|holder| holder.as_ref().and_then(front));
+                let peers = (0..).map(PeerIndex).zip(fronts).filter(|(_, front)| front.is_some());
+                assert!(queued.iter().eq(peers.map(|(peer, _)| peer)));
+                let is_used = self.queued.channels[priority] >> channel & 1 == 1;
+                assert_eq!(is_used, !queued.is_empty());
+            }
+        }
         let mut assembled = 0;
         for known in catalogue.items.indices() {
             let item = &catalogue.items[known];
