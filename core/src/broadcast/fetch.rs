@@ -18,7 +18,6 @@
 //! unwanted, or until the channel's room is needed for another that can make progress, and this one
 //! makes none. Invariants 6, 8, 9, 12, 17 (as far as a prefix goes).
 
-use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
@@ -26,7 +25,7 @@ use core::time::Duration;
 use super::catalogue::{Catalogue, FetchChain, State};
 use super::deadlines::Deadlines;
 use super::holder::{Holder, NEVER, Phase, ROUNDS_MAX, Request};
-use super::peer_set::PeerSet;
+use super::queued::Queued;
 use super::{Priority, RequestId, work};
 use crate::arena::{Arena, List};
 use crate::artifact::{Artifact, Hash};
@@ -78,37 +77,6 @@ pub(super) enum Due {
     Requeue(PeerIndex),
 }
 
-/// Which holders have artifacts in their queues.
-struct Queued {
-    /// By priority: bit set, some holder's queue of the channel is not empty.
-    channels: [u64; Priority::ALL.len()],
-    /// By channel, then by priority: the holders whose queue is not empty.
-    holders: Vec<[PeerSet; Priority::ALL.len()]>,
-}
-
-impl Queued {
-    fn set(&mut self, peer: PeerIndex, channel: usize, priority: usize, is_queued: bool) {
-        let holders = &mut self.holders[channel][priority];
-        match is_queued {
-            true => holders.insert(peer),
-            false => holders.remove(peer),
-        }
-        let is_used = !holders.is_empty();
-        let bit = 1 << channel;
-        self.channels[priority] = self.channels[priority] & !bit | if is_used { bit } else { 0 };
-    }
-
-    /// The channels with artifacts of a priority, ascending.
-    fn channels(&self, priority: usize) -> impl Iterator<Item = usize> + use<> {
-        let mut rest = self.channels[priority];
-        core::iter::from_fn(move || {
-            let channel = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
-            rest &= rest - 1;
-            Some(channel)
-        })
-    }
-}
-
 pub(super) struct Fetch {
     holders: Vec<Option<Holder>>,
     queued: Queued,
@@ -146,10 +114,7 @@ impl Fetch {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             holders: Vec::new(),
-            queued: Queued {
-                channels: [0; Priority::ALL.len()],
-                holders: vec![Default::default(); config.channels.len()],
-            },
+            queued: Queued::new(config.channels.len()),
             assemblies: Arena::new(),
             parked: List::default(),
             wanted: 0,
@@ -197,7 +162,7 @@ impl Fetch {
         orphans: &mut Vec<u32>,
     ) {
         let holder = self.holders[peer.at()].as_mut().expect("a member");
-        holder.up = false;
+        (holder.up, holder.stuck_at) = (false, Time::NEVER);
         holder.load = 0;
         holder.under_way.fill(0);
         for request in &mut holder.requests {
@@ -545,7 +510,7 @@ impl Fetch {
         };
         (0..Priority::ALL.len()).rev().find_map(|priority| {
             let first_of = |channel: usize| {
-                let holders = self.queued.holders[channel][priority].iter().filter_map(ready);
+                let holders = self.queued.holders(channel, priority).iter().filter_map(ready);
                 let fronts = holders.filter_map(|(peer, holder)| {
                     let known = holder.waiting[channel][priority].front()?;
                     let length = catalogue.items[known].advert.length;
@@ -790,16 +755,11 @@ impl Fetch {
         let waiting = catalogue.items.indices().filter(waiting).count();
         let counted: u32 = self.holders.iter().flatten().map(|holder| holder.waiting_count).sum();
         assert_eq!(waiting as u32, counted);
-        for (channel, by_priority) in self.queued.holders.iter().enumerate() {
-            for (priority, queued) in by_priority.iter().enumerate() {
-                let front = |holder: &Holder| holder.waiting[channel][priority].front();
-                let fronts = self.holders.iter().map(|holder| holder.as_ref().and_then(front));
-                let peers = (0..).map(PeerIndex).zip(fronts).filter(|(_, front)| front.is_some());
-                assert!(queued.iter().eq(peers.map(|(peer, _)| peer)));
-                let is_used = self.queued.channels[priority] >> channel & 1 == 1;
-                assert_eq!(is_used, !queued.is_empty());
-            }
-        }
+        let peers = self.holders.len() as u16;
+        self.queued.assert_invariants(peers, |peer, channel, priority| {
+            let holder = self.holders[peer.at()].as_ref();
+            holder.and_then(|holder| holder.waiting[channel][priority].front()).is_some()
+        });
         let mut assembled = 0;
         for known in catalogue.items.indices() {
             let item = &catalogue.items[known];

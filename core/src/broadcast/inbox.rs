@@ -660,6 +660,7 @@ impl Inbox {
                 assert!(item.tried.is_subset(&item.holders), "holders are asked");
                 assert!(item.withdrawn.is_empty() || item.has_event);
                 assert_eq!(item.is_pending, item.state.is_pending());
+                assert!(!item.is_pending || !item.is_gone(), "what is pending is advertised");
                 let is_silent = item.state != State::Ready && !item.expiry_due;
                 assert!(is_silent || item.has_event, "invariant 7");
                 ready += item.artifact.as_ref().map_or(0, |artifact| artifact.bytes().len() as u64);

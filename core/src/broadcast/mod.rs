@@ -22,6 +22,7 @@ mod holder;
 mod inbox;
 mod outbox;
 mod peer_set;
+mod queued;
 mod send;
 mod tables;
 mod work;
@@ -204,6 +205,8 @@ struct PeerTable {
 /// The machine: all channels of one node, all peers.
 pub struct Broadcast {
     channels: Vec<ChannelConfig>,
+    /// The channels' indices, by id.
+    channel_indices: Vec<(ChannelId, u16)>,
     peers: PeerTable,
     outboxes: Vec<Outbox>,
     inbox: Inbox,
@@ -230,8 +233,12 @@ impl Broadcast {
         let outbox = |config: &ChannelConfig| {
             Outbox::new(config.clone(), IdMap::with_hasher(hasher.clone()))
         };
+        let ids = config.channels.iter().map(|channel| channel.id);
+        let mut channel_indices: Vec<_> = ids.zip(0..).collect();
+        channel_indices.sort_unstable();
         Ok(Self {
             channels: config.channels.clone(),
+            channel_indices,
             peers: PeerTable::default(),
             outboxes: config.channels.iter().map(outbox).collect(),
             inbox: Inbox::new(config, &hasher),
@@ -251,8 +258,8 @@ impl Broadcast {
     }
 
     fn channel_index(&self, channel: ChannelId) -> Option<u16> {
-        let channel_index = self.channels.iter().position(|config| config.id == channel)?;
-        Some(channel_index as u16)
+        let at = self.channel_indices.binary_search_by_key(&channel, |(id, _)| *id).ok()?;
+        Some(self.channel_indices[at].1)
     }
 
     /// Clamps `now`, so that the machine's time never goes backwards.
