@@ -47,11 +47,6 @@ impl<T> Arena<T> {
         self.items.iter().enumerate().filter(|(_, item)| item.is_some()).map(|(at, _)| at as u32)
     }
 
-    /// One more than the highest index ever used.
-    pub(crate) fn end(&self) -> u32 {
-        self.items.len() as u32
-    }
-
     pub(crate) fn get(&self, at: u32) -> Option<&T> {
         self.items.get(at as usize)?.as_ref()
     }
@@ -104,6 +99,15 @@ impl<C> Default for List<C> {
 impl<C> List<C> {
     pub(crate) fn front(&self) -> Option<u32> {
         (self.head != NIL).then_some(self.head)
+    }
+
+    /// The item behind `at`, which is in the list.
+    pub(crate) fn next<T>(&self, arena: &mut Arena<T>, at: u32) -> Option<u32>
+    where
+        C: Chain<T>,
+    {
+        let next = C::links(&mut arena[at]).next;
+        (next != NIL).then_some(next)
     }
 
     pub(crate) fn push_back<T>(&mut self, arena: &mut Arena<T>, at: u32)
@@ -169,6 +173,8 @@ mod tests {
         list.remove(&mut arena, at[4]);
         list.push_back(&mut arena, at[2]);
         list.push_front(&mut arena, at[4]);
+        assert_eq!(list.next(&mut arena, at[4]), Some(at[1]));
+        assert_eq!(list.next(&mut arena, at[2]), None);
         let mut seen = Vec::new();
         while let Some(front) = list.front() {
             seen.push(arena[front].0);
@@ -177,6 +183,6 @@ mod tests {
         assert_eq!(seen, [4, 1, 3, 2]);
         assert_eq!(arena.remove(at[3]).0, 3);
         assert_eq!(arena.insert(Item(9, Links::UNLINKED)), at[3]);
-        assert_eq!((arena.len(), arena.end()), (5, 5));
+        assert_eq!(arena.len(), 5);
     }
 }

@@ -508,10 +508,10 @@ impl Config {
     ///
     /// | term | bytes |
     /// | --- | --- |
-    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 512 x slots_max` |
+    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 576 x slots_max` |
     /// | inbox, per channel | `2 x inbox_bytes_max`: waiting for the application, being fetched |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
-    /// | tables, per peer and channel | `(2 x 24 + 8 + 2 x 1536) x slots_max`: entries and artifacts of two epochs, what was sent |
+    /// | tables, per peer and channel | `(2 x 56 + 8 + 2 x 1664) x slots_max`: entries and artifacts of two epochs, what was sent |
     /// | unfinished frames, per peer | `streams_max x` longest frame, a chunk with its proof (65 KiB) |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
     /// | calls, per peer and route | `1 KiB x 2 x in_flight_max + 17 KiB x (in_flight_max + waiting_max)`: requests in flight and unread; calls in flight and waiting, with short answers |
@@ -521,10 +521,10 @@ impl Config {
             |bytes: &dyn Fn(&ChannelConfig) -> u64| self.channels.iter().map(bytes).sum::<u64>();
         let outbox = sum(&|c| {
             let shares = if c.relay == Relay::Off { 1 } else { 2 };
-            shares * c.active_bytes_max + 512 * u64::from(c.slots_max)
+            shares * c.active_bytes_max + 576 * u64::from(c.slots_max)
         });
         let inbox = sum(&|c| 2 * c.inbox_bytes_max + c.artifact_bytes_max + (1 << 20));
-        let tables = sum(&|c| (2 * 24 + 8 + 2 * 1536) * u64::from(c.slots_max));
+        let tables = sum(&|c| (2 * 56 + 8 + 2 * 1664) * u64::from(c.slots_max));
         let t = &self.transport;
         let frames = u64::from(t.streams_max) * FRAME_BYTES_MAX as u64;
         let quic = u64::from(t.receive_window)

@@ -19,6 +19,9 @@ pub enum Fault {
     ArtifactTooLong,
     /// An artifact pushed although longer than the channel takes pushes.
     PushTooLong,
+    /// An artifact in two slots at once: the versions of the two updates leave no room for the change
+    /// that took it out of one of them.
+    ArtifactInTwoSlots,
     /// More than one snapshot of a channel in one epoch.
     SnapshotRepeated,
     /// An advert relayed over more hops than the channel allows.
@@ -46,6 +49,7 @@ impl fmt::Display for Fault {
             Self::SlotBeyondBound => "a slot beyond the channel's bound",
             Self::ArtifactTooLong => "an artifact longer than the channel takes",
             Self::PushTooLong => "a push longer than the channel takes",
+            Self::ArtifactInTwoSlots => "an artifact in two slots at once",
             Self::SnapshotRepeated => "a second snapshot in one epoch",
             Self::HopsBeyondBound => "an advert over too many hops",
             Self::StreamedRelay => "a streamed advert of a relay",

@@ -189,7 +189,7 @@ fn a_new_advert_of_a_failed_holder_is_a_reason_to_ask_it_again_at_once() {
     let (mut solo, request) = fetching(1);
     solo.refuse(0, request, Refusal::Busy);
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
-    solo.advert(0, 5, 2, &large(1));
+    solo.advert(0, 5, 3, &large(1));
     finish_from(&mut solo, 0, 0);
 }
 

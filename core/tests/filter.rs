@@ -119,7 +119,7 @@ fn the_filter_is_asked_once_per_artifact_and_reconsideration() {
     let block = small(1);
     solo.push(0, 0, 1, &block);
     solo.push(1, 0, 1, &block);
-    solo.push(0, 1, 2, &block);
+    solo.push(0, 1, 3, &block);
     assert_eq!(*asked.lock().unwrap(), [(block.id(), slotcast_testkit::machines::node(0))]);
     solo.reconsider();
     assert_eq!(asked.lock().unwrap().len(), 2);

@@ -37,7 +37,7 @@ fn added(change: impl Fn(&mut Config)) -> i64 {
 
 /// What one channel takes of each peer per slot: entries and artifacts of two epochs, and what was
 /// sent.
-const PER_SLOT: i64 = 2 * 24 + 8 + 2 * 1536;
+const PER_SLOT: i64 = 2 * 56 + 8 + 2 * 1664;
 
 /// The longest frame: a chunk with its proof.
 const FRAME: i64 = (CHUNK_BYTES + Chunk::OVERHEAD_MAX) as i64;
@@ -49,12 +49,12 @@ fn each_value_counts_by_the_published_formula() {
         ("active bytes", |c| c.channels[1].active_bytes_max += 1000, 1000),
         ("inbox", |c| c.channels[1].inbox_bytes_max += 1000, 2 * 1000),
         ("a staged event", |c| c.channels[1].artifact_bytes_max += 1000, 1000),
-        ("slots", |c| c.channels[1].slots_max += 10, 10 * (512 + PEERS * PER_SLOT)),
+        ("slots", |c| c.channels[1].slots_max += 10, 10 * (576 + PEERS * PER_SLOT)),
         // A snapshot has a bit for each slot, which is no longer than a chunk with its proof.
         (
             "all slots",
             |c| c.channels[1].slots_max = SLOTS_LIMIT,
-            (65_536 - 1024) * (512 + PEERS * PER_SLOT),
+            (65_536 - 1024) * (576 + PEERS * PER_SLOT),
         ),
         ("pushes", |c| c.channels[1].push_bytes_max = 64_000, 0),
         ("bodies", |c| c.routes[1].body_bytes_max += 1000, 4 * 1000),
@@ -86,7 +86,7 @@ fn active_bytes_count_twice_with_relaying() {
 #[test]
 fn a_channel_a_route_and_a_peer_add_all_that_is_theirs() {
     let channel = ChannelConfig::new(ChannelId(3));
-    let (outbox, inbox) = (64 * MIB + 512 * 1024, 2 * 128 * MIB + 16 * MIB + MIB);
+    let (outbox, inbox) = (64 * MIB + 576 * 1024, 2 * 128 * MIB + 16 * MIB + MIB);
     let tables = PEERS * 1024 * PER_SLOT;
     assert_eq!(added(|config| config.channels.push(channel.clone())), outbox + inbox + tables);
 
@@ -111,7 +111,7 @@ fn the_smallest_configuration_has_a_base() {
     (t.streams_max, t.stream_window) = (8, 128 << 10);
     (t.receive_window, t.send_window) = (128 << 10, 128 << 10);
     let of_peer = PER_SLOT + 3 * 128 * KIB + 8 * (192 * KIB + FRAME) + 64 * KIB;
-    assert_eq!(bound(&config), 4 * MIB + 512 + MIB + of_peer);
+    assert_eq!(bound(&config), 4 * MIB + 576 + MIB + of_peer);
 }
 
 #[test]

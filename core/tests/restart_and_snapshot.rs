@@ -269,7 +269,7 @@ fn l2_an_id_in_two_slots_of_a_member_that_leaves() {
     let mut solo = Solo::new(&config(|_| {}), 2);
     let twice = small(1);
     solo.push(0, 0, 1, &twice);
-    solo.push(0, 9, 2, &twice);
+    solo.push(0, 9, 3, &twice);
     solo.push(1, 3, 1, &twice);
     solo.expect_delivered([&twice]);
     solo.remove(0);

@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use foldhash::quality::FixedState;
 
 use super::IdMap;
-use super::link::Link;
 use super::peer_set::PeerSet;
 use super::{Filter, Priority};
 use crate::arena::{Arena, Chain, Links};
@@ -34,6 +33,13 @@ pub(super) enum State {
     Done,
 }
 
+impl State {
+    /// Neither complete nor rejected: the filter may decide about it again.
+    pub(super) fn is_pending(self) -> bool {
+        matches!(self, Self::Later | Self::Waiting(_) | Self::Parked(_) | Self::Fetching(..))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) id: ArtifactId,
@@ -45,8 +51,13 @@ pub(super) struct Known {
     /// A sequence number, taken when the artifact was first wanted and again at each failure. 0
     /// before.
     pub(super) wanted: u64,
-    /// First of the table entries that hold it, see [`tables`](super::tables).
-    pub(super) entries: Link,
+    /// The peers that advertise it, see [`tables`](super::tables).
+    pub(super) holders: PeerSet,
+    /// The hops of this node's relay of it; 0 if there is none.
+    pub(super) relay_hops: u8,
+    /// The number of holders nearer to the publisher than this node's relay. Counting them again
+    /// would cost a look at all holders for each update.
+    pub(super) nearer: u16,
     /// Holders that refused, failed or were left in this round.
     pub(super) tried: PeerSet,
     /// Rounds through the holders since the last chunk.
@@ -68,8 +79,18 @@ pub(super) struct Known {
     pub(super) withdrawn: PeerSet,
     /// In the channel's list of events.
     pub(super) has_event: bool,
+    /// In the channel's list of pending artifacts.
+    pub(super) is_pending: bool,
     fetch_links: Links,
     event_links: Links,
+    pending_links: Links,
+}
+
+impl Known {
+    /// This node does not relay it any more.
+    pub(super) fn end_relay(&mut self) {
+        (self.relay_hops, self.nearer) = (0, 0);
+    }
 }
 
 /// The list that an artifact is in while it waits to be fetched.
@@ -89,6 +110,17 @@ pub(super) struct EventChain;
 impl Chain<Known> for EventChain {
     fn links(known: &mut Known) -> &mut Links {
         &mut known.event_links
+    }
+}
+
+/// The list of a channel's pending artifacts: neither complete nor rejected, so that the filter may
+/// decide about them again.
+#[derive(Debug)]
+pub(super) struct PendingChain;
+
+impl Chain<Known> for PendingChain {
+    fn links(known: &mut Known) -> &mut Links {
+        &mut known.pending_links
     }
 }
 
@@ -115,7 +147,9 @@ impl Catalogue {
             state: State::Later,
             priority: Priority::Normal,
             wanted: 0,
-            entries: Link::NONE,
+            holders: PeerSet::default(),
+            relay_hops: 0,
+            nearer: 0,
             tried: PeerSet::default(),
             rounds: 0,
             artifact: None,
@@ -126,12 +160,19 @@ impl Catalogue {
             expiry_due: false,
             withdrawn: PeerSet::default(),
             has_event: false,
+            is_pending: false,
             fetch_links: Links::UNLINKED,
             event_links: Links::UNLINKED,
+            pending_links: Links::UNLINKED,
         });
         let was_free = self.by_id[channel as usize].insert(id, known).is_none();
         assert!(was_free, "an artifact is known once");
         known
+    }
+
+    /// Whether a peer advertises an artifact.
+    pub(super) fn holds(&self, known: u32, peer: PeerIndex) -> bool {
+        self.items[known].holders.contains(peer)
     }
 
     pub(super) fn remove(&mut self, known: u32) -> Known {

@@ -23,9 +23,10 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use super::catalogue::{Catalogue, FetchChain, State};
+use super::deadlines::Deadlines;
 use super::holder::{Holder, NEVER, Phase, ROUNDS_MAX, Request};
-use super::tables::Tables;
-use super::{Priority, RequestId};
+use super::queued::Queued;
+use super::{Priority, RequestId, work};
 use crate::arena::{Arena, List};
 use crate::artifact::{Artifact, Hash};
 use crate::config::Config;
@@ -78,12 +79,15 @@ pub(super) enum Due {
 
 pub(super) struct Fetch {
     holders: Vec<Option<Holder>>,
+    queued: Queued,
     assemblies: Arena<Assembly>,
     /// [`State::Parked`] with a time, earliest first (the pause is the same for all).
     parked: List<FetchChain>,
     wanted: u64,
-    /// No review is due, and no pause over, before this.
-    wake_at: Time,
+    /// No pause is over before this.
+    retry_at: Time,
+    /// Nothing is due at a holder before this.
+    deadlines: Deadlines,
     /// Something changed, so that a request may be possible now.
     pub(super) dispatch_due: bool,
     /// Peers for which there are requests to be sent since this was last looked at.
@@ -112,10 +116,12 @@ impl Fetch {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             holders: Vec::new(),
+            queued: Queued::new(config.channels.len()),
             assemblies: Arena::new(),
             parked: List::default(),
             wanted: 0,
-            wake_at: Time::NEVER,
+            retry_at: Time::NEVER,
+            deadlines: Deadlines::new(),
             dispatch_due: false,
             asking: Vec::new(),
             stops: Vec::new(),
@@ -132,11 +138,13 @@ impl Fetch {
             self.holders.resize_with(peer.at() + 1, || None);
         }
         self.holders[peer.at()] = Some(Holder::new(self.channels));
+        self.deadlines.add_peer(peer);
     }
 
     pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
         let holder = self.holders[peer.at()].take().expect("a member is removed once");
         assert!(!holder.up && holder.waiting_count == 0, "peer_down comes first");
+        self.deadlines.set(peer, Time::NEVER);
     }
 
     fn holder(&mut self, peer: PeerIndex) -> &mut Holder {
@@ -157,7 +165,7 @@ impl Fetch {
         orphans: &mut Vec<u32>,
     ) {
         let holder = self.holders[peer.at()].as_mut().expect("a member");
-        holder.up = false;
+        (holder.up, holder.stuck_at) = (false, Time::NEVER);
         holder.load = 0;
         holder.under_way.fill(0);
         for request in &mut holder.requests {
@@ -181,27 +189,35 @@ impl Fetch {
         taken: &mut Vec<u32>,
     ) {
         let holder = self.holders[peer.at()].as_mut().expect("a member");
-        for list in holder.waiting.iter_mut().flatten() {
-            while let Some(known) = list.front() {
-                list.remove(&mut catalogue.items, known);
-                let item = &mut catalogue.items[known];
-                item.state = State::Parked(None);
-                holder.load = holder.load.saturating_sub(item.advert.length);
-                taken.push(known);
+        for (channel, lists) in holder.waiting.iter_mut().enumerate() {
+            for (priority, list) in lists.iter_mut().enumerate() {
+                while let Some(known) = list.front() {
+                    list.remove(&mut catalogue.items, known);
+                    let item = &mut catalogue.items[known];
+                    item.state = State::Parked(None);
+                    holder.load = holder.load.saturating_sub(item.advert.length);
+                    taken.push(known);
+                }
+                self.queued.set(peer, channel, priority, false);
             }
         }
         holder.waiting_count = 0;
     }
 
     /// Puts a wanted artifact that is in no queue into that of its best holder.
-    pub(super) fn want(
+    pub(super) fn want(&mut self, now: Time, catalogue: &mut Catalogue, known: u32) {
+        let best = self.best_holder(catalogue, known, None).map(|(_, peer)| peer);
+        self.want_from(now, catalogue, known, best);
+    }
+
+    /// Puts a wanted artifact that is in no queue into that of `best`; parks it without one.
+    pub(super) fn want_from(
         &mut self,
         now: Time,
         catalogue: &mut Catalogue,
-        tables: &Tables,
         known: u32,
+        best: Option<PeerIndex>,
     ) {
-        let best = self.best_holder(catalogue, tables, known, None).map(|(_, peer)| peer);
         let item = &mut catalogue.items[known];
         if item.wanted == 0 {
             self.wanted += 1;
@@ -215,14 +231,19 @@ impl Fetch {
                 let holder = self.holders[peer.at()].as_mut().expect("a member");
                 holder.load += length;
                 holder.waiting_count += 1;
-                self.wake_at = self.wake_at.min(holder.requeue_at());
+                // What waits at a holder without a free request may have to leave it again.
+                let is_stuck = holder.is_stuck(self.requests_max);
+                let deadline = if is_stuck { Time::ZERO } else { holder.requeue_at() };
+                self.deadlines.bring_forward(peer, deadline);
                 let list = &mut holder.waiting[channel as usize][priority as usize];
                 // What was begun holds room that those before it may wait for.
                 match is_begun {
                     true => list.push_front(&mut catalogue.items, known),
                     false => list.push_back(&mut catalogue.items, known),
                 }
-                self.dispatch_due = true;
+                // Behind others it makes no request possible that was not possible before.
+                self.dispatch_due |= list.front() == Some(known);
+                self.queued.set(peer, channel as usize, priority as usize, true);
             }
             None => self.park(now, catalogue, known),
         }
@@ -235,13 +256,19 @@ impl Fetch {
         item.state = State::Parked(retry_at);
         if let Some(retry_at) = retry_at {
             self.parked.push_back(&mut catalogue.items, known);
-            self.wake_at = self.wake_at.min(retry_at);
+            self.retry_at = self.retry_at.min(retry_at);
         }
     }
 
     /// Whether a connected holder has not failed yet.
-    pub(super) fn has_holder(&self, catalogue: &Catalogue, tables: &Tables, known: u32) -> bool {
-        self.best_holder(catalogue, tables, known, None).is_some()
+    pub(super) fn has_holder(&self, catalogue: &Catalogue, known: u32) -> bool {
+        self.best_holder(catalogue, known, None).is_some()
+    }
+
+    /// Whether a holder of an artifact is connected and has not failed yet.
+    pub(super) fn is_usable(&self, catalogue: &Catalogue, known: u32, peer: PeerIndex) -> bool {
+        let is_up = self.holders[peer.at()].as_ref().is_some_and(|holder| holder.up);
+        is_up && !catalogue.items[known].tried.contains(peer)
     }
 
     /// The connected holder, other than `but`, that can be expected to have sent the rest of the
@@ -249,18 +276,17 @@ impl Fetch {
     fn best_holder(
         &self,
         catalogue: &Catalogue,
-        tables: &Tables,
         known: u32,
         but: Option<PeerIndex>,
     ) -> Option<((bool, u64), PeerIndex)> {
         let item = &catalogue.items[known];
         let rest = self.rest(catalogue, known);
-        let expected = |(peer, _): (PeerIndex, u8)| {
+        let expected = |peer: PeerIndex| {
             let holder = self.holders[peer.at()].as_ref()?;
             let usable = holder.up && !item.tried.contains(peer) && Some(peer) != but;
             usable.then(|| (holder.expected(rest), peer))
         };
-        let usable = tables.holders(catalogue, known).filter_map(expected);
+        let usable = item.holders.iter().filter_map(expected);
         usable.min_by_key(|(expected, peer)| (*expected, peer.0))
     }
 
@@ -297,8 +323,12 @@ impl Fetch {
                 let holder = self.holders[peer.at()].as_mut().expect("a member");
                 holder.load -= length;
                 holder.waiting_count -= 1;
-                holder.waiting[channel as usize][priority as usize]
-                    .remove(&mut catalogue.items, known);
+                let list = &mut holder.waiting[channel as usize][priority as usize];
+                // The one behind it may be shorter, and fit.
+                self.dispatch_due |= list.front() == Some(known);
+                list.remove(&mut catalogue.items, known);
+                let is_queued = list.front().is_some();
+                self.queued.set(peer, channel as usize, priority as usize, is_queued);
             }
             State::Parked(Some(_)) => self.parked.remove(&mut catalogue.items, known),
             State::Fetching(peer, at) => self.cancel(peer, at as usize, channel, length),
@@ -312,7 +342,7 @@ impl Fetch {
         holder.load -= length;
         holder.under_way[channel as usize] -= length;
         // With this one, it may have no place left for a request: to be looked at.
-        self.wake_at = Time::ZERO;
+        self.deadlines.set(peer, Time::ZERO);
         let request = &mut holder.requests[at];
         let id = RequestId::new(at, request.generation);
         match request.phase {
@@ -336,18 +366,17 @@ impl Fetch {
         &mut self,
         now: Time,
         catalogue: &mut Catalogue,
-        tables: &Tables,
         known: u32,
         failed: PeerIndex,
     ) {
         self.leave(catalogue, known, failed);
         self.holder(failed).note_failure();
-        let best = self.best_holder(catalogue, tables, known, None);
+        let best = self.best_holder(catalogue, known, None);
         // A long queue is not waited in: after a pause all are asked again.
         let queue = best.map(|(_, peer)| self.holder(peer).expected(0).1);
         let is_prompt = queue.is_some_and(|queue| Duration::from_micros(queue) <= self.retry);
         match is_prompt {
-            true => self.want(now, catalogue, tables, known),
+            true => self.want(now, catalogue, known),
             false => self.park(now, catalogue, known),
         }
     }
@@ -367,7 +396,6 @@ impl Fetch {
         &mut self,
         now: Time,
         catalogue: &mut Catalogue,
-        tables: &Tables,
         known: u32,
     ) -> Option<PeerIndex> {
         let State::Fetching(peer, at) = catalogue.items[known].state else {
@@ -385,8 +413,7 @@ impl Fetch {
             let is_sooner = !is_silent && expected < pace / 2;
             pace == NEVER || is_slow && is_sooner
         };
-        let better =
-            self.best_holder(catalogue, tables, known, Some(peer)).filter(|b| is_better(*b));
+        let better = self.best_holder(catalogue, known, Some(peer)).filter(|b| is_better(*b));
         if better.is_none() {
             let rounds = begin_round(catalogue, known);
             let review_at = now + self.window(rounds);
@@ -402,7 +429,6 @@ impl Fetch {
         &mut self,
         now: Time,
         catalogue: &mut Catalogue,
-        tables: &Tables,
         peer: PeerIndex,
         taken: &mut Vec<u32>,
     ) {
@@ -410,7 +436,7 @@ impl Fetch {
         let is_silent = self.holder(peer).note_requeued(now, timeout);
         self.take_waiting(catalogue, peer, taken);
         for known in taken.iter().copied().filter(|_| is_silent) {
-            if self.best_holder(catalogue, tables, known, Some(peer)).is_none() {
+            if self.best_holder(catalogue, known, Some(peer)).is_none() {
                 begin_round(catalogue, known);
             }
         }
@@ -466,16 +492,17 @@ impl Fetch {
 
     /// The waiting artifact that a request can be made for: highest priority first, then the one
     /// wanted longest, of channels with room for it, or room that others hold and make no progress.
-    pub(super) fn next_start<'a>(
-        &'a self,
+    ///
+    /// Looks at the holders with queues that are not empty: those that wait for room or a request.
+    pub(super) fn next_start(
+        &self,
         catalogue: &Catalogue,
         room: impl Fn(u16, u64) -> u64,
     ) -> Option<(u32, PeerIndex)> {
-        let ready = |(at, holder): (usize, &'a Option<Holder>)| {
-            let holder = holder.as_ref()?;
-            let can_ask =
-                holder.up && holder.waiting_count > 0 && self.free_request(holder).is_some();
-            can_ask.then_some((PeerIndex(at as u16), holder))
+        let ready = |peer: PeerIndex| {
+            let holder = self.holders[peer.at()].as_ref()?;
+            let can_ask = holder.up && self.free_request(holder).is_some();
+            can_ask.then_some((peer, holder))
         };
         // A channel without room for its first artifact lets none overtake it, or large ones would
         // starve. Only what was begun goes on: it has its room, and others wait for that.
@@ -487,7 +514,7 @@ impl Fetch {
         };
         (0..Priority::ALL.len()).rev().find_map(|priority| {
             let first_of = |channel: usize| {
-                let holders = self.holders.iter().enumerate().filter_map(ready);
+                let holders = self.queued.holders(channel, priority).iter().filter_map(ready);
                 let fronts = holders.filter_map(|(peer, holder)| {
                     let known = holder.waiting[channel][priority].front()?;
                     let length = catalogue.items[known].advert.length;
@@ -504,7 +531,7 @@ impl Fetch {
                 })
             };
             let mut best: Option<(u32, PeerIndex)> = None;
-            for channel in 0..self.channels {
+            for channel in self.queued.channels(priority) {
                 let Some((known, peer)) = first_of(channel) else { continue };
                 let item = &catalogue.items[known];
                 let is_full = full >> channel & 1 == 1;
@@ -567,7 +594,7 @@ impl Fetch {
         holder.under_way[channel] += length;
         holder.load += length;
         let request = holder.begin(at, (now, window), phase, known, chunks);
-        self.wake_at = self.wake_at.min(now + window);
+        self.deadlines.bring_forward(peer, now + window);
         Some((request, is_new))
     }
 
@@ -580,6 +607,7 @@ impl Fetch {
         let id = RequestId::new(at, request.generation);
         if request.phase == Phase::Cancelled {
             request.release();
+            holder.stuck_at = Time::NEVER;
             self.dispatch_due = true;
             return Some(Unsent::Cancel { request: id });
         }
@@ -642,7 +670,7 @@ impl Fetch {
             holder.load -= length;
             holder.under_way[channel] -= length;
         }
-        self.wake_at = self.wake_at.min(now + timeout);
+        self.deadlines.bring_forward(peer, now + timeout);
         self.dispatch_due |= was_silent || next + 1 == end;
         Ok(if next + 1 == end { Progress::Complete(known) } else { Progress::More })
     }
@@ -665,47 +693,52 @@ impl Fetch {
     }
 
     pub(super) fn wake_at(&self) -> Time {
-        self.wake_at
+        self.retry_at.min(self.deadlines.earliest())
     }
 
     /// What is due now. Each call gives one.
     pub(super) fn next_due(&mut self, now: Time, catalogue: &Catalogue) -> Option<Due> {
-        if now < self.wake_at {
-            return None;
-        }
-        let mut wake_at = Time::NEVER;
-        if let Some(known) = self.parked.front()
-            && let State::Parked(Some(at)) = catalogue.items[known].state
-        {
-            if at <= now {
-                return Some(Due::Retry(known));
-            }
-            wake_at = at;
-        }
-        for (at, holder) in self.holders.iter_mut().enumerate() {
-            let Some(holder) = holder else { continue };
-            for request in holder.requests.iter().filter(|request| request.is_live()) {
-                if request.review_at <= now {
-                    return Some(Due::Review(request.known));
+        if self.retry_at <= now {
+            let front = self.parked.front().map(|known| (known, catalogue.items[known].state));
+            match front {
+                Some((known, State::Parked(Some(at)))) if at <= now => {
+                    return Some(Due::Retry(known));
                 }
-                wake_at = wake_at.min(request.review_at);
+                Some((_, State::Parked(Some(at)))) => self.retry_at = at,
+                _ => self.retry_at = Time::NEVER,
             }
-            if !holder.is_stuck(self.requests_max) {
-                holder.stuck_at = Time::NEVER;
-            } else if let Some(known) = holder.first_waiting() {
-                holder.stuck_at = holder.stuck_at.min(now + self.timeout);
-                if holder.stuck_at <= now {
-                    return Some(Due::Stuck(known, PeerIndex(at as u16)));
-                }
-                wake_at = wake_at.min(holder.stuck_at);
-            }
-            if holder.requeue_at() <= now {
-                return Some(Due::Requeue(PeerIndex(at as u16)));
-            }
-            wake_at = wake_at.min(holder.requeue_at());
         }
-        self.wake_at = wake_at;
+        while self.deadlines.earliest() <= now {
+            let peer = self.deadlines.first();
+            match self.next_due_of(now, peer) {
+                Ok(due) => return Some(due),
+                Err(next) => self.deadlines.set(peer, next),
+            }
+        }
         None
+    }
+
+    /// What is due at a holder; else when something will be. Looks at each of its requests.
+    fn next_due_of(&mut self, now: Time, peer: PeerIndex) -> Result<Due, Time> {
+        work::count();
+        let Some(holder) = &mut self.holders[peer.at()] else { return Err(Time::NEVER) };
+        let mut next = holder.requeue_at();
+        for request in holder.requests.iter().filter(|request| request.is_live()) {
+            if request.review_at <= now {
+                return Ok(Due::Review(request.known));
+            }
+            next = next.min(request.review_at);
+        }
+        if !holder.is_stuck(self.requests_max) {
+            holder.stuck_at = Time::NEVER;
+        } else if let Some(known) = holder.first_waiting() {
+            holder.stuck_at = holder.stuck_at.min(now + self.timeout);
+            if holder.stuck_at <= now {
+                return Ok(Due::Stuck(known, peer));
+            }
+            next = next.min(holder.stuck_at);
+        }
+        if holder.requeue_at() <= now { Ok(Due::Requeue(peer)) } else { Err(next) }
     }
 
     #[cfg(feature = "internals")]
@@ -729,6 +762,11 @@ impl Fetch {
         let waiting = catalogue.items.indices().filter(waiting).count();
         let counted: u32 = self.holders.iter().flatten().map(|holder| holder.waiting_count).sum();
         assert_eq!(waiting as u32, counted);
+        let peers = self.holders.len() as u16;
+        self.queued.assert_invariants(peers, |peer, channel, priority| {
+            let holder = self.holders[peer.at()].as_ref();
+            holder.and_then(|holder| holder.waiting[channel][priority].front()).is_some()
+        });
         let mut assembled = 0;
         for known in catalogue.items.indices() {
             let item = &catalogue.items[known];

@@ -11,10 +11,9 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use foldhash::quality::FixedState;
 
-use super::catalogue::{Catalogue, EventChain, FetchAll, Known, State};
+use super::catalogue::{Catalogue, EventChain, FetchAll, Known, PendingChain, State};
 use super::fetch::{Due, Fetch, Progress};
-use super::link::{Age, Link};
-use super::tables::{Applied, Tables};
+use super::tables::{Age, Applied, Tables};
 use super::{Candidate, Decision, Event, Filter, PeerTable, RequestId};
 use crate::arena::List;
 use crate::artifact::{Advert, Artifact};
@@ -28,6 +27,7 @@ struct Channel {
     config: ChannelConfig,
     filter: Box<dyn Filter>,
     events: List<EventChain>,
+    pending: List<PendingChain>,
     /// Bytes waiting for the application.
     ready_bytes: u64,
     /// Room taken for artifacts that are being fetched.
@@ -52,7 +52,8 @@ pub(super) struct Inbox {
     pub(super) tables: Tables,
     pub(super) fetch: Fetch,
     channels: Vec<Channel>,
-    /// Artifacts that have lost an entry and are still to be looked at. Empty between inputs.
+    /// Artifacts that the peer of the input has ceased to advertise, each once, and that are still to
+    /// be looked at. Empty between inputs.
     unlinked: Vec<u32>,
 }
 
@@ -86,12 +87,13 @@ impl Inbox {
             config: config.clone(),
             filter: Box::new(FetchAll),
             events: List::default(),
+            pending: List::default(),
             ready_bytes: 0,
             fetching_bytes: 0,
         };
         Self {
             catalogue: Catalogue::new(config.channels.len(), hasher),
-            tables: Tables::new(config.channels.len()),
+            tables: Tables::new(config.channels.len(), hasher),
             fetch: Fetch::new(config),
             channels: config.channels.iter().map(channel).collect(),
             unlinked: Vec::new(),
@@ -112,7 +114,7 @@ impl Inbox {
             parked.extend(self.tables.advertised(peer, channel));
             for known in parked.drain(from_here..) {
                 self.catalogue.items[known].tried.remove(peer);
-                self.want_if_parked(now, known);
+                self.want_if_parked(now, known, peer);
                 self.take_over_if_sooner(now, known, peer);
             }
             self.unlinked = parked;
@@ -138,15 +140,21 @@ impl Inbox {
         }
         self.tables.remove_peer(peer);
         self.fetch.remove_peer(peer);
-        let items: Vec<u32> = self.catalogue.items.indices().collect();
-        for known in items {
-            let item = &mut self.catalogue.items[known];
-            item.withdrawn.remove(peer);
-            item.tried.remove(peer);
+        // Artifacts that it withdrew earlier, and not yet reported: a walk through the pending events
+        // for each member that leaves. A list of them by member would cost a multiple of the sets.
+        for channel in &mut self.channels {
+            let mut next = channel.events.front();
+            while let Some(known) = next {
+                self.catalogue.items[known].withdrawn.remove(peer);
+                next = channel.events.next(&mut self.catalogue.items, known);
+            }
         }
     }
 
     /// A slot of a peer now holds `content`.
+    ///
+    /// # Errors
+    /// If that contradicts another slot of the peer. Nothing has changed then.
     pub(super) fn set_content(
         &mut self,
         now: Time,
@@ -155,13 +163,14 @@ impl Inbox {
         version: u64,
         content: &Content<'_>,
         own_slot: Option<Slot>,
-    ) -> ContentOutcome {
+    ) -> Result<ContentOutcome, Fault> {
         let found = self.catalogue.find(channel, &content.id);
         let is_reborn = found.is_some_and(|known| self.catalogue.items[known].is_gone());
         let known = found
             .unwrap_or_else(|| self.catalogue.insert(channel, content.id, content.advert.clone()));
         let held = Some((known, content.hops));
-        match self.tables.apply(&mut self.catalogue, (peer, channel, slot), version, held) {
+        // An artifact that has just become known cannot be in another slot.
+        match self.tables.apply(&mut self.catalogue, (peer, channel, slot), version, held)? {
             Applied::Changed { unlinked } => self.unlinked.extend(unlinked),
             Applied::Same => {}
             Applied::Stale => unreachable!("the caller has looked"),
@@ -190,10 +199,11 @@ impl Inbox {
                 _ if content.streamed => outcome.request = self.take_stream(now, known, peer),
                 _ => {}
             }
-            self.want_if_parked(now, known);
+            self.want_if_parked(now, known, peer);
             self.take_over_if_sooner(now, known, peer);
         }
-        outcome
+        self.update_pending(known);
+        Ok(outcome)
     }
 
     /// Asks the filter. What it wants is parked: the caller looks for the bytes.
@@ -234,15 +244,28 @@ impl Inbox {
         item.wanted = 0;
     }
 
-    fn want_if_parked(&mut self, now: Time, known: u32) {
-        let is_due = match self.catalogue.items[known].state {
-            State::Parked(None) => true,
-            // Without a holder to ask the pause goes on: it must not begin anew each time.
-            State::Parked(Some(_)) => self.fetch.has_holder(&self.catalogue, &self.tables, known),
-            _ => false,
-        };
-        if is_due {
-            self.requeue(now, known);
+    /// Has an artifact that waits for a holder wait for `peer`, which advertises it. The other holders
+    /// are not looked at: if one of them could be asked, the artifact would not be parked, or the
+    /// queues of all are long.
+    fn want_if_parked(&mut self, now: Time, known: u32, peer: PeerIndex) {
+        if matches!(self.catalogue.items[known].state, State::Parked(_))
+            && self.fetch.is_usable(&self.catalogue, known, peer)
+        {
+            self.fetch.withdraw(&mut self.catalogue, known);
+            self.fetch.want_from(now, &mut self.catalogue, known, Some(peer));
+        }
+    }
+
+    /// Puts an artifact into its channel's list of pending ones, or takes it out.
+    fn update_pending(&mut self, known: u32) {
+        let item = &mut self.catalogue.items[known];
+        let (channel, is_pending) = (item.channel as usize, item.state.is_pending());
+        if core::mem::replace(&mut item.is_pending, is_pending) != is_pending {
+            let pending = &mut self.channels[channel].pending;
+            match is_pending {
+                true => pending.push_back(&mut self.catalogue.items, known),
+                false => pending.remove(&mut self.catalogue.items, known),
+            }
         }
     }
 
@@ -252,7 +275,7 @@ impl Inbox {
     }
 
     fn want(&mut self, now: Time, known: u32) {
-        self.fetch.want(now, &mut self.catalogue, &self.tables, known);
+        self.fetch.want(now, &mut self.catalogue, known);
     }
 
     /// A member that holds an artifact is here, maybe a better one than that which it waits for.
@@ -341,13 +364,13 @@ impl Inbox {
             self.fetch.dispatch_due = true;
         }
         self.stop_fetching(known, State::Done);
+        self.update_pending(known);
     }
 
     /// A slot of a peer is empty now.
     pub(super) fn clear(&mut self, at: (PeerIndex, u16, Slot), version: u64) {
-        if let Applied::Changed { unlinked } =
-            self.tables.apply(&mut self.catalogue, at, version, None)
-        {
+        let applied = self.tables.apply(&mut self.catalogue, at, version, None);
+        if let Applied::Changed { unlinked } = applied.expect("an empty slot contradicts none") {
             self.unlinked.extend(unlinked);
         }
     }
@@ -374,12 +397,10 @@ impl Inbox {
         }
     }
 
-    /// The artifacts that have lost entries by this input, each once, to be given back empty.
+    /// The artifacts that the peer of this input has ceased to advertise, each once, to be given back
+    /// empty.
     pub(super) fn take_unlinked(&mut self) -> Vec<u32> {
-        let mut unlinked = core::mem::take(&mut self.unlinked);
-        unlinked.sort_unstable();
-        unlinked.dedup();
-        unlinked
+        core::mem::take(&mut self.unlinked)
     }
 
     pub(super) fn give_back(&mut self, emptied: Vec<u32>) {
@@ -387,7 +408,7 @@ impl Inbox {
         self.unlinked = emptied;
     }
 
-    /// Looks at an artifact that has lost an entry of `peer`. Gone for good if the answer says so.
+    /// Looks at an artifact that `peer` has ceased to advertise. Gone for good if the answer says so.
     pub(super) fn after_unlink(
         &mut self,
         now: Time,
@@ -395,10 +416,8 @@ impl Inbox {
         peer: PeerIndex,
         is_member: bool,
     ) -> Option<Forgotten> {
-        if self.tables.holds(&self.catalogue, known, peer) {
-            return None;
-        }
         let item = &mut self.catalogue.items[known];
+        debug_assert!(!item.holders.contains(peer), "an artifact is in one slot of a peer");
         item.tried.remove(peer);
         if item.delivered {
             if is_member {
@@ -452,6 +471,7 @@ impl Inbox {
                 let channel = self.catalogue.items[known].channel as usize;
                 self.channels[channel].fetching_bytes -= artifact.bytes().len() as u64;
                 self.complete(known, peers.node(peer), artifact);
+                self.update_pending(known);
                 Ok(Progress::Complete(known))
             }
             Ok(progress) => Ok(progress),
@@ -463,12 +483,12 @@ impl Inbox {
     }
 
     fn move_on(&mut self, now: Time, known: u32, failed: PeerIndex) {
-        self.fetch.move_on(now, &mut self.catalogue, &self.tables, known, failed);
+        self.fetch.move_on(now, &mut self.catalogue, known, failed);
     }
 
     /// Looks at what has come of a request, and moves on from its holder if there is a better one.
     fn review(&mut self, now: Time, known: u32) {
-        let left = self.fetch.review(now, &mut self.catalogue, &self.tables, known);
+        let left = self.fetch.review(now, &mut self.catalogue, known);
         if let Some(peer) = left {
             self.fetch.leave(&mut self.catalogue, known, peer);
             self.want(now, known);
@@ -478,7 +498,7 @@ impl Inbox {
     /// Has what waits for a holder look for another one.
     fn requeue_waiting(&mut self, now: Time, peer: PeerIndex) {
         let mut waiting = core::mem::take(&mut self.unlinked);
-        self.fetch.requeue(now, &mut self.catalogue, &self.tables, peer, &mut waiting);
+        self.fetch.requeue(now, &mut self.catalogue, peer, &mut waiting);
         for known in waiting.drain(..) {
             self.want(now, known);
         }
@@ -550,21 +570,25 @@ impl Inbox {
         }
     }
 
-    /// Asks the filter again about everything that the application has not been given.
+    /// Asks the filter again about everything that is pending, in the order in which it became so.
     pub(super) fn reconsider(&mut self, now: Time, peers: &PeerTable, channel: u16) {
-        for known in 0..self.catalogue.items.end() {
-            let Some(item) = self.catalogue.items.get(known) else { continue };
-            let open = matches!(
-                item.state,
-                State::Later | State::Waiting(_) | State::Parked(_) | State::Fetching(..)
-            );
-            if item.channel != channel || !open {
-                continue;
+        let mut next = self.channels[channel as usize].pending.front();
+        while let Some(known) = next {
+            // Before the artifact may leave the list.
+            let pending = &self.channels[channel as usize].pending;
+            next = pending.next(&mut self.catalogue.items, known);
+            let holder = self.catalogue.items[known].holders.first();
+            self.decide(peers, known, holder.expect("what is pending is advertised"));
+            let is_due = match self.catalogue.items[known].state {
+                State::Parked(None) => true,
+                // Without a holder to ask the pause goes on: it must not begin anew each time.
+                State::Parked(Some(_)) => self.fetch.has_holder(&self.catalogue, known),
+                _ => false,
+            };
+            if is_due {
+                self.requeue(now, known);
             }
-            let holder = self.tables.holders(&self.catalogue, known).next();
-            let Some((peer, _)) = holder else { continue };
-            self.decide(peers, known, peer);
-            self.want_if_parked(now, known);
+            self.update_pending(known);
         }
     }
 
@@ -607,8 +631,7 @@ impl Inbox {
     #[cfg(feature = "internals")]
     pub(super) fn explain(&self, channel: u16, known: u32) -> alloc::string::String {
         let item = &self.catalogue.items[known];
-        let holders: Vec<u16> =
-            self.tables.holders(&self.catalogue, known).map(|(peer, _)| peer.0).collect();
+        let holders: Vec<u16> = item.holders.iter().map(|peer| peer.0).collect();
         let Channel { ready_bytes, fetching_bytes, config, .. } = &self.channels[channel as usize];
         alloc::format!(
             "{:?}, {} bytes, begun: {}, held by {holders:?}; {ready_bytes} bytes ready and \
@@ -634,6 +657,10 @@ impl Inbox {
                 }
                 assert_eq!(item.artifact.is_some(), item.state == State::Ready);
                 assert!(!item.is_orphan(), "invariant 5: known iff advertised");
+                assert!(item.tried.is_subset(&item.holders), "holders are asked");
+                assert!(item.withdrawn.is_empty() || item.has_event);
+                assert_eq!(item.is_pending, item.state.is_pending());
+                assert!(!item.is_pending || !item.is_gone(), "what is pending is advertised");
                 let is_silent = item.state != State::Ready && !item.expiry_due;
                 assert!(is_silent || item.has_event, "invariant 7");
                 ready += item.artifact.as_ref().map_or(0, |artifact| artifact.bytes().len() as u64);
@@ -648,7 +675,7 @@ impl Inbox {
 
 impl Known {
     fn is_gone(&self) -> bool {
-        self.entries == Link::NONE
+        self.holders.is_empty()
     }
 
     fn has_report(&self) -> bool {

@@ -15,14 +15,17 @@
 //! application. The module knows nothing of QUIC, sockets or clocks.
 
 mod catalogue;
+mod deadlines;
 mod fetch;
+mod free_slots;
 mod holder;
 mod inbox;
-mod link;
 mod outbox;
 mod peer_set;
+mod queued;
 mod send;
 mod tables;
+mod work;
 
 pub use crate::send_buffer::SendBuffer;
 pub use send::{OutStream, Send};
@@ -203,6 +206,8 @@ struct PeerTable {
 /// The machine: all channels of one node, all peers.
 pub struct Broadcast {
     channels: Vec<ChannelConfig>,
+    /// The channels' indices, by id.
+    channel_indices: Vec<(ChannelId, u16)>,
     peers: PeerTable,
     outboxes: Vec<Outbox>,
     inbox: Inbox,
@@ -229,8 +234,12 @@ impl Broadcast {
         let outbox = |config: &ChannelConfig| {
             Outbox::new(config.clone(), IdMap::with_hasher(hasher.clone()))
         };
+        let ids = config.channels.iter().map(|channel| channel.id);
+        let mut channel_indices: Vec<_> = ids.zip(0..).collect();
+        channel_indices.sort_unstable();
         Ok(Self {
             channels: config.channels.clone(),
+            channel_indices,
             peers: PeerTable::default(),
             outboxes: config.channels.iter().map(outbox).collect(),
             inbox: Inbox::new(config, &hasher),
@@ -250,8 +259,8 @@ impl Broadcast {
     }
 
     fn channel_index(&self, channel: ChannelId) -> Option<u16> {
-        let channel_index = self.channels.iter().position(|config| config.id == channel)?;
-        Some(channel_index as u16)
+        let at = self.channel_indices.binary_search_by_key(&channel, |(id, _)| *id).ok()?;
+        Some(self.channel_indices[at].1)
     }
 
     /// Clamps `now`, so that the machine's time never goes backwards.
@@ -353,6 +362,9 @@ impl Broadcast {
         if let Some(slot) = outbox.slot_of(&id) {
             if outbox.active(slot).is_some_and(|active| active.hops > 0) {
                 outbox.adopt(slot).map_err(full)?;
+                if let Some(known) = self.inbox.catalogue.find(channel_index, &id) {
+                    self.inbox.catalogue.items[known].end_relay();
+                }
                 self.slot_changed(channel_index, slot);
             }
             return Ok(());
@@ -385,7 +397,8 @@ impl Broadcast {
         let config = &self.channels[channel_index as usize];
         let known = self.inbox.catalogue.find(channel_index, &artifact.id());
         let known = known.ok_or(RelayError::NotAdvertised)?;
-        let hops = self.nearest(known).and_then(|hops| hops.checked_add(1));
+        let hops = self.inbox.tables.nearest(&self.inbox.catalogue, known);
+        let hops = hops.and_then(|hops| hops.checked_add(1));
         let hops = hops.filter(|hops| *hops <= config.relay_hops_max);
         let hops = hops.ok_or(RelayError::NotAdvertised)?;
         let outbox = &mut self.outboxes[channel_index as usize];
@@ -396,6 +409,7 @@ impl Broadcast {
             .insert(artifact.clone(), hops, Some(known))
             .map_err(|_| RelayError::OutboxFull)?;
         self.inbox.catalogue.items[known].own_slot = Some(slot);
+        self.inbox.tables.begin_relay(&mut self.inbox.catalogue, known, hops);
         self.slot_changed(channel_index, slot);
         Ok(())
     }
@@ -413,12 +427,12 @@ impl Broadcast {
     fn clear(&mut self, channel_index: u16, slot: Slot) {
         let active = self.outboxes[channel_index as usize].clear(slot);
         if let Some(known) = active.known {
-            self.inbox.catalogue.items[known].own_slot = None;
+            let item = &mut self.inbox.catalogue.items[known];
+            item.own_slot = None;
+            item.end_relay();
         }
         self.slot_changed(channel_index, slot);
-        if active.serving > 0 {
-            self.sender.stop_serving(channel_index, slot, &mut self.outputs);
-        }
+        self.sender.stop_serving(&active.serving, (channel_index, slot), &mut self.outputs);
     }
 
     /// What peers were sent of the slot is obsolete. Streams without any other current update are
@@ -482,7 +496,7 @@ impl Broadcast {
                     let id = advert.id();
                     let pushed = Some(*bytes);
                     let content = Content { id, advert: &advert, hops: 0, pushed, streamed: false };
-                    self.fill(now, (peer, channel_index, *slot), version.0, &content);
+                    self.fill(now, (peer, channel_index, *slot), version.0, &content)?;
                 }
                 Taken::Done
             }
@@ -500,7 +514,8 @@ impl Broadcast {
                 if is_news(slot, version.0)? {
                     let (id, hops, streamed) = (advert.id(), *hops, *streamed);
                     let content = Content { id, advert, hops, pushed: None, streamed };
-                    let request = self.fill(now, (peer, channel_index, *slot), version.0, &content);
+                    let at = (peer, channel_index, *slot);
+                    let request = self.fill(now, at, version.0, &content)?;
                     request.map_or(unwanted, Taken::Chunks)
                 } else {
                     unwanted
@@ -518,10 +533,10 @@ impl Broadcast {
         at: (PeerIndex, u16, Slot),
         version: u64,
         content: &Content<'_>,
-    ) -> Option<RequestId> {
+    ) -> Result<Option<RequestId>, Fault> {
         let channel_index = at.1 as usize;
         let own_slot = self.outboxes[channel_index].slot_of(&content.id);
-        let outcome = self.inbox.set_content(now, &self.peers, at, version, content, own_slot);
+        let outcome = self.inbox.set_content(now, &self.peers, at, version, content, own_slot)?;
         if let Some(slot) = own_slot {
             let active = self.outboxes[channel_index].active_mut(slot).expect("by id");
             active.known = Some(outcome.known);
@@ -530,7 +545,7 @@ impl Broadcast {
         if outcome.is_complete {
             self.relay_automatically(outcome.known);
         }
-        outcome.request
+        Ok(outcome.request)
     }
 
     fn relay_automatically(&mut self, known: u32) {
@@ -550,9 +565,7 @@ impl Broadcast {
     fn check_relay(&mut self, known: u32) {
         let item = &self.inbox.catalogue.items[known];
         let (channel_index, Some(slot)) = (item.channel, item.own_slot) else { return };
-        let hops = self.outboxes[channel_index as usize].active(slot).expect("own slot").hops;
-        let nearest = self.nearest(known);
-        if hops > 0 && nearest.is_none_or(|nearest| nearest >= hops) {
+        if item.relay_hops > 0 && item.nearer == 0 {
             self.clear(channel_index, slot);
         }
     }
@@ -562,18 +575,13 @@ impl Broadcast {
     fn repeat_relay(&mut self, known: u32, peer: PeerIndex) {
         let item = &self.inbox.catalogue.items[known];
         if let Some(slot) = item.own_slot
-            && !self.inbox.tables.holds(&self.inbox.catalogue, known, peer)
+            && !item.holders.contains(peer)
         {
             let channel = item.channel;
             if self.outboxes[channel as usize].mark_if_skipped(peer, slot) {
                 self.sender.mark_updates(peer, channel);
             }
         }
-    }
-
-    /// The fewest hops from the publisher at which an artifact is advertised.
-    fn nearest(&self, known: u32) -> Option<u8> {
-        self.inbox.tables.holders(&self.inbox.catalogue, known).map(|(_, hops)| hops).min()
     }
 
     fn after_unlinks(&mut self, now: Time, peer: PeerIndex, is_member: bool) {
@@ -863,9 +871,7 @@ impl Broadcast {
         let known = self
             .channel_index(channel)
             .and_then(|channel_index| self.inbox.catalogue.find(channel_index, id));
-        known.is_some_and(|known| {
-            self.inbox.tables.holders(&self.inbox.catalogue, known).next().is_some()
-        })
+        known.is_some_and(|known| !self.inbox.catalogue.items[known].holders.is_empty())
     }
 
     /// Where an artifact stands on its way to the application, in words for a person.
@@ -892,6 +898,7 @@ impl Broadcast {
             if let Some(slot) = item.own_slot {
                 let active = self.outboxes[item.channel as usize].active(slot).expect("own slot");
                 assert_eq!((active.known, active.artifact.id()), (Some(known), item.id));
+                assert_eq!(active.hops, item.relay_hops);
             }
         }
     }

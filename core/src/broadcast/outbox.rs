@@ -16,6 +16,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::IdMap;
+use super::free_slots::FreeSlots;
+use super::peer_set::PeerSet;
 use crate::artifact::Artifact;
 use crate::config::ChannelConfig;
 use crate::id::{ArtifactId, PeerIndex, Slot, Version};
@@ -28,8 +30,8 @@ pub(super) struct Active {
     pub(super) hops: u8,
     /// The artifact in the inbox's catalogue, while some member advertises it.
     pub(super) known: Option<u32>,
-    /// Fetch requests being served from this slot.
-    pub(super) serving: u32,
+    /// The peers that are being sent chunks from this slot.
+    pub(super) serving: PeerSet,
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +79,7 @@ struct View {
 pub(super) struct Outbox {
     config: ChannelConfig,
     slots: Vec<SlotState>,
-    /// Bit set: the slot holds an artifact.
-    occupied: Vec<u64>,
+    free: FreeSlots,
     by_id: IdMap<Slot>,
     log: VecDeque<(u64, Slot)>,
     version: u64,
@@ -126,7 +127,7 @@ impl Outbox {
         Self {
             config,
             slots: Vec::new(),
-            occupied: Vec::new(),
+            free: FreeSlots::default(),
             by_id,
             log: VecDeque::new(),
             version: 0,
@@ -172,8 +173,9 @@ impl Outbox {
         let slot = self.lowest_free();
         let was_free = self.by_id.insert(artifact.id(), slot).is_none();
         assert!(was_free, "an artifact is active in one slot");
-        self.occupied[slot.0 as usize / 64] |= 1 << (slot.0 % 64);
-        self.slots[slot.0 as usize].active = Some(Active { artifact, hops, known, serving: 0 });
+        self.free.take(slot);
+        self.slots[slot.0 as usize].active =
+            Some(Active { artifact, hops, known, serving: PeerSet::default() });
         self.bump_version(slot);
         Ok(slot)
     }
@@ -193,7 +195,7 @@ impl Outbox {
 
     pub(super) fn clear(&mut self, slot: Slot) -> Active {
         let active = self.slots[slot.0 as usize].active.take().expect("the slot is active");
-        self.occupied[slot.0 as usize / 64] &= !(1 << (slot.0 % 64));
+        self.free.give_back(slot);
         self.by_id.remove(&active.artifact.id());
         let bytes = active.artifact.bytes().len() as u64;
         match active.hops {
@@ -205,18 +207,12 @@ impl Outbox {
     }
 
     fn lowest_free(&mut self) -> Slot {
-        let slot = match self.occupied.iter().position(|word| *word != u64::MAX) {
-            Some(word) => word * 64 + self.occupied[word].trailing_ones() as usize,
-            None => self.occupied.len() * 64,
-        };
-        if slot / 64 == self.occupied.len() {
-            self.occupied.push(0);
-        }
-        if slot == self.slots.len() {
+        let slot = self.free.lowest();
+        if slot.0 as usize == self.slots.len() {
             self.slots.push(SlotState::default());
         }
-        assert!(slot < self.config.slots_max as usize, "publish and relay have their limits");
-        Slot(slot as u32)
+        assert!(slot.0 < self.config.slots_max, "publish and relay have their limits");
+        slot
     }
 
     /// Gives the slot a new version.
@@ -379,8 +375,7 @@ impl Outbox {
         }
         assert!(current.iter().all(|count| *count == 1), "invariant 2: each changed slot once");
         for (at, slot) in self.slots.iter().enumerate() {
-            let bit = self.occupied[at / 64] >> (at % 64) & 1 == 1;
-            assert_eq!(bit, slot.active.is_some());
+            assert_eq!(self.free.is_free(Slot(at as u32)), slot.active.is_none());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A set of peers as a fixed bit field.
 
+use super::work;
 use crate::config::PEERS_LIMIT;
 use crate::id::PeerIndex;
 
@@ -29,6 +30,24 @@ impl PeerSet {
         let word = self.0.iter().position(|word| *word != 0)?;
         Some(PeerIndex(word as u16 * 64 + self.0[word].trailing_zeros() as u16))
     }
+
+    /// The members, lowest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = PeerIndex> + use<> {
+        let words = self.0;
+        (0..WORDS).flat_map(move |at| {
+            let mut word = words[at];
+            core::iter::from_fn(move || {
+                let bit = (word != 0).then(|| word.trailing_zeros() as u16)?;
+                word &= word - 1;
+                work::count();
+                Some(PeerIndex(at as u16 * 64 + bit))
+            })
+        })
+    }
+
+    pub(super) fn is_subset(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).all(|(own, other)| own & !other == 0)
+    }
 }
 
 #[cfg(test)]
@@ -44,6 +63,7 @@ mod tests {
         set.remove(PeerIndex(3));
         assert!(!set.contains(PeerIndex(3)) && set.contains(PeerIndex(511)));
         assert_eq!(set.first(), Some(PeerIndex(64)));
+        assert!(set.iter().eq([64, 511].map(PeerIndex)));
         set.remove(PeerIndex(64));
         set.remove(PeerIndex(511));
         assert!(set.is_empty() && set.first().is_none());

@@ -14,6 +14,7 @@ use super::Output;
 use super::fetch::Unsent;
 use super::inbox::Inbox;
 use super::outbox::{Active, LastSent, Outbox};
+use super::peer_set::PeerSet;
 use crate::config::{ChannelConfig, Config};
 use crate::id::{ChannelId, PeerIndex, Slot};
 use crate::sched::{Level, ReadyFlows};
@@ -149,10 +150,10 @@ impl Sender {
 
     pub(super) fn peer_down(&mut self, peer: PeerIndex, outboxes: &mut [Outbox]) {
         self.ready.clear(peer);
-        let peer = self.peer(peer);
-        (0..peer.streams.len()).for_each(|at| peer.release(at));
-        peer.refusals.clear();
-        peer.jobs.drain(..).for_each(|job| job.end(outboxes));
+        let state = self.peer(peer);
+        (0..state.streams.len()).for_each(|at| state.release(at));
+        state.refusals.clear();
+        state.jobs.drain(..).for_each(|job| job.end(peer, outboxes));
     }
 
     /// One update in a stream has become obsolete. Returns the stream if no other update in it is
@@ -172,11 +173,11 @@ impl Sender {
 
     /// A stream has ended: it was acknowledged, or the peer stopped it.
     pub(super) fn ended(&mut self, peer: PeerIndex, stream: OutStream, outboxes: &mut [Outbox]) {
-        let peer = self.peer(peer);
-        if peer.stream(stream).is_some() {
-            peer.release(stream.index());
-            if let Some(at) = peer.jobs.iter().position(|job| job.stream == Some(stream)) {
-                peer.jobs.remove(at).end(outboxes);
+        let state = self.peer(peer);
+        if state.stream(stream).is_some() {
+            state.release(stream.index());
+            if let Some(at) = state.jobs.iter().position(|job| job.stream == Some(stream)) {
+                state.end_job(peer, at, outboxes);
             }
         }
     }
@@ -197,7 +198,7 @@ impl Sender {
         }
         let (stream, is_blocked) = (None, false);
         jobs.push(Job { channel, slot, request: Some(request), stream, is_blocked, chunks });
-        active.serving += 1;
+        active.serving.insert(peer);
         self.ready.mark(peer, chunks_flow(channel));
     }
 
@@ -220,11 +221,11 @@ impl Sender {
         outboxes: &mut [Outbox],
         outputs: &mut VecDeque<Output>,
     ) {
-        let jobs = &mut self.peer(peer).jobs;
-        let Some(at) = jobs.iter().position(|job| job.request == Some(request)) else { return };
-        let job = jobs.remove(at);
-        self.reset(peer, job.stream, outputs);
-        job.end(outboxes);
+        let state = self.peer(peer);
+        let is_meant = |job: &Job| job.request == Some(request);
+        let Some(at) = state.jobs.iter().position(is_meant) else { return };
+        let stream = state.end_job(peer, at, outboxes);
+        self.reset(peer, stream, outputs);
     }
 
     fn reset(
@@ -241,18 +242,16 @@ impl Sender {
         }
     }
 
-    /// The slot has been cleared: nothing is sent from it any more.
+    /// The slot has been cleared: nothing is sent from it any more to the peers that were `served`.
     pub(super) fn stop_serving(
         &mut self,
-        channel: u16,
-        slot: Slot,
+        served: &PeerSet,
+        (channel, slot): (u16, Slot),
         outputs: &mut VecDeque<Output>,
     ) {
-        for at in 0..self.peers.len() {
-            let index = PeerIndex(at as u16);
-            while let Some(peer) = &mut self.peers[at]
-                && let Some(job) =
-                    peer.jobs.iter().position(|job| (job.channel, job.slot) == (channel, slot))
+        for index in served.iter() {
+            while let peer = self.peer(index)
+                && let Some(job) = peer.jobs.iter().position(|job| job.is_of(channel, slot))
             {
                 let job = peer.jobs.remove(job);
                 match (job.stream, job.request) {
@@ -413,7 +412,7 @@ impl Sender {
         let peer = self.peers[index.at()].as_mut().expect("a member");
         let streamed_now = peer.jobs.iter().filter(|job| job.request.is_none()).count();
         let holds = |active: &Active| {
-            let holds = |known| inbox.tables.holds(&inbox.catalogue, known, index);
+            let holds = |known| inbox.catalogue.holds(known, index);
             active.known.is_some_and(holds)
         };
         let stream = peer.open_stream(Use::Updates(0));
@@ -473,7 +472,7 @@ impl Sender {
             outbox.set_last_sent(index, slot, version, LastSent::in_stream(stream.0));
             current += 1;
             if streamed {
-                outbox.active_mut(slot).expect("told of").serving += 1;
+                outbox.active_mut(slot).expect("told of").serving.insert(index);
                 let stream = Some(stream);
                 let chunks = 0..chunks;
                 let (channel, request, is_blocked) = (channel_index, None, false);
@@ -525,12 +524,14 @@ impl Sender {
     }
 
     pub(super) fn assert_invariants(&self, outboxes: &[Outbox]) {
-        for peer in self.peers.iter().flatten() {
+        let peers = self.peers.iter().enumerate();
+        for (at, peer) in peers.filter_map(|(at, peer)| Some((at, peer.as_ref()?))) {
             assert!(peer.jobs.len() <= self.serves_max + self.streamed_max, "invariant 8");
             assert!(peer.refusals.len() <= self.serves_max, "invariant 8");
             for job in &peer.jobs {
                 let active = outboxes[job.channel as usize].active(job.slot);
-                assert!(active.expect("jobs end with their slot").serving > 0);
+                let served = &active.expect("jobs end with their slot").serving;
+                assert!(served.contains(PeerIndex(at as u16)));
             }
         }
     }
@@ -543,9 +544,14 @@ impl Job {
         self.channel == channel && !self.chunks.is_empty() && has_stream && !self.is_blocked
     }
 
-    fn end(self, outboxes: &mut [Outbox]) {
+    fn is_of(&self, channel: u16, slot: Slot) -> bool {
+        (self.channel, self.slot) == (channel, slot)
+    }
+
+    /// It was the last job of its peer and slot.
+    fn end(self, peer: PeerIndex, outboxes: &mut [Outbox]) {
         let active = outboxes[self.channel as usize].active_mut(self.slot);
-        active.expect("jobs end with their slot").serving -= 1;
+        active.expect("jobs end with their slot").serving.remove(peer);
     }
 }
 
@@ -566,6 +572,21 @@ impl Peer {
             *state = StreamState { generation: state.generation + 1, used: Use::Free };
             self.free.push(at as u16);
         }
+    }
+
+    /// Ends the job at `at` of this peer, which is `index` to others. The stream that it filled.
+    fn end_job(
+        &mut self,
+        index: PeerIndex,
+        at: usize,
+        outboxes: &mut [Outbox],
+    ) -> Option<OutStream> {
+        let job = self.jobs.remove(at);
+        let stream = job.stream;
+        if !self.jobs.iter().any(|other| other.is_of(job.channel, job.slot)) {
+            job.end(index, outboxes);
+        }
+        stream
     }
 
     /// The state of a stream that has not ended.

@@ -1,42 +1,63 @@
 //! What each peer advertises: its slot table of each channel, as far as it has been received.
 //!
-//! The entries that hold the same artifact form a ring-free doubly linked list that starts at the
-//! artifact, so holders are found, added and removed without a table of their own. When a peer's
-//! new epoch begins, its entries become *stale*: they count as advertised until the epoch's
-//! snapshot has named the live slots and an update of each of those has been received. Invariants
-//! 4, 5, 8.
+//! A member has an artifact in one slot at a time, so a peer's table holds an artifact in one entry
+//! at most. Of two slots that a peer names for one artifact, that with the newer version counts, and
+//! the other one has been emptied, even if the update that says so has not been received yet. So an
+//! artifact's holders are a set of peers, and a map leads from artifact and peer to the entry: an
+//! update costs the same whatever the peer, or all peers together, advertise.
+//!
+//! When a peer's new epoch begins, its entries become *stale*: they count as advertised until the
+//! epoch's snapshot has named the live slots and an update of each of those has been received, or
+//! until the artifact is advertised in another slot. Invariants 4, 5, 8, 9.
 
 use alloc::vec::Vec;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
 
-use super::catalogue::Catalogue;
-use super::link::{Age, Link};
+use super::catalogue::{Catalogue, Known};
+use super::work;
+use crate::error::Fault;
 use crate::id::{PeerIndex, Slot};
 use crate::wire::LiveSlots;
 
 /// No artifact.
 const NOBODY: u32 = u32::MAX;
 
+/// The versions that it takes to move an artifact to another slot: one change takes it out of the
+/// first slot, and a later one puts it into the second. Every change takes a version, so two slots
+/// for one artifact whose versions are closer than this contradict each other.
+///
+/// No number of slots would prove anything. However often an honest member moves an artifact, the
+/// changes of the slots that it left may all be overtaken on their way, or be still to be sent,
+/// because those slots have changed again meanwhile.
+const MOVE_VERSIONS: u64 = 2;
+
+/// Which epoch of the peer an entry was heard in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Age {
+    Current,
+    Stale,
+}
+
+/// An entry of a peer's table of a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Position {
+    age: Age,
+    slot: Slot,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     version: u64,
     /// The artifact in the slot, or `NOBODY`.
     known: u32,
-    prev: Link,
-    next: Link,
     hops: u8,
     /// The snapshot named the slot, and no update of it has been received yet.
     awaited: bool,
 }
 
 impl Entry {
-    const EMPTY: Self = Self {
-        version: 0,
-        known: NOBODY,
-        prev: Link::NONE,
-        next: Link::NONE,
-        hops: 0,
-        awaited: false,
-    };
+    const EMPTY: Self = Self { version: 0, known: NOBODY, hops: 0, awaited: false };
 }
 
 /// One peer's table of one channel.
@@ -74,7 +95,7 @@ pub(super) enum Applied {
     Stale,
     /// The slot holds what it held, only the version grew.
     Same,
-    /// The slot has changed; the artifact that it held has one entry less.
+    /// The slot has changed; the peer does not advertise the artifact that it held any more.
     Changed { unlinked: Option<u32> },
 }
 
@@ -83,11 +104,17 @@ pub(super) struct Tables {
     channels: usize,
     /// Per peer, then per channel; empty for a peer that is no member.
     peers: Vec<Vec<Table>>,
+    /// By artifact and peer, see [`key`].
+    positions: HashMap<u64, Position, FixedState>,
+}
+
+fn key(known: u32, peer: PeerIndex) -> u64 {
+    u64::from(known) << 16 | u64::from(peer.0)
 }
 
 impl Tables {
-    pub(super) fn new(channels: usize) -> Self {
-        Self { channels, peers: Vec::new() }
+    pub(super) fn new(channels: usize, hasher: &FixedState) -> Self {
+        Self { channels, peers: Vec::new(), positions: HashMap::with_hasher(hasher.clone()) }
     }
 
     pub(super) fn add_peer(&mut self, peer: PeerIndex) {
@@ -103,12 +130,14 @@ impl Tables {
     }
 
     fn table(&mut self, peer: PeerIndex, channel: u16) -> &mut Table {
+        work::count();
         &mut self.peers[peer.at()][channel as usize]
     }
 
-    fn entry(&mut self, channel: u16, link: Link) -> &mut Entry {
-        let (peer, age, slot) = link.parts();
-        &mut self.table(peer, channel).entries(age)[slot.0 as usize]
+    /// Where a peer advertises an artifact.
+    fn position(&self, catalogue: &Catalogue, known: u32, peer: PeerIndex) -> Option<Position> {
+        let is_holder = catalogue.holds(known, peer);
+        is_holder.then(|| self.positions[&key(known, peer)])
     }
 
     /// Whether a change of `version` is newer than the slot's entry. Only then its artifact has to
@@ -119,86 +148,119 @@ impl Tables {
     }
 
     /// Applies a change: the slot now holds `content`, an artifact and its hops, or nothing.
+    ///
+    /// # Errors
+    /// If the artifact is in another slot, and the versions leave no room for its move. Nothing has
+    /// changed then.
     pub(super) fn apply(
         &mut self,
         catalogue: &mut Catalogue,
         (peer, channel, slot): (PeerIndex, u16, Slot),
         version: u64,
-        content: Option<(u32, u8)>,
-    ) -> Applied {
+        mut content: Option<(u32, u8)>,
+    ) -> Result<Applied, Fault> {
+        let here = Position { age: Age::Current, slot };
+        let held = content.and_then(|(known, _)| self.position(catalogue, known, peer));
+        let elsewhere = held.filter(|held| *held != here);
         let table = self.table(peer, channel);
-        let entry = table.entry(slot);
-        if entry.version >= version {
-            return Applied::Stale;
+        if table.entry(slot).version >= version {
+            return Ok(Applied::Stale);
         }
+        if let Some(Position { age: Age::Current, slot }) = elsewhere {
+            let other = table.entry(slot).version;
+            if other.abs_diff(version) < MOVE_VERSIONS {
+                return Err(Fault::ArtifactInTwoSlots);
+            }
+            if other > version {
+                // The artifact has left this slot meanwhile.
+                content = None;
+            }
+        }
+        let entry = table.entry(slot);
         entry.version = version;
         let was = entry.known;
         let awaited = core::mem::take(&mut entry.awaited);
+        table.awaited -= u32::from(awaited);
         if let Some((known, hops)) = content
             && known == was
         {
+            let item = &mut catalogue.items[known];
+            let entry = table.entry(slot);
+            item.note_hops(entry.hops, false);
+            item.note_hops(hops, true);
             entry.hops = hops;
-            table.awaited -= u32::from(awaited);
-            return Applied::Same;
+            return Ok(Applied::Same);
         }
-        table.awaited -= u32::from(awaited);
-        let link = Link::new(peer, Age::Current, slot);
-        let unlinked = (was != NOBODY).then(|| self.unlink(catalogue, channel, link));
+        let unlinked = (was != NOBODY).then(|| self.unlink(catalogue, (peer, channel), here));
         if let Some((known, hops)) = content {
-            self.link(catalogue, channel, link, known, hops);
+            if let Some(elsewhere) = elsewhere {
+                self.unlink(catalogue, (peer, channel), elsewhere);
+            }
+            self.link(catalogue, (peer, channel), slot, known, hops);
         }
-        Applied::Changed { unlinked }
+        Ok(Applied::Changed { unlinked })
     }
 
-    fn link(&mut self, catalogue: &mut Catalogue, channel: u16, link: Link, known: u32, hops: u8) {
-        let next = core::mem::replace(&mut catalogue.items[known].entries, link);
-        let entry = self.entry(channel, link);
-        (entry.known, entry.hops, entry.prev, entry.next) = (known, hops, Link::NONE, next);
-        if next != Link::NONE {
-            self.entry(channel, next).prev = link;
-        }
+    fn link(
+        &mut self,
+        catalogue: &mut Catalogue,
+        (peer, channel): (PeerIndex, u16),
+        slot: Slot,
+        known: u32,
+        hops: u8,
+    ) {
+        let entry = self.table(peer, channel).entry(slot);
+        (entry.known, entry.hops) = (known, hops);
+        self.positions.insert(key(known, peer), Position { age: Age::Current, slot });
+        let item = &mut catalogue.items[known];
+        item.holders.insert(peer);
+        item.note_hops(hops, true);
     }
 
-    /// Takes an entry out of its artifact's list, and names the artifact.
-    fn unlink(&mut self, catalogue: &mut Catalogue, channel: u16, link: Link) -> u32 {
-        let entry = self.entry(channel, link);
-        let known = core::mem::replace(&mut entry.known, NOBODY);
-        let (prev, next) = (entry.prev, entry.next);
-        (entry.prev, entry.next) = (Link::NONE, Link::NONE);
-        match prev {
-            Link::NONE => catalogue.items[known].entries = next,
-            prev => self.entry(channel, prev).next = next,
-        }
-        if next != Link::NONE {
-            self.entry(channel, next).prev = prev;
-        }
+    /// Empties an entry, and names the artifact that it held, which the peer does not advertise any
+    /// more.
+    fn unlink(
+        &mut self,
+        catalogue: &mut Catalogue,
+        (peer, channel): (PeerIndex, u16),
+        Position { age, slot }: Position,
+    ) -> u32 {
+        let entry = &mut self.table(peer, channel).entries(age)[slot.0 as usize];
+        let (known, hops) = (core::mem::replace(&mut entry.known, NOBODY), entry.hops);
+        self.positions.remove(&key(known, peer));
+        let item = &mut catalogue.items[known];
+        item.holders.remove(peer);
+        item.note_hops(hops, false);
         known
     }
 
-    /// The peers that advertise an artifact, with their hops. A peer with the artifact in several
-    /// slots is returned once for each.
-    pub(super) fn holders(
-        &self,
-        catalogue: &Catalogue,
-        known: u32,
-    ) -> impl Iterator<Item = (PeerIndex, u8)> {
-        let known = &catalogue.items[known];
-        let (channel, mut link) = (known.channel as usize, known.entries);
-        core::iter::from_fn(move || {
-            if link == Link::NONE {
-                return None;
-            }
-            let (peer, age, slot) = link.parts();
-            let table = &self.peers[peer.at()][channel];
-            let entries = if age == Age::Stale { &table.stale } else { &table.current };
-            let entry = &entries[slot.0 as usize];
-            link = entry.next;
-            Some((peer, entry.hops))
-        })
+    /// The hops at which a peer advertises an artifact.
+    fn hops(&self, known: &Known, at: u32, peer: PeerIndex) -> u8 {
+        work::count();
+        let Position { age, slot } = self.positions[&key(at, peer)];
+        let table = &self.peers[peer.at()][known.channel as usize];
+        let entries = if age == Age::Stale { &table.stale } else { &table.current };
+        entries[slot.0 as usize].hops
     }
 
-    pub(super) fn holds(&self, catalogue: &Catalogue, known: u32, peer: PeerIndex) -> bool {
-        self.holders(catalogue, known).any(|(holder, _)| holder == peer)
+    /// The fewest hops from the publisher at which an artifact is advertised. Looks at each holder:
+    /// for the one decision whether the artifact is relayed, not for updates.
+    pub(super) fn nearest(&self, catalogue: &Catalogue, known: u32) -> Option<u8> {
+        let item = &catalogue.items[known];
+        item.holders.iter().map(|peer| self.hops(item, known, peer)).min()
+    }
+
+    /// This node begins to relay an artifact at `hops`. Looks at each holder, as
+    /// [`Tables::nearest`].
+    pub(super) fn begin_relay(&self, catalogue: &mut Catalogue, known: u32, hops: u8) {
+        let nearer = self.count_nearer(&catalogue.items[known], known, hops);
+        let item = &mut catalogue.items[known];
+        (item.relay_hops, item.nearer) = (hops, nearer);
+    }
+
+    fn count_nearer(&self, item: &Known, known: u32, hops: u8) -> u16 {
+        let is_nearer = |peer: &PeerIndex| self.hops(item, known, *peer) < hops;
+        item.holders.iter().filter(is_nearer).count() as u16
     }
 
     /// A peer's new epoch begins: what it advertised becomes stale. Entries that were stale
@@ -215,18 +277,15 @@ impl Tables {
         let length = table.current.len().max(table.stale.len());
         table.stale.resize(length, Entry::EMPTY);
         for at in 0..table.current.len() {
-            let slot = Slot(at as u32);
-            let current = Link::new(peer, Age::Current, slot);
-            let stale = Link::new(peer, Age::Stale, slot);
+            let stale = Position { age: Age::Stale, slot: Slot(at as u32) };
             let table = self.table(peer, channel);
-            let Entry { version, known, hops, .. } = table.current[at];
-            (table.current[at].version, table.current[at].awaited) = (0, false);
-            if version > 0 && table.stale[at].known != NOBODY {
-                unlinked.push(self.unlink(catalogue, channel, stale));
+            let was = core::mem::replace(&mut table.current[at], Entry::EMPTY);
+            if was.version > 0 && table.stale[at].known != NOBODY {
+                unlinked.push(self.unlink(catalogue, (peer, channel), stale));
             }
-            if known != NOBODY {
-                self.unlink(catalogue, channel, current);
-                self.link(catalogue, channel, stale, known, hops);
+            if was.known != NOBODY {
+                self.table(peer, channel).stale[at] = was;
+                self.positions.insert(key(was.known, peer), stale);
             }
         }
     }
@@ -269,8 +328,8 @@ impl Tables {
     ) {
         for at in 0..self.table(peer, channel).entries(age).len() {
             if self.table(peer, channel).entries(age)[at].known != NOBODY {
-                let link = Link::new(peer, age, Slot(at as u32));
-                unlinked.push(self.unlink(catalogue, channel, link));
+                let position = Position { age, slot: Slot(at as u32) };
+                unlinked.push(self.unlink(catalogue, (peer, channel), position));
             }
         }
         self.table(peer, channel).entries(age).clear();
@@ -281,8 +340,7 @@ impl Tables {
         !self.peers[peer.at()][channel as usize].stale.is_empty()
     }
 
-    /// The artifacts that a peer advertises in a channel. One in several slots is returned once for
-    /// each.
+    /// The artifacts that a peer advertises in a channel.
     pub(super) fn advertised(&self, peer: PeerIndex, channel: u16) -> impl Iterator<Item = u32> {
         let table = &self.peers[peer.at()][channel as usize];
         let entries = table.current.iter().chain(&table.stale);
@@ -305,7 +363,7 @@ impl Tables {
                 assert_eq!(awaited as u32, table.awaited);
                 for known in self.advertised(peer, channel as u16) {
                     assert_eq!(catalogue.items[known].channel as usize, channel);
-                    assert!(self.holds(catalogue, known, peer));
+                    assert!(catalogue.holds(known, peer));
                     linked += 1;
                 }
                 if self.is_confirmed(peer, channel as u16) {
@@ -313,8 +371,147 @@ impl Tables {
                 }
             }
         }
-        let listed: usize =
-            catalogue.items.indices().map(|known| self.holders(catalogue, known).count()).sum();
-        assert_eq!(linked, listed, "lists hold what tables hold");
+        assert_eq!(linked, self.positions.len(), "an artifact is in one entry of a peer");
+        let mut held = 0;
+        for known in catalogue.items.indices() {
+            let item = &catalogue.items[known];
+            for peer in item.holders.iter() {
+                let Position { age, slot } = self.positions[&key(known, peer)];
+                let table = &self.peers[peer.at()][item.channel as usize];
+                let entries = if age == Age::Stale { &table.stale } else { &table.current };
+                assert_eq!(entries[slot.0 as usize].known, known);
+                held += 1;
+            }
+            assert_eq!(item.nearer, self.count_nearer(item, known, item.relay_hops));
+        }
+        assert_eq!(linked, held, "sets hold what tables hold");
+    }
+}
+
+impl Known {
+    /// Counts a holder at `hops` in, or out, if it is nearer to the publisher than this node's
+    /// relay.
+    fn note_hops(&mut self, hops: u8, is_in: bool) {
+        if hops < self.relay_hops {
+            match is_in {
+                true => self.nearer += 1,
+                false => self.nearer -= 1,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::work;
+    use crate::artifact::Artifact;
+    use crate::broadcast::{Broadcast, Output, SendBuffer};
+    use crate::config::{ChannelConfig, Config, Relay};
+    use crate::id::{ChannelId, NodeId, PeerIndex, Slot, Version};
+    use crate::time::Time;
+    use crate::wire::Update;
+
+    const CHANNEL: ChannelId = ChannelId(1);
+    const NOW: Time = Time(1);
+
+    fn machine(slots: u32, peers: u16) -> Broadcast {
+        let mut channel = ChannelConfig::new(CHANNEL).relaying(Relay::Automatic, 4);
+        (channel.slots_max, channel.relay_hops_max) = (slots, 9);
+        let mut config = Config::new([channel]);
+        config.peers_max = peers;
+        let mut machine = Broadcast::new(&config, 7).expect("a valid configuration");
+        for peer in (0..peers).map(PeerIndex) {
+            machine.add_peer(peer, NodeId([peer.0 as u8; 32]));
+            machine.peer_up(NOW, peer, |_| true);
+        }
+        machine
+    }
+
+    fn settle(machine: &mut Broadcast) {
+        while !matches!(machine.poll(NOW), Output::Idle { .. }) {}
+    }
+
+    /// The steps that an update takes.
+    fn cost(machine: &mut Broadcast, peer: u16, update: &Update<'_>) -> u64 {
+        work::of(|| {
+            let taken = machine.handle_update(NOW, PeerIndex(peer), CHANNEL, update);
+            taken.expect("no fault");
+            settle(machine);
+        })
+    }
+
+    fn advert(artifact: &Artifact, slot: u32, version: u64, hops: u8) -> Update<'static> {
+        let (slot, version, advert) = (Slot(slot), Version(version), artifact.advert().clone());
+        Update::Advert { slot, version, hops, streamed: false, advert }
+    }
+
+    fn clear(slot: u32, version: u64) -> Update<'static> {
+        Update::Clear { slot: Slot(slot), version: Version(version) }
+    }
+
+    fn artifact(length: usize) -> Artifact {
+        Artifact::new(vec![7; length].into(), b"f16").expect("within the limits")
+    }
+
+    /// One member advertises one artifact in all of its slots, upwards, downwards and upwards again,
+    /// and clears them: the most that one of the updates took.
+    fn dearest_of(slots: u32) -> u64 {
+        let (mut machine, block) = (machine(slots, 2), artifact(100_000));
+        let mut version = 0;
+        let mut dearest = 0;
+        let up_and_down = (0..slots).chain((0..slots).rev()).chain(0..slots);
+        for slot in up_and_down {
+            version += 2;
+            dearest = dearest.max(cost(&mut machine, 0, &advert(&block, slot, version, 0)));
+        }
+        for slot in 0..slots {
+            version += 1;
+            dearest = dearest.max(cost(&mut machine, 0, &clear(slot, version)));
+        }
+        assert_eq!(machine.known_count(), 0);
+        dearest
+    }
+
+    #[test]
+    fn f16_an_update_costs_the_same_however_many_slots_have_its_artifact() {
+        assert_eq!(dearest_of(8), dearest_of(4096));
+        assert!(dearest_of(8) < 20);
+    }
+
+    /// What the updates of the last of so many holders take, of an artifact that is being fetched, or
+    /// was delivered and is relayed.
+    fn costs_of_last(peers: u16, is_relayed: bool) -> [u64; 5] {
+        let (mut machine, last) = (machine(16, peers), peers - 1);
+        let block = artifact(if is_relayed { 100 } else { 100_000 });
+        let (slot, version) = (Slot(0), Version(1));
+        let metadata = block.advert().metadata.clone();
+        let push = Update::Push { slot, version, metadata, bytes: block.bytes() };
+        let first = if is_relayed { push } else { advert(&block, 0, 1, 0) };
+        cost(&mut machine, 0, &first);
+        let request = machine.poll_send(NOW, PeerIndex(0), 1000, &mut SendBuffer::new());
+        assert!(request.is_some(), "the request, or a snapshot");
+        for peer in 1..last {
+            cost(&mut machine, peer, &advert(&block, 0, 1, 0));
+        }
+        let mut cost = |update| cost(&mut machine, last, &update);
+        let costs = [
+            cost(advert(&block, 0, 1, 0)),
+            cost(advert(&block, 0, 2, 7)),
+            cost(advert(&block, 0, 3, 0)),
+            cost(advert(&block, 1, 5, 0)),
+            cost(clear(1, 6)),
+        ];
+        assert_eq!(machine.active_count(CHANNEL), u32::from(is_relayed));
+        costs
+    }
+
+    #[test]
+    fn f16_an_update_costs_the_same_however_many_peers_have_its_artifact() {
+        for is_relayed in [false, true] {
+            assert_eq!(costs_of_last(4, is_relayed), costs_of_last(400, is_relayed));
+            assert!(costs_of_last(4, is_relayed).iter().all(|cost| *cost < 20));
+        }
     }
 }

@@ -94,6 +94,14 @@ fn breaches() -> Vec<Breach> {
             Fault::SnapshotRepeated,
         ),
         ("too many hops", updates(&[&advert(5, false)]), Fault::HopsBeyondBound),
+        (
+            "an artifact in two slots",
+            updates(&[
+                &frames::advert(0, 1, 0, false, block.advert()),
+                &frames::advert(1, 2, 0, false, block.advert()),
+            ]),
+            Fault::ArtifactInTwoSlots,
+        ),
         ("a streamed relay", updates(&[&advert(1, true)]), Fault::StreamedRelay),
         (
             "a streamed lie",

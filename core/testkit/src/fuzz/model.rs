@@ -96,6 +96,36 @@ impl Channel {
 
     // What a peer says.
 
+    /// Whether an update is newer than its slot, and names an artifact that another slot held or will
+    /// hold in a version too near for both to be true.
+    pub(super) fn is_in_two_slots(&self, peer: usize, slot: u32, version: u64, art: Art) -> bool {
+        let other = self.version_of(peer, art).filter(|(other, _)| *other != slot);
+        let is_near = other.is_some_and(|(_, other)| other.abs_diff(version) < 2);
+        self.version(peer, slot) < version && is_near
+    }
+
+    /// The slot of a peer that holds an artifact, as heard in the present epoch, and its version.
+    fn version_of(&self, peer: usize, art: Art) -> Option<(u32, u64)> {
+        let mut slots = self.heard[peer].slots.iter();
+        let holds = |held: &Held| held.is_some_and(|(held, _)| held == art);
+        slots.find(|(_, (_, held))| holds(held)).map(|(slot, (version, _))| (*slot, *version))
+    }
+
+    /// A member has an artifact in one slot at a time: the newest that it named.
+    fn move_here(&mut self, peer: usize, slot: u32, version: u64, content: Held) -> Held {
+        let (art, _) = content?;
+        let heard = &mut self.heard[peer];
+        heard.stale.retain(|_, (held, _)| *held != art);
+        match self.version_of(peer, art) {
+            Some((other, newer)) if other != slot && newer > version => return None,
+            Some((other, older)) if other != slot => {
+                self.heard[peer].slots.insert(other, (older, None));
+            }
+            _ => {}
+        }
+        content
+    }
+
     /// A slot of a peer holds `content` now. `pushed`: the bytes came along, from this node, and
     /// there is room for them.
     pub(super) fn update(
@@ -112,7 +142,8 @@ impl Channel {
         }
         let before = self.held_by(peer);
         let was_advertised = content.is_some_and(|(art, _)| self.is_advertised(art));
-        self.heard[peer].slots.insert(slot, (version, content));
+        let held = self.move_here(peer, slot, version, content);
+        self.heard[peer].slots.insert(slot, (version, held));
         if let Some(awaited) = &mut self.heard[peer].awaited {
             awaited.remove(&slot);
         }

@@ -234,6 +234,7 @@ impl Run {
         let (artifact, config) = (pool::artifact(art), &self.model[channel].config);
         let is_too_long = artifact.bytes().len() > config.push_bytes_max as usize;
         let is_beyond = slot >= config.slots_max;
+        let is_twice = self.model[channel].is_in_two_slots(peer, slot, version, art);
         let (slot_id, version_id) = (Slot(slot), Version(version));
         let metadata = artifact.advert().metadata.clone();
         let bytes = artifact.bytes();
@@ -241,10 +242,11 @@ impl Run {
         match self.update(peer, channel, &push) {
             Ok(taken) => {
                 assert_eq!(taken, Taken::Done);
-                assert!(!is_too_long && !is_beyond);
+                assert!(!is_too_long && !is_beyond && !is_twice);
                 self.model_update((peer, channel, slot), version, Some((art, 0)), true);
             }
             Err(Fault::PushTooLong) => assert!(is_too_long),
+            Err(Fault::ArtifactInTwoSlots) => assert!(is_twice),
             Err(fault) => assert_eq!((fault, is_beyond), (Fault::SlotBeyondBound, true)),
         }
         if channel == TIGHT {
@@ -270,6 +272,10 @@ impl Run {
             (Fault::HopsBeyondBound, hops > config.relay_hops_max),
             (Fault::StreamedRelay, streamed && hops > 0),
             (Fault::SlotBeyondBound, slot >= config.slots_max),
+            (
+                Fault::ArtifactInTwoSlots,
+                self.model[channel].is_in_two_slots(peer, slot, version, art),
+            ),
         ];
         let (slot_id, version_id) = (Slot(slot), Version(version));
         let update = Update::Advert { slot: slot_id, version: version_id, hops, streamed, advert };
