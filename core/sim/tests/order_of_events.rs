@@ -152,13 +152,11 @@ fn inversions(cause_on: ChannelId, effect_on: ChannelId) -> usize {
 }
 
 #[test]
-#[ignore = "a batch of datagrams is served connection by connection"]
 fn f14_in_one_channel_a_cause_is_told_before_its_effect() {
     assert_eq!(inversions(CHANNELS[0], CHANNELS[0]), 0, "of {ROUNDS}");
 }
 
 #[test]
-#[ignore = "a batch of datagrams is served connection by connection"]
 fn f14_across_channels_a_cause_is_told_before_its_effect() {
     for [cause_on, effect_on] in [[0, 1], [1, 0]] {
         assert_eq!(inversions(CHANNELS[cause_on], CHANNELS[effect_on]), 0, "of {ROUNDS}");

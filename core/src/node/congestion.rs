@@ -16,7 +16,7 @@ use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, 
 
 /// Header, connection id, frame headers and tag of a packet, in bytes: an overestimate, so that
 /// this node rather waits than sends too much.
-const PACKET_OVERHEAD: u64 = 48;
+pub(super) const PACKET_OVERHEAD: u64 = 48;
 
 /// Below this many bytes, a packet may hold nothing but acknowledgements.
 const ACKS_MAX: u64 = 400;

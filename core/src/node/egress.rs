@@ -38,11 +38,20 @@ impl Node {
             buffer.clear();
             if let Some(transmit) = link.quic.poll_transmit(instant, segments, buffer) {
                 let transmit = Transmit::from_quic(transmit);
-                self.ready.charge(level, transmit.size);
-                self.uplink.charge(now, transmit.size, transmit.datagrams());
+                let (bytes, datagrams) = (transmit.size, transmit.datagrams());
+                self.ready.charge(level, bytes);
+                self.uplink.charge(now, bytes, datagrams);
+                link.note_sent(bytes, datagrams);
+                let pending = link.pending_level();
+                if pending > level {
+                    // What is left is less urgent, and waits for a turn of its level.
+                    self.ready.pop(link, level);
+                    self.ready.push(handle, link, pending);
+                }
                 return Some(transmit);
             }
             link.is_fed = false;
+            link.note_drained();
             self.ready.pop(link, level);
             self.deadlines.set(handle.0, link.deadline(self.start));
             if let Some(level) = link.next_level(&self.config) {
@@ -71,15 +80,20 @@ impl Node {
     }
 
     /// Lets the machines encode and write one piece of what is most urgent for a link's peer, if it
-    /// has not got one in this turn, and no other link has anything more urgent to send.
+    /// has not got one in this turn.
     fn feed(&mut self, now: Time, handle: ConnectionHandle, turn: Level) {
         let link = self.links[handle.0].as_mut().expect("a ready link");
-        let (Some(peer), false) = (link.peer(), link.is_fed) else { return };
-        link.is_fed = true;
+        let Some(peer) = link.peer() else { return };
+        let sending = std::mem::replace(&mut link.is_fed, true).then(|| link.pending_level());
         loop {
             let link = self.links[handle.0].as_mut().expect("a ready link");
             let Some(level) = link.next_level(&self.config) else { return };
-            if turn == Level::Control && self.ready.has_more_urgent(level) {
+            if sending.is_some_and(|sending| level >= sending) {
+                return;
+            }
+            // On a turn that came for other reasons, data goes along if it does not delay any.
+            let is_in_order = level <= turn || !self.ready.has_more_urgent(level);
+            if !is_in_order || level > turn && self.uplink.is_shaped() {
                 return;
             }
             let flow = link.schedule().next_flow().expect("it has a level");

@@ -25,6 +25,11 @@ impl Uplink {
         Self { rate, busy_until: Time::ZERO }
     }
 
+    /// Whether it has a rate.
+    pub(super) fn is_shaped(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// When more may be sent.
     pub(super) fn free_at(&self) -> Time {
         match self.rate {

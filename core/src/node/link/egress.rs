@@ -9,10 +9,15 @@ use bytes::Bytes;
 use quinn_proto::{Dir, StreamId, WriteError};
 
 use super::{BREACH, Link, StreamMap, UNNEEDED, stream_id};
+use crate::artifact::CHUNK_BYTES;
 use crate::broadcast::{OutStream, Send, SendBuffer};
 use crate::config::Config;
+use crate::node::congestion::PACKET_OVERHEAD;
 use crate::rpc::{CallStream, Piece};
 use crate::sched::{Level, Schedule};
+
+/// The most that is encoded and written at a time, give or take a frame: it cannot change any more.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// How many bytes of encoded data QUIC may hold unsent beyond the congestion window, in bytes:
 /// enough to fill the next datagrams without a pause.
@@ -26,9 +31,14 @@ const URGENT_SLACK: u64 = 128 * 1024;
 /// and not only when the next acknowledgement comes.
 const BULK_RESERVE: u64 = 8;
 
+/// The same in bytes: what a piece of bulk data may exceed the room by, unless that is more than
+/// half of the window.
+const BULK_RESERVE_BYTES: u64 = CHUNK_BYTES as u64;
+
 /// Encoded bytes that QUIC did not accept because the credit of their stream is used up.
 #[derive(Debug)]
 struct Rest {
+    level: Level,
     pieces: Vec<Bytes>,
     bytes: usize,
     finish: bool,
@@ -50,8 +60,8 @@ pub(super) struct Egress {
     rest_bytes: usize,
     /// QUIC accepts nothing on any stream, since the credit of the whole connection is used up.
     is_blocked: bool,
-    /// The most urgent level of what QUIC holds unsent, if it holds any.
-    pub(super) sending: Level,
+    /// Bytes that QUIC holds unsent, by level, estimated: it sends the most urgent first.
+    unsent: [u64; Level::ALL.len()],
     pieces: Vec<Bytes>,
 }
 
@@ -78,7 +88,7 @@ impl Egress {
             rests: StreamMap::default(),
             rest_bytes: 0,
             is_blocked: false,
-            sending: Level::Control,
+            unsent: [0; Level::ALL.len()],
             pieces: Vec::new(),
         }
     }
@@ -97,7 +107,7 @@ impl Link {
         let Some(stream) = self.quic.streams().open(Dir::Uni) else { return false };
         let mut pieces = std::mem::take(&mut self.egress.pieces);
         pieces.push(Bytes::copy_from_slice(hello));
-        self.write(stream, pieces, true, Level::Control);
+        self.write((stream, true), pieces, true, Level::Control);
         true
     }
 
@@ -119,7 +129,7 @@ impl Link {
     /// What the machines may encode of a level now.
     pub(in crate::node) fn room(&mut self, level: Level, config: &Config) -> Room {
         Room {
-            bytes: self.room_bytes(level, config),
+            bytes: self.room_bytes(level, config).min(PIECE_BYTES_MAX),
             has_stream: self.egress.next_stream.is_some(),
             has_call_stream: self.egress.next_call.is_some(),
         }
@@ -134,13 +144,40 @@ impl Link {
         let limit = match level {
             Level::Control | Level::Urgent => window + URGENT_SLACK,
             Level::Normal => window + SLACK,
-            Level::Bulk => window - window / BULK_RESERVE,
+            Level::Bulk => {
+                let reserve = (window / BULK_RESERVE).max(BULK_RESERVE_BYTES);
+                window - reserve.min(window / 2)
+            }
         };
         let room = limit.saturating_sub(self.meter.unacked());
         if level == Level::Bulk {
             self.meter.set_held_back(room == 0);
         }
         room as usize
+    }
+
+    /// How urgent it is to let QUIC send what it has.
+    pub(in crate::node) fn pending_level(&self) -> Level {
+        let waits = |level: &Level| self.egress.unsent[*level as usize] > 0;
+        let first = Level::ALL.into_iter().find(waits).filter(|_| self.is_open());
+        first.unwrap_or(Level::Control)
+    }
+
+    /// QUIC has sent so many datagrams with so many bytes in all.
+    pub(in crate::node) fn note_sent(&mut self, bytes: usize, datagrams: usize) {
+        let mut bytes = (bytes as u64).saturating_sub(datagrams as u64 * PACKET_OVERHEAD);
+        for unsent in &mut self.egress.unsent {
+            let sent = bytes.min(*unsent);
+            *unsent -= sent;
+            bytes -= sent;
+        }
+    }
+
+    /// QUIC has nothing more that may be sent now.
+    pub(in crate::node) fn note_drained(&mut self) {
+        if !self.meter.has_unsent() {
+            self.egress.unsent = [0; Level::ALL.len()];
+        }
     }
 
     /// Opens the streams to be written next, as far as the peer and this node's own bound allow.
@@ -192,32 +229,35 @@ impl Link {
         };
         let mut pieces = std::mem::take(&mut self.egress.pieces);
         out.take_pieces(&mut pieces);
-        let is_written = self.write(stream, pieces, send.finish, send.level);
+        let is_written = self.write((stream, send.open), pieces, send.finish, send.level);
         send.stream.filter(|_| !is_written && !send.finish)
     }
 
     /// Writes as much as QUIC accepts, and keeps the rest. True if nothing is left.
-    fn write(&mut self, stream: StreamId, pieces: Vec<Bytes>, finish: bool, level: Level) -> bool {
+    fn write(
+        &mut self,
+        (stream, is_new): (StreamId, bool),
+        pieces: Vec<Bytes>,
+        finish: bool,
+        level: Level,
+    ) -> bool {
         let bytes = pieces.iter().map(Bytes::len).sum();
-        let mut rest = Rest { pieces, bytes, finish };
+        let mut rest = Rest { level, pieces, bytes, finish };
         let _ = self.quic.send_stream(stream).set_priority(priority(level));
-        if !self.meter.has_unsent() || level < self.egress.sending {
-            self.egress.sending = level;
-        }
-        let is_written = self.write_some(stream, &mut rest);
+        let is_written = self.write_some(stream, &mut rest, level);
         if is_written {
             rest.pieces.clear();
             self.egress.pieces = rest.pieces;
         } else {
             // A stream that has just been opened has credit of its own.
-            self.egress.is_blocked |= rest.bytes == bytes;
+            self.egress.is_blocked |= is_new && rest.bytes == bytes;
             self.egress.rest_bytes += rest.bytes;
             self.egress.rests.insert(stream, rest);
         }
         is_written
     }
 
-    fn write_some(&mut self, stream: StreamId, rest: &mut Rest) -> bool {
+    fn write_some(&mut self, stream: StreamId, rest: &mut Rest, level: Level) -> bool {
         let mut send = self.quic.send_stream(stream);
         while !rest.pieces.is_empty() {
             match send.write_chunks(&mut rest.pieces) {
@@ -225,6 +265,7 @@ impl Link {
                     rest.pieces.drain(..written.chunks);
                     rest.bytes -= written.bytes;
                     self.meter.note_written(written.bytes as u64);
+                    self.egress.unsent[level as usize] += written.bytes as u64;
                 }
                 // The peer's credit is used up; `Writable` follows.
                 Err(WriteError::Blocked) => return false,
@@ -243,7 +284,8 @@ impl Link {
         self.egress.is_blocked = false;
         let mut rest = self.egress.rests.remove(&stream)?;
         self.egress.rest_bytes -= rest.bytes;
-        if self.write_some(stream, &mut rest) {
+        let level = rest.level;
+        if self.write_some(stream, &mut rest, level) {
             return self.egress.out_streams.get(&stream).copied().filter(|_| !rest.finish);
         }
         self.egress.rest_bytes += rest.bytes;
@@ -295,15 +337,12 @@ impl Link {
         };
         let level = piece.class.into();
         let _ = self.quic.send_stream(id).set_priority(priority(level));
-        if !self.meter.has_unsent() || level < self.egress.sending {
-            self.egress.sending = level;
-        }
         let mut pieces = std::mem::take(&mut self.egress.pieces);
         out.take_pieces(&mut pieces);
         let all = pieces.iter().map(Bytes::len).sum();
-        let mut rest = Rest { pieces, bytes: all, finish: piece.finish };
+        let mut rest = Rest { level, pieces, bytes: all, finish: piece.finish };
         // Blocked: `Writable` follows. Stopped by the peer: the event follows.
-        self.write_some(id, &mut rest);
+        self.write_some(id, &mut rest, level);
         let written = all - rest.bytes;
         rest.pieces.clear();
         self.egress.pieces = rest.pieces;

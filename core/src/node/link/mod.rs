@@ -20,7 +20,7 @@ use quinn_proto::{StreamId, VarInt};
 use super::congestion::Meter;
 use crate::id::{NodeId, PeerIndex};
 use crate::rpc::CallStream;
-use crate::sched::{Level, Schedule};
+use crate::sched::Schedule;
 use crate::time::Time;
 use egress::Egress;
 use ingress::Ingress;
@@ -74,7 +74,7 @@ pub(super) struct Link {
     pub(super) queued: u8,
     /// It may have events of QUIC to be dealt with, and is in the node's list of those.
     pub(super) is_touched: bool,
-    /// It has been given something to send since it came to its turn.
+    /// It has been offered to be given data since QUIC had nothing more to send.
     pub(super) is_fed: bool,
     meter: Arc<Meter>,
     ingress: Ingress,
@@ -159,14 +159,6 @@ impl Link {
     /// Whether it was up before it was closed.
     pub(super) fn was_up(&self) -> bool {
         self.phase == Phase::Closed { was_up: true }
-    }
-
-    /// How urgent it is to let QUIC send what it has, apart from new data.
-    pub(super) fn pending_level(&self) -> Level {
-        match self.meter.has_unsent() && !self.is_closed() {
-            true => self.egress.sending,
-            false => Level::Control,
-        }
     }
 
     /// When something is due, unless it happens before.
