@@ -81,8 +81,8 @@ impl Trouble {
         Some(NodeEvent::SocketErrors { operation, kind, count })
     }
 
-    /// When the next report will be due. One that is due already is there to be taken, and does not
-    /// keep awake whoever has no room for it.
+    /// When the next report will be due. Reports that are due already are left out, so that a caller
+    /// that has no room for them is not woken for them again and again.
     pub(super) fn report_at(&self, now: Time) -> Time {
         let waiting = self.errors.iter().filter(|errors| errors.count > 0 && !errors.is_due(now));
         waiting.map(|errors| errors.report_at).min().unwrap_or(Time::NEVER)
