@@ -26,11 +26,14 @@ const FRAME_BYTES_MAX: usize = CHUNK_BYTES + Chunk::OVERHEAD_MAX;
 /// Bytes of datagrams that QUIC keeps of a handshake before the node has accepted it.
 pub(crate) const INCOMING_BYTES: u64 = 64 << 10;
 
-/// Bytes that QUIC and TLS keep of an accepted handshake: less than 48 KiB that is there in any case
-/// (the simulator measures 36 KiB, and does not see what cryptography in C allocates), and for
-/// handshake data out of order, at each of the two levels of encryption, 16 KiB and 32 KiB of the
-/// datagrams around them, with which quinn-proto puts up.
-const HANDSHAKE_BYTES: u64 = (48 + 2 * (16 + 32)) << 10;
+/// Bytes that QUIC keeps of a stream beside the stream's own data, when its pieces come out of order:
+/// of the datagrams around them, and for each piece.
+const STREAM_BYTES: u64 = 192 << 10;
+
+/// Bytes that QUIC and TLS keep of an accepted handshake: less than 48 KiB in any case (the simulator
+/// measures 36 KiB, and does not see what cryptography in C allocates), and a stream of handshake data
+/// for each of the two levels of encryption, of which quinn-proto takes 16 KiB out of order.
+const HANDSHAKE_BYTES: u64 = (48 << 10) + 2 * ((16 << 10) + STREAM_BYTES);
 
 // So that all others are shorter: pushes, snapshots, hellos.
 const _: () = {
@@ -513,7 +516,7 @@ impl Config {
     /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 512 x slots_max` |
     /// | inbox, per channel | `2 x inbox_bytes_max`: waiting for the application, being fetched |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
-    /// | handshakes | `handshakes_max x (144 KiB + 64 KiB)`: in progress, and not accepted yet |
+    /// | handshakes | `handshakes_max x (464 KiB + 64 KiB)`: in progress, and not accepted yet |
     /// | tables, per peer and channel | `(2 x 24 + 8 + 2 x 1536) x slots_max`: entries and artifacts of two epochs, what was sent |
     /// | unfinished frames, per peer | `streams_max x` longest frame, a chunk with its proof (65 KiB) |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
@@ -532,7 +535,7 @@ impl Config {
         let frames = u64::from(t.streams_max) * FRAME_BYTES_MAX as u64;
         let quic = u64::from(t.receive_window)
             + 2 * u64::from(t.send_window)
-            + (192 << 10) * u64::from(t.streams_max)
+            + STREAM_BYTES * u64::from(t.streams_max)
             + (24 << 10) * u64::from(self.calls_max())
             + (64 << 10);
         let bodies = self.routes.iter().map(|route| 4 * route.body_bytes_max).sum::<u64>();

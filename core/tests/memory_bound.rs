@@ -43,7 +43,7 @@ const PER_SLOT: i64 = 2 * 24 + 8 + 2 * 1536;
 const FRAME: i64 = (CHUNK_BYTES + Chunk::OVERHEAD_MAX) as i64;
 
 /// In progress, and not accepted yet.
-const HANDSHAKE: i64 = (144 + 64) * KIB;
+const HANDSHAKE: i64 = (464 + 64) * KIB;
 
 #[test]
 fn each_value_counts_by_the_published_formula() {

@@ -96,6 +96,7 @@ fn tight(plan: Plan, byzantine: usize) -> Plan {
     transport.streams_max = 8;
     (transport.stream_window, transport.receive_window) = (128 << 10, 128 << 10);
     transport.send_window = 128 << 10;
+    transport.handshakes_max = 16;
     plan.with_byzantine(byzantine)
 }
 
