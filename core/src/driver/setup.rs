@@ -25,7 +25,9 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A node with this key and configuration, in this subnet.
+    /// A node with this key and configuration, in this subnet. `Topology::default()` has no members
+    /// and goes before all others: with it, a node can be started before all addresses are known,
+    /// and follow the subnet's topology later ([`NodeHandle::set_topology`]).
     pub fn new(key: NodeKey, config: Config, topology: Topology) -> Self {
         Self { key, config, topology, filters: Vec::new(), seed: None }
     }
