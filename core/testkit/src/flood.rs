@@ -1,5 +1,7 @@
 //! A stranger without any key, which sends first datagrams of handshakes as fast as it likes.
 
+#![allow(clippy::disallowed_methods, reason = "it runs by the clock, over real sockets")]
+
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
