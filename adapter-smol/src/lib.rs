@@ -29,7 +29,7 @@ pub use topology_file::topology_file;
 /// Starts a node that listens on `address`, and spawns its driver on smol's global executor.
 ///
 /// # Errors
-/// If the address cannot be listened on, or the setup does not hold together.
+/// If the address cannot be listened on, or the setup is not valid.
 pub fn bind(setup: Setup, address: SocketAddr) -> Result<NodeHandle, StartError> {
     let (handle, driver) = bind_unspawned(setup, address)?;
     // How it ended is told by `NodeHandle::closed`.
@@ -41,7 +41,7 @@ pub fn bind(setup: Setup, address: SocketAddr) -> Result<NodeHandle, StartError>
 /// perhaps.
 ///
 /// # Errors
-/// If the address cannot be listened on, or the setup does not hold together.
+/// If the address cannot be listened on, or the setup is not valid.
 pub fn bind_unspawned(
     setup: Setup,
     address: SocketAddr,

@@ -31,7 +31,7 @@ pub use topology_file::topology_file;
 /// must have its I/O and time drivers enabled.
 ///
 /// # Errors
-/// If the address cannot be listened on, or the setup does not hold together.
+/// If the address cannot be listened on, or the setup is not valid.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
@@ -45,7 +45,7 @@ pub fn bind(setup: Setup, address: SocketAddr) -> Result<NodeHandle, StartError>
 /// Like [`bind`], but leaves it to the caller to spawn the driver, on a runtime of its own perhaps.
 ///
 /// # Errors
-/// If the address cannot be listened on, or the setup does not hold together.
+/// If the address cannot be listened on, or the setup is not valid.
 ///
 /// # Panics
 /// Outside of a tokio runtime.

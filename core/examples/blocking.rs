@@ -158,6 +158,8 @@ impl Replica {
             match result {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // The driver goes on after errors that may pass, and counts them with
+                // `Node::handle_receive_error`. `Io::poll_receive` says which.
                 Err(error) => return Err(error),
             }
         }

@@ -23,6 +23,18 @@ pub const SLOTS_LIMIT: u32 = 1 << 16;
 /// Bytes of the longest frame that a peer may begin: a chunk with its proof.
 const FRAME_BYTES_MAX: usize = CHUNK_BYTES + Chunk::OVERHEAD_MAX;
 
+/// Bytes of datagrams that QUIC keeps of a handshake before the node has accepted it.
+pub(crate) const INCOMING_BYTES: u64 = 64 << 10;
+
+/// Bytes that QUIC keeps of a stream beside the stream's own data, when its pieces come out of order:
+/// of the datagrams around them, and for each piece.
+const STREAM_BYTES: u64 = 192 << 10;
+
+/// Bytes that QUIC and TLS keep of an accepted handshake: less than 48 KiB in any case (the simulator
+/// measures 36 KiB, and does not see what cryptography in C allocates), and a stream of handshake data
+/// for each of the two levels of encryption, of which quinn-proto takes 16 KiB out of order.
+const HANDSHAKE_BYTES: u64 = (48 << 10) + 2 * ((16 << 10) + STREAM_BYTES);
+
 // So that all others are shorter: pushes, snapshots, hellos.
 const _: () = {
     assert!(FRAME_OVERHEAD_MAX + METADATA_BYTES_MAX + CHUNK_BYTES <= FRAME_BYTES_MAX);
@@ -503,14 +515,15 @@ impl Config {
     /// An upper bound of the heap bytes that a node holds, whatever its peers do, by a configuration
     /// that passes [`Config::check`] (the sum of others may overflow): 4 MiB (socket
     /// buffers and small things) + base + peers x budgets. Base is what this node published, fetches
-    /// and has not handed to the application; a peer's budget is its tables, what it is being told,
-    /// and what QUIC holds for it.
+    /// and has not handed to the application, and handshakes; a peer's budget is its tables, what it
+    /// is being told, and what QUIC holds for it.
     ///
     /// | term | bytes |
     /// | --- | --- |
     /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 576 x slots_max` |
     /// | inbox, per channel | `2 x inbox_bytes_max`: waiting for the application, being fetched |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
+    /// | handshakes | `handshakes_max x (464 KiB + 64 KiB)`: in progress, and not accepted yet |
     /// | tables, per peer and channel | `(2 x 56 + 8 + 2 x 1664) x slots_max`: entries and artifacts of two epochs, what was sent |
     /// | unfinished frames, per peer | `streams_max x` longest frame, a chunk with its proof (65 KiB) |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
@@ -529,7 +542,7 @@ impl Config {
         let frames = u64::from(t.streams_max) * FRAME_BYTES_MAX as u64;
         let quic = u64::from(t.receive_window)
             + 2 * u64::from(t.send_window)
-            + (192 << 10) * u64::from(t.streams_max)
+            + STREAM_BYTES * u64::from(t.streams_max)
             + (24 << 10) * u64::from(self.calls_max())
             + (64 << 10);
         let bodies = self.routes.iter().map(|route| 4 * route.body_bytes_max).sum::<u64>();
@@ -539,7 +552,9 @@ impl Config {
         };
         let calls = self.routes.iter().map(calls).sum::<u64>();
         let peer = tables + frames + calls + quic;
-        (4 << 20) + outbox + inbox + bodies + u64::from(self.peers_max) * peer
+        let handshakes = u64::from(t.handshakes_max) * (HANDSHAKE_BYTES + INCOMING_BYTES);
+        let base = outbox + inbox + bodies + handshakes;
+        (4 << 20) + base + u64::from(self.peers_max) * peer
     }
 }
 

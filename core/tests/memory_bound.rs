@@ -42,10 +42,13 @@ const PER_SLOT: i64 = 2 * 56 + 8 + 2 * 1664;
 /// The longest frame: a chunk with its proof.
 const FRAME: i64 = (CHUNK_BYTES + Chunk::OVERHEAD_MAX) as i64;
 
+/// In progress, and not accepted yet.
+const HANDSHAKE: i64 = (464 + 64) * KIB;
+
 #[test]
 fn each_value_counts_by_the_published_formula() {
     type Row = (&'static str, fn(&mut Config), i64);
-    let rows: [Row; 16] = [
+    let rows: [Row; 18] = [
         ("active bytes", |c| c.channels[1].active_bytes_max += 1000, 1000),
         ("inbox", |c| c.channels[1].inbox_bytes_max += 1000, 2 * 1000),
         ("a staged event", |c| c.channels[1].artifact_bytes_max += 1000, 1000),
@@ -66,6 +69,8 @@ fn each_value_counts_by_the_published_formula() {
         ("send window", |c| c.transport.send_window += 1000, PEERS * 2 * 1000),
         ("stream window", |c| c.transport.stream_window += 1000, 0),
         ("streams", |c| c.transport.streams_max += 1, PEERS * (FRAME + 192 * KIB)),
+        ("handshakes", |c| c.transport.handshakes_max += 1, HANDSHAKE),
+        ("of one address", |c| c.transport.handshakes_per_address_max += 1, 0),
         ("bodies that fit", |c| c.routes[0].request_bytes_max *= 2, 0),
         ("other names", |c| c.channels[0].id = ChannelId(9), 0),
     ];
@@ -110,8 +115,9 @@ fn the_smallest_configuration_has_a_base() {
     let t = &mut config.transport;
     (t.streams_max, t.stream_window) = (8, 128 << 10);
     (t.receive_window, t.send_window) = (128 << 10, 128 << 10);
+    t.handshakes_max = 1;
     let of_peer = PER_SLOT + 3 * 128 * KIB + 8 * (192 * KIB + FRAME) + 64 * KIB;
-    assert_eq!(bound(&config), 4 * MIB + 576 + MIB + of_peer);
+    assert_eq!(bound(&config), 4 * MIB + 576 + MIB + HANDSHAKE + of_peer);
 }
 
 #[test]

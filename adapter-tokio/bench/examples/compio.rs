@@ -5,6 +5,7 @@
 //!
 //! The socket owns the buffers of the operations in hand. Nothing here is `Send`.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::future::Future;
 use std::io;
@@ -36,10 +37,13 @@ const DATAGRAM_BYTES_MAX: usize = 2048;
 struct CompioIo {
     /// `None` once it is being closed.
     socket: Option<UdpSocket>,
-    receiving: Vec<Receiving>,
+    /// In the order in which they were begun, which is the order in which datagrams arrive.
+    receiving: VecDeque<Receiving>,
     sending: Vec<Sending>,
-    /// Of what was sent.
+    /// Buffers of datagrams that were sent.
     free: Vec<Vec<u8>>,
+    /// Errors of sends that have completed since, one for each.
+    send_errors: VecDeque<io::Error>,
     timer: Option<(Instant, Operation<()>)>,
     closing: Option<Operation<io::Result<()>>>,
 }
@@ -47,25 +51,28 @@ struct CompioIo {
 impl CompioIo {
     fn new(socket: UdpSocket) -> Self {
         let receiving = (0..IN_HAND).map(|_| receive(&socket, Vec::new())).collect();
-        let (sending, free) = (Vec::new(), Vec::new());
-        Self { socket: Some(socket), receiving, sending, free, timer: None, closing: None }
+        Self {
+            socket: Some(socket),
+            receiving,
+            sending: Vec::new(),
+            free: Vec::new(),
+            send_errors: VecDeque::new(),
+            timer: None,
+            closing: None,
+        }
     }
 
-    /// Takes back the buffers of what has been sent.
-    fn poll_sent(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let mut result = Ok(());
-        let free = &mut self.free;
-        self.sending.retain_mut(|operation| match operation.as_mut().poll(cx) {
+    /// Takes back the buffers of datagrams that have been sent.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) {
+        let Self { sending, free, send_errors, .. } = self;
+        sending.retain_mut(|operation| match operation.as_mut().poll(cx) {
             Poll::Pending => true,
-            Poll::Ready(BufResult(sent, buffer)) => {
+            Poll::Ready(BufResult(result, buffer)) => {
                 free.push(buffer);
-                if let Err(error) = sent {
-                    result = Err(error);
-                }
+                send_errors.extend(result.err());
                 false
             }
         });
-        result
     }
 }
 
@@ -87,22 +94,26 @@ impl Io for CompioIo {
         handle: &mut Receive<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(socket) = &self.socket else { return Poll::Pending };
-        let mut any = false;
-        for operation in &mut self.receiving {
+        let mut is_any_ready = false;
+        let mut next = 0;
+        // Those that are begun here are polled, too, so that each of them has the waker.
+        while let Some(operation) = self.receiving.get_mut(next) {
             let Poll::Ready(BufResult(result, buffer)) = operation.as_mut().poll(cx) else {
+                next += 1;
                 continue;
             };
+            is_any_ready = true;
+            drop(self.receiving.remove(next));
             let flow = result.map(|(length, from)| {
                 let (to, ecn, datagrams) = (None, None, &buffer[..length]);
                 handle(Received { from, to, ecn, stride: length, datagrams })
             });
-            *operation = receive(socket, buffer);
-            any = true;
+            self.receiving.push_back(receive(socket, buffer));
             if let ControlFlow::Break(()) = flow? {
                 break;
             }
         }
-        if any { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if is_any_ready { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     fn poll_send(
@@ -111,23 +122,18 @@ impl Io for CompioIo {
         transmit: &Transmit,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<()>> {
-        let result = self.poll_sent(cx);
+        self.poll_sent(cx);
         let Some(socket) = self.socket.clone().filter(|_| self.sending.len() < IN_HAND) else {
             return Poll::Pending;
         };
         let mut datagram = std::mem::replace(buffer, self.free.pop().unwrap_or_default());
         datagram.truncate(transmit.size);
         let to = transmit.destination;
-        let mut operation: Sending = Box::pin(async move { socket.send_to(datagram, to).await });
+        self.sending.push(Box::pin(async move { socket.send_to(datagram, to).await }));
         // An operation begins when it is polled first.
-        if let Poll::Ready(BufResult(sent, buffer)) = operation.as_mut().poll(cx) {
-            self.free.push(buffer);
-            sent?;
-        } else {
-            self.sending.push(operation);
-        }
-        // Of an earlier datagram, but an error all the same.
-        Poll::Ready(result)
+        self.poll_sent(cx);
+        // Perhaps of an earlier datagram. As many calls as there are errors report them all.
+        Poll::Ready(self.send_errors.pop_front().map_or(Ok(()), Err))
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
@@ -144,7 +150,7 @@ impl Io for CompioIo {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // What fails to leave now is lost, as it may be in the network.
-        let _ = self.poll_sent(cx);
+        self.poll_sent(cx);
         if !self.sending.is_empty() {
             return Poll::Pending;
         }

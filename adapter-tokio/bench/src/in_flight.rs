@@ -73,7 +73,7 @@ impl<'a, S: System> InFlight<'a, S> {
         })
     }
 
-    /// Ends the broadcast of an artifact; tells how many nodes have not got it.
+    /// Ends the broadcast of an artifact. Returns how many nodes have not got it.
     pub fn abort(&mut self, id: &Id) -> usize {
         let Some(artifact) = self.artifacts.remove(id) else { return 0 };
         self.system.abort(artifact.node, artifact.channel, id);

@@ -2,7 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 
-/// Benches of slotcast on loopback. What a bench has no use for it ignores.
+/// Benches of slotcast on loopback. A bench ignores the options that it has no use for.
 #[derive(Clone, Debug, Parser)]
 pub struct Options {
     /// What the nodes run under.

@@ -88,8 +88,8 @@ pub fn main<B: Bench>() {
     }
 }
 
-/// smol's executor takes the number of its threads, which is else one, from the environment: a new
-/// process is started with as many as tokio has.
+/// smol's executor takes the number of its threads from the environment, and has one without it: a
+/// new process is started with as many as tokio has.
 fn give_smol_threads() {
     const NAME: &str = "SMOL_THREADS";
     if env::var_os(NAME).is_some() {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use slotcast_testkit::foe::{ALPN, Credentials, Foe, Line, Transport};
 use slotcast_tokio::slotcast::config::Config;
 use slotcast_tokio::slotcast::error::Fault;
 use slotcast_tokio::slotcast::id::NodeId;
@@ -18,7 +19,6 @@ use slotcast_tokio::{Call, NodeHandle, Setup};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::foe::{ALPN, Credentials, Foe, Line, Transport};
 use crate::traffic::{serve, talk, watch_deliveries};
 use crate::words::{ROUTE, config, hello};
 

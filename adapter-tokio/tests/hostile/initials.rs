@@ -3,11 +3,11 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use slotcast_testkit::flood::{Echo, Flood};
 use slotcast_tokio::slotcast::config::Config;
 use slotcast_tokio::slotcast::node::REFUSED_INTERVAL;
 
 use crate::arena::{Arena, SMOL, TOKIO, within};
-use crate::flood::{Echo, Flood};
 
 const COUNT: u64 = 20_000;
 const PER_SECOND: u64 = 10_000;

@@ -1,9 +1,9 @@
 //! Members that cost much: they begin much and end nothing, or take nothing.
 
+use slotcast_testkit::foe::Transport;
 use slotcast_tokio::slotcast::wire::StreamHead;
 
 use crate::arena::{Arena, SMOL, TOKIO, within};
-use crate::foe::Transport;
 use crate::words::{CHANNELS, IN_FLIGHT_MAX, call, frame, push, stream, updates};
 
 /// Starts of streams that are never ended.

@@ -1,10 +1,10 @@
 //! Who may not connect: other keys, no keys, other protocols, former members.
 
 use quinn::ConnectionError;
+use slotcast_testkit::foe::{ALPN, Credentials, Foe, Transport};
 use slotcast_tokio::slotcast::node::{Closed, NodeEvent, NodeKey};
 
 use crate::arena::{Arena, NO_MEMBER, SMOL, TOKIO, within};
-use crate::foe::{ALPN, Credentials, Foe, Transport};
 use crate::words::hello;
 
 /// TLS alerts (RFC 8446, section 6), as QUIC carries them (RFC 9001, section 4.8).

@@ -3,10 +3,17 @@
 #[path = "../examples/simulate/meter.rs"]
 mod meter;
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use meter::METER;
-use slotcast::config::RouteConfig;
-use slotcast::id::RouteId;
-use slotcast_sim::{FaultKind, Plan, Trick};
+use slotcast::broadcast::Event;
+use slotcast::config::{ChannelConfig, Config, RouteConfig};
+use slotcast::id::{ChannelId, NodeId, RouteId};
+use slotcast::node::Ecn;
+use slotcast::time::Time;
+use slotcast_sim::hostile::bare::BarePeer;
+use slotcast_sim::{Application, Context, FaultKind, Plan, Process, Setup, Subnet, Trick};
 
 fn held(node: usize) -> u64 {
     // Asked twice: the first answer is the most since the last time.
@@ -89,6 +96,7 @@ fn tight(plan: Plan, byzantine: usize) -> Plan {
     transport.streams_max = 8;
     (transport.stream_window, transport.receive_window) = (128 << 10, 128 << 10);
     transport.send_window = 128 << 10;
+    transport.handshakes_max = 16;
     plan.with_byzantine(byzantine)
 }
 
@@ -113,4 +121,78 @@ fn l13_a_node_under_every_attack_at_once_stays_within_its_bound() {
         println!("{} bytes, {percent} % of the bound", report.memory_max);
         assert!((20..=100).contains(&percent), "{percent} % of the bound");
     }
+}
+
+struct Nothing;
+
+impl Application for Nothing {
+    fn handle_event(&mut self, _: &mut Context<'_>, _: ChannelId, _: Event) {}
+}
+
+/// Begins handshakes with `victim`, proves its address if that is asked for, and goes no further.
+struct Caller {
+    peer: BarePeer,
+    victim: NodeId,
+    handshakes: u16,
+}
+
+impl Process for Caller {
+    fn handle_datagram(&mut self, now: Time, from: SocketAddr, ecn: Option<Ecn>, datagram: &[u8]) {
+        self.peer.handle_datagram(now, from, ecn, datagram);
+    }
+
+    fn poll(&mut self, now: Time, send: &mut dyn FnMut(SocketAddr, &[u8])) -> Time {
+        while self.handshakes > 0 {
+            self.handshakes -= 1;
+            self.peer.dial_hollow(now, self.victim).expect("not too many");
+        }
+        loop {
+            self.peer.serve(now);
+            while self.peer.next_event().is_some() {}
+            if !self.peer.transmit(now, send) {
+                return self.peer.wake_at();
+            }
+        }
+    }
+}
+
+/// What a node holds while so many handshakes are in progress. The connections' own: the cryptography
+/// allocates a few KiB more for each, which are not seen.
+fn held_with_handshakes(config: &Config, handshakes: u16) -> u64 {
+    const CALLER: usize = 0;
+    const VICTIM: usize = 1;
+    meter::reset();
+    let mut subnet = Subnet::stopped(Setup::new(config, 2).tls(), Nothing);
+    subnet.set_scope(METER.enter);
+    let (topology, victim) = (subnet.topology([CALLER, VICTIM]), subnet.id(VICTIM));
+    let (key, crypto, start) =
+        (subnet.key(CALLER).clone(), subnet.crypto(), subnet.start_instant());
+    let transport = quinn_proto::TransportConfig::default();
+    let mut peer = BarePeer::new(key, &topology, &config.transport, transport, crypto, 1, start);
+    peer.stop_dialling();
+    subnet.start(VICTIM);
+    subnet.install(CALLER, Box::new(Caller { peer, victim, handshakes }));
+    subnet.elapse(Duration::from_millis(200));
+    let node = subnet.node(VICTIM).expect("it runs");
+    let in_progress = node.open_connections().filter(|connection| !connection.is_dialled);
+    assert_eq!(in_progress.count(), usize::from(handshakes));
+    held(VICTIM)
+}
+
+#[test]
+fn handshakes_in_progress_take_no_more_than_their_term_of_the_bound() {
+    const HANDSHAKES: u16 = 64;
+    let mut config = Config::new([ChannelConfig::new(ChannelId(1))]);
+    config.transport.handshakes_per_address_max = HANDSHAKES;
+    let bound_for = |handshakes| {
+        let mut config = config.clone();
+        config.transport.handshakes_max = handshakes;
+        config.memory_bound()
+    };
+    let term = bound_for(2 * HANDSHAKES) - bound_for(HANDSHAKES);
+    let taken = held_with_handshakes(&config, HANDSHAKES) - held_with_handshakes(&config, 0);
+    let each = taken / u64::from(HANDSHAKES);
+    println!("{each} bytes each, of {}", term / u64::from(HANDSHAKES));
+    assert!(each > 10_000, "{each} bytes are not all");
+    assert!(taken <= term, "{taken} of {term}");
 }

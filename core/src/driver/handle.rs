@@ -454,7 +454,8 @@ impl NodeHandle {
     }
 
     /// Follows a new topology in place of all that are in use: connects to new members, and drops
-    /// former ones at once. A node whose key belongs to no member of it keeps no connections.
+    /// former ones at once. A node whose key belongs to no member of it keeps no connections. A
+    /// topology with the version of the latest takes its place, even with other members.
     ///
     /// # Errors
     /// If its version is lower than the latest, or it has too many members; nothing has changed
@@ -573,7 +574,8 @@ impl Channel {
 
     /// Publishes an artifact to all members, until it is aborted. The bytes are taken without a
     /// copy, and hashed here and now (about 0.6 ms for a megabyte). Publishing what is published
-    /// already changes nothing.
+    /// already changes nothing. Equal bytes and metadata are one artifact, whoever publishes them: it
+    /// is not delivered to a member that publishes it, too.
     ///
     /// # Errors
     /// If the artifact is too long or the channel has no room for it; nothing has changed then.

@@ -71,7 +71,8 @@ pub trait Io: Unpin {
     /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) and
     /// [`Unsupported`](io::ErrorKind::Unsupported), which a socket does not recover from, and for 64
     /// errors of kinds that are not known to pass, with nothing received and less than a second
-    /// between them.
+    /// between them. After 64 errors of any kind in succession, or calls that are ready and hand
+    /// over nothing, the driver does not call for 10 ms, in which timers and sending go on.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -86,7 +87,9 @@ pub trait Io: Unpin {
     /// Any error of the socket: the datagrams are lost, as they may be in the network, and QUIC
     /// sends again what they held. Errors are counted and reported
     /// ([`NodeEvent::SocketErrors`](crate::node::NodeEvent::SocketErrors)). None of them ends the
-    /// driver.
+    /// driver. An `Io` that knows the result of an operation only later returns the error of an
+    /// earlier one when it takes the next datagrams. That a datagram is longer than the path takes
+    /// is no error if it [may be a path MTU probe](Transmit::may_be_mtu_probe).
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,

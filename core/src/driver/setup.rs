@@ -25,7 +25,9 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A node with this key and configuration, in this subnet.
+    /// A node with this key and configuration, in this subnet. `Topology::default()` has no members
+    /// and goes before all others: with it, a node can be started before all addresses are known,
+    /// and follow the subnet's topology later ([`NodeHandle::set_topology`]).
     pub fn new(key: NodeKey, config: Config, topology: Topology) -> Self {
         Self { key, config, topology, filters: Vec::new(), seed: None }
     }
@@ -37,7 +39,7 @@ impl Setup {
         self
     }
 
-    /// Sets the seed of all randomness in the node, which is else drawn from the system. It must be
+    /// Sets the seed of all randomness in the node, which is drawn from the system otherwise. It must be
     /// unpredictable for others, and different in each process.
     #[must_use]
     pub fn seed(mut self, seed: [u8; 32]) -> Self {
@@ -63,7 +65,7 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
-    /// The configuration or topology does not hold together.
+    /// The configuration or the topology is not valid.
     Node(NodeError),
     /// A filter was set for a channel that the configuration does not have.
     UnknownChannel(ChannelId),
@@ -111,7 +113,7 @@ pub fn random_bytes() -> [u8; 32] {
 /// the socket's address.
 ///
 /// # Errors
-/// If the setup does not hold together.
+/// If the configuration or the topology is not valid, or a filter has no channel.
 pub fn start<I: Io>(
     setup: Setup,
     io: I,

@@ -22,8 +22,8 @@ const MESSAGE_BYTES: usize = 65_536;
 /// a millisecond of a gigabit; the kernel grants what its limits allow.
 const SOCKET_BUFFER: usize = 4 << 20;
 
-/// The error of a datagram that is longer than the path takes (`EMSGSIZE`). It is an expected
-/// result of path MTU probes and is ignored.
+/// The error of a datagram that is longer than the path takes (`EMSGSIZE`), for which
+/// [`io::ErrorKind`] has no name.
 const MESSAGE_TOO_LONG: i32 = match () {
     () if cfg!(windows) => 10_040,
     () if cfg!(any(target_os = "linux", target_os = "android")) => 90,
@@ -134,17 +134,21 @@ impl Udp {
         }
     }
 
-    /// Sends datagrams, without waiting.
+    /// Sends datagrams, without waiting. One that is longer than the path takes is dropped without an
+    /// error if it [may be a path MTU probe](Transmit::may_be_mtu_probe). If it is none, QUIC notices
+    /// the loss, and sends shorter ones.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full, or the socket's error: then the
-    /// datagrams are lost.
+    /// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full. Otherwise the datagrams are
+    /// lost: [`io::ErrorKind::InvalidInput`] if they are longer than the path takes, or the socket's
+    /// error.
     pub fn send(
         &self,
         socket: &impl AsSocket,
         transmit: &Transmit,
         datagrams: &[u8],
     ) -> io::Result<()> {
+        let is_probe = transmit.may_be_mtu_probe();
         let ecn = transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn.bits()));
         let transmit = quinn_udp::Transmit {
             destination: transmit.destination,
@@ -154,8 +158,33 @@ impl Udp {
             src_ip: transmit.src_ip,
         };
         match self.state.try_send(socket.into(), &transmit) {
-            Err(error) if error.raw_os_error() == Some(MESSAGE_TOO_LONG) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(MESSAGE_TOO_LONG) => match is_probe {
+                true => Ok(()),
+                false => Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
+            },
             result => result,
         }
+    }
+}
+
+// On Linux, loopback takes no datagrams beyond 64 KiB.
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn datagrams_that_are_too_long_are_an_error_unless_they_may_be_a_probe() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let udp = Udp::new(&socket).unwrap();
+        let send = |size, segment_size| {
+            let destination = socket.local_addr().unwrap();
+            let transmit = Transmit { destination, size, segment_size, ecn: None, src_ip: None };
+            udp.send(&socket, &transmit, &vec![7; size]).map_err(|error| error.kind())
+        };
+        assert_eq!(send(1200, None), Ok(()));
+        assert_eq!(send(70_000, None), Ok(()), "it may be a probe");
+        assert_eq!(send(70_000, Some(35_000)), Err(io::ErrorKind::InvalidInput));
     }
 }

@@ -9,10 +9,7 @@ use quinn_proto::{
 
 use super::congestion::{Meter, MeteredFactory};
 use super::crypto::{Members, Provider};
-use crate::config::{Config, TransportConfig};
-
-/// Bytes that a handshake may send before it is accepted.
-const INCOMING_BYTES: u64 = 64 << 10;
+use crate::config::{Config, INCOMING_BYTES, TransportConfig};
 
 /// Settings of a node's endpoint. `seed` is what it draws random numbers from.
 pub fn endpoint_config(

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{Node, NodeEvent};
 use crate::time::Time;
 
-/// The number of error kinds that are counted separately. A socket gives about ten; further kinds
-/// count as [`ErrorKind::Other`].
+/// The number of error kinds, sending and receiving together, that are counted separately. A socket
+/// gives about ten; further kinds count as [`ErrorKind::Other`].
 const KINDS_MAX: usize = 16;
 
 /// An error of one kind is reported at once when it is the first in this time, and else at the end of
@@ -47,21 +47,22 @@ struct Errors {
 /// What is to be reported.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    errors: heapless::Vec<Errors, KINDS_MAX>,
+    /// Room for [`ErrorKind::Other`] of both operations beyond the separate kinds.
+    errors: heapless::Vec<Errors, { KINDS_MAX + 2 }>,
     buffers: Option<SocketBuffers>,
 }
 
 impl Trouble {
     fn note(&mut self, operation: SocketOperation, kind: ErrorKind, count: u64) {
-        let is_this = |errors: &&mut Errors| errors.operation == operation && errors.kind == kind;
-        if let Some(errors) = self.errors.iter_mut().find(is_this) {
-            errors.count += count;
-            return;
-        }
-        let errors = Errors { operation, kind, count, report_at: Time::ZERO };
-        if let Err(errors) = self.errors.push(errors) {
-            let last = self.errors.last_mut().expect("it is full");
-            (last.kind, last.count) = (ErrorKind::Other, last.count + errors.count);
+        let find = |kind| move |e: &Errors| (e.operation, e.kind) == (operation, kind);
+        let is_separate = self.errors.len() < KINDS_MAX || self.errors.iter().any(find(kind));
+        let kind = if is_separate { kind } else { ErrorKind::Other };
+        match self.errors.iter().position(find(kind)) {
+            Some(at) => self.errors[at].count += count,
+            None => {
+                let errors = Errors { operation, kind, count, report_at: Time::ZERO };
+                self.errors.push(errors).expect("beyond the bound, one for each operation");
+            }
         }
     }
 
@@ -80,8 +81,8 @@ impl Trouble {
         Some(NodeEvent::SocketErrors { operation, kind, count })
     }
 
-    /// When the next report will be due. One that is due already is there to be taken, and does not
-    /// keep awake whoever has no room for it.
+    /// When the next report will be due. Reports that are due already are left out, so that a caller
+    /// that has no room for them is not woken for them again and again.
     pub(super) fn report_at(&self, now: Time) -> Time {
         let waiting = self.errors.iter().filter(|errors| errors.count > 0 && !errors.is_due(now));
         waiting.map(|errors| errors.report_at).min().unwrap_or(Time::NEVER)
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kinds_there_are_does_not_matter_to_memory() {
+    fn kinds_beyond_the_bound_count_as_other_by_operation() {
         use ErrorKind::*;
         let kinds = [
             NotFound,
@@ -179,15 +180,27 @@ mod tests {
             WouldBlock,
             InvalidInput,
             InvalidData,
-            TimedOut,
-            WriteZero,
-            StorageFull,
-            Unsupported,
         ];
         let mut trouble = Trouble::default();
         kinds.iter().for_each(|kind| trouble.note(SocketOperation::Send, *kind, 1));
-        let events = std::iter::from_fn(|| count(trouble.next_event(Time::ZERO)));
-        let counted: u64 = events.map(|(_, count)| count).sum();
-        assert_eq!((counted, trouble.errors.len()), (kinds.len() as u64, KINDS_MAX));
+        for (operation, kind, count) in [
+            (SocketOperation::Receive, TimedOut, 10),
+            (SocketOperation::Send, WriteZero, 100),
+            (SocketOperation::Receive, StorageFull, 1_000),
+            (SocketOperation::Send, Unsupported, 10_000),
+            (SocketOperation::Send, InvalidData, 1),
+        ] {
+            trouble.note(operation, kind, count);
+        }
+        let mut expected: std::vec::Vec<_> =
+            kinds.iter().map(|kind| (SocketOperation::Send, *kind, 1)).collect();
+        expected[KINDS_MAX - 1].2 = 2;
+        expected.push((SocketOperation::Receive, Other, 1_010));
+        expected.push((SocketOperation::Send, Other, 10_100));
+        let events = std::iter::from_fn(|| match trouble.next_event(Time::ZERO)? {
+            NodeEvent::SocketErrors { operation, kind, count } => Some((operation, kind, count)),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(events.collect::<std::vec::Vec<_>>(), expected);
     }
 }

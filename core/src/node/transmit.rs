@@ -60,6 +60,9 @@ pub struct Transmit {
     pub src_ip: Option<IpAddr>,
 }
 
+/// UDP payload that every path of QUIC takes (RFC 9000, section 14).
+const MTU_MIN: u16 = 1200;
+
 impl Transmit {
     /// Bytes in each datagram; the last one may be shorter.
     pub fn datagram_size(&self) -> usize {
@@ -69,6 +72,14 @@ impl Transmit {
     /// How many datagrams there are.
     pub fn datagrams(&self) -> usize {
         self.segment_size.map_or(1, |segment| self.size.div_ceil(segment))
+    }
+
+    /// Whether this may be a path MTU probe (RFC 8899): a datagram by itself, longer than the 1,200
+    /// bytes that every path takes. That a probe is too long for the path (`EMSGSIZE`) is what it is
+    /// to find out, and no error. QUIC does not tell probes apart, so that another long datagram
+    /// looks the same.
+    pub fn may_be_mtu_probe(&self) -> bool {
+        self.segment_size.is_none() && self.size > usize::from(MTU_MIN)
     }
 
     // Not `From`, which would be public.
@@ -91,5 +102,19 @@ mod tests {
             assert_eq!(ecn.to_quic() as u8, bits);
         }
         assert_eq!(Ecn::from_bits(0b1011_1000), None);
+    }
+
+    #[test]
+    fn a_long_datagram_by_itself_may_be_a_probe() {
+        let transmit = |size, segment_size| Transmit {
+            destination: SocketAddr::from(([127, 0, 0, 1], 1)),
+            size,
+            segment_size,
+            ecn: None,
+            src_ip: None,
+        };
+        assert!(transmit(1201, None).may_be_mtu_probe());
+        assert!(!transmit(1200, None).may_be_mtu_probe());
+        assert!(!transmit(2904, Some(1452)).may_be_mtu_probe());
     }
 }

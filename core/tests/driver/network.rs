@@ -43,8 +43,12 @@ pub(crate) struct Socket {
     pub(crate) receive_errors: VecDeque<io::ErrorKind>,
     pub(crate) send_errors: VecDeque<io::ErrorKind>,
     pub(crate) buffers: Option<SocketBuffers>,
+    /// Told for as long as it is set.
+    pub(crate) receive_error: Option<io::ErrorKind>,
     /// It says that it has received, and hands over nothing.
     pub(crate) is_hollow: bool,
+    /// How often it was asked for what it has received.
+    pub(crate) receive_calls: usize,
     /// It does not complete [`Io::poll_close`].
     pub(crate) hangs_at_close: bool,
     pub(crate) close_was_polled: bool,
@@ -201,7 +205,8 @@ impl Io for MemoryIo {
         receive: &mut Receive<'_>,
     ) -> Poll<io::Result<()>> {
         let mut socket = self.network.socket(self.at);
-        if let Some(kind) = socket.receive_errors.pop_front() {
+        socket.receive_calls += 1;
+        if let Some(kind) = socket.receive_errors.pop_front().or(socket.receive_error) {
             return Poll::Ready(Err(kind.into()));
         }
         if socket.is_hollow {

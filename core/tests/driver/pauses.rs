@@ -56,6 +56,24 @@ fn all_that_waits_is_read_first() {
     assert_eq!(subnet.node(1).peers_up().len(), 1);
 }
 
+/// As many as make the driver leave the socket alone for a while at other times.
+#[test]
+fn what_waits_behind_errors_is_read_first() {
+    let mut config = config();
+    config.transport.keep_alive = ms(1000);
+    let idle_timeout = config.transport.idle_timeout;
+    let mut subnet = Subnet::connected(2, &config);
+    subnet.stop(1);
+    subnet.elapse(idle_timeout - ms(100));
+    let bounced = std::iter::repeat_n(ErrorKind::ConnectionReset, 500);
+    subnet.network.socket(1).receive_errors.extend(bounced);
+    subnet.network.advance(ms(200));
+    subnet.go_on(1);
+    subnet.settle();
+    assert_eq!(subnet.node(1).stats().receive_errors, 500);
+    assert_eq!(subnet.node(1).peers_up().len(), 1);
+}
+
 /// A socket that says again and again that it has failed, or has something and hands over nothing.
 #[test]
 fn a_socket_that_gives_nothing_does_not_hold_up_deadlines() {

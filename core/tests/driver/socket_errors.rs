@@ -3,10 +3,11 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use slotcast::error::CallError;
 use slotcast::node::{NodeEvent, SocketBuffers, SocketOperation};
 
 use crate::network::Network;
-use crate::subnet::{Subnet, config};
+use crate::subnet::{Subnet, config, ms};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -115,6 +116,35 @@ fn errors_between_which_something_is_received_are_not_in_succession() {
     }
     assert!(subnet.result(0).is_none());
     assert_eq!(subnet.node(0).stats().receive_errors, 100);
+}
+
+/// Nothing comes of the socket for long: either an error that may pass, or that it has received,
+/// without anything that it hands over.
+#[test]
+fn a_socket_that_gives_nothing_is_asked_seldom_and_holds_up_no_deadline() {
+    for error in [Some(ErrorKind::NetworkDown), None] {
+        let mut subnet = Subnet::connected(2, &config());
+        let _server = subnet.serve(1);
+        let call = subnet.route(0).call_within(subnet.id(1), "x", SECOND);
+        subnet.network.socket(0).receive_error = error;
+        subnet.network.socket(0).is_hollow = error.is_none();
+        let begun = subnet.network.elapsed();
+        assert_eq!(subnet.run(call), Err(CallError::DeadlinePassed));
+        let took = subnet.network.elapsed() - begun;
+        assert!((SECOND..SECOND + ms(10)).contains(&took), "{took:?}");
+        let stats = subnet.node(0).stats();
+        assert_eq!(stats.receive_errors > 0, error.is_some());
+        let asked = subnet.network.socket(0).receive_calls;
+        subnet.elapse(SECOND);
+        let asked = subnet.network.socket(0).receive_calls - asked;
+        assert!((64..=101 * 64).contains(&asked), "{asked} times in a second");
+        // It gives something again, and nobody is woken for it.
+        subnet.network.socket(0).receive_error = None;
+        subnet.network.socket(0).is_hollow = false;
+        subnet.channel(1).publish("arrives", b"").unwrap();
+        let inbox = subnet.channel(0);
+        subnet.until_within(ms(20), "delivered", |_| inbox.try_event().is_some());
+    }
 }
 
 /// So a socket reports what was bounced by a router, where the peer that would send is not reached.

@@ -30,7 +30,7 @@ use slotcast_bench::options::Options;
 use slotcast_bench::runtime::{self, Runtime, Task};
 use slotcast_bench::subnet::all_connected;
 
-use attack::{CHANNELS, Flood, ROUTE};
+use attack::{Attacker, CHANNELS, ROUTE};
 
 const HONEST: usize = 3;
 const PACE: Duration = Duration::from_millis(2);
@@ -104,14 +104,14 @@ impl Subnet {
         Self { nodes, keys }
     }
 
-    /// The flood of an attack.
-    fn begin(&self, attack: Attack) -> Option<Flood> {
-        let [attacker, victim, ..] = &self.keys;
+    /// Who attacks.
+    fn begin(&self, attack: Attack) -> Option<Attacker> {
+        let [attacker, ..] = &self.keys;
         let to = self.nodes[0].local_address();
         match attack {
             Attack::None => None,
             Attack::Filtered | Attack::Unfiltered => Some(attack::initials(to)),
-            Attack::Member => Some(attack::member(attacker, to, victim)),
+            Attack::Member => Some(attack::member(attacker, to)),
         }
     }
 
@@ -162,10 +162,10 @@ impl Subnet {
 
 async fn run<R: Runtime>(attack: Attack, seconds: f64) -> AtBoth {
     let subnet = Subnet::start::<R>(attack != Attack::Unfiltered).await;
-    let flood = subnet.begin(attack);
+    let attacker = subnet.begin(attack);
     let latencies = subnet.measure::<R>(seconds).await;
-    if let Some(flood) = flood {
-        let rate = flood.stop().await as f64 / seconds;
+    if let Some(attacker) = attacker {
+        let rate = attacker.stop().await as f64 / seconds;
         println!("  {}: {rate:.0} {} a second", attack.name(), attack.unit());
     }
     for node in &subnet.nodes {

@@ -26,7 +26,8 @@ fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// Little beside the budgets: small windows and tables, and room for no more peers than there are.
+/// Little beside the budgets: small windows and tables, few handshakes, and room for no more peers than
+/// there are.
 fn tight() -> Config {
     let mut config = config(|route| {
         (route.request_bytes_max, route.response_bytes_max) = (BODY as u32, BODY as u32);
@@ -43,6 +44,7 @@ fn tight() -> Config {
     transport.streams_max = 8;
     (transport.stream_window, transport.receive_window) = (128 << 10, 128 << 10);
     transport.send_window = 128 << 10;
+    transport.handshakes_max = 4;
     config
 }
 

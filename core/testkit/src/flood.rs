@@ -1,11 +1,13 @@
 //! A stranger without any key, which sends first datagrams of handshakes as fast as it likes.
 
+#![allow(clippy::disallowed_methods, reason = "it runs by the clock, over real sockets")]
+
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use slotcast_tokio::slotcast::node::NodeKey;
+use slotcast::node::NodeKey;
 
 use crate::foe::{ALPN, Credentials, Foe, Transport};
 
@@ -16,25 +18,25 @@ const INITIAL_BYTES: usize = 1200;
 const GENUINE: usize = 200;
 
 /// The datagrams of a flood, which it sends in turn.
-pub(crate) struct Flood {
+pub struct Flood {
     datagrams: Vec<Vec<u8>>,
     random: u64,
 }
 
 /// What became of it.
 #[derive(Debug, Default)]
-pub(crate) struct Echo {
-    pub(crate) sent: u64,
-    pub(crate) sent_bytes: u64,
-    pub(crate) heard_bytes: u64,
+pub struct Echo {
+    pub sent: u64,
+    pub sent_bytes: u64,
+    pub heard_bytes: u64,
     /// Connection ids of the victim in whole flights of handshakes: connections that it began.
-    pub(crate) accepted: BTreeSet<Vec<u8>>,
+    pub accepted: BTreeSet<Vec<u8>>,
 }
 
 impl Flood {
     /// Makes the datagrams: those of real clients, which knock where nobody answers; those that only
     /// look like it; and some that look like nothing.
-    pub(crate) async fn new() -> Self {
+    pub async fn new() -> Self {
         let nobody = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
         let key = NodeKey::from_seed([99; 32]);
         let clients = Foe::new(Credentials::Raw(key), ALPN, Transport::default());
@@ -80,7 +82,7 @@ impl Flood {
     }
 
     /// Sends so many datagrams at this rate. Blocks; `go_on` is asked now and then.
-    pub(crate) fn run(
+    pub fn run(
         mut self,
         socket: &UdpSocket,
         to: SocketAddr,
@@ -115,7 +117,7 @@ impl Flood {
 
 impl Echo {
     /// Takes what has arrived.
-    pub(crate) fn listen(&mut self, socket: &UdpSocket) {
+    pub fn listen(&mut self, socket: &UdpSocket) {
         let mut buffer = [0; 2048];
         while let Ok(bytes) = socket.recv(&mut buffer) {
             self.heard_bytes += bytes as u64;

@@ -8,20 +8,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
-use slotcast_testkit::tls;
 
-pub(crate) use quinn::TransportConfig as Transport;
-pub(crate) use slotcast_testkit::tls::{ALPN, Credentials};
+use crate::tls;
+
+pub use crate::tls::{ALPN, Credentials};
+pub use quinn::TransportConfig as Transport;
 
 /// An endpoint, which may have many connections.
 #[derive(Clone)]
-pub(crate) struct Foe {
+pub struct Foe {
     endpoint: Endpoint,
     config: ClientConfig,
 }
 
 impl Foe {
-    pub(crate) fn new(credentials: Credentials, alpn: &[u8], transport: Transport) -> Self {
+    pub fn new(credentials: Credentials, alpn: &[u8], transport: Transport) -> Self {
         let mut config = ClientConfig::new(Arc::new(tls::client(&credentials, alpn)));
         config.transport_config(Arc::new(transport));
         let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
@@ -29,40 +30,40 @@ impl Foe {
     }
 
     /// Handshake only. That it succeeds does not say that the other side likes the credentials.
-    pub(crate) async fn connect(&self, to: SocketAddr) -> Result<Line, ConnectionError> {
+    pub async fn connect(&self, to: SocketAddr) -> Result<Line, ConnectionError> {
         let connecting = self.endpoint.connect_with(self.config.clone(), to, "node");
         connecting.expect("an address").await.map(Line)
     }
 
     /// Begins a handshake, and leaves it at the first datagrams.
-    pub(crate) fn knock(&self, at: SocketAddr) -> quinn::Connecting {
+    pub fn knock(&self, at: SocketAddr) -> quinn::Connecting {
         self.endpoint.connect_with(self.config.clone(), at, "node").expect("an address")
     }
 }
 
 /// One connection.
 #[derive(Clone)]
-pub(crate) struct Line(pub(crate) Connection);
+pub struct Line(pub Connection);
 
 impl Line {
     /// Writes a whole stream. It may be stopped, or cut off, at any time.
-    pub(crate) async fn write(&self, bytes: &[u8]) {
+    pub async fn write(&self, bytes: &[u8]) {
         let Ok(mut stream) = self.0.open_uni().await else { return };
         let _ = stream.write_all(bytes).await;
         let _ = stream.finish();
     }
 
-    pub(crate) async fn open(&self) -> SendStream {
+    pub async fn open(&self) -> SendStream {
         self.0.open_uni().await.expect("connected")
     }
 
     /// A stream, if one may be opened right now.
-    pub(crate) fn try_open(&self) -> Option<SendStream> {
+    pub fn try_open(&self) -> Option<SendStream> {
         now(self.0.open_uni())?.ok()
     }
 
     /// Writes all that the caller of a request says.
-    pub(crate) async fn ask(&self, bytes: &[u8]) -> (SendStream, RecvStream) {
+    pub async fn ask(&self, bytes: &[u8]) -> (SendStream, RecvStream) {
         let (mut send, receive) = self.0.open_bi().await.expect("connected");
         let _ = send.write_all(bytes).await;
         let _ = send.finish();
@@ -70,18 +71,18 @@ impl Line {
     }
 
     /// A call's stream, if one may be opened right now.
-    pub(crate) fn try_call(&self) -> Option<(SendStream, RecvStream)> {
+    pub fn try_call(&self) -> Option<(SendStream, RecvStream)> {
         now(self.0.open_bi())?.ok()
     }
 
     /// The next stream of the victim, as far as it goes.
-    pub(crate) async fn read(&self) -> Vec<u8> {
+    pub async fn read(&self) -> Vec<u8> {
         let mut stream = self.0.accept_uni().await.expect("connected");
         stream.read_to_end(1 << 20).await.unwrap_or_default()
     }
 
     /// Waits until the victim closes the connection, with this code.
-    pub(crate) async fn closed(&self, code: u64) {
+    pub async fn closed(&self, code: u64) {
         match self.0.closed().await {
             ConnectionError::ApplicationClosed(close) => {
                 assert_eq!(close.error_code.into_inner(), code);
@@ -93,7 +94,7 @@ impl Line {
         }
     }
 
-    pub(crate) fn hang_up(&self) {
+    pub fn hang_up(&self) {
         self.0.close(0_u32.into(), b"");
     }
 }
