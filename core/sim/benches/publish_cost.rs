@@ -33,7 +33,7 @@ const ARTIFACT_BYTES: usize = 200;
 
 /// The cases take turns of so many publications.
 const PUBLISHES: u64 = 5;
-const TURNS: usize = 20;
+const TURNS: usize = 10;
 
 /// Datagrams in a batch that a node hands to its socket, as adapters have it.
 const SEGMENTS_MAX: usize = 10;
