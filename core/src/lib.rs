@@ -10,6 +10,7 @@ mod arena;
 pub mod artifact;
 pub mod broadcast;
 pub mod config;
+mod deadlines;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod error;

@@ -55,8 +55,7 @@ impl Application for Answer {
 /// What C was told, in order.
 type Told = Rc<RefCell<Vec<ArtifactId>>>;
 
-/// C: a node whose events are taken after each datagram, not only when it is polled. Since they are
-/// taken channel by channel, this is how their order over all channels is seen.
+/// C: a node whose events are taken when it has nothing more to do.
 struct Watched {
     node: Node,
     told: Told,
@@ -64,11 +63,9 @@ struct Watched {
 
 impl Watched {
     fn take_events(&mut self) {
-        for channel in CHANNELS {
-            while let Some(event) = self.node.poll_event(channel) {
-                if let Event::Delivered { artifact, .. } = event {
-                    self.told.borrow_mut().push(artifact.id());
-                }
+        while let Some((_, event)) = self.node.poll_any_event() {
+            if let Event::Delivered { artifact, .. } = event {
+                self.told.borrow_mut().push(artifact.id());
             }
         }
     }
@@ -77,7 +74,6 @@ impl Watched {
 impl Process for Watched {
     fn handle_datagram(&mut self, now: Time, from: SocketAddr, ecn: Option<Ecn>, datagram: &[u8]) {
         self.node.handle_datagrams(now, from, None, ecn, datagram.len(), datagram);
-        self.take_events();
     }
 
     fn poll(&mut self, now: Time, send: &mut dyn FnMut(SocketAddr, &[u8])) -> Time {

@@ -83,6 +83,7 @@ pub(super) struct Known {
     pub(super) is_pending: bool,
     fetch_links: Links,
     event_links: Links,
+    order_links: Links,
     pending_links: Links,
 }
 
@@ -121,6 +122,16 @@ pub(super) struct PendingChain;
 impl Chain<Known> for PendingChain {
     fn links(known: &mut Known) -> &mut Links {
         &mut known.pending_links
+    }
+}
+
+/// The list of all artifacts with something to report, of all channels.
+#[derive(Debug)]
+pub(super) struct OrderChain;
+
+impl Chain<Known> for OrderChain {
+    fn links(known: &mut Known) -> &mut Links {
+        &mut known.order_links
     }
 }
 
@@ -163,6 +174,7 @@ impl Catalogue {
             is_pending: false,
             fetch_links: Links::UNLINKED,
             event_links: Links::UNLINKED,
+            order_links: Links::UNLINKED,
             pending_links: Links::UNLINKED,
         });
         let was_free = self.by_id[channel as usize].insert(id, known).is_none();

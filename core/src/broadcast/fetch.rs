@@ -23,13 +23,13 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use super::catalogue::{Catalogue, FetchChain, State};
-use super::deadlines::Deadlines;
 use super::holder::{Holder, NEVER, Phase, ROUNDS_MAX, Request};
 use super::queued::Queued;
 use super::{Priority, RequestId, work};
 use crate::arena::{Arena, List};
 use crate::artifact::{Artifact, Hash};
 use crate::config::Config;
+use crate::deadlines::Deadlines;
 use crate::error::Fault;
 use crate::id::PeerIndex;
 use crate::time::Time;
@@ -138,13 +138,12 @@ impl Fetch {
             self.holders.resize_with(peer.at() + 1, || None);
         }
         self.holders[peer.at()] = Some(Holder::new(self.channels));
-        self.deadlines.add_peer(peer);
     }
 
     pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
         let holder = self.holders[peer.at()].take().expect("a member is removed once");
         assert!(!holder.up && holder.waiting_count == 0, "peer_down comes first");
-        self.deadlines.set(peer, Time::NEVER);
+        self.deadlines.set(peer.at(), Time::NEVER);
     }
 
     fn holder(&mut self, peer: PeerIndex) -> &mut Holder {
@@ -234,7 +233,7 @@ impl Fetch {
                 // What waits at a holder without a free request may have to leave it again.
                 let is_stuck = holder.is_stuck(self.requests_max);
                 let deadline = if is_stuck { Time::ZERO } else { holder.requeue_at() };
-                self.deadlines.bring_forward(peer, deadline);
+                self.deadlines.bring_forward(peer.at(), deadline);
                 let list = &mut holder.waiting[channel as usize][priority as usize];
                 // What was begun holds room that those before it may wait for.
                 match is_begun {
@@ -342,7 +341,7 @@ impl Fetch {
         holder.load -= length;
         holder.under_way[channel as usize] -= length;
         // With this one, it may have no place left for a request: to be looked at.
-        self.deadlines.set(peer, Time::ZERO);
+        self.deadlines.set(peer.at(), Time::ZERO);
         let request = &mut holder.requests[at];
         let id = RequestId::new(at, request.generation);
         match request.phase {
@@ -594,7 +593,7 @@ impl Fetch {
         holder.under_way[channel] += length;
         holder.load += length;
         let request = holder.begin(at, (now, window), phase, known, chunks);
-        self.deadlines.bring_forward(peer, now + window);
+        self.deadlines.bring_forward(peer.at(), now + window);
         Some((request, is_new))
     }
 
@@ -670,7 +669,7 @@ impl Fetch {
             holder.load -= length;
             holder.under_way[channel] -= length;
         }
-        self.deadlines.bring_forward(peer, now + timeout);
+        self.deadlines.bring_forward(peer.at(), now + timeout);
         self.dispatch_due |= was_silent || next + 1 == end;
         Ok(if next + 1 == end { Progress::Complete(known) } else { Progress::More })
     }
@@ -708,11 +707,11 @@ impl Fetch {
                 _ => self.retry_at = Time::NEVER,
             }
         }
-        while self.deadlines.earliest() <= now {
-            let peer = self.deadlines.first();
+        while let Some(at) = self.deadlines.due(now) {
+            let peer = PeerIndex(at as u16);
             match self.next_due_of(now, peer) {
                 Ok(due) => return Some(due),
-                Err(next) => self.deadlines.set(peer, next),
+                Err(next) => self.deadlines.set(peer.at(), next),
             }
         }
         None

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use foldhash::quality::FixedState;
 
-use super::catalogue::{Catalogue, EventChain, FetchAll, Known, PendingChain, State};
+use super::catalogue::{Catalogue, EventChain, FetchAll, Known, OrderChain, PendingChain, State};
 use super::fetch::{Due, Fetch, Progress};
 use super::tables::{Age, Applied, Tables};
 use super::{Candidate, Decision, Event, Filter, PeerTable, RequestId};
@@ -52,6 +52,10 @@ pub(super) struct Inbox {
     pub(super) tables: Tables,
     pub(super) fetch: Fetch,
     channels: Vec<Channel>,
+    /// All artifacts with something to report, in the order in which they came to have it.
+    reports: List<OrderChain>,
+    /// Bit set: the channel has some of them.
+    with_events: u64,
     /// Artifacts that the peer of the input has ceased to advertise, each once, and that are still to
     /// be looked at. Empty between inputs.
     unlinked: Vec<u32>,
@@ -96,6 +100,8 @@ impl Inbox {
             tables: Tables::new(config.channels.len(), hasher),
             fetch: Fetch::new(config),
             channels: config.channels.iter().map(channel).collect(),
+            reports: List::default(),
+            with_events: 0,
             unlinked: Vec::new(),
         }
     }
@@ -347,7 +353,22 @@ impl Inbox {
         if !core::mem::replace(&mut item.has_event, true) {
             let channel = item.channel as usize;
             self.channels[channel].events.push_back(&mut self.catalogue.items, known);
+            self.reports.push_back(&mut self.catalogue.items, known);
+            self.with_events |= 1 << channel;
         }
+    }
+
+    /// There is nothing more to report of an artifact.
+    fn unreport(&mut self, known: u32) {
+        let item = &mut self.catalogue.items[known];
+        item.has_event = false;
+        let channel = item.channel as usize;
+        let events = &mut self.channels[channel].events;
+        events.remove(&mut self.catalogue.items, known);
+        if events.front().is_none() {
+            self.with_events &= !(1 << channel);
+        }
+        self.reports.remove(&mut self.catalogue.items, known);
     }
 
     /// This node has an artifact of its own accord: it is neither fetched nor delivered.
@@ -449,10 +470,8 @@ impl Inbox {
     /// Removes an artifact that nobody advertises and the application knows nothing of.
     fn forget(&mut self, known: u32) -> Forgotten {
         self.drop_bytes(known);
-        let item = &self.catalogue.items[known];
-        if item.has_event {
-            let events = &mut self.channels[item.channel as usize].events;
-            events.remove(&mut self.catalogue.items, known);
+        if self.catalogue.items[known].has_event {
+            self.unreport(known);
         }
         Forgotten { own_slot: self.catalogue.remove(known).own_slot }
     }
@@ -596,7 +615,13 @@ impl Inbox {
         self.channels[channel as usize].events.front().is_some()
     }
 
-    /// Takes the next event; with it the slot of an artifact that has left the catalogue.
+    /// The channels with events: bit set.
+    pub(super) fn with_events(&self) -> u64 {
+        self.with_events
+    }
+
+    /// Takes the next event of a channel; with it the slot of an artifact that has left the
+    /// catalogue.
     pub(super) fn poll_event(
         &mut self,
         peers: &PeerTable,
@@ -604,28 +629,46 @@ impl Inbox {
     ) -> Option<(Event, Option<Forgotten>)> {
         loop {
             let known = self.channels[channel as usize].events.front()?;
-            let item = &mut self.catalogue.items[known];
-            let event = next_event(item, peers);
-            let is_gone = item.is_gone();
-            if !item.has_report() {
-                item.has_event = false;
-                self.channels[channel as usize].events.remove(&mut self.catalogue.items, known);
-            }
-            match event {
-                Some(Event::Expired { .. }) if is_gone => {
-                    return Some((event?, Some(self.forget(known))));
-                }
-                Some(Event::Delivered { ref artifact, .. }) => {
-                    let bytes = artifact.bytes().len() as u64;
-                    self.channels[channel as usize].ready_bytes -= bytes;
-                    self.fetch.dispatch_due = true;
-                    return Some((event?, None));
-                }
-                Some(event) => return Some((event, None)),
-                // What there was to report has become untrue.
-                None => {}
+            if let Some(report) = self.take_report(peers, known) {
+                return Some(report);
             }
         }
+    }
+
+    /// The same for the artifact that has waited longest with something to report, and its channel.
+    pub(super) fn poll_any_event(
+        &mut self,
+        peers: &PeerTable,
+    ) -> Option<(u16, Event, Option<Forgotten>)> {
+        loop {
+            let known = self.reports.front()?;
+            let channel = self.catalogue.items[known].channel;
+            if let Some((event, forgotten)) = self.take_report(peers, known) {
+                return Some((channel, event, forgotten));
+            }
+        }
+    }
+
+    /// What there is to report of an artifact first, unless it has become untrue.
+    fn take_report(&mut self, peers: &PeerTable, known: u32) -> Option<(Event, Option<Forgotten>)> {
+        let item = &mut self.catalogue.items[known];
+        let event = next_event(item, peers);
+        let (is_gone, channel) = (item.is_gone(), item.channel as usize);
+        if !item.has_report() {
+            self.unreport(known);
+        }
+        match &event {
+            Some(Event::Expired { .. }) if is_gone => {
+                let forgotten = self.forget(known);
+                return Some((event?, Some(forgotten)));
+            }
+            Some(Event::Delivered { artifact, .. }) => {
+                self.channels[channel].ready_bytes -= artifact.bytes().len() as u64;
+                self.fetch.dispatch_due = true;
+            }
+            _ => {}
+        }
+        Some((event?, None))
     }
 
     #[cfg(feature = "internals")]

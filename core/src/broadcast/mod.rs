@@ -15,7 +15,6 @@
 //! application. The module knows nothing of QUIC, sockets or clocks.
 
 mod catalogue;
-mod deadlines;
 mod fetch;
 mod free_slots;
 mod holder;
@@ -820,6 +819,31 @@ impl Broadcast {
     pub fn has_events(&self, channel: ChannelId) -> bool {
         self.channel_index(channel)
             .is_some_and(|channel_index| self.inbox.has_events(channel_index))
+    }
+
+    /// Whether [`Broadcast::poll_any_event`] may have an event.
+    pub fn has_any_event(&self) -> bool {
+        self.inbox.with_events() != 0
+    }
+
+    /// The channels for which [`Broadcast::has_events`] holds, as indices in the configuration.
+    pub fn channels_with_events(&self) -> impl Iterator<Item = usize> + use<> {
+        let mut rest = self.inbox.with_events();
+        core::iter::from_fn(move || {
+            let channel = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+            rest &= rest - 1;
+            Some(channel)
+        })
+    }
+
+    /// Takes the next event of any channel: of the artifact that has waited longest with something
+    /// to be reported. Otherwise as [`Broadcast::poll_event`].
+    pub fn poll_any_event(&mut self) -> Option<(ChannelId, Event)> {
+        let (channel_index, event, forgotten) = self.inbox.poll_any_event(&self.peers)?;
+        if let Some(forgotten) = forgotten {
+            self.detach_own_slot(channel_index, &forgotten);
+        }
+        Some((self.channels[channel_index as usize].id, event))
     }
 
     /// Takes the next event of a channel. Events of one artifact come in order. An event that has

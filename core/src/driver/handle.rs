@@ -187,7 +187,7 @@ impl Shared {
         waker: &Waker,
     ) -> bool {
         let mut commands = std::mem::take(&mut call_table.commands);
-        let (is_all, released, membership, shutdown, reconsider) = {
+        let (is_all, released, membership, shutdown, mut reconsider) = {
             let mut state = self.lock();
             if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
                 state.driver = Some(waker.clone());
@@ -221,10 +221,9 @@ impl Shared {
             }
         }
         call_table.commands = commands;
-        for (at, channel) in self.channels.iter().enumerate() {
-            if reconsider >> at & 1 == 1 {
-                node.reconsider(now, *channel);
-            }
+        while reconsider != 0 {
+            node.reconsider(now, self.channels[reconsider.trailing_zeros() as usize]);
+            reconsider &= reconsider - 1;
         }
         if let Some(membership) = membership {
             node.set_membership(now, membership).expect("the handle has checked it");
@@ -294,8 +293,8 @@ impl Shared {
             let mut state = self.lock();
             state.stats = node.stats();
             has_staged |= call_table.stage(now, start, node, &mut state.calls, &mut wakers);
-            for channel in &mut state.channels {
-                let id = channel.config.id;
+            for index in node.channels_with_events() {
+                let (id, channel) = (self.channels[index], &mut state.channels[index]);
                 channel.is_full = false;
                 while node.has_events(id) {
                     if !channel.has_stage() {
@@ -665,7 +664,9 @@ impl Channel {
             let channel = &mut state.channels[self.index];
             let event = channel.events.pop_front()?;
             channel.event_bytes -= event_bytes(&event);
-            Some((event, channel.is_full && channel.events.len() <= STAGED_MAX / 2))
+            let is_due = channel.is_full && channel.events.len() <= STAGED_MAX / 2;
+            channel.is_full &= !is_due;
+            Some((event, is_due))
         })
     }
 

@@ -20,9 +20,7 @@ impl Node {
     /// Timers of links, and hellos that did not come.
     pub(super) fn expire(&mut self, now: Time) {
         let instant = self.instant(now);
-        while let Some((at, index)) = self.deadlines.first()
-            && at <= now
-        {
+        while let Some(index) = self.deadlines.due(now) {
             let handle = ConnectionHandle(index);
             let link = self.links[index].as_mut().expect("its deadlines end with a link");
             if link.quic.poll_timeout().is_some_and(|timeout| timeout <= instant) {

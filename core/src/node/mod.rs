@@ -18,7 +18,6 @@ mod calls;
 mod congestion;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod crypto;
-mod deadlines;
 mod egress;
 mod endpoint_keys;
 mod events;
@@ -59,6 +58,7 @@ use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, ServerConfig, VarIn
 use crate::artifact::Artifact;
 use crate::broadcast::{Broadcast, Event, Filter, Output as MachineOutput, SendBuffer, Wake};
 use crate::config::{ChannelConfig, Config};
+use crate::deadlines::Deadlines;
 use crate::error::{PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
 use crate::membership::{Membership, Topology, TopologyError};
@@ -68,7 +68,6 @@ use crate::sched::{Level, Schedule};
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, MINOR};
 use crypto::{HandshakeCrypto, Members, Provider, Tls};
-use deadlines::Deadlines;
 use link::{Link, Notice};
 use peers::{Followed, Peers};
 use ready::ReadyLinks;
@@ -228,7 +227,7 @@ impl Node {
             links: Vec::new(),
             touched: Vec::new(),
             ready: ReadyLinks::default(),
-            deadlines: Deadlines::default(),
+            deadlines: Deadlines::new(),
             accepting: Vec::new(),
             failed: VecDeque::new(),
             uplink,
@@ -569,10 +568,7 @@ impl Node {
     /// requests on routes that are [served](Node::serve), and cancellations of requests. It is true
     /// until all of that has been taken: a loop that waits only without output takes every kind.
     pub fn has_output(&self) -> bool {
-        let mut channels = self.config.channels.iter();
-        self.has_node_events()
-            || channels.any(|channel| self.has_events(channel.id))
-            || self.rpc.has_output()
+        self.has_node_events() || self.machine.has_any_event() || self.rpc.has_output()
     }
 
     /// Processes everything that is due, except sending.
@@ -635,6 +631,19 @@ impl Node {
     /// more to be fetched.
     pub fn poll_event(&mut self, channel: ChannelId) -> Option<Event> {
         self.machine.poll_event(channel)
+    }
+
+    /// The channels of which [`Node::poll_event`] may have an event, as indices in the
+    /// configuration.
+    pub fn channels_with_events(&self) -> impl Iterator<Item = usize> + use<> {
+        self.machine.channels_with_events()
+    }
+
+    /// Takes the next event of any channel. Artifacts come in the order in which the datagrams
+    /// arrived that made them complete, whichever members sent them: what was published because of
+    /// another artifact comes after it. Call [`Node::poll`] afterwards. Invariant 18.
+    pub fn poll_any_event(&mut self) -> Option<(ChannelId, Event)> {
+        self.machine.poll_any_event()
     }
 
     /// Whether [`Node::poll_node_event`] may have an event.

@@ -8,9 +8,9 @@ use std::vec::Vec;
 
 use quinn_proto::ConnectionHandle;
 
-use super::deadlines::Deadlines;
 use super::{Closed, NodeEvent};
 use crate::config::TransportConfig;
+use crate::deadlines::Deadlines;
 use crate::error::Fault;
 use crate::id::{NodeId, PeerIndex};
 use crate::membership::Membership;
@@ -89,7 +89,7 @@ impl Peers {
         Self {
             own,
             by_index: Vec::new(),
-            dials: Deadlines::default(),
+            dials: Deadlines::new(),
             by_node: BTreeMap::new(),
             by_key: BTreeMap::new(),
             addresses: BTreeSet::new(),
@@ -274,7 +274,7 @@ impl Peers {
         is_near: impl Fn(&[ConnectionHandle]) -> bool,
     ) -> Option<(PeerIndex, SocketAddr)> {
         loop {
-            let (_, index) = self.dials.first().filter(|(at, _)| *at <= now)?;
+            let index = self.dials.due(now)?;
             let peer = self.by_index[index].as_mut().expect("its dials end with a peer");
             let index = PeerIndex(index as u16);
             if !peer.dials && is_near(&peer.links) {
