@@ -98,8 +98,8 @@ impl Node {
             }
             let flow = link.schedule().next_flow().expect("it has a level");
             let is_done = match flow.checked_sub(self.broadcast_flows) {
-                None => self.feed_broadcast(handle, peer, flow, level),
-                Some(route) => self.feed_call(now, handle, peer, route, level),
+                None => self.feed_broadcast(handle, peer, flow),
+                Some(route) => self.feed_call(now, handle, peer, route),
             };
             if is_done {
                 self.has_changed = true;
@@ -109,16 +109,10 @@ impl Node {
     }
 
     /// True if something was written.
-    fn feed_broadcast(
-        &mut self,
-        handle: ConnectionHandle,
-        peer: PeerIndex,
-        flow: usize,
-        level: Level,
-    ) -> bool {
+    fn feed_broadcast(&mut self, handle: ConnectionHandle, peer: PeerIndex, flow: usize) -> bool {
         let Self { machine, out, .. } = self;
         let link = self.links[handle.0].as_mut().expect("a ready link");
-        let room = link.room(level, &self.config);
+        let room = link.room(&self.config);
         let send = machine.poll_flow(peer, flow, room.bytes, room.has_stream, out);
         if let Some(send) = send {
             link.schedule().charge(flow, out.len());
@@ -139,7 +133,6 @@ impl Node {
         handle: ConnectionHandle,
         peer: PeerIndex,
         route: usize,
-        level: Level,
     ) -> bool {
         let Self { rpc, out, .. } = self;
         let flow = self.broadcast_flows + route;
@@ -147,7 +140,7 @@ impl Node {
         if rpc.is_calling(peer, route) {
             link.want_call_stream(&self.config);
         }
-        let room = link.room(level, &self.config);
+        let room = link.room(&self.config);
         let piece = rpc.poll_flow(now, peer, route, room.bytes, room.has_call_stream, out);
         if let Some(piece) = piece {
             link.schedule().charge(flow, out.len());

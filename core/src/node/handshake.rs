@@ -309,7 +309,7 @@ impl Node {
         // None, if it is no member any more.
         let peer = node.and_then(|node| self.peers.find(&node));
         let was_up = up.is_some();
-        let up = up.filter(|_| peer == up);
+        let up = up.filter(|_| peer.is_some());
         if !is_client {
             self.accepting.retain(|other| *other != handle);
         }

@@ -392,6 +392,10 @@ impl Node {
             self.machine.remove_peer(now, peer);
             self.rpc.remove_peer(peer);
             for handle in links {
+                // It is no member's any more, even if the same member has joined again.
+                if let Some(link) = self.link(handle) {
+                    link.node = None;
+                }
                 self.close(now, handle, NO_MEMBER);
             }
         }

@@ -66,6 +66,12 @@ impl Schedule {
         self.levels.next(|level| !queues[level as usize].is_empty())
     }
 
+    /// The most urgent level of the flows that have something to send.
+    pub fn most_urgent(&self) -> Option<Level> {
+        let waits = |level: &Level| !self.queues[*level as usize].is_empty();
+        Level::ALL.into_iter().find(waits)
+    }
+
     /// The flow that is next. It stays next until it has sent its share, or has nothing more.
     pub fn next_flow(&mut self) -> Option<usize> {
         let level = self.level()?;

@@ -35,6 +35,11 @@ const BULK_RESERVE: u64 = 8;
 /// half of the window.
 const BULK_RESERVE_BYTES: u64 = CHUNK_BYTES as u64;
 
+/// Priorities in QUIC that a level has. Within a level, QUIC sends in the order in which it was given
+/// the data. If it took turns instead, all streams would complete late, and more of them would become
+/// obsolete before they do.
+const TURNS: i32 = 1 << 29;
+
 /// Encoded bytes that QUIC did not accept because the credit of their stream is used up.
 #[derive(Debug)]
 struct Rest {
@@ -63,6 +68,9 @@ pub(super) struct Egress {
     /// Bytes that QUIC holds unsent, by level, estimated: it sends the most urgent first.
     unsent: [u64; Level::ALL.len()],
     pieces: Vec<Bytes>,
+    /// Writes since QUIC had nothing unsent, from which the priorities within a level derive. When
+    /// they are used up, nothing more is written until QUIC has sent all that it has.
+    turn: i32,
 }
 
 /// What may be sent now.
@@ -90,6 +98,7 @@ impl Egress {
             is_blocked: false,
             unsent: [0; Level::ALL.len()],
             pieces: Vec::new(),
+            turn: 0,
         }
     }
 
@@ -123,34 +132,38 @@ impl Link {
         }
         self.open_streams(config);
         let level = self.egress.schedule.level()?;
-        (self.room_bytes(level, config) > 0).then_some(level)
+        (self.room_bytes(config) > 0).then_some(level)
     }
 
-    /// What the machines may encode of a level now.
-    pub(in crate::node) fn room(&mut self, level: Level, config: &Config) -> Room {
+    /// What the machines may encode now.
+    pub(in crate::node) fn room(&mut self, config: &Config) -> Room {
         Room {
-            bytes: self.room_bytes(level, config).min(PIECE_BYTES_MAX),
+            bytes: self.room_bytes(config).min(PIECE_BYTES_MAX),
             has_stream: self.egress.next_stream.is_some(),
             has_call_stream: self.egress.next_call.is_some(),
         }
     }
 
-    fn room_bytes(&self, level: Level, config: &Config) -> usize {
+    fn room_bytes(&self, config: &Config) -> usize {
         let send_window = u64::from(config.transport.send_window);
-        if self.egress.is_blocked || self.egress.rest_bytes as u64 >= send_window {
+        let is_full = self.egress.rest_bytes as u64 >= send_window;
+        if self.egress.is_blocked || is_full || self.egress.turn == TURNS - 1 {
             return 0;
         }
         let window = self.meter.window().min(send_window);
+        // A level that gets its share out of turn has the room of the one that it goes before.
+        let level = self.egress.schedule.most_urgent();
         let limit = match level {
-            Level::Control | Level::Urgent => window + URGENT_SLACK,
-            Level::Normal => window + SLACK,
-            Level::Bulk => {
+            None => return 0,
+            Some(Level::Control | Level::Urgent) => window + URGENT_SLACK,
+            Some(Level::Normal) => window + SLACK,
+            Some(Level::Bulk) => {
                 let reserve = (window / BULK_RESERVE).max(BULK_RESERVE_BYTES);
                 window - reserve.min(window / 2)
             }
         };
         let room = limit.saturating_sub(self.meter.unacked());
-        if level == Level::Bulk {
+        if level == Some(Level::Bulk) {
             self.meter.set_held_back(room == 0);
         }
         room as usize
@@ -177,6 +190,7 @@ impl Link {
     pub(in crate::node) fn note_drained(&mut self) {
         if !self.meter.has_unsent() {
             self.egress.unsent = [0; Level::ALL.len()];
+            self.egress.turn = 0;
         }
     }
 
@@ -229,8 +243,15 @@ impl Link {
         };
         let mut pieces = std::mem::take(&mut self.egress.pieces);
         out.take_pieces(&mut pieces);
-        let is_written = self.write((stream, send.open), pieces, send.finish, send.level);
+        let level = self.level_now(send.level);
+        let is_written = self.write((stream, send.open), pieces, send.finish, level);
         send.stream.filter(|_| !is_written && !send.finish)
+    }
+
+    /// The level at which QUIC is to send something that is written now. What gets its share out of
+    /// turn must not wait in QUIC for what it went before.
+    fn level_now(&self, level: Level) -> Level {
+        self.egress.schedule.most_urgent().map_or(level, |first| first.min(level))
     }
 
     /// Writes as much as QUIC accepts, and keeps the rest. True if nothing is left.
@@ -243,7 +264,7 @@ impl Link {
     ) -> bool {
         let bytes = pieces.iter().map(Bytes::len).sum();
         let mut rest = Rest { level, pieces, bytes, finish };
-        let _ = self.quic.send_stream(stream).set_priority(priority(level));
+        self.set_priority(stream, level);
         let is_written = self.write_some(stream, &mut rest, level);
         if is_written {
             rest.pieces.clear();
@@ -255,6 +276,14 @@ impl Link {
             self.egress.rests.insert(stream, rest);
         }
         is_written
+    }
+
+    /// A stream that continues is queued behind the streams of its level that were written in the
+    /// meantime.
+    fn set_priority(&mut self, stream: StreamId, level: Level) {
+        self.egress.turn = (self.egress.turn + 1).min(TURNS - 1);
+        let priority = i32::MAX - level as i32 * TURNS - self.egress.turn;
+        let _ = self.quic.send_stream(stream).set_priority(priority);
     }
 
     fn write_some(&mut self, stream: StreamId, rest: &mut Rest, level: Level) -> bool {
@@ -335,8 +364,8 @@ impl Link {
             Some(stream) => stream_id(stream),
             None => self.egress.next_call.take().expect("room was asked for"),
         };
-        let level = piece.class.into();
-        let _ = self.quic.send_stream(id).set_priority(priority(level));
+        let level = self.level_now(piece.class.into());
+        self.set_priority(id, level);
         let mut pieces = std::mem::take(&mut self.egress.pieces);
         out.take_pieces(&mut pieces);
         let all = pieces.iter().map(Bytes::len).sum();
@@ -361,10 +390,4 @@ impl Link {
         let _ = self.quic.send_stream(id).reset(BREACH);
         let _ = self.quic.recv_stream(id).stop(BREACH);
     }
-}
-
-/// The priority of a stream in QUIC. Streams of one level share the connection packet by packet.
-/// That makes little difference, since QUIC is given little more than it can send at once.
-fn priority(level: Level) -> i32 {
-    -(level as i32)
 }
