@@ -9,7 +9,6 @@ use bytes::Bytes;
 use quinn_proto::{Dir, StreamId, WriteError};
 
 use super::{BREACH, Link, StreamMap, UNNEEDED, stream_id};
-use crate::artifact::CHUNK_BYTES;
 use crate::broadcast::{OutStream, Send, SendBuffer};
 use crate::config::Config;
 use crate::node::congestion::PACKET_OVERHEAD;
@@ -30,10 +29,6 @@ const URGENT_SLACK: u64 = 128 * 1024;
 /// Bulk data leaves this part of the window free, so that there is room for urgent data at any time
 /// and not only when the next acknowledgement comes.
 const BULK_RESERVE: u64 = 8;
-
-/// The same in bytes: what a piece of bulk data may exceed the room by, unless that is more than
-/// half of the window.
-const BULK_RESERVE_BYTES: u64 = CHUNK_BYTES as u64;
 
 /// Priorities in QUIC that a level has. Within a level, QUIC sends in the order in which it was given
 /// the data. If it took turns instead, all streams would complete late, and more of them would become
@@ -68,8 +63,8 @@ pub(super) struct Egress {
     /// Bytes that QUIC holds unsent, by level, estimated: it sends the most urgent first.
     unsent: [u64; Level::ALL.len()],
     pieces: Vec<Bytes>,
-    /// Writes since QUIC had nothing unsent, from which the priorities within a level derive. When
-    /// they are used up, nothing more is written until QUIC has sent all that it has.
+    /// Writes so far, from which the priorities within a level derive. When they are used up, nothing
+    /// is written until all that was written is acknowledged, and they begin anew.
     turn: i32,
 }
 
@@ -130,6 +125,9 @@ impl Link {
         if !self.is_up() || !self.is_open() {
             return None;
         }
+        if self.egress.turn == TURNS - 1 && self.meter.unacked() == 0 {
+            self.egress.turn = 0;
+        }
         self.open_streams(config);
         let level = self.egress.schedule.level()?;
         (self.room_bytes(config) > 0).then_some(level)
@@ -157,10 +155,7 @@ impl Link {
             None => return 0,
             Some(Level::Control | Level::Urgent) => window + URGENT_SLACK,
             Some(Level::Normal) => window + SLACK,
-            Some(Level::Bulk) => {
-                let reserve = (window / BULK_RESERVE).max(BULK_RESERVE_BYTES);
-                window - reserve.min(window / 2)
-            }
+            Some(Level::Bulk) => window - window / BULK_RESERVE,
         };
         let room = limit.saturating_sub(self.meter.unacked());
         if level == Some(Level::Bulk) {
@@ -190,7 +185,6 @@ impl Link {
     pub(in crate::node) fn note_drained(&mut self) {
         if !self.meter.has_unsent() {
             self.egress.unsent = [0; Level::ALL.len()];
-            self.egress.turn = 0;
         }
     }
 
