@@ -28,7 +28,7 @@ const URGENT_SLACK: u64 = 128 * 1024;
 
 /// Bulk data leaves this part of the window free, so that there is room for urgent data at any time
 /// and not only when the next acknowledgement comes.
-const BULK_RESERVE: u64 = 8;
+const BULK_RESERVE: u64 = 16;
 
 /// Priorities in QUIC that a level has. Within a level, QUIC sends in the order in which it was given
 /// the data. If it took turns instead, all streams would complete late, and more of them would become
