@@ -26,9 +26,10 @@ const SLACK: u64 = 16 * 1024;
 /// it before that.
 const URGENT_SLACK: u64 = 128 * 1024;
 
-/// Bulk data leaves this part of the window free, so that there is room for urgent data at any time
-/// and not only when the next acknowledgement comes.
-const BULK_RESERVE: u64 = 16;
+/// Bulk data leaves so much of the window free, or a sixteenth of it, so that there is room for urgent
+/// data at any time and not only when the next acknowledgement comes. It is what a piece of bulk data
+/// may exceed its room by. Of a short window it leaves an eighth free.
+const BULK_RESERVE_BYTES: u64 = PIECE_BYTES_MAX as u64;
 
 /// Priorities in QUIC that a level has. Within a level, QUIC sends in the order in which it was given
 /// the data. If it took turns instead, all streams would complete late, and more of them would become
@@ -155,7 +156,7 @@ impl Link {
             None => return 0,
             Some(Level::Control | Level::Urgent) => window + URGENT_SLACK,
             Some(Level::Normal) => window + SLACK,
-            Some(Level::Bulk) => window - window / BULK_RESERVE,
+            Some(Level::Bulk) => window - (window / 16).max(BULK_RESERVE_BYTES.min(window / 8)),
         };
         let room = limit.saturating_sub(self.meter.unacked());
         if level == Some(Level::Bulk) {
