@@ -728,9 +728,8 @@ impl Broadcast {
         self.sender.flows()
     }
 
-    /// The next flow of a peer that has come to have something to send. Each is reported once, and
-    /// has to be polled with [`Broadcast::poll_flow`] until it is not
-    /// [ready](Broadcast::is_ready) any more.
+    /// The next flow of a peer that has something more to send. It has to be polled with
+    /// [`Broadcast::poll_flow`] until it is not [ready](Broadcast::is_ready) any more.
     pub fn poll_ready(&mut self) -> Option<(PeerIndex, usize)> {
         self.mark_requests();
         self.sender.ready.pop()

@@ -563,8 +563,8 @@ impl Rpc {
         self.shared.routes.iter().map(|route| route.class)
     }
 
-    /// The next flow of a peer that has come to have something to send. Each is reported once, and
-    /// has to be polled with [`Rpc::poll_flow`] until it is not [ready](Rpc::is_ready) any more.
+    /// The next flow of a peer that has something more to send. It has to be polled with
+    /// [`Rpc::poll_flow`] until it is not [ready](Rpc::is_ready) any more.
     pub fn poll_ready(&mut self) -> Option<(PeerIndex, usize)> {
         self.shared.ready.pop()
     }

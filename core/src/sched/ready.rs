@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use crate::id::PeerIndex;
 
-/// By peer, the flows that have something to send. Each is reported once, until it has nothing more
-/// and then has something again. The memory is two bits for each flow and peer, and four bytes for
+/// By peer, the flows that have something to send. Each is reported when it has something more, also
+/// if it had something before: that may be what can be sent at present. The memory is two bits for each flow and peer, and four bytes for
 /// each that is to be reported.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyFlows {
@@ -39,13 +39,12 @@ impl ReadyFlows {
         self.news.retain(|(of, _)| *of != peer);
     }
 
-    /// A flow has something to send.
+    /// A flow has something more to send.
     pub(crate) fn mark(&mut self, peer: PeerIndex, flow: usize) {
         let (word, bit) = (flow / 64, 1 << (flow % 64));
         let flows = &mut self.peers[peer.at()];
-        let is_new = flows.ready[word] & bit == 0;
         flows.ready[word] |= bit;
-        if is_new && flows.news[word] & bit == 0 {
+        if flows.news[word] & bit == 0 {
             flows.news[word] |= bit;
             self.news.push((peer, flow as u16));
         }
@@ -81,17 +80,16 @@ mod tests {
     const PEER: PeerIndex = PeerIndex(3);
 
     #[test]
-    fn a_flow_is_reported_once_until_it_has_nothing_more() {
+    fn a_flow_is_reported_when_it_has_something_more() {
         let mut flows = ReadyFlows::default();
         flows.add_peer(PEER, 130);
         flows.mark(PEER, 129);
         flows.mark(PEER, 129);
         assert_eq!((flows.pop(), flows.pop()), (Some((PEER, 129)), None));
         flows.mark(PEER, 129);
-        assert_eq!(flows.pop(), None);
+        assert_eq!((flows.pop(), flows.pop()), (Some((PEER, 129)), None));
         flows.settle(PEER, 129);
-        flows.mark(PEER, 129);
-        assert_eq!(flows.pop(), Some((PEER, 129)));
+        assert!(!flows.is_ready(PEER, 129));
     }
 
     #[test]

@@ -46,12 +46,15 @@ impl Schedule {
         }
     }
 
-    /// A flow has come to have something to send.
+    /// A flow has something more to send.
     pub fn activate(&mut self, flow: usize) {
-        if self.flows[flow].place == Place::Idle {
-            self.flows[flow].deficit = QUANTUM;
-            self.queue(flow);
+        match self.flows[flow].place {
+            Place::Idle => self.flows[flow].deficit = QUANTUM,
+            // It may need no stream for what is new.
+            Place::Stalled => self.stalled.retain(|other| usize::from(*other) != flow),
+            Place::Queued => return,
         }
+        self.queue(flow);
     }
 
     fn queue(&mut self, flow: usize) {
@@ -192,9 +195,11 @@ mod tests {
         schedule.stall(0);
         assert!(schedule.is_stalled());
         assert_eq!(schedule.next_flow(), Some(1));
-        schedule.activate(0);
-        assert_eq!(schedule.next_flow(), Some(1), "it is no news that it has something to send");
         schedule.resume();
         assert_eq!(schedule.next_flow(), Some(0));
+        schedule.stall(0);
+        schedule.activate(0);
+        assert_eq!(schedule.next_flow(), Some(0), "it may need no stream for what is new");
+        assert!(!schedule.is_stalled());
     }
 }

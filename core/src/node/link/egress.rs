@@ -26,9 +26,9 @@ const SLACK: u64 = 16 * 1024;
 /// it before that.
 const URGENT_SLACK: u64 = 128 * 1024;
 
-/// Bulk data leaves so much of the window free, or a sixteenth of it, so that there is room for urgent
-/// data at any time and not only when the next acknowledgement comes. It is what a piece of bulk data
-/// may exceed its room by. Of a short window it leaves an eighth free.
+/// Bulk data leaves so much of the congestion window free, or a sixteenth of it, so that there is room
+/// for urgent data at any time and not only when the next acknowledgement comes. It is what a piece of
+/// bulk data may exceed its room by. Of a short window it leaves an eighth free.
 const BULK_RESERVE_BYTES: u64 = PIECE_BYTES_MAX as u64;
 
 /// Priorities in QUIC that a level has. Within a level, QUIC sends in the order in which it was given
@@ -149,14 +149,21 @@ impl Link {
         if self.egress.is_blocked || is_full || self.egress.turn == TURNS - 1 {
             return 0;
         }
-        let window = self.meter.window().min(send_window);
+        let congestion = self.meter.window();
+        let window = congestion.min(send_window);
         // A level that gets its share out of turn has the room of the one that it goes before.
         let level = self.egress.schedule.most_urgent();
         let limit = match level {
             None => return 0,
             Some(Level::Control | Level::Urgent) => window + URGENT_SLACK,
             Some(Level::Normal) => window + SLACK,
-            Some(Level::Bulk) => window - (window / 16).max(BULK_RESERVE_BYTES.min(window / 8)),
+            Some(Level::Bulk) => {
+                let reserve = BULK_RESERVE_BYTES.min(congestion / 8).max(congestion / 16);
+                // A peer may grant the last eighth of its credit late.
+                let credit =
+                    send_window - send_window / 8 - BULK_RESERVE_BYTES.min(send_window / 8);
+                (congestion - reserve).min(credit)
+            }
         };
         let room = limit.saturating_sub(self.meter.unacked());
         if level == Some(Level::Bulk) {
