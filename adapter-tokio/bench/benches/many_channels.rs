@@ -76,7 +76,8 @@ async fn publish_until<R: Runtime, S: System>(
 }
 
 async fn run<R: Runtime>(channels: u16, seconds: f64, mtu: u16) -> Figures {
-    let system = Subnet::<R>::start(Shape { nodes: NODES, channels, mtu }).await;
+    let system =
+        Subnet::<R>::start(Shape { nodes: NODES, channels, has_classes: false, mtu }).await;
     let mut in_flight = InFlight::new(&system, NODES);
     publish_until::<R, _>(&system, &mut in_flight, Instant::now() + WARM_UP).await;
     let (begun, cpu) = (Instant::now(), cpu_time::of_process());

@@ -6,8 +6,8 @@
 //! 13 nodes. On one channel each node publishes 20 artifacts of 200 bytes a second, evenly spaced over
 //! all nodes, each aborted after a second. On another channel two artifacts of 1 MiB are always on
 //! their way to everyone: once all nodes have one, it is aborted, and the next node publishes the next.
-//! Both channels have the default settings, and both systems the same congestion controller, initial
-//! window and datagram length.
+//! The channel of the small ones is urgent and the other one bulk, which plain quinn does not know. Both
+//! systems have the same congestion controller, initial window and datagram length.
 //!
 //! Figures: from publishing to delivery of the small ones, over all receivers; how much later than
 //! planned they were published; bytes of the large ones that were delivered, over all receivers, per
@@ -164,7 +164,7 @@ impl<'a, S: System> Run<'a, S> {
 }
 
 async fn run<S: System, R: Runtime>(seconds: f64, mtu: u16) -> Figures {
-    let system = S::start(Shape { nodes: NODES, channels: 2, mtu }).await;
+    let system = S::start(Shape { nodes: NODES, channels: 2, has_classes: true, mtu }).await;
     let mut run = Run::new(&system);
     run.until::<R>(&system, Instant::now() + WARM_UP).await;
     run.is_counting = true;

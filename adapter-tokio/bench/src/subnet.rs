@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use slotcast::broadcast::Event;
-use slotcast::config::{ChannelConfig, Config};
+use slotcast::config::{ChannelConfig, Class, Config};
 use slotcast::driver::{Channel, NodeHandle, Setup};
 use slotcast::id::{ArtifactId, ChannelId};
 use slotcast::membership::Topology;
@@ -39,7 +39,12 @@ impl<R: Runtime> System for Subnet<R> {
 
     async fn start(shape: Shape) -> Self {
         let ids = (1..=shape.channels).map(ChannelId);
-        let mut config = Config::new(ids.clone().map(ChannelConfig::new));
+        let channel = |id: ChannelId| match (shape.has_classes, id.0) {
+            (false, _) => ChannelConfig::new(id),
+            (true, 1) => ChannelConfig::new(id).class(Class::Urgent),
+            (true, _) => ChannelConfig::new(id).class(Class::Bulk),
+        };
+        let mut config = Config::new(ids.clone().map(channel));
         config.transport.mtu_max = shape.mtu;
         let nodes = start_nodes(shape.nodes, &config, R::bind);
         all_connected(&nodes).await;

@@ -15,6 +15,9 @@ pub struct Shape {
     pub nodes: usize,
     /// Channels that are independent of each other, if the system knows such.
     pub channels: u16,
+    /// The first channel is urgent and the others are bulk, if the system knows such classes. Else all
+    /// have the default class.
+    pub has_classes: bool,
     /// UDP payload of the longest datagram, in bytes, 1,200 to 65,507.
     pub mtu: u16,
 }

@@ -7,6 +7,10 @@
 //! [`Node::poll_node_event`], at any time: the node does not wait for it. [`Node::poll`] itself may
 //! produce such outputs, until it returns `Idle`: see [`Node::has_output`].
 //!
+//! What belongs to one connection is a `Link`. `events` deals with what happens to links, and
+//! `egress` decides which of them sends next; `ready` is the queue of those that have something to
+//! send, `uplink` the rate at which the node does. Nothing here walks all links. Invariants 9, 11, 18.
+//!
 //! Of two members that are not connected, both dial, since it may be that only one of them can
 //! reach the other. The member with the lower id dials at once and then with backoff. The other one
 //! dials after its start, if it has not been dialled by then, and at a slow rate afterwards. Both

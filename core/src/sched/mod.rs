@@ -2,7 +2,7 @@
 //!
 //! A *flow* is what one channel or route has to send to one peer of one sort. The code that
 //! composes machines numbers the flows of all of them. A machine reports a flow when the flow has
-//! something more to send ([`ReadyFlows`]); the peer's [`Schedule`] keeps the flow until the machine
+//! something more to send (`ReadyFlows`); the peer's [`Schedule`] keeps the flow until the machine
 //! has nothing more. So nothing asks all flows, however many channels there are.
 //!
 //! [Levels](Level) are strict, except that every level below gets a small share of what the levels

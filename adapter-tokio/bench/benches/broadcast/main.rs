@@ -73,7 +73,7 @@ impl Case {
 }
 
 async fn run<S: System, R: Runtime>(case: Case, seconds: f64, mtu: u16) -> Figures {
-    let system = S::start(Shape { nodes: case.nodes, channels: 1, mtu }).await;
+    let system = S::start(Shape { nodes: case.nodes, channels: 1, has_classes: false, mtu }).await;
     let mut in_flight = InFlight::new(&system, case.nodes);
     let mut arrived = Vec::new();
     let mut latencies = Latencies::default();
