@@ -5,7 +5,7 @@ use slotcast::broadcast::Event;
 use slotcast::config::{Config, Relay};
 use slotcast::error::{Fault, RelayError};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, Net, Order, Solo, advert, config, large, node, small,
+    CHANNEL, Frame, Net, Order, Solo, advert, config, large, node, peer, small,
 };
 
 fn relaying(relay: Relay) -> Config {
@@ -120,6 +120,24 @@ fn a_relay_is_not_repeated_to_members_that_show_the_artifact_themselves() {
     net.relay(2, &block);
     net.run();
     assert_eq!(net.frames(2, 3).len(), 1, "once");
+}
+
+/// Both cease to show it before a node would ask the machine for what is to be sent to either.
+#[test]
+fn a_relay_is_announced_to_all_members_that_cease_to_show_the_artifact_at_once() {
+    let mut solo = Solo::new(&relaying(Relay::Confirmed), 3);
+    let block = small(1);
+    solo.push(0, 0, 1, &block);
+    (1..3).for_each(|at| assert!(solo.update(at, &advert(0, 1, 1, false, &block)).is_ok()));
+    solo.expect_delivered([&block]);
+    solo.machine.relay(CHANNEL, &block).unwrap();
+    (0..3).for_each(|at| assert_eq!(solo.sent(at), []));
+    solo.reported();
+    (1..3).for_each(|at| solo.clear(at, 0, 2));
+    assert_eq!(solo.reported(), [peer(1), peer(2)].into());
+    for at in 1..3 {
+        assert!(matches!(solo.sent(at)[..], [Frame::Advert { hops: 1, .. }]), "to {at}");
+    }
 }
 
 #[test]

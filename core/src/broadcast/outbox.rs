@@ -297,13 +297,14 @@ impl Outbox {
     }
 
     /// Makes a slot dirty again if a peer was skipped when its content was sent. For the other
-    /// peers nothing is sent again, see [`LastSent::is_present`].
-    /// True if that is so.
+    /// peers nothing is sent again, see [`LastSent::is_present`]. True if there is something to be
+    /// sent to the peer, which may not have come to the slot yet: it may have been made dirty for
+    /// another peer.
     pub(super) fn mark_if_skipped(&mut self, peer: PeerIndex, slot: Slot) -> bool {
         let Some(Some(view)) = self.views.get(peer.at()) else { return false };
         let was_passed = view.cursor >= self.slots[slot.0 as usize].version;
-        let was_skipped = was_passed && self.last_sent(peer, slot) == LastSent::NOTHING;
-        if was_skipped {
+        let was_skipped = self.last_sent(peer, slot) == LastSent::NOTHING;
+        if was_passed && was_skipped {
             self.bump_version(slot);
         }
         was_skipped

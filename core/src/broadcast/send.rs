@@ -347,6 +347,7 @@ impl Sender {
             return None;
         }
         let can_open = can_open && !self.is_full(peer);
+        let was_ready = self.ready.is_ready(peer, flow);
         let send = if flow == self.requests_flow() {
             self.send_requests(now, peer, room, out, inbox)
         } else {
@@ -357,6 +358,7 @@ impl Sender {
                 _ => Some(self.send_chunks(peer, channel, (room, can_open), out, outbox)),
             }
         };
+        debug_assert!(was_ready || send.is_none(), "what has something to send was reported");
         if !self.has_backlog(peer, flow, true, (outboxes, inbox)) {
             self.ready.settle(peer, flow);
         }

@@ -1,5 +1,6 @@
 //! One machine whose peers are played by the test, frame by frame.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use slotcast::broadcast::{
 };
 use slotcast::config::Config;
 use slotcast::error::Fault;
-use slotcast::id::{ArtifactId, Slot, Version};
+use slotcast::id::{ArtifactId, PeerIndex, Slot, Version};
 use slotcast::time::Time;
 use slotcast::wire::{Chunk, LiveSlots, Refusal, Request, Update};
 
@@ -195,6 +196,12 @@ impl Solo {
         }
         assert!(!self.machine.has_backlog(peer(at)), "all is sent");
         frames
+    }
+
+    /// The peers with flows that the machine has reported since the last time: it reports no others
+    /// to a node.
+    pub fn reported(&mut self) -> BTreeSet<PeerIndex> {
+        core::iter::from_fn(|| self.machine.poll_ready()).map(|(peer, _)| peer).collect()
     }
 
     /// The one request that there is for a peer, for these chunks of an artifact.
