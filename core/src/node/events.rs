@@ -72,6 +72,10 @@ impl Node {
         self.deadlines.set(handle.0, link.deadline(self.start));
         let level = link.pending_level();
         self.ready.push(handle, link, level);
+        // There may be room now for what is more urgent than what QUIC holds.
+        if let Some(next) = link.next_level(&self.config).filter(|next| *next < level) {
+            self.ready.push(handle, link, next);
+        }
     }
 
     fn handle_quic_event(&mut self, now: Time, handle: ConnectionHandle, event: Event) {

@@ -544,7 +544,9 @@ impl Node {
             buffer.clear();
             if let Some((transmit, response)) = self.responses.pop() {
                 buffer.extend_from_slice(&response);
-                return self.transmit(Transmit::from_quic(transmit));
+                let transmit = Transmit::from_quic(transmit);
+                self.uplink.charge(now, transmit.size, transmit.datagrams());
+                return self.transmit(transmit);
             }
             self.has_changed = false;
             self.advance(now);
