@@ -8,6 +8,7 @@ extern crate std;
 
 mod arena;
 pub mod artifact;
+mod bits;
 pub mod broadcast;
 pub mod config;
 mod deadlines;

@@ -37,6 +37,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 use crate::artifact::{Advert, Artifact, ArtifactError, CHUNK_BYTES};
+use crate::bits::ones;
 use crate::config::{ChannelConfig, Config, ConfigError, Relay};
 use crate::error::{Fault, PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
@@ -226,7 +227,7 @@ impl Broadcast {
     /// A machine without peers. `seed` must be unpredictable for the peers: it keys hash tables.
     ///
     /// # Errors
-    /// If the configuration does not hold together.
+    /// If the configuration is invalid.
     pub fn new(config: &Config, seed: u64) -> Result<Self, ConfigError> {
         config.check()?;
         let hasher = FixedState::with_seed(seed);
@@ -827,12 +828,7 @@ impl Broadcast {
 
     /// The channels for which [`Broadcast::has_events`] holds, as indices in the configuration.
     pub fn channels_with_events(&self) -> impl Iterator<Item = usize> + use<> {
-        let mut rest = self.inbox.with_events();
-        core::iter::from_fn(move || {
-            let channel = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
-            rest &= rest - 1;
-            Some(channel)
-        })
+        ones(self.inbox.with_events())
     }
 
     /// Takes the next event of any channel: of the artifact that has waited longest with something

@@ -1,6 +1,7 @@
 //! A set of peers as a fixed bit field.
 
 use super::work;
+use crate::bits::ones;
 use crate::config::PEERS_LIMIT;
 use crate::id::PeerIndex;
 
@@ -35,12 +36,9 @@ impl PeerSet {
     pub(super) fn iter(&self) -> impl Iterator<Item = PeerIndex> + use<> {
         let words = self.0;
         (0..WORDS).flat_map(move |at| {
-            let mut word = words[at];
-            core::iter::from_fn(move || {
-                let bit = (word != 0).then(|| word.trailing_zeros() as u16)?;
-                word &= word - 1;
+            ones(words[at]).map(move |bit| {
                 work::count();
-                Some(PeerIndex(at as u16 * 64 + bit))
+                PeerIndex((at * 64 + bit) as u16)
             })
         })
     }

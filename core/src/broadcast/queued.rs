@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::Priority;
 use super::peer_set::PeerSet;
+use crate::bits::ones;
 use crate::id::PeerIndex;
 use crate::wire::CHANNELS_MAX;
 
@@ -49,12 +50,7 @@ impl Queued {
 
     /// The channels with artifacts of a priority, ascending.
     pub(super) fn channels(&self, priority: usize) -> impl Iterator<Item = usize> + use<> {
-        let mut rest = self.channels[priority];
-        core::iter::from_fn(move || {
-            let channel = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
-            rest &= rest - 1;
-            Some(channel)
-        })
+        ones(self.channels[priority])
     }
 
     pub(super) fn assert_invariants(

@@ -20,6 +20,7 @@ use hashbrown::HashMap;
 
 use super::calls::{CallCommand, CallTable, Calls};
 use crate::artifact::{Artifact, ArtifactError};
+use crate::bits::ones;
 use crate::broadcast::Event;
 use crate::config::{ChannelConfig, Relay};
 use crate::error::{PublishError, RelayError};
@@ -187,7 +188,7 @@ impl Shared {
         waker: &Waker,
     ) -> bool {
         let mut commands = std::mem::take(&mut call_table.commands);
-        let (is_all, released, membership, shutdown, mut reconsider) = {
+        let (is_all, released, membership, shutdown, reconsider) = {
             let mut state = self.lock();
             if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
                 state.driver = Some(waker.clone());
@@ -221,9 +222,8 @@ impl Shared {
             }
         }
         call_table.commands = commands;
-        while reconsider != 0 {
-            node.reconsider(now, self.channels[reconsider.trailing_zeros() as usize]);
-            reconsider &= reconsider - 1;
+        for index in ones(reconsider) {
+            node.reconsider(now, self.channels[index]);
         }
         if let Some(membership) = membership {
             node.set_membership(now, membership).expect("the handle has checked it");

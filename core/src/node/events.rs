@@ -2,7 +2,7 @@
 
 use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, StreamEvent};
 
-use super::{Closed, FAULTS, Link, MachineOutput, NO_HELLO, Node, Notice, SHUTDOWN, SUPERSEDED};
+use super::{Closed, FAULTS, MachineOutput, NO_HELLO, Node, Notice, SHUTDOWN, SUPERSEDED};
 use crate::id::PeerIndex;
 use crate::rpc::CallStream;
 use crate::time::Time;
@@ -187,7 +187,7 @@ impl Node {
     pub(super) fn wake(&mut self, peer: PeerIndex) {
         self.has_changed = true;
         if let Some(handle) = self.peers.peer(peer).connection {
-            let link: &mut Link = self.links[handle.0].as_mut().expect("it is up");
+            let link = self.links[handle.0].as_mut().expect("it is up");
             let level = link.pending_level();
             self.ready.push(handle, link, level);
         }

@@ -175,7 +175,7 @@ impl Node {
     /// the peers; `start` is the instant of [`Time::ZERO`], from which every `now` counts.
     ///
     /// # Errors
-    /// If the configuration does not hold together.
+    /// If the configuration is invalid.
     ///
     /// # Panics
     /// If the TLS provider lacks what QUIC needs, which would be a broken build.

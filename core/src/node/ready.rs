@@ -43,8 +43,8 @@ impl ReadyLinks {
 
     /// Whether a link has data to send that is more urgent than `level`.
     pub(super) fn has_more_urgent(&self, level: Level) -> bool {
-        let above = Level::ALL[1..].iter().take_while(|other| **other < level);
-        above.into_iter().any(|other| !self.queues[*other as usize].is_empty())
+        let mut above = Level::ALL[1..].iter().take_while(|other| **other < level);
+        above.any(|other| !self.queues[*other as usize].is_empty())
     }
 
     /// A link is being removed.

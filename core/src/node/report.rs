@@ -114,7 +114,7 @@ pub struct NodeStats {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NodeError {
-    /// The configuration does not hold together.
+    /// The configuration is invalid.
     Config(ConfigError),
     /// The topology does not fit the configuration.
     Topology(TopologyError),

@@ -280,7 +280,7 @@ impl Rpc {
     /// A machine without peers.
     ///
     /// # Errors
-    /// If the configuration does not hold together.
+    /// If the configuration is invalid.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {

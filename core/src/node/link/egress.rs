@@ -71,13 +71,13 @@ pub(super) struct Egress {
 
 /// What may be sent now.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub(in crate::node) struct Room {
     /// The number of bytes that may be written.
-    pub(crate) bytes: usize,
+    pub(in crate::node) bytes: usize,
     /// There is a stream for the broadcast machine.
-    pub(crate) has_stream: bool,
+    pub(in crate::node) has_stream: bool,
     /// There is a stream for a call.
-    pub(crate) has_call_stream: bool,
+    pub(in crate::node) has_call_stream: bool,
 }
 
 impl Egress {
@@ -130,7 +130,10 @@ impl Link {
             self.egress.turn = 0;
         }
         self.open_streams(config);
-        let level = self.egress.schedule.level()?;
+        let Some(level) = self.egress.schedule.level() else {
+            self.meter.set_held_back(false);
+            return None;
+        };
         (self.room_bytes(config) > 0).then_some(level)
     }
 

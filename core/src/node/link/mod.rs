@@ -74,7 +74,7 @@ pub(super) struct Link {
     pub(super) queued: u8,
     /// It may have events of QUIC to be dealt with, and is in the node's list of those.
     pub(super) is_touched: bool,
-    /// It has been offered to be given data since QUIC had nothing more to send.
+    /// The machines were asked for data for it since QUIC had nothing more to send.
     pub(super) is_fed: bool,
     meter: Arc<Meter>,
     ingress: Ingress,
