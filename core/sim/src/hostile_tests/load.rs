@@ -1,6 +1,6 @@
 //! Peers that cost much: they take nothing, or begin much and end nothing.
 
-use quinn_proto::TransportConfig as QuicTransport;
+use quinn_proto::{Dir, Side, StreamId, TransportConfig as QuicTransport};
 
 use super::arena::{Arena, DIALLER, HONEST, VICTIM};
 use super::{CHANNEL, artifact, cut, head, ms, push, updates};
@@ -89,4 +89,23 @@ fn storms_of_resets_bother_no_one() {
     arena.assert_unharmed();
     arena.assert_not_noticed("it is no fault");
     assert!(arena.is_taken_on());
+}
+
+/// The stream that the victim will write next is open already.
+#[test]
+fn a_stream_that_is_stopped_before_it_is_written_is_not_written() {
+    let mut arena = Arena::greeted();
+    for round in 0..5 {
+        let last = arena.hostile().read.keys().copied().max().expect("the hello");
+        arena.stop(StreamId::new(Side::Server, Dir::Uni, last.index() + 1));
+        arena.elapse(ms(100));
+        let block = artifact(round, 700);
+        arena.publish(VICTIM, &block);
+        arena.elapse(ms(100));
+        let hostile = arena.hostile();
+        let has = |bytes: &Vec<u8>| bytes.windows(700).any(|part| part == &block.bytes()[..]);
+        assert!(hostile.read.values().any(has), "round {round}");
+    }
+    assert!(arena.is_taken_on());
+    arena.assert_unharmed();
 }

@@ -344,8 +344,17 @@ impl Link {
         let _ = self.quic.send_stream(stream).reset(UNNEEDED);
     }
 
+    /// A peer can stop a stream that was opened ahead and is not written yet. Another one is opened
+    /// then, since what is written to a stopped stream is lost without any further event.
+    pub(super) fn discard_unwritten(&mut self, stream: StreamId) {
+        let egress = &mut self.egress;
+        egress.next_stream.take_if(|next| *next == stream);
+        egress.awaits_call |= egress.next_call.take_if(|next| *next == stream).is_some();
+    }
+
     /// The peer has stopped a stream. Returns the machine's stream, if it was one.
     pub(in crate::node) fn stopped(&mut self, stream: StreamId) -> Option<OutStream> {
+        self.discard_unwritten(stream);
         self.reset_stream(stream);
         self.ended(stream)
     }

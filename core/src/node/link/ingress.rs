@@ -345,6 +345,7 @@ impl Link {
         if id.initiator() != self.quic.side() && id.index() >= self.ingress.calls_accepted {
             return;
         }
+        self.discard_unwritten(id);
         let _ = self.quic.send_stream(id).reset(UNNEEDED);
         rpc.handle_stopped(peer, CallStream(id.into()));
     }
