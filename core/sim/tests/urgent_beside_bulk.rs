@@ -13,7 +13,7 @@ use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Class, Config};
 use slotcast::id::{ArtifactId, ChannelId};
 use slotcast::time::Time;
-use slotcast_sim::{Application, Bottleneck, Context, Link, Setup, Subnet};
+use slotcast_sim::{Application, Bottleneck, Chance, Context, Link, Setup, Subnet};
 
 const URGENT: ChannelId = ChannelId(1);
 const BULK: [ChannelId; 3] = [ChannelId(2), ChannelId(3), ChannelId(4)];
@@ -58,6 +58,8 @@ struct Case {
     /// The rate to which the publisher shapes what it sends, in bytes per second.
     shaped_to: Option<u64>,
     bulk_bytes: usize,
+    /// Before the first urgent artifact, the links to receivers of bulk ones lose all for so long.
+    outage: Duration,
     urgent_count: usize,
 }
 
@@ -71,6 +73,7 @@ impl Case {
             bulk_link_rate: 0,
             shaped_to: None,
             bulk_bytes: 16 << 20,
+            outage: Duration::ZERO,
             urgent_count: 60,
         }
     }
@@ -174,10 +177,12 @@ impl<'a> Run<'a> {
 
     fn course(mut self) -> Figures {
         self.keep_up_bulk();
-        let warm_at = self.subnet.now() + WARM_UP;
+        // An outage shows with windows that have opened as far as they can.
+        let warm_at = self.subnet.now() + WARM_UP + 2 * self.case.outage;
         while self.subnet.now() < warm_at {
             self.step();
         }
+        self.cut_off_bulk_receivers(self.case.outage);
         let (begun, received_before) = (self.subnet.now(), self.received());
         for _ in 0..self.case.urgent_count {
             let id = self.publish(URGENT, URGENT_BYTES);
@@ -187,6 +192,14 @@ impl<'a> Run<'a> {
         let seconds = self.subnet.now().since(begun).as_secs_f64();
         let rate = (self.received() - received_before) as f64 / seconds;
         self.figures(rate)
+    }
+
+    fn cut_off_bulk_receivers(&mut self, span: Duration) {
+        let receivers: Vec<usize> = self.receivers(|receives| receives != Receives::Urgent);
+        for (loss, span) in [(Chance::percent(100), span), (Chance::NEVER, Duration::ZERO)] {
+            receivers.iter().for_each(|at| self.subnet.network.link(0, *at).loss = loss);
+            self.subnet.elapse(span);
+        }
     }
 
     /// Bytes that all receivers have received.
@@ -378,5 +391,19 @@ fn w4_over_a_shared_uplink_to_4_peers_shaped() {
 #[test]
 fn w4_over_a_shared_uplink_to_12_peers_shaped() {
     let late = over_a_shared_uplink(12, Some(SHAPED_TO));
+    assert!(late <= ms(5), "{late:?}");
+}
+
+/// What a whole window to each of several peers held is lost, and sent again as soon as the links are
+/// back. Urgent artifacts to a peer that has lost nothing do not wait for it.
+#[test]
+fn w4_over_a_shared_uplink_beside_what_is_sent_again_shaped() {
+    let mut receivers = vec![Receives::Bulk; 8];
+    receivers.push(Receives::Urgent);
+    let uplink = Bottleneck::new(UPLINK, ms(100));
+    let (shaped_to, outage) = (Some(SHAPED_TO), ms(1_000));
+    let case = Case { uplink, shaped_to, outage, bulk_bytes: 4 << 20, ..Case::new(receivers) };
+    let late = case.run().p99() - ONE_WAY;
+    println!("urgent p99 {late:?} above one way");
     assert!(late <= ms(5), "{late:?}");
 }

@@ -29,6 +29,10 @@ pub(super) struct Meter {
     in_flight: AtomicU64,
     /// Stream bytes that QUIC holds and has not sent yet, estimated.
     unsent: AtomicU64,
+    /// The same and what it will send again, since it was lost.
+    pending: AtomicU64,
+    /// Bytes that were lost since this was last taken.
+    lost: AtomicU64,
     is_closing: AtomicBool,
     /// There is more to send than this node gives to QUIC.
     is_held_back: AtomicBool,
@@ -43,6 +47,7 @@ impl Meter {
     /// Stream bytes were handed to QUIC.
     pub(super) fn note_written(&self, bytes: u64) {
         self.unsent.fetch_add(bytes, Relaxed);
+        self.pending.fetch_add(bytes, Relaxed);
     }
 
     /// The connection is being closed, so the window must not delay its last packet. quinn-proto
@@ -58,9 +63,20 @@ impl Meter {
         self.is_held_back.store(is_held_back, Relaxed);
     }
 
-    /// Whether QUIC holds stream bytes that it has not sent yet, as far as is known.
-    pub(super) fn has_unsent(&self) -> bool {
-        self.unsent.load(Relaxed) > 0
+    /// Whether QUIC holds stream bytes that it has not sent yet, or will send again, as far as is
+    /// known.
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending.load(Relaxed) > 0
+    }
+
+    /// The number of bytes that were lost since the last call. QUIC will send them again.
+    pub(super) fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Relaxed)
+    }
+
+    /// Bytes in packets that are neither acknowledged nor lost.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
     }
 
     /// Bytes that QUIC has still to send, or has sent and that are neither acknowledged nor lost.
@@ -105,6 +121,9 @@ impl Controller for Metered {
         let unsent = self.meter.unsent.load(Relaxed);
         let carried = bytes.saturating_sub(PACKET_OVERHEAD).min(unsent);
         self.meter.unsent.store(unsent - carried, Relaxed);
+        let pending = self.meter.pending.load(Relaxed);
+        let rest = pending.saturating_sub(bytes.saturating_sub(PACKET_OVERHEAD));
+        self.meter.pending.store(rest, Relaxed);
         // Packets with acknowledgements only are not acknowledged. If they were counted, those of a
         // node that only receives would add up to a full window.
         if carried > 0 || bytes >= ACKS_MAX {
@@ -138,6 +157,7 @@ impl Controller for Metered {
         if app_limited {
             // QUIC had nothing left to send.
             self.meter.unsent.store(0, Relaxed);
+            self.meter.pending.store(0, Relaxed);
         }
         self.note_window();
     }
@@ -152,6 +172,8 @@ impl Controller for Metered {
         self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
         let rest = self.meter.in_flight.load(Relaxed).saturating_sub(lost_bytes);
         self.meter.in_flight.store(rest, Relaxed);
+        self.meter.pending.fetch_add(lost_bytes, Relaxed);
+        self.meter.lost.fetch_add(lost_bytes, Relaxed);
         self.note_window();
     }
 

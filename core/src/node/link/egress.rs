@@ -61,12 +61,42 @@ pub(super) struct Egress {
     rest_bytes: usize,
     /// QUIC accepts nothing on any stream, since the credit of the whole connection is used up.
     is_blocked: bool,
-    /// Bytes that QUIC holds unsent, by level, estimated: it sends the most urgent first.
+    /// Bytes that QUIC holds unsent or has to send again, by level, estimated: it sends the most
+    /// urgent first.
     unsent: [u64; Level::ALL.len()],
+    flight: Flight,
     pieces: Vec<Bytes>,
     /// Writes so far, from which the priorities within a level derive. When they are used up, nothing
     /// is written until all that was written is acknowledged, and they begin anew.
     turn: i32,
+}
+
+/// Bytes that were sent lately, by level, from which the levels of lost bytes are estimated: QUIC
+/// tells how many were lost, but not of which streams.
+#[derive(Debug, Default)]
+struct Flight {
+    /// Sent since `before` was set: at most about as many as are in flight.
+    recent: [u64; Level::ALL.len()],
+    /// About as many, which were sent before those.
+    before: [u64; Level::ALL.len()],
+}
+
+impl Flight {
+    fn note_sent(&mut self, level: Level, bytes: u64, in_flight: u64) {
+        self.recent[level as usize] += bytes;
+        if self.recent.iter().sum::<u64>() > in_flight {
+            self.before = std::mem::take(&mut self.recent);
+        }
+    }
+
+    /// How many of `lost` bytes are of which level, if QUIC sends the most urgent ones first.
+    fn levels(&self, mut lost: u64) -> [u64; Level::ALL.len()] {
+        Level::ALL.map(|level| {
+            let bytes = lost.min(self.recent[level as usize] + self.before[level as usize]);
+            lost -= bytes;
+            bytes
+        })
+    }
 }
 
 /// What may be sent now.
@@ -93,6 +123,7 @@ impl Egress {
             rest_bytes: 0,
             is_blocked: false,
             unsent: [0; Level::ALL.len()],
+            flight: Flight::default(),
             pieces: Vec::new(),
             turn: 0,
         }
@@ -176,7 +207,11 @@ impl Link {
     }
 
     /// How urgent it is to let QUIC send what it has.
-    pub(in crate::node) fn pending_level(&self) -> Level {
+    pub(in crate::node) fn pending_level(&mut self) -> Level {
+        let lost = self.egress.flight.levels(self.meter.take_lost());
+        for (unsent, lost) in self.egress.unsent.iter_mut().zip(lost) {
+            *unsent += lost;
+        }
         let waits = |level: &Level| self.egress.unsent[*level as usize] > 0;
         let first = Level::ALL.into_iter().find(waits).filter(|_| self.is_open());
         first.unwrap_or(Level::Control)
@@ -185,16 +220,19 @@ impl Link {
     /// QUIC has sent so many datagrams with so many bytes in all.
     pub(in crate::node) fn note_sent(&mut self, bytes: usize, datagrams: usize) {
         let mut bytes = (bytes as u64).saturating_sub(datagrams as u64 * PACKET_OVERHEAD);
-        for unsent in &mut self.egress.unsent {
+        let in_flight = self.meter.in_flight();
+        for level in Level::ALL {
+            let unsent = &mut self.egress.unsent[level as usize];
             let sent = bytes.min(*unsent);
             *unsent -= sent;
             bytes -= sent;
+            self.egress.flight.note_sent(level, sent, in_flight);
         }
     }
 
     /// QUIC has nothing more that may be sent now.
     pub(in crate::node) fn note_drained(&mut self) {
-        if !self.meter.has_unsent() {
+        if !self.meter.has_pending() {
             self.egress.unsent = [0; Level::ALL.len()];
         }
     }
@@ -403,5 +441,26 @@ impl Link {
     pub(super) fn break_off_call(&mut self, id: StreamId) {
         let _ = self.quic.send_stream(id).reset(BREACH);
         let _ = self.quic.recv_stream(id).stop(BREACH);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_bytes_are_of_the_levels_that_were_sent_lately() {
+        let mut flight = Flight::default();
+        flight.note_sent(Level::Urgent, 200, 10_000);
+        for _ in 0..9 {
+            flight.note_sent(Level::Bulk, 1_000, 10_000);
+        }
+        assert_eq!(flight.levels(100), [0, 100, 0, 0]);
+        assert_eq!(flight.levels(5_000), [0, 200, 0, 4_800]);
+        // What was sent two flights ago has arrived, or was lost and noticed.
+        for _ in 0..20 {
+            flight.note_sent(Level::Bulk, 1_100, 10_000);
+        }
+        assert_eq!(flight.levels(5_000), [0, 0, 0, 5_000]);
     }
 }
