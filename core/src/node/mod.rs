@@ -627,7 +627,7 @@ impl Node {
             None => self.peers.dial_at(),
         };
         let wake_at = wake_at.min(free_at).min(self.deadlines.earliest());
-        let wake_at = wake_at.min(self.trouble.report_at(self.now));
+        let wake_at = wake_at.min(self.trouble.report_at(self.now)).min(self.refused_at());
         let why = if machine_at <= wake_at { why } else { Wake::Connection };
         Output::Idle { wake_at: wake_at.min(machine_at), why }
     }
@@ -662,8 +662,18 @@ impl Node {
     }
 
     fn has_refused(&self) -> bool {
-        let counts = (self.stats.refused, self.stats.strangers);
-        counts != self.refused_told && self.refused_due <= self.now
+        self.has_unreported_refusals() && self.refused_due <= self.now
+    }
+
+    fn has_unreported_refusals(&self) -> bool {
+        (self.stats.refused, self.stats.strangers) != self.refused_told
+    }
+
+    /// When the next report of refusals will be due. One that is due already is left out, so that a
+    /// caller that has no room for it is not woken for it again and again.
+    fn refused_at(&self) -> Time {
+        let is_waiting = self.has_unreported_refusals() && self.refused_due > self.now;
+        if is_waiting { self.refused_due } else { Time::NEVER }
     }
 
     /// Takes the next event about peers.
