@@ -22,8 +22,9 @@ use crate::send_buffer::SendBuffer;
 use crate::time::Time;
 use crate::wire::{self, FRAME_OVERHEAD_MAX, Refusal, Request, StreamHead};
 
-/// The number of streams to one peer that may be unacknowledged. A node keeps to `streams_max`,
-/// which is lower. This bound is for machines that are used without a node.
+/// The number of streams to one peer that may be unacknowledged. A node has a bound of its own, which
+/// is lower unless its `streams_max` is near the highest that there may be. This one is for machines
+/// that are used without a node.
 const STREAMS_LIMIT: usize = 4096;
 
 /// A stream that this machine fills, among those of its peer.
@@ -160,22 +161,31 @@ impl Sender {
     /// current.
     pub(super) fn update_obsolete(&mut self, peer: PeerIndex, stream: u64) -> Option<OutStream> {
         let stream = OutStream(stream);
-        let peer = self.peer(peer);
-        let state = peer.stream(stream)?;
+        let state = self.peer(peer).stream(stream)?;
         let Use::Updates(current) = &mut state.used else { unreachable!("told of in updates") };
         *current -= 1;
         if *current > 0 {
             return None;
         }
-        peer.release(stream.index());
+        self.release(peer, stream);
         Some(stream)
+    }
+
+    /// A stream has ended. If all were in use, each flow may have something that waits for one. That
+    /// marks all flows of the peer, and comes about at `STREAMS_LIMIT` only.
+    fn release(&mut self, peer: PeerIndex, stream: OutStream) {
+        let was_full = self.is_full(peer);
+        self.peer(peer).release(stream.index());
+        if was_full {
+            (0..self.flows_count()).for_each(|flow| self.ready.mark(peer, flow));
+        }
     }
 
     /// A stream has ended: it was acknowledged, or the peer stopped it.
     pub(super) fn ended(&mut self, peer: PeerIndex, stream: OutStream, outboxes: &mut [Outbox]) {
-        let state = self.peer(peer);
-        if state.stream(stream).is_some() {
-            state.release(stream.index());
+        if self.peer(peer).stream(stream).is_some() {
+            self.release(peer, stream);
+            let state = self.peer(peer);
             if let Some(at) = state.jobs.iter().position(|job| job.stream == Some(stream)) {
                 state.end_job(peer, at, outboxes);
             }
@@ -237,7 +247,7 @@ impl Sender {
         if let Some(stream) = stream
             && self.peer(peer).stream(stream).is_some()
         {
-            self.peer(peer).release(stream.index());
+            self.release(peer, stream);
             outputs.push_back(Output::Reset { peer, stream });
         }
     }
