@@ -109,3 +109,30 @@ fn a_stream_that_is_stopped_before_it_is_written_is_not_written() {
     assert!(arena.is_taken_on());
     arena.assert_unharmed();
 }
+
+/// When credit comes again, nothing is left that waited for it.
+#[test]
+fn a_peer_without_credit_is_sent_what_comes_after_what_was_aborted() {
+    let mut transport = QuicTransport::default();
+    transport.receive_window(2_000_u32.into());
+    let mut arena = Arena::with(DIALLER, transport);
+    arena.hostile_mut().reads = false;
+    arena.dial();
+    arena.greet();
+    // The first ones use up the credit. Of the last one, nothing has been accepted.
+    let blocks: Vec<_> = (0..4).map(|number| artifact(number, 900)).collect();
+    for block in &blocks {
+        arena.publish(VICTIM, block);
+        arena.elapse(ms(100));
+    }
+    blocks.iter().for_each(|block| arena.abort(VICTIM, block));
+    arena.elapse(ms(100));
+    arena.hostile_mut().reads = true;
+    arena.elapse(ms(1_000));
+    let after = artifact(9, 900);
+    arena.publish(VICTIM, &after);
+    arena.elapse(ms(1_000));
+    let has = |bytes: &Vec<u8>| bytes.windows(900).any(|part| part == &after.bytes()[..]);
+    assert!(arena.hostile().read.values().any(has));
+    arena.assert_unharmed();
+}

@@ -119,8 +119,9 @@ fn what_is_urgent_passes_128_mib_of_bulk() {
     let mut told: Vec<_> = subnet.application.desks[1].delivered.iter().map(|d| d.1).collect();
     told.sort();
     assert!(took < ms(13_000), "the link takes 10.8 s for it: {took:?}");
+    // About one of a hundred is lost in the full queue, and sent again.
     for latencies in [urgent, normal] {
-        assert!(part(&latencies, 99) < ROUND_TRIP + QUEUE + ms(5), "{:?}", part(&latencies, 99));
+        assert!(part(&latencies, 98) < ROUND_TRIP + QUEUE + ms(5), "{:?}", part(&latencies, 98));
     }
     assert!(part(&told, 99) < ROUND_TRIP / 2 + QUEUE + ms(5), "{:?}", part(&told, 99));
     assert_eq!(told.len() as u64, number);
