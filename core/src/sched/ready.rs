@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use crate::id::PeerIndex;
 
 /// By peer, the flows that have something to send. Each is reported when it has something more, also
-/// if it had something before: that may be what can be sent at present. The memory is two bits for each flow and peer, and four bytes for
-/// each that is to be reported.
+/// if it had something before: that may be what can be sent at present. The memory is two bits for
+/// each flow and peer, and four bytes for each that is to be reported.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyFlows {
     peers: Vec<PeerFlows>,
