@@ -225,7 +225,6 @@ fn l16_relays_beyond_the_hops_and_streams_of_relays_are_faults_and_change_nothin
     assert_eq!((solo.machine.known_count(), solo.heard(0)), (0, vec![]));
 }
 
-/// The publisher sends each chunk once or twice, not once to each of six.
 #[test]
 fn relays_serve_what_they_hold() {
     let mut net = Net::new(relaying(Relay::Automatic), 3);

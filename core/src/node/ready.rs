@@ -41,7 +41,8 @@ impl ReadyLinks {
         self.levels.charge(level, bytes);
     }
 
-    /// Whether a link has data to send that is more urgent than `level`.
+    /// Whether a link has data to send that is more urgent than `level`. Control is left out: a link waits
+    /// there whenever QUIC may have something short to send, such as acknowledgements.
     pub(super) fn has_more_urgent(&self, level: Level) -> bool {
         let mut above = Level::ALL[1..].iter().take_while(|other| **other < level);
         above.any(|other| !self.queues[*other as usize].is_empty())

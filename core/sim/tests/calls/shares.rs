@@ -119,7 +119,7 @@ fn what_is_urgent_passes_128_mib_of_bulk() {
     let mut told: Vec<_> = subnet.application.desks[1].delivered.iter().map(|d| d.1).collect();
     told.sort();
     assert!(took < ms(13_000), "the link takes 10.8 s for it: {took:?}");
-    // About one of a hundred is lost in the full queue, and sent again.
+    // About one of a hundred takes longer, in some runs a few more.
     for latencies in [urgent, normal] {
         assert!(part(&latencies, 98) < ROUND_TRIP + QUEUE + ms(5), "{:?}", part(&latencies, 98));
     }
