@@ -185,7 +185,7 @@ pub use setup::Setup;
 pub use slotcast::internals::Random;
 pub use subnet::Subnet;
 pub use swarm::{
-    Bytes, CONVERGED_WITHIN, CallCounts, Failure, Latencies, MemoryMeter, Plan, Report, Workload,
-    byzantine_max,
+    Bytes, CONVERGED_WITHIN, CallCounts, Failure, Latencies, MemoryMeter, Paths, Plan, Report,
+    Workload, byzantine_max,
 };
 pub use trace::{Entry, Trace, What};
