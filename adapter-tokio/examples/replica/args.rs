@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::log::LogTimes;
+
 pub(crate) const USAGE: &str = "\
 usage: replica keygen FILE
        replica run --key FILE --listen ADDR --topology FILE --publish DIR --received DIR
-                   [--runtime tokio|smol]
+                   [--runtime tokio|smol] [--log-times start|unix]
 
 keygen writes a new secret key to FILE, and the id of its node to standard output.
 
@@ -26,6 +28,8 @@ run is one member of a subnet until Ctrl-C (or SIGTERM):
   --received DIR   files of other members, as DIR/<16 digits of the member's id>/<name>, until
                    they expire; belongs to the replica, which empties it when it starts
   --runtime NAME   what the node runs on: tokio (default) or smol
+  --log-times NAME what the log counts seconds from: the start of the process (start, default)
+                   or 1970 (unix), with microseconds, to compare the logs of replicas
 ";
 
 /// What is asked for.
@@ -43,6 +47,7 @@ pub(crate) struct Run {
     pub(crate) publish: PathBuf,
     pub(crate) received: PathBuf,
     pub(crate) runtime: Runtime,
+    pub(crate) log_times: LogTimes,
 }
 
 /// Which adapter runs the node.
@@ -89,9 +94,9 @@ fn keygen(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, Stri
 }
 
 fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
-    const NAMES: [&str; 6] =
-        ["--key", "--listen", "--topology", "--publish", "--received", "--runtime"];
-    let mut values: [Option<OsString>; 6] = Default::default();
+    const NAMES: [&str; 7] =
+        ["--key", "--listen", "--topology", "--publish", "--received", "--runtime", "--log-times"];
+    let mut values: [Option<OsString>; 7] = Default::default();
     while let Some(argument) = arguments.next() {
         // Both `--key FILE` and `--key=FILE`.
         let (name, value) = match argument.to_str().and_then(|text| text.split_once('=')) {
@@ -108,7 +113,7 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String>
             return Err(format!("{} is given twice", NAMES[at]));
         }
     }
-    let [key, listen, topology, publish, received, runtime] = values;
+    let [key, listen, topology, publish, received, runtime, log_times] = values;
     let need = |value: Option<OsString>, at: usize| {
         value.filter(|value| !value.is_empty()).ok_or_else(|| format!("{} is missing", NAMES[at]))
     };
@@ -125,6 +130,11 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String>
             None | Some(Some("tokio")) => Runtime::Tokio,
             Some(Some("smol")) => Runtime::Smol,
             Some(_) => return Err("--runtime is tokio or smol".into()),
+        },
+        log_times: match log_times.as_ref().map(|name| name.to_str()) {
+            None | Some(Some("start")) => LogTimes::SinceStart,
+            Some(Some("unix")) => LogTimes::Unix,
+            Some(_) => return Err("--log-times is start or unix".into()),
         },
     }))
 }

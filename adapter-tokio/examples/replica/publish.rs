@@ -14,6 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use slotcast_tokio::Channel;
 use slotcast_tokio::slotcast::artifact::{Artifact, METADATA_BYTES_MAX};
@@ -223,11 +224,13 @@ impl Publisher {
         // First, so that there is room for what takes its place.
         self.abort(name, entry);
         let name = name.as_encoded_bytes();
+        let published_at = Instant::now();
         match self.channel.publish(artifact.bytes().clone(), name) {
             Ok(id) => {
                 entry.active = Some(id);
                 let (name, bytes) = (shown(name), artifact.bytes().len());
-                self.log.line(format_args!("published {name:?} ({bytes} bytes)"));
+                let text = format_args!("published {name:?} ({bytes} bytes)");
+                self.log.line_of(published_at, text);
                 Ok(())
             }
             Err(

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use slotcast_tokio::slotcast::artifact::Artifact;
 use slotcast_tokio::slotcast::broadcast::Event;
@@ -89,6 +90,8 @@ impl Received {
     }
 
     fn deliver(&mut self, artifact: &Artifact, from: NodeId) {
+        // Writing the file takes a while.
+        let received_at = Instant::now();
         let (name, bytes) = (shown(artifact.metadata()), artifact.bytes().len());
         let path = match file_name(artifact.metadata()) {
             Some(file_name) => self.write(artifact, &member_folder(from), &file_name),
@@ -96,7 +99,8 @@ impl Received {
         };
         match &path {
             Ok(_) => {
-                self.log.line(format_args!("received {name:?} ({bytes} bytes) from {from:#}"));
+                let text = format_args!("received {name:?} ({bytes} bytes) from {from:#}");
+                self.log.line_of(received_at, text);
             }
             Err(error) => self.log.line(format_args!(
                 "received {name:?} ({bytes} bytes) from {from:#}, but cannot write it: {error}"

@@ -38,7 +38,7 @@ const SCAN_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs a replica until it is asked to end.
 pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
-    let log = Log::new();
+    let log = Log::new(arguments.log_times);
     let stop = stop_flag().map_err(|error| Failure::Start(format!("signals: {error}")))?;
     let key = key::load(&arguments.key)?;
     let id = key.id();

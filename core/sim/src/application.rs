@@ -73,6 +73,12 @@ pub trait Application {
     fn handle_sent(&mut self, sent: &Sent<'_>) {
         let _ = sent;
     }
+
+    /// A datagram comes out of a participant's socket. It was not lost, but may be corrupted, or be
+    /// there for the second time. Its `time` is that of now.
+    fn handle_received(&mut self, received: &Sent<'_>) {
+        let _ = received;
+    }
 }
 
 /// Bytes that one participant sends to another.

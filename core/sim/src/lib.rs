@@ -4,7 +4,7 @@
 //!
 //! - [`Subnet`] holds nodes, their clocks and the [`Network`] between them, and moves them through
 //!   time. What the replicas do is an [`Application`]: yours, to test your protocol with.
-//! - [`Plan`] is a whole experiment: a subnet, faults and hostile members drawn from a seed, an
+//! - [`Plan`] is a whole experiment: a subnet, paths, faults and hostile members drawn from a seed, an
 //!   application that publishes and aborts, and checks of every invariant of this crate. The
 //!   example `simulate` runs plans and draws them.
 //! - [`Process`] is anything else that takes part: [`Byzantine`] is a member that speaks the
@@ -185,7 +185,7 @@ pub use setup::Setup;
 pub use slotcast::internals::Random;
 pub use subnet::Subnet;
 pub use swarm::{
-    Bytes, CONVERGED_WITHIN, CallCounts, Failure, Latencies, MemoryMeter, Plan, Report, Workload,
-    byzantine_max,
+    Bytes, CONVERGED_WITHIN, CallCounts, Failure, Latencies, MemoryMeter, Paths, Plan, Report,
+    Workload, byzantine_max,
 };
 pub use trace::{Entry, Trace, What};

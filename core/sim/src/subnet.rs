@@ -551,6 +551,7 @@ impl<A: Application> Subnet<A> {
 
     fn hand_over(&mut self, datagram: Datagram) {
         let Datagram { from, to, ecn, bytes } = datagram;
+        self.application.handle_received(&Sent { time: self.now, from, to, bytes: &bytes });
         self.enter(Some(to));
         let (now, source) = (self.clock(to), address(from));
         match &mut self.places[to].resident {

@@ -270,6 +270,16 @@ impl Oracle {
         self.replicas[at].active.keys().copied()
     }
 
+    /// Bytes of what is [`missing`](Self::missing), by sender and receiver.
+    pub(super) fn missing_bytes(&self) -> BTreeMap<(usize, usize), u64> {
+        let mut bytes = BTreeMap::new();
+        for (receiver, sender, name) in self.missing() {
+            let made = &self.made[self.serials[&name] as usize];
+            *bytes.entry((sender, receiver)).or_default() += made.artifact.bytes().len() as u64;
+        }
+        bytes
+    }
+
     /// Lets a member's view come to a height.
     pub(super) fn advance(&mut self, node: &mut Context<'_>, height: u32) {
         self.replicas[node.at()].height.fetch_max(height, Relaxed);

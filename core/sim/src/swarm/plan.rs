@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::paths::Paths;
 use crate::Crypto;
 use crate::FaultKind;
 use crate::Trick;
@@ -45,6 +46,8 @@ pub struct Plan {
     pub config: Config,
     /// How connections are protected.
     pub crypto: Crypto,
+    /// What members can send and receive, and the paths between them, when nothing goes wrong.
+    pub paths: Paths,
     /// The faults that there are. A run in which one of them never acts has failed.
     pub faults: Vec<FaultKind>,
     /// Faults at given times, beside those that are drawn: of those that befall nodes, with the
@@ -67,11 +70,11 @@ pub const fn byzantine_max(nodes: usize) -> usize {
     nodes.saturating_sub(1) / 3
 }
 
-fn ms(ms: u64) -> Duration {
+pub(super) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn between(random: &mut Random, low: u64, high: u64) -> u64 {
+pub(super) fn between(random: &mut Random, low: u64, high: u64) -> u64 {
     low + random.below(high - low + 1)
 }
 
@@ -100,6 +103,7 @@ impl Plan {
             byzantine_leave: random.below(2) == 0,
             config: config(&mut random, byzantine),
             crypto: Crypto::Null,
+            paths: Paths::draw(seed),
             faults,
             script: Vec::new(),
             all_must_act: true,
@@ -117,6 +121,8 @@ impl Plan {
         };
         plan.workload.calls_percent = between(&mut random, 0, 200) as u32;
         plan.config.routes = routes(&mut random);
+        let Self { paths, config, workload, .. } = &mut plan;
+        paths.fit(&mut random, nodes, config, workload);
         plan
     }
 
@@ -135,6 +141,7 @@ impl Plan {
             byzantine_leave: false,
             config,
             crypto: Crypto::Null,
+            paths: Paths::OPEN,
             faults: Vec::new(),
             script: Vec::new(),
             all_must_act: true,
@@ -188,10 +195,7 @@ impl Plan {
 
     /// The link from one place to another once nothing goes wrong any more.
     pub(super) fn whole_link(&self, from: usize, to: usize) -> Link {
-        // The same in both directions: what differs is drawn by the pair.
-        let pair = (from.min(to) as u64) << 32 | from.max(to) as u64;
-        let mut random = Random::new(self.seed ^ pair.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        Link::new(ms(between(&mut random, 1, 80)))
+        self.paths.link(self.seed, from, to)
     }
 
     /// The link from one place to another while things go wrong.
@@ -200,26 +204,31 @@ impl Plan {
         if self.faults.is_empty() {
             return link;
         }
-        let Latency::Fixed(base) = link.latency else { return link };
-        link.latency = match random.below(3) {
-            0 => Latency::Fixed(base),
-            1 => Latency::Jitter(base, base / 2),
-            _ => Latency::HeavyTail(base, ms(1)),
-        };
+        if let Latency::Fixed(base) = link.latency {
+            link.latency = match random.below(3) {
+                0 => Latency::Fixed(base),
+                1 => Latency::Jitter(base, base / 2),
+                _ => Latency::HeavyTail(base, ms(1)),
+            };
+        }
         let chance = |mild, severe| Chance(self.scaled(mild, severe));
         for kind in self.faults.iter().copied() {
             if random.below(4) == 0 {
                 continue;
             }
             match kind {
-                FaultKind::Loss => link.loss = chance(10_000, 80_000),
+                FaultKind::Loss => link.loss = link.loss.max(chance(10_000, 80_000)),
                 FaultKind::BurstLoss => {
                     let loss = Chance(1_000_000);
                     link.bursts =
                         Some(Bursts { begin: chance(4_000, 15_000), end: Chance(150_000), loss });
                 }
                 FaultKind::QueueDrop => {
-                    link.bytes_per_second = u64::from(self.scaled(300_000, 50_000));
+                    let rate = u64::from(self.scaled(300_000, 50_000));
+                    link.bytes_per_second = match link.bytes_per_second {
+                        0 => rate,
+                        slower => slower.min(rate),
+                    };
                     link.queue_bytes_max = 4_500;
                 }
                 FaultKind::Reorder => {

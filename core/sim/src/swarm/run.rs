@@ -156,7 +156,11 @@ impl<'a> Run<'a> {
         let (plan, random) = (self.plan, &mut self.random);
         self.subnet.network.each_link(|from, to, link| *link = plan.faulty_link(from, to, random));
         for at in 0..plan.nodes {
-            if self.hostile.contains(&at) {
+            let is_hostile = self.hostile.contains(&at);
+            let [uplink, downlink] = plan.paths.access(plan.seed, at, is_hostile);
+            *self.subnet.network.uplink(at) = uplink;
+            *self.subnet.network.downlink(at) = downlink;
+            if is_hostile {
                 self.install_hostile(at);
             } else {
                 self.subnet.start(at);
@@ -539,13 +543,14 @@ impl<'a> Run<'a> {
     /// Everything that is active comes to everyone who wants it (invariants 11 and 12).
     fn converge(&mut self) {
         let begun = self.subnet.now();
+        let limit = CONVERGED_WITHIN + self.transfer_time();
         let mut problem = Some(String::new());
         while let Some(unsolved) = &problem
             && !self.has_failed()
         {
-            if self.subnet.now().since(begun) > CONVERGED_WITHIN {
+            if self.subnet.now().since(begun) > limit {
                 let state = self.subnet.state();
-                let what = format!("not converged after {CONVERGED_WITHIN:?}: {unsolved}\n{state}");
+                let what = format!("not converged after {limit:?}: {unsolved}\n{state}");
                 self.missing = self.subnet.application.missing().count() as u64;
                 return self.check(12, false, || what);
             }
@@ -561,6 +566,12 @@ impl<'a> Run<'a> {
             }
             self.inspect();
         }
+    }
+
+    /// How long it takes at most to bring what is missing to all who want it, by the rates of the paths.
+    fn transfer_time(&self) -> Duration {
+        let missing = self.subnet.application.missing_bytes();
+        self.plan.paths.time_for(self.plan.seed, &missing)
     }
 
     /// What keeps the subnet from being as it should.
