@@ -6,7 +6,8 @@ use slotcast::error::Fault;
 use slotcast::time::Time;
 use slotcast::wire::{Chunk, Refusal, Request};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, Net, Solo, Tap, artifact, config, large, ms, node, peer, small, steered,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, Tap, artifact, config, large, ms, node, peer, small,
+    steered,
 };
 
 const FETCH: Decision = Decision::Fetch(Priority::Normal);
@@ -15,13 +16,13 @@ const FETCH: Decision = Decision::Fetch(Priority::Normal);
 fn fetching(holders: usize) -> (Solo, RequestId) {
     let mut solo = Solo::new(&config(|_| {}), holders);
     (0..holders).for_each(|at| solo.advert(at, 0, 1, &large(1)));
-    let request = solo.asked(0, &large(1), 0..4);
+    let request = solo.asked(0, &large(1), 0..LARGE_CHUNKS);
     (solo, request)
 }
 
 fn finish_from(solo: &mut Solo, at: usize, first: u32) {
-    let request = solo.asked(at, &large(1), first..4);
-    solo.chunks(at, request, &large(1), first..4);
+    let request = solo.asked(at, &large(1), first..LARGE_CHUNKS);
+    solo.chunks(at, request, &large(1), first..LARGE_CHUNKS);
     let events = solo.events();
     assert_eq!(events, [Event::Delivered { artifact: large(1), from: node(at) }]);
 }
@@ -47,20 +48,20 @@ fn a_silent_holder_is_overdue_and_the_next_one_is_asked() {
 #[test]
 fn a_holder_that_falls_silent_in_the_middle_is_replaced_and_nothing_is_fetched_twice() {
     let (mut solo, request) = fetching(2);
-    solo.chunks(0, request, &large(1), 0..3);
+    solo.chunks(0, request, &large(1), 0..9);
     solo.elapse(ms(2000));
     // The rest comes in a moment, going by what has come so far.
     assert!(solo.machine.is_awaited(peer(0), request));
     solo.elapse(ms(2000));
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
-    finish_from(&mut solo, 1, 3);
+    finish_from(&mut solo, 1, 9);
 }
 
 /// There is somewhere better to go than to a holder that brings a chunk per 1.9 s: to one that has
 /// shown nothing worse yet.
 #[test]
 fn w7_a_holder_that_crawls_is_left_while_another_has_the_artifact_and_nothing_is_fetched_twice() {
-    let block = artifact(1, 40 << 16);
+    let block = artifact(1, 40 << 14);
     let mut solo = Solo::new(&config(|_| {}), 2);
     (0..2).for_each(|at| solo.advert(at, 0, 1, &block));
     let request = solo.asked(0, &block, 0..40);
@@ -147,9 +148,9 @@ fn chunks_of_a_request_that_was_given_up_change_nothing() {
     let taken = solo.chunk(0, request, &large(1), 0);
     assert_eq!(taken, Ok(ChunkTaken::Done));
     // Nor does another peer's.
-    let request = solo.asked(1, &large(1), 0..4);
+    let request = solo.asked(1, &large(1), 0..LARGE_CHUNKS);
     assert!(solo.chunk(0, RequestId(request.0 + (1 << 16)), &large(1), 0).is_ok());
-    solo.chunks(1, request, &large(1), 0..4);
+    solo.chunks(1, request, &large(1), 0..LARGE_CHUNKS);
     solo.expect_delivered([&large(1)]);
 }
 
@@ -157,7 +158,7 @@ fn chunks_of_a_request_that_was_given_up_change_nothing() {
 fn when_all_holders_have_failed_they_are_asked_again_after_a_pause() {
     let (mut solo, request) = fetching(2);
     solo.refuse(0, request, Refusal::Busy);
-    let request = solo.asked(1, &large(1), 0..4);
+    let request = solo.asked(1, &large(1), 0..LARGE_CHUNKS);
     solo.chunks(1, request, &large(1), 0..2);
     solo.answer_end(1, request);
     (0..2).for_each(|at| assert!(matches!(solo.sent(at)[..], [Frame::Cancel(_)])));
@@ -166,7 +167,7 @@ fn when_all_holders_have_failed_they_are_asked_again_after_a_pause() {
     assert_eq!(solo.now, failed_at + ms(1000));
     // The part received is kept: nothing else needs its room.
     let asked = [solo.sent(0), solo.sent(1)].concat();
-    assert!(matches!(asked[..], [.., Frame::Fetch { first: 2, count: 2, .. }]), "{asked:?}");
+    assert!(matches!(asked[..], [.., Frame::Fetch { first: 2, count: 11, .. }]), "{asked:?}");
 }
 
 /// A reconsidering application must not push the retry further and further away.
@@ -218,17 +219,17 @@ fn an_artifact_begun_is_continued_before_those_that_wait_for_its_room() {
         let mut solo = Solo::new(&config(room), 3);
         let (begun, waiting) = (large(1), large(2));
         solo.advert(0, 0, 1, &begun);
-        let request = solo.asked(0, &begun, 0..4);
+        let request = solo.asked(0, &begun, 0..LARGE_CHUNKS);
         solo.advert(waits_at, 0, 1, &waiting);
         solo.advert(1, 1, 2, &begun);
         assert_eq!(solo.sent(waits_at), [], "there is room for one at a time");
         solo.chunks(0, request, &begun, 0..2);
         solo.down(0);
-        let request = solo.asked(1, &begun, 2..4);
-        solo.chunks(1, request, &begun, 2..4);
+        let request = solo.asked(1, &begun, 2..LARGE_CHUNKS);
+        solo.chunks(1, request, &begun, 2..LARGE_CHUNKS);
         solo.expect_delivered([&begun]);
-        let request = solo.asked(waits_at, &waiting, 0..4);
-        solo.chunks(waits_at, request, &waiting, 0..4);
+        let request = solo.asked(waits_at, &waiting, 0..LARGE_CHUNKS);
+        solo.chunks(waits_at, request, &waiting, 0..LARGE_CHUNKS);
         solo.expect_delivered([&waiting]);
     }
 }
@@ -246,8 +247,8 @@ fn a10_a_holder_refuses_what_it_does_not_advertise_or_cannot_serve() {
     let id = block.id();
     let refusals = [
         ask(1, small(9).id(), 0, 1),
-        ask(2, id, 4, 1),
-        ask(3, id, 0, 5),
+        ask(2, id, LARGE_CHUNKS, 1),
+        ask(3, id, 0, LARGE_CHUNKS + 1),
         ask(4, id, u32::MAX, u32::MAX),
         Request::Fetch {
             request: 5,

@@ -7,7 +7,8 @@ use slotcast::error::{Fault, PublishError};
 use slotcast::id::{Slot, Version};
 use slotcast::wire::{LiveSlots, Update};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, Net, OTHER, Solo, advert, artifact, config, delivered, large, push, small,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, OTHER, Solo, advert, artifact, config, delivered, large,
+    push, small,
 };
 
 #[test]
@@ -99,7 +100,7 @@ fn l22_fetches_wait_while_the_application_takes_no_events_and_go_on_when_it_does
     blocks.iter().for_each(|block| net.publish(0, block));
     for (at, block) in blocks.iter().enumerate() {
         net.run();
-        assert_eq!(net.chunks(0, 1).len(), 4 * (at + 1), "one at a time");
+        assert_eq!(net.chunks(0, 1).len(), LARGE_CHUNKS as usize * (at + 1), "one at a time");
         assert_eq!(net.delivered(1), [block.id()]);
     }
 }
@@ -158,7 +159,7 @@ fn l22_a_channel_without_room_holds_up_no_other() {
     net.run();
     net.nodes[0].publish(OTHER, large(3)).unwrap();
     net.run();
-    assert_eq!(net.chunks(0, 1).len(), 8, "one of each channel");
+    assert_eq!(net.chunks(0, 1).len(), 2 * LARGE_CHUNKS as usize, "one of each channel");
     let event = net.nodes[1].poll_event(OTHER).expect("a delivery");
     assert_eq!(delivered(&[event]), [large(3).id()]);
     net.settle(1);

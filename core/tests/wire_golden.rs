@@ -2,7 +2,7 @@
 //! Decoders do not care how the bytes are cut, and end in a value or a typed error wherever the
 //! bytes end.
 
-use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES, Metadata, Proof};
+use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES_MIN, Metadata, Proof};
 use slotcast::id::{ArtifactId, ChannelId, RouteId, Slot, Version};
 use slotcast::wire::{
     ChannelHello, Chunk, Hello, Item, LiveSlots, Malformed, Refusal, Request, RouteHello,
@@ -221,7 +221,7 @@ fn hello_is_as_committed() {
 /// Ids are on the wire, too: what goes into them is as fixed as the frames.
 #[test]
 fn ids_and_roots_are_as_committed() {
-    let bytes: Vec<u8> = (0..3 * CHUNK_BYTES + 5).map(|at| (at / 251) as u8).collect();
+    let bytes: Vec<u8> = (0..12 * CHUNK_BYTES_MIN + 5).map(|at| (at / 251) as u8).collect();
     let small = Artifact::new(b"payload".to_vec().into(), b"m").unwrap();
     let large = Artifact::new(bytes.into(), b"height 7").unwrap();
     for (golden, artifact) in [(golden!("id_small"), small), (golden!("id_large"), large)] {

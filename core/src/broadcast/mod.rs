@@ -36,7 +36,7 @@ use core::fmt;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use crate::artifact::{Advert, Artifact, ArtifactError, CHUNK_BYTES};
+use crate::artifact::{Advert, Artifact, ArtifactError};
 use crate::bits::ones;
 use crate::config::{ChannelConfig, Config, ConfigError, Relay};
 use crate::error::{Fault, PublishError, RelayError};
@@ -660,6 +660,11 @@ impl Broadcast {
         self.inbox.fetch.is_under_way(peer, request)
     }
 
+    /// Bytes in the longest chunk of the answer to a request, if it is still needed.
+    pub fn chunk_bytes_max(&self, peer: PeerIndex, request: RequestId) -> Option<usize> {
+        self.inbox.fetch.chunk_bytes_max(&self.inbox.catalogue, peer, request)
+    }
+
     /// A chunk, in the answer to a request or behind a streamed advert.
     ///
     /// # Errors
@@ -922,5 +927,3 @@ impl Broadcast {
         }
     }
 }
-
-const _: () = assert!(CHUNK_BYTES <= u32::MAX as usize);

@@ -6,7 +6,7 @@ use super::bare::LineId;
 use super::byzantine::Byzantine;
 use super::frames;
 use super::trick::Trick;
-use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES, Hash, Proof};
+use slotcast::artifact::{Advert, Artifact, Hash, Proof};
 use slotcast::id::ArtifactId;
 use slotcast::time::Time;
 use slotcast::wire::{Chunk, Refusal, Request, StreamHead};
@@ -184,7 +184,7 @@ impl Byzantine {
     /// A chunk of the right length for an artifact whose bytes are not known.
     fn made_up_chunk(&mut self, advert: &Advert, first: u32) -> Vec<u8> {
         let index = first.min(advert.chunks() - 1);
-        let bytes = vec![self.random.bits() as u8; advert.chunk_bytes(index).min(CHUNK_BYTES)];
+        let bytes = vec![self.random.bits() as u8; advert.chunk_bytes(index)];
         let mut proof = Proof::new();
         for _ in 0..advert.chunks().next_power_of_two().ilog2() {
             let hash: Hash = [self.random.bits() as u8; 32];

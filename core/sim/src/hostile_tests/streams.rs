@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::arena::{Arena, VICTIM};
 use super::{CHANNEL, artifact, cut, head, hello, ms, push, updates};
 use crate::hostile::frames::{self, chunk, frame, requests, stream};
-use slotcast::artifact::CHUNK_BYTES;
+use slotcast::artifact::CHUNK_BYTES_MIN;
 use slotcast::error::Fault;
 use slotcast::id::ChannelId;
 use slotcast::wire::{Malformed, Refusal, Request, StreamHead};
@@ -34,7 +34,7 @@ fn long_advert(length: u64, metadata: usize) -> Vec<u8> {
 /// What breaks a rule in a stream after the hello.
 fn breaches() -> Vec<Breach> {
     use Malformed::{FrameTooLong, Misplaced, OutOfRange, Trailing, Truncated};
-    let block = artifact(1, 3 * CHUNK_BYTES);
+    let block = artifact(1, 5 * CHUNK_BYTES_MIN);
     let id = block.id();
     let fetch = Request::Fetch { request: 1, channel: CHANNEL, id, first: 0, count: 1 };
     let advert = |hops, streamed| frames::advert(0, 1, hops, streamed, block.advert());
@@ -105,7 +105,7 @@ fn breaches() -> Vec<Breach> {
         ("a streamed relay", updates(&[&advert(1, true)]), Fault::StreamedRelay),
         (
             "a streamed lie",
-            updates(&[&advert(0, true), &chunk(&artifact(2, 3 * CHUNK_BYTES), 0)]),
+            updates(&[&advert(0, true), &chunk(&artifact(2, 5 * CHUNK_BYTES_MIN), 0)]),
             Fault::WrongChunk,
         ),
         (

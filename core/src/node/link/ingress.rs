@@ -6,7 +6,6 @@ use std::vec::Vec;
 use quinn_proto::{Dir, ReadError, ReadableError, StreamId};
 
 use super::{BREACH, Link, StreamMap, UNNEEDED, stream_id};
-use crate::artifact::CHUNK_BYTES;
 use crate::broadcast::{Broadcast, ChunkTaken, RequestId, Taken};
 use crate::config::ChannelConfig;
 use crate::error::Fault;
@@ -383,10 +382,9 @@ fn take(
                     }
                     StreamHead::Chunks(request) => {
                         let request = RequestId(request);
-                        if !up.is_some_and(|peer| machine.is_awaited(peer, request)) {
-                            return Ok(Read::Stop);
-                        }
-                        (Role::Chunks(request), CHUNK_BYTES + Chunk::OVERHEAD_MAX)
+                        let longest = up.and_then(|peer| machine.chunk_bytes_max(peer, request));
+                        let Some(longest) = longest else { return Ok(Read::Stop) };
+                        (Role::Chunks(request), longest + Chunk::OVERHEAD_MAX)
                     }
                     StreamHead::Unknown(_) => return Ok(Read::Stop),
                 };
@@ -407,7 +405,9 @@ fn take(
                             Taken::Unwanted => return Ok(Read::Stop),
                             Taken::Chunks(request) => {
                                 *role = Role::Chunks(request);
-                                decoder.set_body_max(CHUNK_BYTES + Chunk::OVERHEAD_MAX);
+                                let longest = machine.chunk_bytes_max(peer, request);
+                                let longest = longest.expect("it has just begun");
+                                decoder.set_body_max(longest + Chunk::OVERHEAD_MAX);
                             }
                         }
                     }

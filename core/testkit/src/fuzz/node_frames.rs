@@ -238,7 +238,7 @@ fn request(feed: &mut Feed<'_>) -> Request {
 /// A chunk of an artifact, true or with one byte changed.
 fn chunk(feed: &mut Feed<'_>) -> Vec<u8> {
     let art = artifact(feed.below(ARTS));
-    let chunks = art.bytes().len().div_ceil(slotcast::artifact::CHUNK_BYTES).max(1);
+    let chunks = art.advert().chunks() as usize;
     let mut frame = frames::chunk(art, feed.below(chunks) as u32);
     if feed.byte() > 200 {
         let at = (usize::from(feed.byte()) << 8 | usize::from(feed.byte())) % frame.len();

@@ -11,7 +11,7 @@ pub use solo::{Solo, advert, push};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use slotcast::artifact::{Artifact, CHUNK_BYTES};
+use slotcast::artifact::{Artifact, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
 use slotcast::broadcast::{Candidate, Decision, Event, Filter, SendBuffer};
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
@@ -24,7 +24,7 @@ pub const CHANNEL: ChannelId = ChannelId(1);
 pub const OTHER: ChannelId = ChannelId(2);
 
 /// A bound for the body of any frame of the tests' channels.
-pub const BODY_MAX: usize = CHUNK_BYTES + 4096;
+pub const BODY_MAX: usize = CHUNK_BYTES_MAX + 4096;
 
 /// The member at a place, as all machines of a test know it.
 pub const fn peer(at: usize) -> PeerIndex {
@@ -61,9 +61,12 @@ pub fn small(number: u64) -> Artifact {
     artifact(number, 200)
 }
 
-/// One of four chunks, that is fetched.
+/// The number of chunks of a [`large`] artifact.
+pub const LARGE_CHUNKS: u32 = 13;
+
+/// One of several chunks, that is fetched. The last chunk is short.
 pub fn large(number: u64) -> Artifact {
-    artifact(number, 3 * CHUNK_BYTES + 5)
+    artifact(number, (LARGE_CHUNKS as usize - 1) * CHUNK_BYTES_MIN + 5)
 }
 
 /// A filter that answers what the test has last put into the cell.
