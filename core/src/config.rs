@@ -12,8 +12,8 @@ use crate::artifact::{
 use crate::id::{ChannelId, RouteId};
 use crate::membership::{Overlay, VERSIONS_MAX};
 use crate::wire::{
-    CALL_FRAME_MAX, CHANNELS_MAX, Chunk, EAGER_BYTES_MAX, FRAME_OVERHEAD_MAX, HELLO_BYTES_MAX,
-    ROUTES_MAX,
+    CALL_FRAME_MAX, CHANNELS_MAX, CHUNK_BITS_MAX, Chunk, EAGER_BYTES_MAX, FRAME_OVERHEAD_MAX,
+    FURTHER_BYTES_MAX, HELLO_BYTES_MAX, ROUTES_MAX,
 };
 
 /// Members beside this node that the tables can hold: sets of peers are fixed bit fields.
@@ -170,7 +170,9 @@ impl ChannelConfig {
     /// Bytes of the longest frame of updates in this channel, streamed chunks aside.
     pub(crate) fn update_bytes_max(&self) -> usize {
         let push = METADATA_BYTES_MAX + self.push_bytes_max as usize;
-        FRAME_OVERHEAD_MAX + push.max(self.slots_max as usize / 8 + 1).max(METADATA_BYTES_MAX + 32)
+        let snapshot = self.slots_max as usize / 8 + 1;
+        let partial = METADATA_BYTES_MAX + 32 + CHUNK_BITS_MAX;
+        FRAME_OVERHEAD_MAX + FURTHER_BYTES_MAX + push.max(snapshot).max(partial)
     }
 
     /// Bytes of the longest frame that a peer may begin in this channel: an update, or a chunk with

@@ -3,7 +3,7 @@
 use slotcast::broadcast::{Event, Output};
 use slotcast::wire::{Refusal, Request};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, config, large, node, small,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, config, large, node, range, small,
 };
 
 #[test]
@@ -131,7 +131,7 @@ fn a_request_not_yet_answered_is_refused_when_its_artifact_is_aborted() {
     let id = block.id();
     solo.request(
         0,
-        Request::Fetch { request: 77, channel: CHANNEL, id, first: 0, count: LARGE_CHUNKS },
+        Request::Fetch { request: 77, channel: CHANNEL, id, ranges: range(0..LARGE_CHUNKS) },
     );
     solo.abort(&block);
     let refused = Frame::Refuse(77, Refusal::NotHeld);

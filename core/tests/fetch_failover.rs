@@ -4,10 +4,10 @@ use slotcast::artifact::{Artifact, Proof};
 use slotcast::broadcast::{ChunkTaken, Decision, Event, Output, Priority, RequestId};
 use slotcast::error::Fault;
 use slotcast::time::Time;
-use slotcast::wire::{Chunk, Refusal, Request};
+use slotcast::wire::{Chunk, ChunkRange, Refusal, Request};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, Tap, artifact, config, large, ms, node, peer, small,
-    steered,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, Tap, artifact, config, large, ms, node, peer, range,
+    small, steered,
 };
 
 const FETCH: Decision = Decision::Fetch(Priority::Normal);
@@ -240,10 +240,12 @@ fn a10_a_holder_refuses_what_it_does_not_advertise_or_cannot_serve() {
     let block = large(1);
     solo.publish(&block);
     solo.sent(0);
-    let ask = |request, id, first, count| {
-        let channel = CHANNEL;
-        Request::Fetch { request, channel, id, first, count }
+    let asked = |request, id, ranges: &[(u32, u32)]| {
+        let ranges =
+            ranges.iter().map(|(first, count)| ChunkRange { first: *first, count: *count });
+        Request::Fetch { request, channel: CHANNEL, id, ranges: ranges.collect() }
     };
+    let ask = |request, id, first, count| asked(request, id, &[(first, count)]);
     let id = block.id();
     let refusals = [
         ask(1, small(9).id(), 0, 1),
@@ -254,16 +256,21 @@ fn a10_a_holder_refuses_what_it_does_not_advertise_or_cannot_serve() {
             request: 5,
             channel: slotcast_testkit::machines::OTHER,
             id,
-            first: 0,
-            count: 1,
+            ranges: range(0..1),
         },
+        asked(6, id, &[(0, 1), (LARGE_CHUNKS - 1, 2)]),
     ];
     for (at, request) in refusals.into_iter().enumerate() {
         solo.request(0, request);
         assert_eq!(solo.sent(0), [Frame::Refuse(at as u64 + 1, Refusal::NotHeld)]);
     }
-    solo.request(0, ask(6, id, 1, 2));
+    solo.request(0, ask(7, id, 1, 2));
     assert_eq!(solo.sent(0), [Frame::Chunk(1), Frame::Chunk(2)]);
+    // Ranges come in the order in which they are named.
+    solo.request(0, asked(8, id, &[(LARGE_CHUNKS - 1, 1), (3, 2), (0, 1)]));
+    assert_eq!(solo.sent(0), [LARGE_CHUNKS - 1, 3, 4, 0].map(Frame::Chunk));
+    solo.request(0, Request::Unknown { kind: 13, request: 9 });
+    assert_eq!(solo.sent(0), [Frame::Refuse(9, Refusal::UnknownRequest)]);
 }
 
 #[test]
@@ -276,7 +283,7 @@ fn a_peer_with_too_many_requests_is_told_that_the_holder_is_busy() {
     solo.sent(0);
     for request in 1..=3 {
         let (channel, id) = (CHANNEL, block.id());
-        solo.request(0, Request::Fetch { request, channel, id, first: 0, count: 1 });
+        solo.request(0, Request::Fetch { request, channel, id, ranges: range(0..1) });
     }
     let frames = solo.sent(0);
     assert_eq!(frames, [Frame::Refuse(3, Refusal::Busy), Frame::Chunk(0), Frame::Chunk(0)]);
@@ -293,7 +300,7 @@ fn answers_and_refusals_that_a_peer_does_not_take_are_bounded() {
     (0..2).for_each(|at| drop(solo.sent(at)));
     let ask = |solo: &mut Solo, at, request| {
         let (channel, id) = (CHANNEL, block.id());
-        solo.request(at, Request::Fetch { request, channel, id, first: 0, count: 1 });
+        solo.request(at, Request::Fetch { request, channel, id, ranges: range(0..1) });
     };
     let busy = |request| Frame::Refuse(request, Refusal::Busy);
     (1..=9).for_each(|request| ask(&mut solo, 0, request));

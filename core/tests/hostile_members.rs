@@ -15,7 +15,8 @@ fn advertise_in_vain(solo: &mut Solo, at: usize, count: u32) {
         let (length, metadata) = (16 << 20, Metadata::new());
         let advert = Advert { length, metadata, root: [slot as u8; 32] };
         let (slot, version) = (Slot(slot), Version(u64::from(slot) + 1));
-        let update = Update::Advert { slot, version, hops: 0, streamed: false, advert };
+        let update =
+            Update::Advert { slot, version, hops: 0, streamed: false, spread: false, advert };
         assert_eq!(solo.update(at, &update), Ok(Taken::Done));
     }
 }

@@ -7,7 +7,7 @@ use slotcast::error::Fault;
 use slotcast::time::Time;
 use slotcast::wire::{Chunk, Request};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, artifact, config, large, node, peer, small,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, artifact, config, large, node, peer, range, small,
 };
 
 const LENGTH: usize = 100_000_000;
@@ -174,7 +174,7 @@ fn while_no_stream_can_be_opened_those_that_are_open_go_on() {
     let (id, request) = (blocks[0].id(), 1);
     solo.request(
         0,
-        Request::Fetch { request, channel: CHANNEL, id, first: 0, count: LARGE_CHUNKS },
+        Request::Fetch { request, channel: CHANNEL, id, ranges: range(0..LARGE_CHUNKS) },
     );
     let mut out = SendBuffer::new();
     let mut open = Vec::new();

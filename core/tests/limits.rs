@@ -52,8 +52,14 @@ fn r2_l16_updates_beyond_a_bound_are_faults_and_change_nothing() {
     let mut forged = longer.advert().clone();
     forged.length = ARTIFACT_BYTES_LIMIT;
     let slot = Slot(0);
-    let endless =
-        Update::Advert { slot, version: Version(1), hops: 0, streamed: true, advert: forged };
+    let endless = Update::Advert {
+        slot,
+        version: Version(1),
+        hops: 0,
+        streamed: true,
+        spread: false,
+        advert: forged,
+    };
     let breaches = [
         (push(10, 1, &short), Fault::SlotBeyondBound),
         (push(u32::MAX, 1, &short), Fault::SlotBeyondBound),

@@ -7,7 +7,7 @@ use slotcast::config::{
     SLOTS_LIMIT,
 };
 use slotcast::id::{ChannelId, RouteId};
-use slotcast::wire::{CHANNELS_MAX, Chunk, ROUTES_MAX};
+use slotcast::wire::{CHANNELS_MAX, Chunk, FRAME_OVERHEAD_MAX, FURTHER_BYTES_MAX, ROUTES_MAX};
 
 const KIB: i64 = 1 << 10;
 const MIB: i64 = 1 << 20;
@@ -126,9 +126,14 @@ fn the_smallest_configuration_has_a_base() {
     (t.streams_max, t.stream_window) = (8, 128 << 10);
     (t.receive_window, t.send_window) = (128 << 10, 128 << 10);
     t.handshakes_max = 1;
-    // The longest frame is a hello.
+    // The longest frame is a hello, or else a push.
     let of_peer = PER_SLOT + 3 * 128 * KIB + 8 * (192 + 16) * KIB + 64 * KIB;
     assert_eq!(bound(&config), 4 * MIB + 576 + MIB + HANDSHAKE + of_peer);
+    config.channels[0].push_bytes_max =
+        16_384 - 128 - (FRAME_OVERHEAD_MAX + FURTHER_BYTES_MAX) as u32;
+    assert_eq!(bound(&config), 4 * MIB + 576 + MIB + HANDSHAKE + of_peer);
+    config.channels[0].push_bytes_max += 10;
+    assert_eq!(bound(&config), 4 * MIB + 576 + MIB + HANDSHAKE + of_peer + 8 * 10);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::trick::Trick;
 use slotcast::artifact::{Advert, Artifact, Hash, Proof};
 use slotcast::id::ArtifactId;
 use slotcast::time::Time;
-use slotcast::wire::{Chunk, Refusal, Request, StreamHead};
+use slotcast::wire::{Chunk, ChunkRange, Refusal, Request, StreamHead};
 
 /// Offers that are remembered: the latest. What was forgotten is refused.
 const OFFERS_MAX: usize = 32;
@@ -78,13 +78,15 @@ impl Offers {
 impl Byzantine {
     /// Answers a request, in the manner that was decided when it was provoked.
     pub(super) fn answer(&mut self, now: Time, line: LineId, request: &Request) {
-        let Request::Fetch { request, id, first, count, .. } = *request else { return };
+        let Request::Fetch { request, id, ref ranges, .. } = *request else { return };
+        let (first, count) = (ranges[0].first, ranges[0].count);
         let Some(Offer { content, manner, .. }) = self.offers.find(&id) else {
             return self.refuse(line, request, Refusal::NotHeld);
         };
         let (content, manner) = (content.clone(), *manner);
         let whole = |artifact: &Artifact| {
-            let chunks = (first..first.saturating_add(count)).take(64);
+            let chunks = |range: &ChunkRange| range.first..range.first.saturating_add(range.count);
+            let chunks = ranges.iter().flat_map(chunks).take(64);
             let chunks = chunks.filter(|chunk| *chunk < artifact.advert().chunks());
             let chunks: Vec<_> = chunks.map(|chunk| frames::chunk(artifact, chunk)).collect();
             frames::stream(StreamHead::Chunks(request), &[&chunks.concat()])

@@ -16,10 +16,10 @@ fn asked(arena: &mut Arena) -> (Artifact, u64) {
     let block = artifact(1, 5 * CHUNK_BYTES_MIN);
     arena.write(&updates(&[&advert(0, &block)]));
     arena.until("it is asked", |arena| !arena.requests().is_empty());
-    let Request::Fetch { request, channel, id, first: 0, count: 5 } = arena.requests()[0] else {
+    let Request::Fetch { request, channel, id, ref ranges } = arena.requests()[0] else {
         panic!("{:?}", arena.requests())
     };
-    assert_eq!((channel, id), (CHANNEL, block.id()));
+    assert_eq!((channel, id, ranges), (CHANNEL, block.id(), &frames::ranges(0, 5)));
     arena.publish(HONEST, &block);
     arena.elapse(ms(100));
     assert_eq!(arena.bringer(&block), None, "one at a time is asked");

@@ -497,7 +497,12 @@ impl Oracle {
                     (*slot, Some(artifact.expect("within bounds").id()))
                 }
                 Some(Update::Advert { slot, hops: 0, advert, .. }) => (*slot, Some(advert.id())),
-                Some(Update::Clear { slot, .. } | Update::Advert { slot, .. }) => (*slot, None),
+                Some(
+                    Update::Clear { slot, .. }
+                    | Update::Advert { slot, .. }
+                    | Update::Partial { slot, .. }
+                    | Update::Unknown { slot, .. },
+                ) => (*slot, None),
                 None => continue,
             };
             let place = (from, to, channel, slot);

@@ -142,8 +142,8 @@ impl Link {
             Some(state) => state,
             None => {
                 let decoder = match self.ingress.spare_decoders.pop() {
-                    Some(spare) => StreamDecoder::reusing(spare, Request::ENCODED_MAX),
-                    None => StreamDecoder::new(Request::ENCODED_MAX),
+                    Some(spare) => StreamDecoder::reusing(spare, Request::BODY_MAX),
+                    None => StreamDecoder::new(Request::BODY_MAX),
                 };
                 InStream { role: Role::Unknown, decoder }
             }
@@ -374,7 +374,7 @@ fn take(
                     StreamHead::Hello if greeting.is_some() => (Role::Hello, 1024),
                     StreamHead::Hello => return Err(Fault::HelloMisplaced),
                     _ if greeting.is_some() => return Err(Fault::HelloMisplaced),
-                    StreamHead::Requests => (Role::Requests, Request::ENCODED_MAX),
+                    StreamHead::Requests => (Role::Requests, Request::BODY_MAX),
                     StreamHead::Updates(channel) => {
                         let config = channels.iter().find(|config| config.id == channel);
                         let Some(config) = config else { return Ok(Read::Stop) };

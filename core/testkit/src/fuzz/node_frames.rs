@@ -10,6 +10,7 @@ use quinn_proto::{StreamId, TransportConfig};
 
 use super::feed::Feed;
 use super::pool::{ARTS, artifact};
+use crate::machines::range;
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Config, Relay};
@@ -230,7 +231,7 @@ fn request(feed: &mut Feed<'_>) -> Request {
         _ => {
             let id = artifact(feed.below(ARTS)).id();
             let (first, count) = (u32::from(feed.byte() & 3), u32::from(feed.byte()).max(1));
-            Request::Fetch { request, channel: CHANNEL, id, first, count }
+            Request::Fetch { request, channel: CHANNEL, id, ranges: range(first..first + count) }
         }
     }
 }

@@ -15,7 +15,7 @@ use slotcast::artifact::{Artifact, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
 use slotcast::broadcast::{Candidate, Decision, Event, Filter, SendBuffer};
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
-use slotcast::wire::{Chunk, Item, Refusal, Request, StreamDecoder, StreamHead, Update};
+use slotcast::wire::{Chunk, Item, Ranges, Refusal, Request, StreamDecoder, StreamHead, Update};
 
 /// The channel that tests use unless they need a second one.
 pub const CHANNEL: ChannelId = ChannelId(1);
@@ -76,6 +76,11 @@ pub fn steered(decision: Decision) -> (Arc<Mutex<Decision>>, Box<dyn Filter>) {
     (cell, Box::new(move |_: &Candidate<'_>| *shared.lock().unwrap()))
 }
 
+/// One range of chunks.
+pub fn range(chunks: std::ops::Range<u32>) -> Ranges {
+    Ranges::from_iter([chunks.into()])
+}
+
 /// The ids of the artifacts that events deliver, in order.
 pub fn delivered(events: &[Event]) -> Vec<ArtifactId> {
     let id = |event: &Event| match event {
@@ -122,7 +127,7 @@ impl Frame {
                 let artifact = Artifact::new(bytes.to_vec().into(), metadata).unwrap();
                 Self::Push { slot: slot.0, version: version.0, id: artifact.id() }
             }
-            Update::Advert { slot, version, hops, streamed, advert } => Self::Advert {
+            Update::Advert { slot, version, hops, streamed, advert, .. } => Self::Advert {
                 slot: slot.0,
                 version: version.0,
                 hops: *hops,
@@ -132,16 +137,19 @@ impl Frame {
             Update::Snapshot { live, .. } => {
                 Self::Snapshot(live.iter().map(|slot| slot.0).collect())
             }
+            Update::Partial { .. } | Update::Unknown { .. } => panic!("not sent: {update:?}"),
         }
     }
 
     fn of_request(request: &Request) -> Self {
         match *request {
-            Request::Fetch { request, id, first, count, .. } => {
-                Self::Fetch { request, id, first, count }
+            Request::Fetch { request, id, ref ranges, .. } => {
+                let [range] = ranges[..] else { panic!("one range: {ranges:?}") };
+                Self::Fetch { request, id, first: range.first, count: range.count }
             }
             Request::Cancel { request } => Self::Cancel(request),
             Request::Refuse { request, refusal } => Self::Refuse(request, refusal),
+            Request::Unknown { .. } => panic!("not sent: {request:?}"),
         }
     }
 }
