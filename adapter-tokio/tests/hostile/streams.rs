@@ -3,7 +3,7 @@
 use slotcast_tokio::slotcast::error::{CallError, Fault};
 use slotcast_tokio::slotcast::id::ChannelId;
 use slotcast_tokio::slotcast::wire::{
-    Malformed, Refusal, Reply, Request, StreamDecoder, StreamHead,
+    Malformed, Ranges, Refusal, Reply, Request, StreamDecoder, StreamHead,
 };
 
 use crate::arena::{Arena, FAULTS, SMOL, TOKIO, within};

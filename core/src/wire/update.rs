@@ -125,7 +125,7 @@ const STREAMED: u64 = 1;
 const SPREAD: u64 = 2;
 
 fn flags(streamed: bool, spread: bool) -> u64 {
-    u64::from(streamed) * STREAMED | u64::from(spread) * SPREAD
+    (u64::from(streamed) * STREAMED) | (u64::from(spread) * SPREAD)
 }
 
 impl<'a> Update<'a> {
