@@ -6,12 +6,14 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use crate::artifact::{ARTIFACT_BYTES_LIMIT, CHUNK_BYTES, METADATA_BYTES_MAX};
+use crate::artifact::{
+    ARTIFACT_BYTES_LIMIT, METADATA_BYTES_MAX, SINGLE_CHUNK_BYTES_MAX, longest_chunk_bytes,
+};
 use crate::id::{ChannelId, RouteId};
 use crate::membership::{Overlay, VERSIONS_MAX};
 use crate::wire::{
-    CALL_FRAME_MAX, CHANNELS_MAX, Chunk, EAGER_BYTES_MAX, FRAME_OVERHEAD_MAX, HELLO_BYTES_MAX,
-    ROUTES_MAX,
+    CALL_FRAME_MAX, CHANNELS_MAX, CHUNK_BITS_MAX, Chunk, EAGER_BYTES_MAX, FRAME_OVERHEAD_MAX,
+    FURTHER_BYTES_MAX, HELLO_BYTES_MAX, ROUTES_MAX,
 };
 
 /// Members beside this node that the tables can hold: sets of peers are fixed bit fields.
@@ -19,9 +21,6 @@ pub const PEERS_LIMIT: u16 = 512;
 
 /// Slots that a channel can have.
 pub const SLOTS_LIMIT: u32 = 1 << 16;
-
-/// Bytes of the longest frame that a peer may begin: a chunk with its proof.
-const FRAME_BYTES_MAX: usize = CHUNK_BYTES + Chunk::OVERHEAD_MAX;
 
 /// Bytes of datagrams that QUIC keeps of a handshake before the node has accepted it.
 pub(crate) const INCOMING_BYTES: u64 = 64 << 10;
@@ -34,13 +33,6 @@ const STREAM_BYTES: u64 = 192 << 10;
 /// measures 36 KiB, and does not see what cryptography in C allocates), and a stream of handshake data
 /// for each of the two levels of encryption, of which quinn-proto takes 16 KiB out of order.
 const HANDSHAKE_BYTES: u64 = (48 << 10) + 2 * ((16 << 10) + STREAM_BYTES);
-
-// So that all others are shorter: pushes, snapshots, hellos.
-const _: () = {
-    assert!(FRAME_OVERHEAD_MAX + METADATA_BYTES_MAX + CHUNK_BYTES <= FRAME_BYTES_MAX);
-    assert!(FRAME_OVERHEAD_MAX + SLOTS_LIMIT as usize / 8 < FRAME_BYTES_MAX);
-    assert!(HELLO_BYTES_MAX <= FRAME_BYTES_MAX);
-};
 
 /// The shortest span of time that a timer can be set to again and again: shorter ones would only keep
 /// a processor and the network busy.
@@ -121,7 +113,8 @@ pub struct ChannelConfig {
     /// Bytes in one artifact. Default 16 MiB.
     pub artifact_bytes_max: u64,
     /// Up to this many bytes an artifact is pushed with its advert, beyond it is fetched. Default
-    /// 16 KiB: below it, a round trip costs more than the bytes. At most one chunk (64 KiB).
+    /// 16 KiB: below it, a round trip costs more than the bytes. At most 64 KiB, since a
+    /// longer artifact has several chunks.
     pub push_bytes_max: u32,
     /// Push larger artifacts, too, as a stream behind the advert: saves a round trip where latency
     /// counts more than doubled bytes. Default false.
@@ -175,10 +168,18 @@ impl ChannelConfig {
     }
 
     /// Bytes of the longest frame of updates in this channel, streamed chunks aside.
-    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
     pub(crate) fn update_bytes_max(&self) -> usize {
         let push = METADATA_BYTES_MAX + self.push_bytes_max as usize;
-        FRAME_OVERHEAD_MAX + push.max(self.slots_max as usize / 8 + 1).max(METADATA_BYTES_MAX + 32)
+        let snapshot = self.slots_max as usize / 8 + 1;
+        let partial = METADATA_BYTES_MAX + 32 + CHUNK_BITS_MAX;
+        FRAME_OVERHEAD_MAX + FURTHER_BYTES_MAX + push.max(snapshot).max(partial)
+    }
+
+    /// Bytes of the longest frame that a peer may begin in this channel: an update, or a chunk with
+    /// its proof.
+    fn frame_bytes_max(&self) -> usize {
+        let chunk = longest_chunk_bytes(self.artifact_bytes_max) + Chunk::OVERHEAD_MAX;
+        chunk.max(self.update_bytes_max())
     }
 
     fn check(&self) -> Result<(), Rule> {
@@ -207,8 +208,8 @@ impl ChannelConfig {
                 ("artifact_bytes_max", "must not exceed 1 TiB"),
             ),
             (
-                push_bytes_max <= CHUNK_BYTES,
-                ("push_bytes_max", "must not exceed one chunk (65,536)"),
+                push_bytes_max <= SINGLE_CHUNK_BYTES_MAX,
+                ("push_bytes_max", "must not exceed a single chunk (65,536)"),
             ),
             (budget.contains(&self.active_bytes_max), ("active_bytes_max", BUDGET)),
             (budget.contains(&self.inbox_bytes_max), ("inbox_bytes_max", BUDGET)),
@@ -357,7 +358,8 @@ pub struct TransportConfig {
     pub keep_alive: Duration,
     /// Streams that a peer may have open at once. Default 128: one batch each.
     pub streams_max: u32,
-    /// Bytes of one stream that a peer may send ahead of what was read. Default 2 MiB.
+    /// Bytes of one stream that a peer may send ahead of what was read. Default 2 MiB: two of the
+    /// longest chunks that there are.
     pub stream_window: u32,
     /// Bytes of all streams that a peer may send ahead of what was read. Default 8 MiB.
     pub receive_window: u32,
@@ -476,7 +478,20 @@ impl Config {
             let of_route = |rule| ConfigError { route: Some(route.id), ..of_node(rule) };
             route.check().map_err(of_route)?;
         }
-        self.check_numbers().and_then(|()| self.transport.check(self.peers_max)).map_err(of_node)
+        let transport = || self.transport.check(self.peers_max, self.chunk_bytes_max());
+        self.check_numbers().and_then(|()| transport()).map_err(of_node)
+    }
+
+    /// Bytes in the longest chunk of any channel.
+    fn chunk_bytes_max(&self) -> usize {
+        let longest = |channel: &ChannelConfig| longest_chunk_bytes(channel.artifact_bytes_max);
+        self.channels.iter().map(longest).max().unwrap_or(0)
+    }
+
+    /// Bytes of the longest frame that a peer may begin.
+    fn frame_bytes_max(&self) -> usize {
+        let longest = self.channels.iter().map(ChannelConfig::frame_bytes_max).max();
+        longest.unwrap_or(0).max(HELLO_BYTES_MAX)
     }
 
     /// What holds for the node as a whole, connections aside.
@@ -522,24 +537,27 @@ impl Config {
     /// | --- | --- |
     /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 576 x slots_max` |
     /// | inbox, per channel | `2 x inbox_bytes_max`: waiting for the application, being fetched |
+    /// | Merkle trees, per channel | a 128th of those bytes of outbox and inbox |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | handshakes | `handshakes_max x (464 KiB + 64 KiB)`: in progress, and not accepted yet |
     /// | tables, per peer and channel | `(2 x 56 + 8 + 2 x 1664) x slots_max`: entries and artifacts of two epochs, what was sent |
-    /// | unfinished frames, per peer | `streams_max x` longest frame, a chunk with its proof (65 KiB) |
+    /// | unfinished frames, per peer | `streams_max x` longest frame of any channel: mostly a chunk of its longest artifact, with its proof |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
     /// | calls, per peer and route | `1 KiB x 2 x in_flight_max + 17 KiB x (in_flight_max + waiting_max)`: requests in flight and unread; calls in flight and waiting, with short answers |
     /// | QUIC, per peer | `receive_window + 2 x send_window + 192 KiB x streams_max + 64 KiB`: windows, and what pieces of a stream that came out of order keep of the datagrams around them; and for unread requests, `24 KiB` for each of `2 x in_flight_max` of all routes |
     pub fn memory_bound(&self) -> u64 {
+        // Less than two hashes of 32 bytes for each chunk of 16 KiB, and a few more.
+        let with_tree = |bytes: u64| bytes + bytes / 128;
         let sum =
             |bytes: &dyn Fn(&ChannelConfig) -> u64| self.channels.iter().map(bytes).sum::<u64>();
         let outbox = sum(&|c| {
             let shares = if c.relay == Relay::Off { 1 } else { 2 };
-            shares * c.active_bytes_max + 576 * u64::from(c.slots_max)
+            with_tree(shares * c.active_bytes_max) + 576 * u64::from(c.slots_max)
         });
-        let inbox = sum(&|c| 2 * c.inbox_bytes_max + c.artifact_bytes_max + (1 << 20));
+        let inbox = sum(&|c| with_tree(2 * c.inbox_bytes_max) + c.artifact_bytes_max + (1 << 20));
         let tables = sum(&|c| (2 * 56 + 8 + 2 * 1664) * u64::from(c.slots_max));
         let t = &self.transport;
-        let frames = u64::from(t.streams_max) * FRAME_BYTES_MAX as u64;
+        let frames = u64::from(t.streams_max) * self.frame_bytes_max() as u64;
         let quic = u64::from(t.receive_window)
             + 2 * u64::from(t.send_window)
             + STREAM_BYTES * u64::from(t.streams_max)
@@ -559,10 +577,11 @@ impl Config {
 }
 
 impl TransportConfig {
-    fn check(&self, peers_max: u16) -> Result<(), Rule> {
+    fn check(&self, peers_max: u16, chunk_bytes_max: usize) -> Result<(), Rule> {
         const SOME: &str = "must be at least 1";
-        const CHUNKS: &str = "must hold two chunks (131,072)";
-        const CHUNKS_MIN: u32 = 2 * CHUNK_BYTES as u32;
+        const CHUNKS: &str =
+            "must hold two of the longest chunks of any channel, and 131,072 bytes";
+        let chunks_min = 2 * chunk_bytes_max.max(SINGLE_CHUNK_BYTES_MAX) as u32;
         self.check_overlay(peers_max)?;
         let limits = first_broken([
             (
@@ -573,12 +592,12 @@ impl TransportConfig {
                 (8..=4096).contains(&self.streams_max),
                 ("transport.streams_max", "must lie between 8 and 4,096"),
             ),
-            (self.stream_window >= CHUNKS_MIN, ("transport.stream_window", CHUNKS)),
+            (self.stream_window >= chunks_min, ("transport.stream_window", CHUNKS)),
             (
                 self.stream_window <= self.receive_window,
                 ("transport.receive_window", "must not be below stream_window"),
             ),
-            (self.send_window >= CHUNKS_MIN, ("transport.send_window", CHUNKS)),
+            (self.send_window >= chunks_min, ("transport.send_window", CHUNKS)),
             (
                 self.uplink.is_none_or(|rate| rate >= UPLINK_MIN),
                 ("transport.uplink", "must be at least 16,000 bytes per second"),

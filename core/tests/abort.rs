@@ -2,7 +2,9 @@
 
 use slotcast::broadcast::{Event, Output};
 use slotcast::wire::{Refusal, Request};
-use slotcast_testkit::machines::{CHANNEL, Frame, Net, Solo, config, large, node, small};
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, config, large, node, range, small,
+};
 
 #[test]
 fn l4_an_abort_before_the_first_send_leaves_nothing_to_be_sent() {
@@ -127,7 +129,10 @@ fn a_request_not_yet_answered_is_refused_when_its_artifact_is_aborted() {
     solo.publish(&block);
     solo.sent(0);
     let id = block.id();
-    solo.request(0, Request::Fetch { request: 77, channel: CHANNEL, id, first: 0, count: 4 });
+    solo.request(
+        0,
+        Request::Fetch { request: 77, channel: CHANNEL, id, ranges: range(0..LARGE_CHUNKS) },
+    );
     solo.abort(&block);
     let refused = Frame::Refuse(77, Refusal::NotHeld);
     assert_eq!(solo.sent(0), [refused, Frame::Clear { slot: 0, version: 2 }]);

@@ -202,6 +202,12 @@ fn requests_in_flight_are_bounded_over_the_routes_that_are_served() {
     assert_eq!(config.check(), Ok(()));
 }
 
+/// With a channel whose longest artifact has chunks of a megabyte.
+fn long_chunks(config: &mut Config) -> &mut Config {
+    all_bytes(&mut config.channels[0], (128 << 20) + 1);
+    config
+}
+
 #[test]
 fn each_value_of_the_transport_has_its_bounds() {
     const CHUNKS: u32 = 128 << 10;
@@ -228,6 +234,16 @@ fn each_value_of_the_transport_has_its_bounds() {
             "transport.stream_window",
             |c| c.transport.stream_window = CHUNKS,
             |c| c.transport.stream_window = CHUNKS - 1,
+        ),
+        (
+            "transport.stream_window",
+            |c| (long_chunks(c).transport.stream_window) = 2 << 20,
+            |c| (long_chunks(c).transport.stream_window) = (2 << 20) - 1,
+        ),
+        (
+            "transport.send_window",
+            |c| (long_chunks(c).transport.send_window) = 2 << 20,
+            |c| (long_chunks(c).transport.send_window) = (2 << 20) - 1,
         ),
         (
             "transport.receive_window",

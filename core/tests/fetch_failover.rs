@@ -4,9 +4,10 @@ use slotcast::artifact::{Artifact, Proof};
 use slotcast::broadcast::{ChunkTaken, Decision, Event, Output, Priority, RequestId};
 use slotcast::error::Fault;
 use slotcast::time::Time;
-use slotcast::wire::{Chunk, Refusal, Request};
+use slotcast::wire::{Chunk, ChunkRange, Refusal, Request};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, Net, Solo, Tap, artifact, config, large, ms, node, peer, small, steered,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, Tap, artifact, config, large, ms, node, peer, range,
+    small, steered,
 };
 
 const FETCH: Decision = Decision::Fetch(Priority::Normal);
@@ -15,13 +16,13 @@ const FETCH: Decision = Decision::Fetch(Priority::Normal);
 fn fetching(holders: usize) -> (Solo, RequestId) {
     let mut solo = Solo::new(&config(|_| {}), holders);
     (0..holders).for_each(|at| solo.advert(at, 0, 1, &large(1)));
-    let request = solo.asked(0, &large(1), 0..4);
+    let request = solo.asked(0, &large(1), 0..LARGE_CHUNKS);
     (solo, request)
 }
 
 fn finish_from(solo: &mut Solo, at: usize, first: u32) {
-    let request = solo.asked(at, &large(1), first..4);
-    solo.chunks(at, request, &large(1), first..4);
+    let request = solo.asked(at, &large(1), first..LARGE_CHUNKS);
+    solo.chunks(at, request, &large(1), first..LARGE_CHUNKS);
     let events = solo.events();
     assert_eq!(events, [Event::Delivered { artifact: large(1), from: node(at) }]);
 }
@@ -47,20 +48,20 @@ fn a_silent_holder_is_overdue_and_the_next_one_is_asked() {
 #[test]
 fn a_holder_that_falls_silent_in_the_middle_is_replaced_and_nothing_is_fetched_twice() {
     let (mut solo, request) = fetching(2);
-    solo.chunks(0, request, &large(1), 0..3);
+    solo.chunks(0, request, &large(1), 0..9);
     solo.elapse(ms(2000));
     // The rest comes in a moment, going by what has come so far.
     assert!(solo.machine.is_awaited(peer(0), request));
     solo.elapse(ms(2000));
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
-    finish_from(&mut solo, 1, 3);
+    finish_from(&mut solo, 1, 9);
 }
 
 /// There is somewhere better to go than to a holder that brings a chunk per 1.9 s: to one that has
 /// shown nothing worse yet.
 #[test]
 fn w7_a_holder_that_crawls_is_left_while_another_has_the_artifact_and_nothing_is_fetched_twice() {
-    let block = artifact(1, 40 << 16);
+    let block = artifact(1, 40 << 14);
     let mut solo = Solo::new(&config(|_| {}), 2);
     (0..2).for_each(|at| solo.advert(at, 0, 1, &block));
     let request = solo.asked(0, &block, 0..40);
@@ -147,9 +148,9 @@ fn chunks_of_a_request_that_was_given_up_change_nothing() {
     let taken = solo.chunk(0, request, &large(1), 0);
     assert_eq!(taken, Ok(ChunkTaken::Done));
     // Nor does another peer's.
-    let request = solo.asked(1, &large(1), 0..4);
+    let request = solo.asked(1, &large(1), 0..LARGE_CHUNKS);
     assert!(solo.chunk(0, RequestId(request.0 + (1 << 16)), &large(1), 0).is_ok());
-    solo.chunks(1, request, &large(1), 0..4);
+    solo.chunks(1, request, &large(1), 0..LARGE_CHUNKS);
     solo.expect_delivered([&large(1)]);
 }
 
@@ -157,7 +158,7 @@ fn chunks_of_a_request_that_was_given_up_change_nothing() {
 fn when_all_holders_have_failed_they_are_asked_again_after_a_pause() {
     let (mut solo, request) = fetching(2);
     solo.refuse(0, request, Refusal::Busy);
-    let request = solo.asked(1, &large(1), 0..4);
+    let request = solo.asked(1, &large(1), 0..LARGE_CHUNKS);
     solo.chunks(1, request, &large(1), 0..2);
     solo.answer_end(1, request);
     (0..2).for_each(|at| assert!(matches!(solo.sent(at)[..], [Frame::Cancel(_)])));
@@ -166,7 +167,7 @@ fn when_all_holders_have_failed_they_are_asked_again_after_a_pause() {
     assert_eq!(solo.now, failed_at + ms(1000));
     // The part received is kept: nothing else needs its room.
     let asked = [solo.sent(0), solo.sent(1)].concat();
-    assert!(matches!(asked[..], [.., Frame::Fetch { first: 2, count: 2, .. }]), "{asked:?}");
+    assert!(matches!(asked[..], [.., Frame::Fetch { first: 2, count: 11, .. }]), "{asked:?}");
 }
 
 /// A reconsidering application must not push the retry further and further away.
@@ -218,17 +219,17 @@ fn an_artifact_begun_is_continued_before_those_that_wait_for_its_room() {
         let mut solo = Solo::new(&config(room), 3);
         let (begun, waiting) = (large(1), large(2));
         solo.advert(0, 0, 1, &begun);
-        let request = solo.asked(0, &begun, 0..4);
+        let request = solo.asked(0, &begun, 0..LARGE_CHUNKS);
         solo.advert(waits_at, 0, 1, &waiting);
         solo.advert(1, 1, 2, &begun);
         assert_eq!(solo.sent(waits_at), [], "there is room for one at a time");
         solo.chunks(0, request, &begun, 0..2);
         solo.down(0);
-        let request = solo.asked(1, &begun, 2..4);
-        solo.chunks(1, request, &begun, 2..4);
+        let request = solo.asked(1, &begun, 2..LARGE_CHUNKS);
+        solo.chunks(1, request, &begun, 2..LARGE_CHUNKS);
         solo.expect_delivered([&begun]);
-        let request = solo.asked(waits_at, &waiting, 0..4);
-        solo.chunks(waits_at, request, &waiting, 0..4);
+        let request = solo.asked(waits_at, &waiting, 0..LARGE_CHUNKS);
+        solo.chunks(waits_at, request, &waiting, 0..LARGE_CHUNKS);
         solo.expect_delivered([&waiting]);
     }
 }
@@ -239,30 +240,37 @@ fn a10_a_holder_refuses_what_it_does_not_advertise_or_cannot_serve() {
     let block = large(1);
     solo.publish(&block);
     solo.sent(0);
-    let ask = |request, id, first, count| {
-        let channel = CHANNEL;
-        Request::Fetch { request, channel, id, first, count }
+    let asked = |request, id, ranges: &[(u32, u32)]| {
+        let ranges =
+            ranges.iter().map(|(first, count)| ChunkRange { first: *first, count: *count });
+        Request::Fetch { request, channel: CHANNEL, id, ranges: ranges.collect() }
     };
+    let ask = |request, id, first, count| asked(request, id, &[(first, count)]);
     let id = block.id();
     let refusals = [
         ask(1, small(9).id(), 0, 1),
-        ask(2, id, 4, 1),
-        ask(3, id, 0, 5),
+        ask(2, id, LARGE_CHUNKS, 1),
+        ask(3, id, 0, LARGE_CHUNKS + 1),
         ask(4, id, u32::MAX, u32::MAX),
         Request::Fetch {
             request: 5,
             channel: slotcast_testkit::machines::OTHER,
             id,
-            first: 0,
-            count: 1,
+            ranges: range(0..1),
         },
+        asked(6, id, &[(0, 1), (LARGE_CHUNKS - 1, 2)]),
     ];
     for (at, request) in refusals.into_iter().enumerate() {
         solo.request(0, request);
         assert_eq!(solo.sent(0), [Frame::Refuse(at as u64 + 1, Refusal::NotHeld)]);
     }
-    solo.request(0, ask(6, id, 1, 2));
+    solo.request(0, ask(7, id, 1, 2));
     assert_eq!(solo.sent(0), [Frame::Chunk(1), Frame::Chunk(2)]);
+    // Ranges come in the order in which they are named.
+    solo.request(0, asked(8, id, &[(LARGE_CHUNKS - 1, 1), (3, 2), (0, 1)]));
+    assert_eq!(solo.sent(0), [LARGE_CHUNKS - 1, 3, 4, 0].map(Frame::Chunk));
+    solo.request(0, Request::Unknown { kind: 13, request: 9 });
+    assert_eq!(solo.sent(0), [Frame::Refuse(9, Refusal::UnknownRequest)]);
 }
 
 #[test]
@@ -275,7 +283,7 @@ fn a_peer_with_too_many_requests_is_told_that_the_holder_is_busy() {
     solo.sent(0);
     for request in 1..=3 {
         let (channel, id) = (CHANNEL, block.id());
-        solo.request(0, Request::Fetch { request, channel, id, first: 0, count: 1 });
+        solo.request(0, Request::Fetch { request, channel, id, ranges: range(0..1) });
     }
     let frames = solo.sent(0);
     assert_eq!(frames, [Frame::Refuse(3, Refusal::Busy), Frame::Chunk(0), Frame::Chunk(0)]);
@@ -292,7 +300,7 @@ fn answers_and_refusals_that_a_peer_does_not_take_are_bounded() {
     (0..2).for_each(|at| drop(solo.sent(at)));
     let ask = |solo: &mut Solo, at, request| {
         let (channel, id) = (CHANNEL, block.id());
-        solo.request(at, Request::Fetch { request, channel, id, first: 0, count: 1 });
+        solo.request(at, Request::Fetch { request, channel, id, ranges: range(0..1) });
     };
     let busy = |request| Frame::Refuse(request, Refusal::Busy);
     (1..=9).for_each(|request| ask(&mut solo, 0, request));

@@ -3,7 +3,7 @@
 
 use slotcast::broadcast::{Candidate, Decision, Output, Priority, Taken};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, Net, Solo, config, delivered, large, small, steered,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, config, delivered, large, small, steered,
 };
 use std::sync::{Arc, Mutex};
 
@@ -26,7 +26,8 @@ fn a1_later_then_wanted_is_fetched() {
     net.run();
     // The pushed bytes were dropped, so that both are fetched.
     assert_eq!(net.delivered(1), blocks.map(|block| block.id()));
-    assert_eq!(net.chunks(0, 1), [0, 0, 1, 2, 3]);
+    let chunks = [0].into_iter().chain(0..LARGE_CHUNKS);
+    assert_eq!(net.chunks(0, 1), chunks.collect::<Vec<_>>());
 }
 
 #[test]
@@ -86,7 +87,7 @@ fn a_cancelled_answer_is_stopped() {
     let (decision, filter) = steered(FETCH);
     solo.machine.set_filter(CHANNEL, filter);
     solo.advert(0, 0, 1, &large(1));
-    let request = solo.asked(0, &large(1), 0..4);
+    let request = solo.asked(0, &large(1), 0..LARGE_CHUNKS);
     solo.chunks(0, request, &large(1), 0..1);
     *decision.lock().unwrap() = Decision::Later;
     solo.reconsider();

@@ -5,7 +5,9 @@ use slotcast::broadcast::{RequestId, Taken};
 use slotcast::config::{ChannelConfig, Relay};
 use slotcast::id::{ArtifactId, Slot, Version};
 use slotcast::wire::{Refusal, Update};
-use slotcast_testkit::machines::{CHANNEL, Frame, Solo, artifact, config, large, small};
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, LARGE_CHUNKS, Solo, artifact, config, large, small,
+};
 
 /// Adverts of the longest artifacts, which nobody has.
 fn advertise_in_vain(solo: &mut Solo, at: usize, count: u32) {
@@ -13,7 +15,8 @@ fn advertise_in_vain(solo: &mut Solo, at: usize, count: u32) {
         let (length, metadata) = (16 << 20, Metadata::new());
         let advert = Advert { length, metadata, root: [slot as u8; 32] };
         let (slot, version) = (Slot(slot), Version(u64::from(slot) + 1));
-        let update = Update::Advert { slot, version, hops: 0, streamed: false, advert };
+        let update =
+            Update::Advert { slot, version, hops: 0, streamed: false, spread: false, advert };
         assert_eq!(solo.update(at, &update), Ok(Taken::Done));
     }
 }
@@ -69,7 +72,7 @@ fn a_holder_gets_its_share_of_the_channels_room() {
     assert_eq!(ids(&first), [large(0).id(), large(1).id()]);
     assert_eq!(asked(&mut solo, 1).len(), 2, "one's share is not the other's loss");
     // What has arrived makes room, and so does what has failed.
-    solo.chunks(0, first[0].0, &large(0), 0..4);
+    solo.chunks(0, first[0].0, &large(0), 0..LARGE_CHUNKS);
     assert_eq!(ids(&asked(&mut solo, 0)), [large(2).id()]);
     solo.refuse(0, first[1].0, Refusal::NotHeld);
     assert_eq!(ids(&asked(&mut solo, 0)), [large(3).id()]);
@@ -81,9 +84,9 @@ fn an_artifact_longer_than_its_holders_share_goes_alone() {
     let long = artifact(1, 600_000);
     solo.advert(0, 0, 1, &long);
     solo.advert(0, 1, 2, &large(2));
-    let request = solo.asked(0, &long, 0..10);
-    solo.chunks(0, request, &long, 0..10);
-    solo.asked(0, &large(2), 0..4);
+    let request = solo.asked(0, &long, 0..37);
+    solo.chunks(0, request, &long, 0..37);
+    solo.asked(0, &large(2), 0..LARGE_CHUNKS);
 }
 
 /// Invariant 11.
@@ -103,8 +106,8 @@ fn a_holder_streams_no_more_unasked_than_it_would_be_asked_for() {
     assert_eq!(streamed(&mut solo, 0, 3), Taken::Unwanted);
     assert!(matches!(streamed(&mut solo, 1, 4), Taken::Chunks(_)));
     assert_eq!(solo.sent(0), [], "nor is it asked for");
-    solo.chunks(0, first, &large(1), 0..4);
-    solo.asked(0, &large(3), 0..4);
+    solo.chunks(0, first, &large(1), 0..LARGE_CHUNKS);
+    solo.asked(0, &large(3), 0..LARGE_CHUNKS);
 }
 
 /// Invariant 8.

@@ -1,16 +1,18 @@
 //! Large artifacts on latency-sensitive channels: pushed chunk by chunk behind their advert.
 
-use slotcast::artifact::CHUNK_BYTES;
+use slotcast::artifact::CHUNK_BYTES_MIN;
 use slotcast::broadcast::{Broadcast, ChunkTaken, OutStream, Output, SendBuffer, Taken};
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::error::Fault;
 use slotcast::time::Time;
 use slotcast::wire::{Chunk, Request};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, Net, Solo, artifact, config, large, node, peer, small,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, artifact, config, large, node, peer, range, small,
 };
 
 const LENGTH: usize = 100_000_000;
+
+const CHUNKS_OF_LARGE: usize = LARGE_CHUNKS as usize;
 
 /// The flows of the one channel.
 const UPDATES: usize = 0;
@@ -32,7 +34,7 @@ fn r12_an_artifact_of_100_megabytes_is_pushed() {
     net.publish(0, &block);
     net.run();
     assert_eq!(net.delivered(1), [block.id()]);
-    assert_eq!(net.chunks(0, 1).len(), LENGTH.div_ceil(CHUNK_BYTES));
+    assert_eq!(net.chunks(0, 1).len(), block.advert().chunks() as usize);
     assert_eq!(net.frames(1, 0), [], "nothing was asked for");
 }
 
@@ -61,7 +63,7 @@ fn i11_large_artifacts_go_back_and_forth() {
 fn l5_an_abort_in_the_middle_of_a_push_ends_it_at_once() {
     let mut net = Net::new(sensitive(), 2);
     net.room = 1000;
-    let block = artifact(1, 20 * CHUNK_BYTES);
+    let block = artifact(1, 20 * CHUNK_BYTES_MIN);
     net.publish(0, &block);
     for _ in 0..6 {
         let (id, send) = net.send(0, 1, 1000).expect("more chunks");
@@ -96,15 +98,15 @@ fn a_push_whose_connection_breaks_is_completed_by_the_next() {
 fn a_stream_that_ends_too_early_is_made_up_for_by_a_fetch() {
     let mut solo = Solo::new(&sensitive(), 2);
     solo.advert(1, 0, 1, &large(1));
-    solo.asked(1, &large(1), 0..4);
+    solo.asked(1, &large(1), 0..LARGE_CHUNKS);
     // A second holder's stream is not needed.
     assert_eq!(solo.stream(0, 0, 1, &large(1)), Taken::Unwanted);
     let Taken::Chunks(request) = solo.stream(0, 1, 2, &large(2)) else { panic!("wanted") };
     solo.chunks(0, request, &large(2), 0..2);
     solo.advert(1, 1, 2, &large(2));
     solo.answer_end(0, request);
-    let request = solo.asked(1, &large(2), 2..4);
-    solo.chunks(1, request, &large(2), 2..4);
+    let request = solo.asked(1, &large(2), 2..LARGE_CHUNKS);
+    solo.chunks(1, request, &large(2), 2..LARGE_CHUNKS);
     solo.expect_delivered([&large(2)]);
 }
 
@@ -119,7 +121,7 @@ fn a_wrong_chunk_in_a_stream_is_a_fault_and_the_artifact_is_fetched_elsewhere() 
     assert_eq!(solo.raw_chunk(0, request, &wrong), Err(Fault::WrongChunk));
     assert_eq!(solo.chunk(0, request, &large(1), 1), Ok(ChunkTaken::Done));
     assert_eq!(solo.outputs, [Output::Stop { peer: peer(0), request }]);
-    solo.asked(1, &large(1), 1..4);
+    solo.asked(1, &large(1), 1..LARGE_CHUNKS);
 }
 
 #[test]
@@ -140,7 +142,7 @@ fn more_large_artifacts_than_streams_allowed_are_advertised_and_fetched() {
     assert_eq!(seen, ids);
     let streamed = |frame: &&Frame| matches!(frame, Frame::Advert { streamed: true, .. });
     assert_eq!(net.frames(0, 1).iter().filter(streamed).count(), 2);
-    assert_eq!(net.chunks(0, 1).len(), 20, "each chunk once");
+    assert_eq!(net.chunks(0, 1).len(), 5 * CHUNKS_OF_LARGE, "each chunk once");
 }
 
 /// The streams of the pieces that a machine sends without opening one, until there are no more.
@@ -170,7 +172,10 @@ fn while_no_stream_can_be_opened_those_that_are_open_go_on() {
     blocks[..2].iter().for_each(|block| publish(&mut solo, block.clone()));
     // Asked for before the pushes begin, so that this one has its turn first.
     let (id, request) = (blocks[0].id(), 1);
-    solo.request(0, Request::Fetch { request, channel: CHANNEL, id, first: 0, count: 4 });
+    solo.request(
+        0,
+        Request::Fetch { request, channel: CHANNEL, id, ranges: range(0..LARGE_CHUNKS) },
+    );
     let mut out = SendBuffer::new();
     let mut open = Vec::new();
     for _ in 0..2 {
@@ -180,15 +185,17 @@ fn while_no_stream_can_be_opened_those_that_are_open_go_on() {
     blocks[2..].iter().for_each(|block| publish(&mut solo, block.clone()));
 
     let streams = continued(&mut solo);
-    let four_of = |stream: &OutStream| streams.iter().filter(|of| *of == stream).count() == 4;
-    assert!(open.len() == 2 && streams.len() == 8 && open.iter().all(four_of), "{streams:?}");
+    let all_of =
+        |stream: &OutStream| streams.iter().filter(|of| *of == stream).count() == CHUNKS_OF_LARGE;
+    let count = streams.len();
+    assert!(open.len() == 2 && count == 2 * CHUNKS_OF_LARGE && open.iter().all(all_of));
     // One of them has arrived, so that another can be opened: for the request, then for an advert.
     let send = solo.machine.poll_flow(peer(0), CHUNKS, 1000, true, &mut out).expect("the answer");
     assert!(send.open && !open.contains(&send.stream.expect("to be continued")));
-    assert_eq!(continued(&mut solo).len(), 3);
+    assert_eq!(continued(&mut solo).len(), CHUNKS_OF_LARGE - 1);
     let send = solo.machine.poll_flow(peer(0), UPDATES, 1000, true, &mut out).expect("an advert");
     assert!(send.open && !send.finish);
-    assert_eq!(continued(&mut solo).len(), 4);
+    assert_eq!(continued(&mut solo).len(), CHUNKS_OF_LARGE);
 }
 
 /// The same, when it is this side that would have to remember too many streams.
@@ -209,10 +216,10 @@ fn with_as_many_streams_unacknowledged_as_can_be_those_that_are_open_go_on() {
         machine.publish(CHANNEL, small(1 + open as u64)).expect("room");
     }
     assert_eq!(open, LIMIT);
-    for chunk in 0..4 {
+    for chunk in 0..LARGE_CHUNKS {
         assert!(machine.has_backlog(peer(0)), "chunk {chunk}");
         let send = machine.poll_send(Time(1), peer(0), 1000, &mut out).expect("a chunk");
-        assert_eq!((send.open, send.finish), (false, chunk == 3));
+        assert_eq!((send.open, send.finish), (false, chunk + 1 == LARGE_CHUNKS));
     }
     assert!(!machine.has_backlog(peer(0)));
     assert!(machine.poll_send(Time(1), peer(0), 1000, &mut out).is_none());

@@ -7,7 +7,8 @@ use slotcast::error::{Fault, PublishError};
 use slotcast::id::{Slot, Version};
 use slotcast::wire::{LiveSlots, Update};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, Net, OTHER, Solo, advert, artifact, config, delivered, large, push, small,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, OTHER, Solo, advert, artifact, config, delivered, large,
+    push, small,
 };
 
 #[test]
@@ -51,8 +52,14 @@ fn r2_l16_updates_beyond_a_bound_are_faults_and_change_nothing() {
     let mut forged = longer.advert().clone();
     forged.length = ARTIFACT_BYTES_LIMIT;
     let slot = Slot(0);
-    let endless =
-        Update::Advert { slot, version: Version(1), hops: 0, streamed: true, advert: forged };
+    let endless = Update::Advert {
+        slot,
+        version: Version(1),
+        hops: 0,
+        streamed: true,
+        spread: false,
+        advert: forged,
+    };
     let breaches = [
         (push(10, 1, &short), Fault::SlotBeyondBound),
         (push(u32::MAX, 1, &short), Fault::SlotBeyondBound),
@@ -99,7 +106,7 @@ fn l22_fetches_wait_while_the_application_takes_no_events_and_go_on_when_it_does
     blocks.iter().for_each(|block| net.publish(0, block));
     for (at, block) in blocks.iter().enumerate() {
         net.run();
-        assert_eq!(net.chunks(0, 1).len(), 4 * (at + 1), "one at a time");
+        assert_eq!(net.chunks(0, 1).len(), LARGE_CHUNKS as usize * (at + 1), "one at a time");
         assert_eq!(net.delivered(1), [block.id()]);
     }
 }
@@ -158,7 +165,7 @@ fn l22_a_channel_without_room_holds_up_no_other() {
     net.run();
     net.nodes[0].publish(OTHER, large(3)).unwrap();
     net.run();
-    assert_eq!(net.chunks(0, 1).len(), 8, "one of each channel");
+    assert_eq!(net.chunks(0, 1).len(), 2 * LARGE_CHUNKS as usize, "one of each channel");
     let event = net.nodes[1].poll_event(OTHER).expect("a delivery");
     assert_eq!(delivered(&[event]), [large(3).id()]);
     net.settle(1);

@@ -1,13 +1,13 @@
 //! The published formula of the memory bound, term by term: by how many bytes it changes when a
 //! value of the configuration does.
 
-use slotcast::artifact::CHUNK_BYTES;
+use slotcast::artifact::SINGLE_CHUNK_BYTES_MAX;
 use slotcast::config::{
     BODY_BYTES_LIMIT, BUDGET_BYTES_LIMIT, ChannelConfig, Config, PEERS_LIMIT, Relay, RouteConfig,
     SLOTS_LIMIT,
 };
 use slotcast::id::{ChannelId, RouteId};
-use slotcast::wire::{CHANNELS_MAX, Chunk, ROUTES_MAX};
+use slotcast::wire::{CHANNELS_MAX, Chunk, FRAME_OVERHEAD_MAX, FURTHER_BYTES_MAX, ROUTES_MAX};
 
 const KIB: i64 = 1 << 10;
 const MIB: i64 = 1 << 20;
@@ -39,8 +39,8 @@ fn added(change: impl Fn(&mut Config)) -> i64 {
 /// sent.
 const PER_SLOT: i64 = 2 * 56 + 8 + 2 * 1664;
 
-/// The longest frame: a chunk with its proof.
-const FRAME: i64 = (CHUNK_BYTES + Chunk::OVERHEAD_MAX) as i64;
+/// The longest frame of artifacts of up to 16 MiB: a chunk with its proof.
+const FRAME: i64 = (SINGLE_CHUNK_BYTES_MAX + Chunk::OVERHEAD_MAX) as i64;
 
 /// In progress, and not accepted yet.
 const HANDSHAKE: i64 = (464 + 64) * KIB;
@@ -48,10 +48,16 @@ const HANDSHAKE: i64 = (464 + 64) * KIB;
 #[test]
 fn each_value_counts_by_the_published_formula() {
     type Row = (&'static str, fn(&mut Config), i64);
-    let rows: [Row; 18] = [
-        ("active bytes", |c| c.channels[1].active_bytes_max += 1000, 1000),
-        ("inbox", |c| c.channels[1].inbox_bytes_max += 1000, 2 * 1000),
-        ("a staged event", |c| c.channels[1].artifact_bytes_max += 1000, 1000),
+    let rows: [Row; 19] = [
+        ("active bytes", |c| c.channels[1].active_bytes_max += 1280, 1290),
+        ("inbox", |c| c.channels[1].inbox_bytes_max += 1280, 2 * 1290),
+        ("a staged event", |c| c.channels[1].artifact_bytes_max -= 1000, -1000),
+        // One byte more makes chunks of 128 KiB instead of 64.
+        (
+            "longer chunks",
+            |c| c.channels[1].artifact_bytes_max = (16 << 20) + 1,
+            1 + PEERS * 100 * 64 * KIB,
+        ),
         ("slots", |c| c.channels[1].slots_max += 10, 10 * (576 + PEERS * PER_SLOT)),
         // A snapshot has a bit for each slot, which is no longer than a chunk with its proof.
         (
@@ -85,15 +91,19 @@ fn active_bytes_count_twice_with_relaying() {
         (config.channels[0].relay, config.channels[0].relay_slots_max) = (Relay::Confirmed, 7);
     };
     let active = config().channels[0].active_bytes_max as i64;
-    assert_eq!(added(relays), active, "the slots are among the channel's");
+    assert_eq!(added(relays), active + active / 128, "the slots are among the channel's");
 }
 
 #[test]
 fn a_channel_a_route_and_a_peer_add_all_that_is_theirs() {
     let channel = ChannelConfig::new(ChannelId(3));
     let (outbox, inbox) = (64 * MIB + 576 * 1024, 2 * 128 * MIB + 16 * MIB + MIB);
+    let trees = (64 * MIB + 2 * 128 * MIB) / 128;
     let tables = PEERS * 1024 * PER_SLOT;
-    assert_eq!(added(|config| config.channels.push(channel.clone())), outbox + inbox + tables);
+    assert_eq!(
+        added(|config| config.channels.push(channel.clone())),
+        outbox + inbox + trees + tables
+    );
 
     let route = RouteConfig::new(RouteId(3), "three");
     let (bodies, calls) = (4 * 128 * MIB, 64 * 2 * KIB + 128 * 17 * KIB + 2 * 64 * 24 * KIB);
@@ -116,8 +126,14 @@ fn the_smallest_configuration_has_a_base() {
     (t.streams_max, t.stream_window) = (8, 128 << 10);
     (t.receive_window, t.send_window) = (128 << 10, 128 << 10);
     t.handshakes_max = 1;
-    let of_peer = PER_SLOT + 3 * 128 * KIB + 8 * (192 * KIB + FRAME) + 64 * KIB;
+    // The longest frame is a hello, or else a push.
+    let of_peer = PER_SLOT + 3 * 128 * KIB + 8 * (192 + 16) * KIB + 64 * KIB;
     assert_eq!(bound(&config), 4 * MIB + 576 + MIB + HANDSHAKE + of_peer);
+    config.channels[0].push_bytes_max =
+        16_384 - 128 - (FRAME_OVERHEAD_MAX + FURTHER_BYTES_MAX) as u32;
+    assert_eq!(bound(&config), 4 * MIB + 576 + MIB + HANDSHAKE + of_peer);
+    config.channels[0].push_bytes_max += 10;
+    assert_eq!(bound(&config), 4 * MIB + 576 + MIB + HANDSHAKE + of_peer + 8 * 10);
 }
 
 #[test]
@@ -127,7 +143,7 @@ fn the_largest_configuration_has_a_bound() {
         (channel.relay, channel.relay_slots_max) = (Relay::Automatic, 1);
         channel.slots_max = SLOTS_LIMIT;
         channel.artifact_bytes_max = 1 << 40;
-        channel.push_bytes_max = CHUNK_BYTES as u32;
+        channel.push_bytes_max = SINGLE_CHUNK_BYTES_MAX as u32;
         channel.active_bytes_max = BUDGET_BYTES_LIMIT;
         channel.inbox_bytes_max = BUDGET_BYTES_LIMIT;
         channel

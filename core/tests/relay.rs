@@ -5,7 +5,7 @@ use slotcast::broadcast::Event;
 use slotcast::config::{Config, Relay};
 use slotcast::error::{Fault, RelayError};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, Net, Order, Solo, advert, config, large, node, peer, small,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Order, Solo, advert, config, large, node, peer, small,
 };
 
 fn relaying(relay: Relay) -> Config {
@@ -237,7 +237,7 @@ fn relays_serve_what_they_hold() {
     net.forget_sent();
     net.connect(1, 2);
     net.run();
-    assert_eq!(net.chunks(1, 2), [0, 1, 2, 3]);
+    assert_eq!(net.chunks(1, 2), (0..LARGE_CHUNKS).collect::<Vec<_>>());
     assert_eq!(net.delivered(2), [large(1).id()]);
 }
 

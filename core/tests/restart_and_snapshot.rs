@@ -5,7 +5,7 @@ use slotcast::broadcast::Event;
 use slotcast::error::Fault;
 use slotcast::id::ArtifactId;
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, Net, Solo, config, delivered, large, node, small,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, config, delivered, large, node, small,
 };
 
 fn events_of(id: ArtifactId, by: usize) -> [Event; 2] {
@@ -298,12 +298,12 @@ fn l21_the_only_holder_leaves_while_the_fetch_runs_and_another_comes_later() {
     let mut solo = Solo::new(&config(|_| {}), 2);
     let block = large(1);
     solo.advert(0, 0, 1, &block);
-    let request = solo.asked(0, &block, 0..4);
+    let request = solo.asked(0, &block, 0..LARGE_CHUNKS);
     solo.chunks(0, request, &block, 0..2);
     solo.remove(0);
     assert_eq!(solo.machine.known_count(), 0);
     solo.advert(1, 0, 1, &block);
-    let request = solo.asked(1, &block, 0..4);
-    solo.chunks(1, request, &block, 0..4);
+    let request = solo.asked(1, &block, 0..LARGE_CHUNKS);
+    solo.chunks(1, request, &block, 0..LARGE_CHUNKS);
     solo.expect_delivered([&block]);
 }

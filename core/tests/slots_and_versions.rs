@@ -1,7 +1,9 @@
 //! A sender's slots and versions, and what a receiver makes of them in whatever order they come.
 
-use slotcast::broadcast::Event;
-use slotcast::id::{ArtifactId, Slot};
+use slotcast::broadcast::{Event, Taken};
+use slotcast::error::Fault;
+use slotcast::id::{ArtifactId, Slot, Version};
+use slotcast::wire::{ChunkBits, Update};
 use slotcast_testkit::machines::{
     CHANNEL, Frame, Net, Order, Solo, artifact, config, delivered, node, small,
 };
@@ -190,6 +192,40 @@ fn withdrawn_and_expired(solo: &mut Solo, id: ArtifactId) -> bool {
 
 /// Unlike in the reference, which waits for both: a member has an artifact in one slot at a time, so
 /// the newer of two has taken it over, and the older one counts no more.
+/// What a later version says of a slot is not understood, but that the slot holds something else now is.
+#[test]
+fn l12_an_unknown_update_and_a_part_clear_their_slot() {
+    let (whole, part) = (small(1), artifact(2, 100_000));
+    let version = Version(5);
+    let unknown = |slot, version| Update::Unknown { kind: 6, slot: Slot(slot), version };
+    let partial = |streamed| Update::Partial {
+        slot: Slot(0),
+        version,
+        hops: 0,
+        streamed,
+        spread: false,
+        advert: part.advert().clone(),
+        have: ChunkBits(&[1]),
+    };
+    let updates = [
+        (unknown(0, version), Taken::Done),
+        (partial(false), Taken::Done),
+        (partial(true), Taken::Unwanted),
+    ];
+    for (update, taken) in updates {
+        let mut solo = Solo::new(&config(|_| {}), 1);
+        solo.push(0, 0, 4, &whole);
+        solo.expect_delivered([&whole]);
+        assert_eq!(solo.update(0, &unknown(0, Version(3))), Ok(Taken::Done));
+        assert_eq!(solo.events(), [], "it is older");
+        assert_eq!(solo.update(0, &update), Ok(taken));
+        assert!(withdrawn_and_expired(&mut solo, whole.id()));
+        solo.push(0, 0, 4, &whole);
+        assert_eq!(solo.events(), [], "overtaken");
+        assert_eq!(solo.update(0, &unknown(1024, version)), Err(Fault::SlotBeyondBound));
+    }
+}
+
 #[test]
 fn r9_one_id_in_two_slots_expires_after_the_newer_is_overwritten() {
     for newer_first in [false, true] {

@@ -1,10 +1,10 @@
 //! Slow and silent holders: what they were asked for arrives, however slow they are, and nothing
 //! that was verified is lost to them. The machine by itself, with holders that the test plays.
 
-use slotcast::artifact::{Artifact, CHUNK_BYTES};
+use slotcast::artifact::{Artifact, SINGLE_CHUNK_BYTES_MAX};
 use slotcast::broadcast::RequestId;
 use slotcast::config::{ChannelConfig, Config};
-use slotcast_testkit::machines::{Frame, Solo, artifact, config, large, ms, peer};
+use slotcast_testkit::machines::{Frame, LARGE_CHUNKS, Solo, artifact, config, large, ms, peer};
 
 /// What a holder that is played by [`Play`] does when it is asked.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -93,9 +93,9 @@ impl Play {
 #[test]
 fn f1_the_only_holder_is_not_given_up_however_slow_it_is() {
     for rate in [1, 10, 1000, 16_000] {
-        let mut play = Play::new(CHUNK_BYTES + 1, &[Manner::Rate(rate)]);
+        let mut play = Play::new(SINGLE_CHUNK_BYTES_MAX + 1, &[Manner::Rate(rate)]);
         let took = play.run(80_000);
-        assert!(took <= CHUNK_BYTES as u64 / rate + 3, "{rate} B/s: {took} s");
+        assert!(took <= SINGLE_CHUNK_BYTES_MAX as u64 / rate + 3, "{rate} B/s: {took} s");
         assert_eq!(play.asked, [0], "{rate} B/s");
     }
     let mut play = Play::new(300_000, &[Manner::Late(1000)]);
@@ -141,9 +141,9 @@ fn f1_among_silent_and_crawling_holders_an_honest_one_is_given_the_time_that_it_
         for at in 0..4 {
             let mut manners = [Manner::Silent, Manner::Rate(1), Manner::Silent, Manner::Silent];
             manners[at] = honest;
-            let mut play = Play::new(CHUNK_BYTES + 1, &manners);
+            let mut play = Play::new(SINGLE_CHUNK_BYTES_MAX + 1, &manners);
             let needs = match honest {
-                Manner::Rate(rate) => CHUNK_BYTES as u64 / rate,
+                Manner::Rate(rate) => SINGLE_CHUNK_BYTES_MAX as u64 / rate,
                 Manner::Late(wait) => wait,
                 Manner::Silent => unreachable!("it is honest"),
             };
@@ -159,13 +159,13 @@ fn f1_a_member_that_begins_to_hold_it_or_comes_back_takes_over_from_a_silent_one
         let block = large(1);
         if returns {
             solo.advert(1, 0, 1, &block);
-            let request = solo.asked(1, &block, 0..4);
+            let request = solo.asked(1, &block, 0..LARGE_CHUNKS);
             solo.chunks(1, request, &block, 0..2);
             solo.down(1);
         }
         let first = if returns { 2 } else { 0 };
         solo.advert(0, 0, 1, &block);
-        let request = solo.asked(0, &block, first..4);
+        let request = solo.asked(0, &block, first..LARGE_CHUNKS);
         solo.elapse(ms(60_000));
         assert!(solo.machine.is_awaited(peer(0), request), "nobody else is there");
         if returns {
@@ -179,7 +179,7 @@ fn f1_a_member_that_begins_to_hold_it_or_comes_back_takes_over_from_a_silent_one
             panic!("{frames:?}");
         };
         assert_eq!(*asked, first);
-        solo.chunks(1, RequestId(*request), &block, first..4);
+        solo.chunks(1, RequestId(*request), &block, first..LARGE_CHUNKS);
         solo.expect_delivered([&block]);
     }
 }
@@ -196,19 +196,19 @@ fn what_a_silent_holder_keeps_makes_room_for_what_another_can_send() {
     let mut solo = Solo::new(&narrow(), 2);
     let (silent, other) = (large(1), large(2));
     solo.advert(0, 0, 1, &silent);
-    let request = solo.asked(0, &silent, 0..4);
+    let request = solo.asked(0, &silent, 0..LARGE_CHUNKS);
     solo.chunks(0, request, &silent, 0..2);
     solo.advert(1, 0, 1, &other);
     solo.elapse(ms(2000));
     assert_eq!((solo.sent(0), solo.sent(1)), (vec![], vec![]), "it was not silent");
     solo.elapse(ms(2000));
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
-    let request = solo.asked(1, &other, 0..4);
-    solo.chunks(1, request, &other, 0..4);
+    let request = solo.asked(1, &other, 0..LARGE_CHUNKS);
+    solo.chunks(1, request, &other, 0..LARGE_CHUNKS);
     solo.expect_delivered([&other]);
     // There is room for the other one again.
-    let request = solo.asked(0, &silent, 0..4);
-    solo.chunks(0, request, &silent, 0..4);
+    let request = solo.asked(0, &silent, 0..LARGE_CHUNKS);
+    solo.chunks(0, request, &silent, 0..LARGE_CHUNKS);
     solo.expect_delivered([&silent]);
 }
 
@@ -217,10 +217,10 @@ fn what_comes_slowly_keeps_its_room() {
     let mut solo = Solo::new(&narrow(), 2);
     let (slow, other) = (large(1), large(2));
     solo.advert(0, 0, 1, &slow);
-    let request = solo.asked(0, &slow, 0..4);
+    let request = solo.asked(0, &slow, 0..LARGE_CHUNKS);
     solo.advert(1, 0, 1, &other);
-    for chunk in 0..4 {
-        for kilobytes in (4..64).step_by(4) {
+    for chunk in 0..LARGE_CHUNKS {
+        for kilobytes in (4..16).step_by(4) {
             solo.machine.handle_partial_chunk(peer(0), request, kilobytes << 10);
             solo.elapse(ms(2000));
             assert!(solo.machine.is_awaited(peer(0), request));
@@ -229,7 +229,7 @@ fn what_comes_slowly_keeps_its_room() {
         solo.chunks(0, request, &slow, chunk..chunk + 1);
     }
     solo.expect_delivered([&slow]);
-    solo.asked(1, &other, 0..4);
+    solo.asked(1, &other, 0..LARGE_CHUNKS);
 }
 
 #[test]
@@ -238,13 +238,13 @@ fn the_part_of_an_artifact_that_nobody_can_send_makes_room_and_is_kept_without_n
         let mut solo = Solo::new(&narrow(), 2);
         let (begun, other) = (large(1), large(2));
         solo.advert(0, 0, 1, &begun);
-        let request = solo.asked(0, &begun, 0..4);
+        let request = solo.asked(0, &begun, 0..LARGE_CHUNKS);
         solo.chunks(0, request, &begun, 0..3);
         solo.down(0);
         if is_needed {
             solo.advert(1, 0, 1, &other);
-            let request = solo.asked(1, &other, 0..4);
-            solo.chunks(1, request, &other, 0..4);
+            let request = solo.asked(1, &other, 0..LARGE_CHUNKS);
+            solo.chunks(1, request, &other, 0..LARGE_CHUNKS);
             solo.expect_delivered([&other]);
         }
         solo.up(0);
@@ -280,10 +280,10 @@ fn silent_holders_take_turns_at_a_room_ever_more_slowly() {
     assert!((0..2).all(|at| turns.iter().filter(|turn| turn.1 == at).count() >= 3), "{turns:?}");
     // The one that is asked now comes after all, and then the other one.
     let at = asked.iter().position(Option::is_some).expect("one of them");
-    solo.chunks(at, asked[at].expect("asked"), &large(at as u64), 0..4);
+    solo.chunks(at, asked[at].expect("asked"), &large(at as u64), 0..LARGE_CHUNKS);
     solo.expect_delivered([&large(at as u64)]);
-    let request = solo.asked(1 - at, &large(1 - at as u64), 0..4);
-    solo.chunks(1 - at, request, &large(1 - at as u64), 0..4);
+    let request = solo.asked(1 - at, &large(1 - at as u64), 0..LARGE_CHUNKS);
+    solo.chunks(1 - at, request, &large(1 - at as u64), 0..LARGE_CHUNKS);
     solo.expect_delivered([&large(1 - at as u64)]);
 }
 
@@ -296,7 +296,7 @@ fn what_waits_behind_the_share_of_a_silent_holder_is_asked_of_one_that_was_silen
     let mut solo = Solo::new(&config(room), 2);
     let (kept, block) = (artifact(1, 20_000), large(2));
     solo.advert(0, 0, 1, &block);
-    solo.asked(0, &block, 0..4);
+    solo.asked(0, &block, 0..LARGE_CHUNKS);
     solo.advert(1, 0, 1, &kept);
     solo.asked(1, &kept, 0..1);
     // Both are silent. The block is left to the second one, beyond its share, and not asked for.
@@ -312,7 +312,7 @@ fn what_waits_behind_the_share_of_a_silent_holder_is_asked_of_one_that_was_silen
     }
     let request = RequestId(*requests.last().expect("the first one is asked again"));
     assert!(solo.machine.is_awaited(peer(0), request));
-    solo.chunks(0, request, &block, 0..4);
+    solo.chunks(0, request, &block, 0..LARGE_CHUNKS);
     solo.expect_delivered([&block]);
 }
 
@@ -323,9 +323,9 @@ fn what_waits_for_a_silent_holder_is_asked_of_another_that_has_it() {
     let mut solo = Solo::new(&config, 2);
     let (kept, waiting) = (large(1), large(2));
     solo.advert(0, 0, 1, &kept);
-    solo.asked(0, &kept, 0..4);
+    solo.asked(0, &kept, 0..LARGE_CHUNKS);
     // The other holder is busy at first, so that the second artifact waits for the first holder.
-    let busy = artifact(3, 20 << 16);
+    let busy = artifact(3, 20 << 14);
     solo.advert(1, 0, 1, &busy);
     let request = solo.asked(1, &busy, 0..20);
     (0..2).for_each(|at| solo.advert(at, 1, 2, &waiting));
@@ -334,8 +334,8 @@ fn what_waits_for_a_silent_holder_is_asked_of_another_that_has_it() {
     solo.expect_delivered([&busy]);
     assert_eq!(solo.sent(1), [], "it waits for the first holder");
     solo.elapse(ms(1000));
-    let request = solo.asked(1, &waiting, 0..4);
-    solo.chunks(1, request, &waiting, 0..4);
+    let request = solo.asked(1, &waiting, 0..LARGE_CHUNKS);
+    solo.chunks(1, request, &waiting, 0..LARGE_CHUNKS);
     solo.expect_delivered([&waiting]);
 }
 
@@ -344,19 +344,19 @@ fn what_waits_for_a_silent_holder_is_asked_of_another_that_has_it() {
 #[test]
 fn no_part_is_given_up_where_that_does_not_make_room() {
     let narrow = config(|channel: &mut ChannelConfig| {
-        channel.push_bytes_max = CHUNK_BYTES as u32;
+        channel.push_bytes_max = SINGLE_CHUNK_BYTES_MAX as u32;
         (channel.artifact_bytes_max, channel.inbox_bytes_max) = (200_000, 200_000);
     });
     let mut solo = Solo::new(&narrow, 2);
     let (silent, other) = (large(1), large(2));
     solo.advert(0, 0, 1, &silent);
-    let request = solo.asked(0, &silent, 0..4);
-    let pushed: Vec<_> = (3..6).map(|number| artifact(number, CHUNK_BYTES)).collect();
+    let request = solo.asked(0, &silent, 0..LARGE_CHUNKS);
+    let pushed: Vec<_> = (3..6).map(|number| artifact(number, SINGLE_CHUNK_BYTES_MAX)).collect();
     (1..).zip(&pushed).for_each(|(slot, block)| solo.push(1, slot, slot.into(), block));
     solo.advert(1, 0, 9, &other);
     solo.elapse(ms(60_000));
     assert_eq!((solo.sent(0), solo.sent(1)), (vec![], vec![]));
     solo.expect_delivered(&pushed);
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
-    solo.asked(1, &other, 0..4);
+    solo.asked(1, &other, 0..LARGE_CHUNKS);
 }

@@ -2,11 +2,11 @@
 //! Decoders do not care how the bytes are cut, and end in a value or a typed error wherever the
 //! bytes end.
 
-use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES, Metadata, Proof};
+use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES_MIN, Metadata, Proof};
 use slotcast::id::{ArtifactId, ChannelId, RouteId, Slot, Version};
 use slotcast::wire::{
-    ChannelHello, Chunk, Hello, Item, LiveSlots, Malformed, Refusal, Request, RouteHello,
-    StreamDecoder, StreamHead, Update,
+    CHUNK_BITS_MAX, ChannelHello, Chunk, ChunkBits, ChunkRange, Hello, Item, LiveSlots, Malformed,
+    RANGES_MAX, Ranges, Refusal, Request, RouteHello, StreamDecoder, StreamHead, Update,
 };
 
 /// Name and committed bytes.
@@ -55,12 +55,14 @@ fn heads() -> Vec<(Golden, StreamHead)> {
 }
 
 fn updates() -> Vec<(Golden, Update<'static>)> {
-    let advert_of = |hops, streamed| Update::Advert {
-        slot: Slot(1000),
-        version: Version(1 << 40),
-        hops,
-        streamed,
-        advert: advert(),
+    let (slot, version) = (Slot(1000), Version(1 << 40));
+    let advert_of = |hops, streamed, spread| {
+        let advert = advert();
+        Update::Advert { slot, version, hops, streamed, spread, advert }
+    };
+    let partial = |hops, streamed, spread, have| {
+        let (advert, have) = (advert(), ChunkBits(have));
+        Update::Partial { slot, version, hops, streamed, spread, advert, have }
     };
     let push = |metadata: &[u8], bytes| Update::Push {
         slot: Slot(5),
@@ -73,9 +75,13 @@ fn updates() -> Vec<(Golden, Update<'static>)> {
         (golden!("update_clear"), Update::Clear { slot: Slot(65_535), version: Version(1) }),
         (golden!("update_push"), push(b"m", b"payload")),
         (golden!("update_push_empty"), push(b"", b"")),
-        (golden!("update_advert"), advert_of(0, false)),
-        (golden!("update_advert_streamed"), advert_of(0, true)),
-        (golden!("update_advert_relayed"), advert_of(3, false)),
+        (golden!("update_advert"), advert_of(0, false, false)),
+        (golden!("update_advert_streamed"), advert_of(0, true, false)),
+        (golden!("update_advert_relayed"), advert_of(3, false, false)),
+        (golden!("update_advert_spread"), advert_of(0, true, true)),
+        (golden!("update_partial"), partial(1, true, false, &[0b1_0010])),
+        (golden!("update_partial_spread"), partial(0, true, true, &[0b101])),
+        (golden!("update_partial_none"), partial(1, false, false, &[])),
         (golden!("update_snapshot"), snapshot(&[0x05, 0x00, 0x80])),
         (golden!("update_snapshot_empty"), snapshot(&[])),
     ]
@@ -85,11 +91,18 @@ fn requests() -> Vec<(Golden, Request)> {
     let id = ArtifactId(counting(0x20));
     let (channel, request) = (ChannelId(7), 1 << 16 | 2);
     let refuse = |refusal| Request::Refuse { request, refusal };
+    let fetch = |ranges: &[(u32, u32)]| {
+        let ranges =
+            ranges.iter().map(|(first, count)| ChunkRange { first: *first, count: *count });
+        Request::Fetch { request, channel, id, ranges: ranges.collect() }
+    };
     vec![
-        (golden!("request_fetch"), Request::Fetch { request, channel, id, first: 3, count: 256 }),
+        (golden!("request_fetch"), fetch(&[(3, 256)])),
+        (golden!("request_fetch_ranges"), fetch(&[(70, 1), (0, 2), ((1 << 20) - 1, 1)])),
         (golden!("request_cancel"), Request::Cancel { request }),
         (golden!("request_refuse_not_held"), refuse(Refusal::NotHeld)),
         (golden!("request_refuse_busy"), refuse(Refusal::Busy)),
+        (golden!("request_refuse_unknown"), refuse(Refusal::UnknownRequest)),
         (golden!("request_refuse_other"), refuse(Refusal::Other(17))),
     ]
 }
@@ -221,7 +234,7 @@ fn hello_is_as_committed() {
 /// Ids are on the wire, too: what goes into them is as fixed as the frames.
 #[test]
 fn ids_and_roots_are_as_committed() {
-    let bytes: Vec<u8> = (0..3 * CHUNK_BYTES + 5).map(|at| (at / 251) as u8).collect();
+    let bytes: Vec<u8> = (0..12 * CHUNK_BYTES_MIN + 5).map(|at| (at / 251) as u8).collect();
     let small = Artifact::new(b"payload".to_vec().into(), b"m").unwrap();
     let large = Artifact::new(bytes.into(), b"height 7").unwrap();
     for (golden, artifact) in [(golden!("id_small"), small), (golden!("id_large"), large)] {
@@ -292,70 +305,63 @@ fn a_stream_that_ends_early_holds_a_prefix_of_its_items() {
 }
 
 #[test]
-fn a_frame_cut_short_is_an_error_or_a_shorter_value() {
-    for (golden, update) in updates() {
+fn a_frame_cut_short_is_an_error() {
+    let truncated = Err(Malformed::Truncated);
+    for (golden, _) in updates() {
         let (kind, body) = frame(&bytes_of(golden));
         for length in 0..body.len() {
-            match (Update::decode(kind, &body[..length]), &update) {
-                (Ok(Some(Update::Push { bytes: cut, .. })), Update::Push { bytes, .. }) => {
-                    assert!(cut.len() < bytes.len() && bytes.starts_with(cut));
-                }
-                (Ok(Some(Update::Snapshot { live: cut, .. })), Update::Snapshot { live, .. }) => {
-                    assert!(cut.0.len() < live.0.len() && live.0.starts_with(cut.0));
-                }
-                (Err(malformed), _) => assert_eq!(malformed, Malformed::Truncated),
-                (decoded, _) => panic!("{}, {length}: {decoded:?}", golden.0),
-            }
+            assert_eq!(
+                Update::decode(kind, &body[..length]).map(|_| ()),
+                truncated,
+                "{}",
+                golden.0
+            );
         }
     }
     for (golden, _) in requests() {
         let (kind, body) = frame(&bytes_of(golden));
         for length in 0..body.len() {
-            assert_eq!(Request::decode(kind, &body[..length]), Err(Malformed::Truncated));
+            assert_eq!(Request::decode(kind, &body[..length]).map(|_| ()), truncated);
         }
     }
-    for (golden, chunk) in chunks() {
+    for (golden, _) in chunks() {
         let (kind, body) = frame(&bytes_of(golden));
         for length in 0..body.len() {
-            match Chunk::decode(kind, &body[..length]) {
-                Ok(Some(cut)) => {
-                    assert_eq!((cut.index, &cut.proof), (chunk.index, &chunk.proof));
-                    assert!(chunk.bytes.starts_with(cut.bytes) && cut.bytes != chunk.bytes);
-                }
-                decoded => assert_eq!(decoded, Err(Malformed::Truncated)),
-            }
+            assert_eq!(Chunk::decode(kind, &body[..length]).map(|_| ()), truncated);
         }
     }
     let (items, _) = decode([&bytes_of(golden!("hello"))[..]]).unwrap();
     for item in &items[1..] {
         let Owned::Frame(kind, body) = item else { panic!("one head") };
         for length in 0..body.len() {
-            let decoded = Hello::default().decode_field(*kind, &body[..length]);
-            assert_eq!(decoded, Err(Malformed::Truncated));
+            assert_eq!(Hello::default().decode_field(*kind, &body[..length]), truncated);
         }
     }
 }
 
 #[test]
-fn a_frame_with_bytes_behind_its_last_field_is_an_error() {
+fn l12_what_a_later_version_appends_to_any_frame_is_passed_over() {
+    let and_more = |golden| {
+        let (kind, body) = frame(&bytes_of(golden));
+        (kind, [&body[..], &[0xff; 9]].concat())
+    };
     for (golden, update) in updates() {
-        let (kind, mut body) = frame(&bytes_of(golden));
-        body.push(0);
-        let is_open = matches!(update, Update::Push { .. } | Update::Snapshot { .. });
-        let decoded = Update::decode(kind, &body);
-        assert!(if is_open { decoded.is_ok() } else { decoded == Err(Malformed::Trailing) });
+        let (kind, body) = and_more(golden);
+        assert_eq!(Update::decode(kind, &body), Ok(Some(update)));
     }
-    for (golden, _) in requests() {
-        let (kind, mut body) = frame(&bytes_of(golden));
-        body.push(0);
-        assert_eq!(Request::decode(kind, &body), Err(Malformed::Trailing));
+    for (golden, request) in requests() {
+        let (kind, body) = and_more(golden);
+        assert_eq!(Request::decode(kind, &body), Ok(Some(request)));
+    }
+    for (golden, chunk) in chunks() {
+        let (kind, body) = and_more(golden);
+        assert_eq!(Chunk::decode(kind, &body), Ok(Some(chunk)));
     }
 }
 
 #[test]
-fn l12_unknown_kinds_are_passed_over() {
-    // 3 is reserved for `Partial`.
-    for kind in [3, 5, 11, 17, 40, (1 << 62) - 1] {
+fn l12_kinds_that_no_stream_is_known_to_hold_are_passed_over() {
+    for kind in [17, 40, (1 << 62) - 1] {
         assert_eq!(Update::decode(kind, b"what a later version says"), Ok(None));
         assert_eq!(Request::decode(kind, b"what a later version says"), Ok(None));
         assert_eq!(Chunk::decode(kind, b"what a later version says"), Ok(None));
@@ -363,6 +369,104 @@ fn l12_unknown_kinds_are_passed_over() {
         assert_eq!(hello.decode_field(kind, b"what a later version says"), Ok(()));
         assert_eq!(hello, self::hello());
     }
+}
+
+#[test]
+fn l12_an_unknown_update_names_its_slot_and_an_unknown_request_its_number() {
+    let (slot, version) = (Slot(9), Version(70));
+    for kind in [5, 6, 7] {
+        let body = [9, 0x40, 70, 1, 2, 3];
+        let unknown = Update::Unknown { kind, slot, version };
+        assert_eq!(Update::decode(kind, &body), Ok(Some(unknown)));
+        assert_eq!(Update::decode(kind, &body[..2]), Err(Malformed::Truncated));
+        assert_eq!(Update::decode(kind, &[9, 0]), Err(Malformed::OutOfRange), "version 0");
+        assert_eq!(Request::decode(kind, &body), Err(Malformed::Misplaced));
+        assert_eq!(Chunk::decode(kind, &body), Err(Malformed::Misplaced));
+    }
+    for kind in 11..=15 {
+        let unknown = Request::Unknown { kind, request: 300 };
+        assert_eq!(Request::decode(kind, &[0x41, 44, 9, 9]), Ok(Some(unknown)));
+        assert_eq!(Request::decode(kind, &[0x41]), Err(Malformed::Truncated));
+        assert_eq!(Update::decode(kind, &[0x41, 44]), Err(Malformed::Misplaced));
+    }
+}
+
+/// The frames of a committed stream, and of this version the kinds and fields that it knows.
+fn frames_of(golden: Golden) -> Vec<(u64, Vec<u8>)> {
+    let (items, is_whole) = decode([&bytes_of(golden)[..]]).expect("well-formed");
+    assert!(is_whole);
+    let frame = |item: &Owned| match item {
+        Owned::Frame(kind, body) => (*kind, body.clone()),
+        Owned::Head(head) => panic!("another head: {head:?}"),
+    };
+    items[1..].iter().map(frame).collect()
+}
+
+/// Updates as a later minor version might send them: an advert with a field more, a kind that does
+/// not exist, another of it that is longer than what is held, a kind that no stream has, a clear.
+#[test]
+fn l12_of_updates_of_the_next_minor_version_the_known_part_is_read() {
+    let frames = frames_of(golden!("updates_minor_1"));
+    let update = |(kind, body): &(u64, Vec<u8>)| {
+        Update::decode(*kind, body).expect("well-formed").map(|update| {
+            let mut bytes = Vec::new();
+            update.encode(&mut bytes);
+            bytes
+        })
+    };
+    let known = |update: Update<'_>| Some(encoded(|out| update.encode(out)));
+    let (hops, streamed, spread) = (0, false, false);
+    let (slot, version) = (Slot(4), Version(8));
+    let unknown =
+        |kind, slot, version| Update::Unknown { kind, slot: Slot(slot), version: Version(version) };
+    let expected = [
+        known(Update::Advert { slot, version, hops, streamed, spread, advert: advert() }),
+        known(unknown(6, 4, 9)),
+        known(unknown(7, 300, 10)),
+        None,
+        known(Update::Clear { slot: Slot(5), version: Version(11) }),
+    ];
+    assert_eq!(frames.iter().map(update).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn l12_of_requests_of_the_next_minor_version_the_unknown_are_named() {
+    let frames = frames_of(golden!("requests_minor_1"));
+    let request =
+        |(kind, body): &(u64, Vec<u8>)| Request::decode(*kind, body).expect("well-formed");
+    let expected = [
+        Some(Request::Unknown { kind: 12, request: 77 }),
+        Some(Request::Unknown { kind: 15, request: 300 }),
+        None,
+        Some(Request::Cancel { request: 5 }),
+    ];
+    assert_eq!(frames.iter().map(request).collect::<Vec<_>>(), expected);
+}
+
+/// The chunks of a part stand in one encoding, and are the artifact's.
+#[test]
+fn parts_have_no_chunks_beyond_the_artifact() {
+    let part = |length, bits: &[u8]| {
+        let advert = Advert { length, ..advert() };
+        let (slot, version, have) = (Slot(1), Version(1), ChunkBits(bits));
+        let (hops, streamed, spread) = (0, false, false);
+        let part = Update::Partial { slot, version, hops, streamed, spread, advert, have };
+        let (kind, body) = frame(&encoded(|out| part.encode(out)));
+        let decoded = Update::decode(kind, &body).map(|decoded| decoded == Some(part));
+        decoded.map(|is_same| assert!(is_same))
+    };
+    // Five chunks.
+    assert_eq!(part(70_000, &[0b1_1111]), Ok(()));
+    assert_eq!(part(70_000, &[0b10_0000]), Err(Malformed::OutOfRange));
+    assert_eq!(part(70_000, &[0, 1]), Err(Malformed::OutOfRange));
+    assert_eq!(part(70_000, &[1, 0]), Err(Malformed::OutOfRange), "not its one encoding");
+    assert_eq!(part(70_000, &[0]), Err(Malformed::OutOfRange), "not its one encoding");
+    // 256, and one more.
+    let full = [0xff; CHUNK_BITS_MAX];
+    assert_eq!(part(256 << 20, &full), Ok(()));
+    assert_eq!(part((256 << 20) + 1, &full), Err(Malformed::OutOfRange));
+    assert_eq!(part((256 << 20) + 1, &[]), Err(Malformed::OutOfRange));
+    assert!(ChunkBits(&[0b1000_0001, 0b10]).iter().eq([0, 7, 9]));
 }
 
 /// A hello as a later minor version might send it: new fields, and more in the known ones.
@@ -415,9 +519,16 @@ fn numbers_beyond_their_range_are_refused() {
     assert_eq!(update(2, &hops), Some(Malformed::OutOfRange), "256 hops");
     let length = [&[1, 1, 0, 0, 0xc0, 0, 1, 0, 0, 0, 0, 1, 0][..], &[0; 32]].concat();
     assert_eq!(update(2, &length), Some(Malformed::OutOfRange), "more than 1 TiB");
-    let fetch = [&[1, 1, 0, 0][..], &[0; 32]].concat();
-    assert_eq!(Request::decode(8, &fetch), Err(Malformed::OutOfRange), "no chunks");
-    let proof = [&[0, 25][..], &[0; 25 * 32]].concat();
+    let fetch = |ranges: &[u8]| Request::decode(8, &[&[1, 1][..], &[0; 32], ranges].concat());
+    assert_eq!(fetch(&[0]), Err(Malformed::OutOfRange), "no ranges");
+    assert_eq!(fetch(&[1, 3, 0]), Err(Malformed::OutOfRange), "no chunks");
+    let most = [&[RANGES_MAX as u8][..], &[1; 2 * RANGES_MAX]].concat();
+    let ranges = Ranges::from_iter([ChunkRange { first: 1, count: 1 }; RANGES_MAX]);
+    let (request, channel, id) = (1, ChannelId(1), ArtifactId([0; 32]));
+    assert_eq!(fetch(&most), Ok(Some(Request::Fetch { request, channel, id, ranges })));
+    let more = [&[RANGES_MAX as u8 + 1][..], &[1; 2 * RANGES_MAX + 2]].concat();
+    assert_eq!(fetch(&more), Err(Malformed::OutOfRange), "too many ranges");
+    let proof = [&[0, 21][..], &[0; 21 * 32]].concat();
     assert_eq!(Chunk::decode(16, &proof), Err(Malformed::OutOfRange), "a proof too long");
     assert_eq!(decode([&[1, 0x80, 1, 0, 0][..]]), Err(Malformed::OutOfRange), "channel 65,536");
 }

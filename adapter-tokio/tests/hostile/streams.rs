@@ -3,7 +3,7 @@
 use slotcast_tokio::slotcast::error::{CallError, Fault};
 use slotcast_tokio::slotcast::id::ChannelId;
 use slotcast_tokio::slotcast::wire::{
-    Malformed, Refusal, Reply, Request, StreamDecoder, StreamHead,
+    Malformed, Ranges, Refusal, Reply, Request, StreamDecoder, StreamHead,
 };
 
 use crate::arena::{Arena, FAULTS, SMOL, TOKIO, within};
@@ -91,7 +91,8 @@ fn streams() -> Vec<Frames> {
     };
     let in_updates = StreamHead::Updates(CHANNELS[0]);
     let (channel, id) = (CHANNELS[0], artifact(1).id());
-    let fetch = Request::Fetch { request: 1, channel, id, first: 0, count: 1 };
+    let fetch =
+        Request::Fetch { request: 1, channel, id, ranges: Ranges::from_iter([(0..1).into()]) };
     let refuse = Request::Refuse { request: 1, refusal: Refusal::NotHeld };
     vec![
         whole("clear", in_updates, &clear(1, 1)),

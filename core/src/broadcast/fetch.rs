@@ -27,7 +27,7 @@ use super::holder::{Holder, NEVER, Phase, ROUNDS_MAX, Request};
 use super::queued::Queued;
 use super::{Priority, RequestId, work};
 use crate::arena::{Arena, List};
-use crate::artifact::{Artifact, Hash};
+use crate::artifact::{Artifact, PartialTree};
 use crate::config::Config;
 use crate::deadlines::Deadlines;
 use crate::error::Fault;
@@ -44,7 +44,7 @@ const HOLDER_SHARE: u64 = 8;
 pub(super) struct Assembly {
     known: u32,
     buffer: Vec<u8>,
-    leaves: Vec<Hash>,
+    tree: PartialTree,
 }
 
 /// A request to be put on the wire.
@@ -579,11 +579,12 @@ impl Fetch {
         let is_new = item.assembly.is_none();
         let assembly = *item.assembly.get_or_insert_with(|| {
             let buffer = Vec::with_capacity(length as usize);
-            let leaves = Vec::with_capacity(item.advert.chunks() as usize);
-            self.assemblies.insert(Assembly { known, buffer, leaves })
+            let tree = PartialTree::new(&item.advert);
+            self.assemblies.insert(Assembly { known, buffer, tree })
         });
         item.state = State::Fetching(peer, at as u16);
-        let chunks = (self.assemblies[assembly].leaves.len() as u32, item.advert.chunks());
+        let next = self.assemblies[assembly].buffer.len() / item.advert.chunk_size();
+        let chunks = (next as u32, item.advert.chunks());
         let (channel, window) = (item.channel as usize, self.window(item.rounds));
         let phase = if streamed { Phase::Streamed } else { Phase::Unsent };
         if !streamed {
@@ -633,6 +634,17 @@ impl Fetch {
         self.under_way(peer, id).is_some()
     }
 
+    /// Bytes in the longest chunk of an answer, if it is still needed.
+    pub(super) fn chunk_bytes_max(
+        &self,
+        catalogue: &Catalogue,
+        peer: PeerIndex,
+        id: RequestId,
+    ) -> Option<usize> {
+        let known = self.under_way(peer, id)?.known;
+        Some(catalogue.items[known].advert.chunk_bytes(0))
+    }
+
     /// The artifact of a request whose answer has ended early or was refused.
     pub(super) fn known_of(&mut self, peer: PeerIndex, id: RequestId) -> Option<u32> {
         self.under_way(peer, id).map(|request| request.known)
@@ -653,13 +665,12 @@ impl Fetch {
             return Err((Fault::UnrequestedChunk, known));
         }
         let item = &mut catalogue.items[known];
-        let Some(leaf) = item.advert.check_chunk(chunk.index, &chunk.proof, chunk.bytes) else {
-            return Err((Fault::WrongChunk, known));
-        };
-        item.rounds = 0;
         let assembly = &mut self.assemblies[item.assembly.expect("allocated at the start")];
+        if !assembly.tree.check(chunk.index, &chunk.proof, chunk.bytes) {
+            return Err((Fault::WrongChunk, known));
+        }
+        item.rounds = 0;
         assembly.buffer.extend_from_slice(chunk.bytes);
-        assembly.leaves.push(leaf);
         let (at, timeout) = (id.parts().0, self.timeout);
         let holder = self.holder(peer);
         let was_silent = holder.note_verified(at, chunk.bytes.len() as u64, now, timeout);
@@ -688,7 +699,7 @@ impl Fetch {
         item.state = State::Parked(None);
         let assembly = self.assemblies.remove(item.assembly.take().expect("complete"));
         let bytes = Bytes::from(assembly.buffer);
-        Artifact::of_checked_chunks(item.id, item.advert.clone(), bytes, assembly.leaves)
+        Artifact::of_checked_chunks(item.id, item.advert.clone(), bytes, assembly.tree)
     }
 
     pub(super) fn wake_at(&self) -> Time {

@@ -36,7 +36,7 @@ use core::fmt;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use crate::artifact::{Advert, Artifact, ArtifactError, CHUNK_BYTES};
+use crate::artifact::{Advert, Artifact, ArtifactError};
 use crate::bits::ones;
 use crate::config::{ChannelConfig, Config, ConfigError, Relay};
 use crate::error::{Fault, PublishError, RelayError};
@@ -481,11 +481,16 @@ impl Broadcast {
                 self.inbox.take_snapshot(peer, channel_index, *live)?;
                 Taken::Done
             }
-            Update::Clear { slot, version } => {
+            // What the slot changed to is not held as a whole, or not understood: its earlier content
+            // is not current any more in either case.
+            Update::Clear { slot, version }
+            | Update::Partial { slot, version, .. }
+            | Update::Unknown { slot, version, .. } => {
                 if is_news(slot, version.0)? {
                     self.inbox.clear((peer, channel_index, *slot), version.0);
                 }
-                Taken::Done
+                let is_streamed = matches!(update, Update::Partial { streamed: true, .. });
+                if is_streamed { Taken::Unwanted } else { Taken::Done }
             }
             Update::Push { slot, version, metadata, bytes } => {
                 if bytes.len() > push_max as usize || bytes.len() as u64 > artifact_max {
@@ -500,7 +505,7 @@ impl Broadcast {
                 }
                 Taken::Done
             }
-            Update::Advert { slot, version, hops, streamed, advert } => {
+            Update::Advert { slot, version, hops, streamed, advert, .. } => {
                 if advert.length > artifact_max {
                     return Err(Fault::ArtifactTooLong);
                 }
@@ -619,7 +624,7 @@ impl Broadcast {
     ) -> Result<(), Fault> {
         let now = self.clamp(now);
         match *request {
-            Request::Fetch { request, channel, id, first, count } => {
+            Request::Fetch { request, channel, id, ref ranges } => {
                 let held = self.channel_index(channel).and_then(|channel_index| {
                     let slot = self.outboxes[channel_index as usize].slot_of(&id)?;
                     Some((
@@ -628,19 +633,13 @@ impl Broadcast {
                         self.outboxes[channel_index as usize].active_mut(slot)?,
                     ))
                 });
-                let is_within =
-                    |chunks: u32| first.checked_add(count).is_some_and(|end| end <= chunks);
+                let is_within = |chunks: u32| ranges.iter().all(|range| range.is_within(chunks));
                 match held {
                     Some((channel_index, slot, active))
                         if is_within(active.artifact.advert().chunks()) =>
                     {
-                        self.sender.serve(
-                            peer,
-                            request,
-                            (channel_index, slot),
-                            active,
-                            first..first + count,
-                        );
+                        let (at, ranges) = ((channel_index, slot), ranges.clone());
+                        self.sender.serve(peer, request, at, active, ranges);
                     }
                     _ => self.sender.refuse(peer, request, Refusal::NotHeld),
                 }
@@ -651,6 +650,9 @@ impl Broadcast {
             Request::Refuse { request, .. } => {
                 self.inbox.request_failed(now, peer, RequestId(request));
             }
+            Request::Unknown { request, .. } => {
+                self.sender.refuse(peer, request, Refusal::UnknownRequest);
+            }
         }
         Ok(())
     }
@@ -658,6 +660,11 @@ impl Broadcast {
     /// Whether the answer to a request is still needed; if not, its stream is to be stopped.
     pub fn is_awaited(&mut self, peer: PeerIndex, request: RequestId) -> bool {
         self.inbox.fetch.is_under_way(peer, request)
+    }
+
+    /// Bytes in the longest chunk of the answer to a request, if it is still needed.
+    pub fn chunk_bytes_max(&self, peer: PeerIndex, request: RequestId) -> Option<usize> {
+        self.inbox.fetch.chunk_bytes_max(&self.inbox.catalogue, peer, request)
     }
 
     /// A chunk, in the answer to a request or behind a streamed advert.
@@ -922,5 +929,3 @@ impl Broadcast {
         }
     }
 }
-
-const _: () = assert!(CHUNK_BYTES <= u32::MAX as usize);

@@ -8,7 +8,6 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use super::Output;
 use super::fetch::Unsent;
@@ -20,7 +19,7 @@ use crate::id::{ChannelId, PeerIndex, Slot};
 use crate::sched::{Level, ReadyFlows};
 use crate::send_buffer::SendBuffer;
 use crate::time::Time;
-use crate::wire::{self, FRAME_OVERHEAD_MAX, Refusal, Request, StreamHead};
+use crate::wire::{self, ChunkRange, FRAME_OVERHEAD_MAX, Ranges, Refusal, Request, StreamHead};
 
 /// The number of streams to one peer that may be unacknowledged. A node has a bound of its own, which
 /// is lower unless its `streams_max` is near the highest that there may be. This one is for machines
@@ -84,9 +83,9 @@ struct Job {
     /// The request that it answers.
     request: Option<u64>,
     stream: Option<OutStream>,
-    /// Chunks still to be sent. When there are none, the job lasts until its stream has been
-    /// acknowledged.
-    chunks: Range<u32>,
+    /// Chunks still to be sent, in this order. When there are none, the job lasts until its stream has
+    /// been acknowledged.
+    chunks: Ranges,
     /// The transport takes no more of its stream for now.
     is_blocked: bool,
 }
@@ -199,7 +198,7 @@ impl Sender {
         request: u64,
         (channel, slot): (u16, Slot),
         active: &mut Active,
-        chunks: Range<u32>,
+        chunks: Ranges,
     ) {
         let serves_max = self.serves_max;
         let jobs = &mut self.peer(peer).jobs;
@@ -394,7 +393,8 @@ impl Sender {
                     Some(Unsent::Fetch { request, known, first, count }) => {
                         let known = &inbox.catalogue.items[known];
                         let channel = self.channels[known.channel as usize].id;
-                        Request::Fetch { request: request.0, channel, id: known.id, first, count }
+                        let ranges = Ranges::from_iter([ChunkRange { first, count }]);
+                        Request::Fetch { request: request.0, channel, id: known.id, ranges }
                     }
                     Some(Unsent::Cancel { request }) => Request::Cancel { request: request.0 },
                     None => break,
@@ -486,7 +486,7 @@ impl Sender {
             if streamed {
                 outbox.active_mut(slot).expect("told of").serving.insert(index);
                 let stream = Some(stream);
-                let chunks = 0..chunks;
+                let chunks = Ranges::from_iter([(0..chunks).into()]);
                 let (channel, request, is_blocked) = (channel_index, None, false);
                 peer.jobs.push(Job { channel, slot, request, stream, is_blocked, chunks });
                 self.ready.mark(index, chunks_flow(channel_index));
@@ -523,7 +523,7 @@ impl Sender {
             job.stream = opened;
         }
         let active = outbox.active(job.slot).expect("jobs end with their slot");
-        for chunk in job.chunks.by_ref() {
+        while let Some(chunk) = take_first(&mut job.chunks) {
             let (bytes, proof) = active.artifact.chunk(chunk);
             wire::put_chunk_start(&mut out.inline, chunk, &proof, bytes.len());
             out.share(bytes);
@@ -607,6 +607,17 @@ impl Peer {
         let is_alive = state.used != Use::Free && state.generation == stream.generation();
         is_alive.then_some(state)
     }
+}
+
+/// Takes the first chunk of the first range.
+fn take_first(ranges: &mut Ranges) -> Option<u32> {
+    let range = ranges.first_mut()?;
+    let chunk = range.first;
+    *range = ChunkRange { first: chunk + 1, count: range.count - 1 };
+    if range.count == 0 {
+        ranges.remove(0);
+    }
+    Some(chunk)
 }
 
 const fn updates_flow(channel: u16) -> usize {

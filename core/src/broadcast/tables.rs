@@ -444,7 +444,7 @@ mod tests {
 
     fn advert(artifact: &Artifact, slot: u32, version: u64, hops: u8) -> Update<'static> {
         let (slot, version, advert) = (Slot(slot), Version(version), artifact.advert().clone());
-        Update::Advert { slot, version, hops, streamed: false, advert }
+        Update::Advert { slot, version, hops, streamed: false, spread: false, advert }
     }
 
     fn clear(slot: u32, version: u64) -> Update<'static> {

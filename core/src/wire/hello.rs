@@ -140,7 +140,7 @@ impl Hello {
                 }
                 self.routes.push(route);
             }
-            _ if kind::is_known(kind) => return Err(Malformed::Misplaced),
+            _ if kind::has_place(kind) => return Err(Malformed::Misplaced),
             _ => {}
         }
         Ok(())

@@ -2,8 +2,7 @@
 //!
 //! Every stream is a *head* followed by *frames* until its end. A head is the stream's type and
 //! what the type adds; a frame is `kind, length, body`. All numbers are variable-length integers
-//! of RFC 9000, section 16. Unknown stream types are stopped, unknown frame kinds skipped by their
-//! length, so that replicas of different ages form one subnet (scenario L12).
+//! of RFC 9000, section 16.
 //!
 //! | stream | head | frames | direction |
 //! | --- | --- | --- | --- |
@@ -11,6 +10,20 @@
 //! | updates | `1, channel` | [`Update`]s, [`Chunk`]s behind a streamed advert | sender of a slot table |
 //! | requests | `2` | [`Request`]s | both |
 //! | chunks | `3, request` | [`Chunk`]s | answer to [`Request::Fetch`] |
+//!
+//! An update begins with its slot and version, a request with its number; [`Update::Snapshot`] is the
+//! exception among the updates. A payload has its length before it.
+//!
+//! Replicas of different ages form one subnet (scenario L12). What a later minor version adds is taken
+//! like this:
+//!
+//! | what is not known | what becomes of it |
+//! | --- | --- |
+//! | fields behind the known ones, up to [`FURTHER_BYTES_MAX`] bytes | passed over, in every frame |
+//! | a frame of kind 0 to 7, the updates | [`Update::Unknown`]: taken for a clear of its slot, whose earlier content is not current any more |
+//! | a frame of kind 8 to 15, the requests | [`Request::Unknown`]: refused with [`Refusal::UnknownRequest`] |
+//! | any other kind of frame | passed over, however long it is |
+//! | a type of stream | the stream is stopped |
 //!
 //! All of these are unidirectional. A bidirectional stream is one call: each direction begins with
 //! frames and goes on with a body, whose length a frame has said, until its end.
@@ -34,12 +47,12 @@ mod update;
 pub(crate) use call::FrameReader;
 pub use call::{CALL_FRAME_MAX, CallHead, CallRefusal, EAGER_BYTES_MAX, Reply};
 pub(crate) use fetch::put_chunk_start;
-pub use fetch::{Chunk, Refusal, Request};
+pub use fetch::{Chunk, ChunkRange, RANGES_MAX, Ranges, Refusal, Request};
 pub use hello::{
     CHANNELS_MAX, ChannelHello, HELLO_BYTES_MAX, Hello, MINOR, ROUTES_MAX, RouteHello,
 };
 pub use stream::{Item, StreamDecoder, StreamHead};
-pub use update::{LiveSlots, Update};
+pub use update::{CHUNK_BITS_MAX, ChunkBits, LiveSlots, Update};
 pub(crate) use update::{put_advert, put_clear, put_push_start, put_snapshot_start};
 
 use alloc::vec::Vec;
@@ -49,13 +62,17 @@ use core::fmt;
 /// and proof.
 pub const FRAME_OVERHEAD_MAX: usize = 64;
 
+/// Bytes of fields that a later minor version may have put behind the known ones of a frame, at most.
+/// Calls have what [`CALL_FRAME_MAX`] leaves.
+pub const FURTHER_BYTES_MAX: usize = 128;
+
 /// Why bytes are not what the wire format allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Malformed {
     /// The stream or frame ends in the middle of a field.
     Truncated,
-    /// A frame has bytes behind its last field.
+    /// A call has bytes behind its body.
     Trailing,
     /// A field holds a number beyond its range.
     OutOfRange,
@@ -73,7 +90,7 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Truncated => "ends in the middle of a field",
-            Self::Trailing => "bytes behind the last field",
+            Self::Trailing => "bytes behind the body",
             Self::OutOfRange => "a number beyond its range",
             Self::FrameTooLong => "a frame longer than its kind may be",
             Self::Misplaced => "a frame in a stream where it has no meaning",
@@ -92,11 +109,13 @@ pub(crate) mod kind {
     pub const CLEAR: u64 = 0;
     pub const PUSH: u64 = 1;
     pub const ADVERT: u64 = 2;
-    // 3 is reserved for `Partial`: an advert plus which chunks the sender holds so far.
+    pub const PARTIAL: u64 = 3;
     pub const SNAPSHOT: u64 = 4;
+    // Up to 7: updates.
     pub const FETCH: u64 = 8;
     pub const CANCEL: u64 = 9;
     pub const REFUSE: u64 = 10;
+    // Up to 15: requests.
     pub const CHUNK: u64 = 16;
     pub const HELLO_MINOR: u64 = 32;
     pub const HELLO_INCARNATION: u64 = 33;
@@ -112,9 +131,23 @@ pub(crate) mod kind {
     pub const fn is_known(kind: u64) -> bool {
         matches!(
             kind,
-            CLEAR | PUSH | ADVERT | SNAPSHOT | FETCH | CANCEL | REFUSE | CHUNK | HELLO_MINOR
-                ..=HELLO_ROUTE | CALL..=REFUSED
+            CLEAR..=SNAPSHOT | FETCH..=REFUSE | CHUNK | HELLO_MINOR..=HELLO_ROUTE | CALL..=REFUSED
         )
+    }
+
+    /// Whether the kind is one of updates, in this version or a later one.
+    pub const fn is_update(kind: u64) -> bool {
+        kind < FETCH
+    }
+
+    /// Whether the kind is one of requests, in this version or a later one.
+    pub const fn is_request(kind: u64) -> bool {
+        FETCH <= kind && kind < CHUNK
+    }
+
+    /// Whether it is known in which streams the kind may stand.
+    pub const fn has_place(kind: u64) -> bool {
+        is_known(kind) || is_update(kind) || is_request(kind)
     }
 }
 
@@ -185,12 +218,10 @@ impl<'a> Fields<'a> {
         Ok(taken)
     }
 
-    pub(crate) fn rest(&mut self) -> &'a [u8] {
-        core::mem::take(&mut self.0)
-    }
-
-    pub(crate) fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed::Trailing) }
+    /// Bytes behind their length.
+    pub(crate) fn payload(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = self.small()?;
+        self.bytes(length)
     }
 }
 

@@ -23,6 +23,10 @@ pub enum StreamHead {
 /// Bytes of the longest head, and of what stands before the longest body: two numbers.
 const HEADER_MAX: usize = 16;
 
+/// Of an unknown update or request that is longer than the bound, so many bytes of the body are handed
+/// out: two numbers.
+const START_BYTES: usize = 16;
+
 const HELLO: u64 = 0;
 const UPDATES: u64 = 1;
 const REQUESTS: u64 = 2;
@@ -71,7 +75,9 @@ impl StreamHead {
 pub enum Item<'a> {
     /// The head: the first item of each stream.
     Head(StreamHead),
-    /// A frame. The body is complete, and not looked into yet.
+    /// A frame. The body is not looked into yet. It is complete, unless the kind is an unknown one of
+    /// updates or requests and the body longer than the bound: of such a body only the start is here,
+    /// with the slot and version or the request's number.
     Frame {
         /// The frame's kind.
         kind: u64,
@@ -103,6 +109,8 @@ enum Unit {
         kind: u64,
         start: usize,
         end: usize,
+        /// Bytes of the body that are passed over behind `end`.
+        skip: u64,
     },
     /// A frame of unknown kind that is longer than what is held: its header and its body.
     Skip(usize, u64),
@@ -164,7 +172,8 @@ impl StreamDecoder {
                         self.head_seen = true;
                         return Ok(Some(Item::Head(head)));
                     }
-                    Unit::Frame { kind, start, end } => {
+                    Unit::Frame { kind, start, end, skip } => {
+                        self.skip = skip;
                         let (unit, rest) = input.split_at(end);
                         *input = rest;
                         return Ok(Some(Item::Frame { kind, body: &unit[start..] }));
@@ -187,7 +196,8 @@ impl StreamDecoder {
                         self.partial_spent = true;
                         return Ok(Some(Item::Head(head)));
                     }
-                    Unit::Frame { kind, start, end } => {
+                    Unit::Frame { kind, start, end, skip } => {
+                        self.skip = skip;
                         debug_assert_eq!(end, self.partial.len());
                         self.partial_spent = true;
                         return Ok(Some(Item::Frame { kind, body: &self.partial[start..] }));
@@ -241,15 +251,16 @@ impl StreamDecoder {
         let Some((kind, kind_len)) = peek_varint(bytes) else { return Ok(cut_off) };
         let Some((body, body_len)) = peek_varint(&bytes[kind_len..]) else { return Ok(cut_off) };
         let start = kind_len + body_len;
-        if body > self.body_max as u64 {
-            return if kind::is_known(kind) {
-                Err(Malformed::FrameTooLong)
-            } else {
-                Ok(Unit::Skip(start, body))
-            };
-        }
-        let end = start + body as usize;
-        Ok(if bytes.len() < end { Unit::Needs(end) } else { Unit::Frame { kind, start, end } })
+        let is_long = body > self.body_max as u64;
+        let taken = match is_long {
+            true if kind::is_known(kind) => return Err(Malformed::FrameTooLong),
+            true if !kind::has_place(kind) => return Ok(Unit::Skip(start, body)),
+            true => START_BYTES.min(self.body_max),
+            false => body as usize,
+        };
+        let (end, skip) = (start + taken, body - taken as u64);
+        let is_here = bytes.len() >= end;
+        Ok(if is_here { Unit::Frame { kind, start, end, skip } } else { Unit::Needs(end) })
     }
 }
 
@@ -280,6 +291,30 @@ mod tests {
             assert_eq!(seen, [(Some(StreamHead::Requests), 0, vec![]), (None, 63, vec![42])]);
             assert!(decoder.held_bytes() <= 100);
             assert_eq!(decoder.finish(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn l12_of_a_long_unknown_update_or_request_the_start_is_handed_out() {
+        for kind in [7, 15] {
+            let mut bytes = vec![REQUESTS as u8, kind, 0x80, 0, 39, 16];
+            bytes.extend((0..10_000).map(|at| at as u8));
+            bytes.extend_from_slice(&[63, 1, 42]);
+            for cut in [1, 3, 19, 4096, usize::MAX] {
+                let mut decoder = StreamDecoder::new(100);
+                let mut seen = vec![];
+                for mut piece in bytes.chunks(cut) {
+                    while let Some(item) = decoder.next(&mut piece).unwrap() {
+                        if let Item::Frame { kind, body } = item {
+                            seen.push((kind, body.to_vec()));
+                        }
+                    }
+                    assert!(piece.is_empty() && decoder.held_bytes() <= 100);
+                }
+                let start = (0..START_BYTES as u8).collect();
+                assert_eq!(seen, [(kind.into(), start), (63, vec![42])], "in pieces of {cut}");
+                assert_eq!(decoder.finish(), Ok(()));
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Fields, Malformed, kind, put_frame_start, put_varint, varint_len};
-use crate::artifact::{ARTIFACT_BYTES_LIMIT, Advert, Metadata};
+use crate::artifact::{ARTIFACT_BYTES_LIMIT, Advert, CHUNKS_PREFERRED_MAX, Metadata};
 use crate::id::{Slot, Version};
 
 /// One change of a slot, or what a sender says of its table.
@@ -38,8 +38,38 @@ pub enum Update<'a> {
         hops: u8,
         /// Chunks from the first to the last follow in this very stream, unasked.
         streamed: bool,
+        /// The receiver is to pass on what the sender has sent it.
+        spread: bool,
         /// What is said of the artifact.
         advert: Advert,
+    },
+    /// The slot holds this artifact, of which the sender has some chunks so far. Artifacts of more
+    /// than [`CHUNKS_PREFERRED_MAX`] chunks are never told of like this.
+    Partial {
+        /// The slot.
+        slot: Slot,
+        /// The change's version.
+        version: Version,
+        /// How far the sender is from the publisher.
+        hops: u8,
+        /// Chunks follow in this very stream, unasked.
+        streamed: bool,
+        /// The receiver is to pass on what the sender has sent it.
+        spread: bool,
+        /// What is said of the artifact.
+        advert: Advert,
+        /// The chunks that the sender has.
+        have: ChunkBits<'a>,
+    },
+    /// A change of the slot to something that this version does not know: what the slot held before is
+    /// not current any more.
+    Unknown {
+        /// The kind of the frame.
+        kind: u64,
+        /// The slot.
+        slot: Slot,
+        /// The change's version.
+        version: Version,
     },
     /// First on each channel in each epoch: what else the receiver remembers of an earlier epoch is
     /// gone once it has heard of each of these slots.
@@ -58,13 +88,45 @@ pub struct LiveSlots<'a>(pub &'a [u8]);
 impl LiveSlots<'_> {
     /// The slots, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Slot> {
-        self.0.iter().enumerate().flat_map(|(at, byte)| {
-            (0..8).filter(move |bit| byte >> bit & 1 == 1).map(move |bit| Slot(at as u32 * 8 + bit))
-        })
+        ones(self.0).map(Slot)
     }
 }
 
+/// Bytes in the longest set of chunks.
+pub const CHUNK_BITS_MAX: usize = CHUNKS_PREFERRED_MAX as usize / 8;
+
+/// A set of chunks: bit `c % 8` of byte `c / 8` says whether chunk `c` is in it. The last byte, if
+/// there is one, is not 0. At most [`CHUNK_BITS_MAX`] bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChunkBits<'a>(pub &'a [u8]);
+
+impl ChunkBits<'_> {
+    /// The chunks, in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        ones(self.0)
+    }
+
+    /// Whether it is a set of some of so many chunks, in its one encoding.
+    fn is_of(self, chunks: u32) -> bool {
+        let Some(last) = self.0.last() else { return chunks <= CHUNKS_PREFERRED_MAX };
+        let end = 8 * self.0.len() as u32 - last.leading_zeros();
+        *last != 0 && end <= chunks && chunks <= CHUNKS_PREFERRED_MAX
+    }
+}
+
+/// The numbers whose bits are set, ascending.
+fn ones(bits: &[u8]) -> impl Iterator<Item = u32> {
+    bits.iter().enumerate().flat_map(|(at, byte)| {
+        (0..8).filter(move |bit| byte >> bit & 1 == 1).map(move |bit| at as u32 * 8 + bit)
+    })
+}
+
 const STREAMED: u64 = 1;
+const SPREAD: u64 = 2;
+
+fn flags(streamed: bool, spread: bool) -> u64 {
+    (u64::from(streamed) * STREAMED) | (u64::from(spread) * SPREAD)
+}
 
 impl<'a> Update<'a> {
     /// Appends the frame.
@@ -75,9 +137,15 @@ impl<'a> Update<'a> {
                 put_push_start(out, *slot, *version, metadata, bytes.len());
                 out.extend_from_slice(bytes);
             }
-            Self::Advert { slot, version, hops, streamed, advert } => {
-                put_advert(out, *slot, *version, *hops, *streamed, advert);
+            Self::Advert { slot, version, hops, streamed, spread, advert } => {
+                let flags = flags(*streamed, *spread);
+                put_told(out, (*slot, *version), (*hops, flags), advert, None);
             }
+            Self::Partial { slot, version, hops, streamed, spread, advert, have } => {
+                let flags = flags(*streamed, *spread);
+                put_told(out, (*slot, *version), (*hops, flags), advert, Some(*have));
+            }
+            Self::Unknown { kind, slot, version } => put_change(out, *kind, *slot, *version),
             Self::Snapshot { version, live } => {
                 put_snapshot_start(out, *version, live.0.len());
                 out.extend_from_slice(live.0);
@@ -85,7 +153,7 @@ impl<'a> Update<'a> {
         }
     }
 
-    /// The update in a frame; `None` if the kind is not known.
+    /// The update in a frame; `None` if the kind is not known, and not one of updates.
     ///
     /// # Errors
     /// If the body is not one of this kind, or the kind belongs into another stream.
@@ -97,29 +165,39 @@ impl<'a> Update<'a> {
                 slot: slot(&mut fields)?,
                 version: version(&mut fields)?,
                 metadata: metadata(&mut fields)?,
-                bytes: fields.rest(),
+                bytes: fields.payload()?,
             },
-            kind::ADVERT => Self::Advert {
-                slot: slot(&mut fields)?,
-                version: version(&mut fields)?,
-                hops: fields.small()?,
-                streamed: fields.varint()? & STREAMED != 0,
-                advert: Advert {
-                    length: length(&mut fields)?,
-                    metadata: metadata(&mut fields)?,
-                    root: *fields.array()?,
-                },
-            },
+            kind::ADVERT | kind::PARTIAL => told(kind, &mut fields)?,
             kind::SNAPSHOT => Self::Snapshot {
                 version: Version(fields.varint()?),
-                live: LiveSlots(fields.rest()),
+                live: LiveSlots(fields.payload()?),
             },
-            _ if kind::is_known(kind) => return Err(Malformed::Misplaced),
+            _ if kind::is_update(kind) => {
+                let (slot, version) = (slot(&mut fields)?, version(&mut fields)?);
+                Self::Unknown { kind, slot, version }
+            }
+            _ if kind::has_place(kind) => return Err(Malformed::Misplaced),
             _ => return Ok(None),
         };
-        fields.end()?;
         Ok(Some(update))
     }
+}
+
+/// An advert, alone or with the chunks that its sender has.
+fn told<'a>(kind: u64, fields: &mut Fields<'a>) -> Result<Update<'a>, Malformed> {
+    let (slot, version) = (slot(fields)?, version(fields)?);
+    let (hops, flags) = (fields.small()?, fields.varint()?);
+    let (streamed, spread) = (flags & STREAMED != 0, flags & SPREAD != 0);
+    let (length, metadata) = (length(fields)?, metadata(fields)?);
+    let advert = Advert { length, metadata, root: *fields.array()? };
+    if kind == kind::ADVERT {
+        return Ok(Update::Advert { slot, version, hops, streamed, spread, advert });
+    }
+    let have = ChunkBits(fields.payload()?);
+    if !have.is_of(advert.chunks()) {
+        return Err(Malformed::OutOfRange);
+    }
+    Ok(Update::Partial { slot, version, hops, streamed, spread, advert, have })
 }
 
 fn slot(fields: &mut Fields<'_>) -> Result<Slot, Malformed> {
@@ -146,7 +224,12 @@ fn metadata(fields: &mut Fields<'_>) -> Result<Metadata, Malformed> {
 }
 
 pub(crate) fn put_clear(out: &mut Vec<u8>, slot: Slot, version: Version) {
-    put_frame_start(out, kind::CLEAR, varint_len(slot.0.into()) + varint_len(version.0));
+    put_change(out, kind::CLEAR, slot, version);
+}
+
+/// A frame of slot and version alone.
+fn put_change(out: &mut Vec<u8>, kind: u64, slot: Slot, version: Version) {
+    put_frame_start(out, kind, varint_len(slot.0.into()) + varint_len(version.0));
     put_varint(out, slot.0.into());
     put_varint(out, version.0);
 }
@@ -159,13 +242,14 @@ pub(crate) fn put_push_start(
     metadata: &[u8],
     payload: usize,
 ) {
-    let fields =
-        varint_len(slot.0.into()) + varint_len(version.0) + varint_len(metadata.len() as u64);
+    let numbers = [slot.0.into(), version.0, metadata.len() as u64, payload as u64];
+    let fields: usize = numbers.into_iter().map(varint_len).sum();
     put_frame_start(out, kind::PUSH, fields + metadata.len() + payload);
     put_varint(out, slot.0.into());
     put_varint(out, version.0);
     put_varint(out, metadata.len() as u64);
     out.extend_from_slice(metadata);
+    put_varint(out, payload as u64);
 }
 
 pub(crate) fn put_advert(
@@ -176,23 +260,37 @@ pub(crate) fn put_advert(
     streamed: bool,
     advert: &Advert,
 ) {
-    let numbers = [
-        slot.0.into(),
-        version.0,
-        hops.into(),
-        if streamed { STREAMED } else { 0 },
-        advert.length,
-        advert.metadata.len() as u64,
-    ];
-    let fields: usize = numbers.iter().map(|number| varint_len(*number)).sum();
-    put_frame_start(out, kind::ADVERT, fields + advert.metadata.len() + advert.root.len());
-    numbers.iter().for_each(|number| put_varint(out, *number));
-    out.extend_from_slice(&advert.metadata);
+    put_told(out, (slot, version), (hops, flags(streamed, false)), advert, None);
+}
+
+/// An advert, alone or with the chunks that its sender has.
+fn put_told(
+    out: &mut Vec<u8>,
+    (slot, version): (Slot, Version),
+    (hops, flags): (u8, u64),
+    advert: &Advert,
+    have: Option<ChunkBits<'_>>,
+) {
+    let metadata = &advert.metadata;
+    let numbers =
+        [slot.0.into(), version.0, hops.into(), flags, advert.length, metadata.len() as u64];
+    let fields: usize = numbers.into_iter().map(varint_len).sum();
+    let bits = have.map_or(0, |have| varint_len(have.0.len() as u64) + have.0.len());
+    let kind = if have.is_some() { kind::PARTIAL } else { kind::ADVERT };
+    put_frame_start(out, kind, fields + metadata.len() + advert.root.len() + bits);
+    numbers.into_iter().for_each(|number| put_varint(out, number));
+    out.extend_from_slice(metadata);
     out.extend_from_slice(&advert.root);
+    if let Some(ChunkBits(bits)) = have {
+        put_varint(out, bits.len() as u64);
+        out.extend_from_slice(bits);
+    }
 }
 
 /// All of a snapshot but the `bitmap` bytes, which follow.
 pub(crate) fn put_snapshot_start(out: &mut Vec<u8>, version: Version, bitmap: usize) {
-    put_frame_start(out, kind::SNAPSHOT, varint_len(version.0) + bitmap);
+    let fields = varint_len(version.0) + varint_len(bitmap as u64);
+    put_frame_start(out, kind::SNAPSHOT, fields + bitmap);
     put_varint(out, version.0);
+    put_varint(out, bitmap as u64);
 }

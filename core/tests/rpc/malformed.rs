@@ -22,7 +22,8 @@ const OUT_OF_RANGE: Fault = Fault::Malformed(Malformed::OutOfRange);
 fn bad_frames() -> Vec<(Vec<u8>, Fault)> {
     let mut frames = vec![
         (vec![63, 0], UNKNOWN_KIND),
-        (vec![3, 0], UNKNOWN_KIND),
+        (vec![3, 0], MISPLACED),
+        (vec![5, 0], UNKNOWN_KIND),
         (vec![0xff; 8], UNKNOWN_KIND),
         // 65 bytes, and a number beyond all.
         (vec![48, 63], TOO_LONG),

@@ -345,14 +345,11 @@ impl Byzantine {
             let count = 1 + self.random.below(4) as u32;
             let request = match self.random.below(6) {
                 0 => Request::Cancel { request: self.random.below(request + 1) },
-                1 => Request::Fetch {
-                    request: self.random.below(request),
-                    channel,
-                    id,
-                    first,
-                    count,
-                },
-                _ => Request::Fetch { request, channel, id, first, count },
+                1 => {
+                    let request = self.random.below(request);
+                    Request::Fetch { request, channel, id, ranges: frames::ranges(first, count) }
+                }
+                _ => Request::Fetch { request, channel, id, ranges: frames::ranges(first, count) },
             };
             requests.push(request);
         }

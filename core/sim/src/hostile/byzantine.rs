@@ -25,7 +25,7 @@ use super::talk::Talk;
 use super::trick::{Tally, Trick};
 use crate::Crypto;
 use crate::Process;
-use slotcast::artifact::{Artifact, CHUNK_BYTES};
+use slotcast::artifact::{Artifact, SINGLE_CHUNK_BYTES_MAX};
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::id::{ChannelId, NodeId};
 use slotcast::internals::Random;
@@ -198,7 +198,7 @@ impl Byzantine {
         };
         let length = if is_long {
             let shortest = (push_max + 1).min(artifact_max);
-            let longest = artifact_max.min(shortest + 3 * CHUNK_BYTES as u64);
+            let longest = artifact_max.min(shortest + 3 * SINGLE_CHUNK_BYTES_MAX as u64);
             shortest + self.random.below(longest - shortest + 1)
         } else {
             self.random.below(artifact_max.min(push_max).min(900) + 1)

@@ -116,7 +116,7 @@ impl Byzantine {
             return;
         };
         let (request, count) = (self.talk(line).next_request(), advert.chunks());
-        let fetch = Request::Fetch { request, channel, id, first: 0, count };
+        let fetch = Request::Fetch { request, channel, id, ranges: frames::ranges(0, count) };
         if self.say(line, frames::requests(&[fetch])) {
             self.talk(line).ears.learn(request, channel, advert);
         }

@@ -6,8 +6,8 @@ use quinn_proto::coding::Codec;
 use slotcast::artifact::{Advert, Artifact, Metadata};
 use slotcast::id::{ChannelId, Slot, Version};
 use slotcast::wire::{
-    CallHead, ChannelHello, Chunk, Hello, LiveSlots, MINOR, Reply, Request, RouteHello, StreamHead,
-    Update,
+    CallHead, ChannelHello, Chunk, ChunkRange, Hello, LiveSlots, MINOR, Ranges, Reply, Request,
+    RouteHello, StreamHead, Update,
 };
 
 /// A stream with this head and these frames.
@@ -50,6 +50,11 @@ pub fn frame(kind: u64, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// One range of chunks.
+pub fn ranges(first: u32, count: u32) -> Ranges {
+    Ranges::from_iter([ChunkRange { first, count }])
+}
+
 /// A request, or what cancels or refuses one.
 pub fn request(request: &Request) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -89,7 +94,7 @@ pub fn push(slot: u32, version: u64, metadata: &[u8], bytes: &[u8]) -> Vec<u8> {
 
 pub fn advert(slot: u32, version: u64, hops: u8, streamed: bool, advert: &Advert) -> Vec<u8> {
     let (slot, version, advert) = (Slot(slot), Version(version), advert.clone());
-    update(&Update::Advert { slot, version, hops, streamed, advert })
+    update(&Update::Advert { slot, version, hops, streamed, spread: false, advert })
 }
 
 pub fn snapshot(version: u64, live: &[u8]) -> Vec<u8> {

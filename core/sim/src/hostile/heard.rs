@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quinn_proto::StreamId;
 
-use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES, Hash};
+use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES_MAX, SINGLE_CHUNK_BYTES_MAX};
 use slotcast::id::{ArtifactId, ChannelId, NodeId};
 use slotcast::wire::{Chunk, Item, Request, StreamDecoder, StreamHead, Update};
 
@@ -22,7 +22,7 @@ pub(super) const LESSON_BYTES_MAX: u64 = 1 << 20;
 const LESSONS_MAX: usize = 2;
 
 /// Bytes of a frame that it listens to: longer than any update or chunk.
-const FRAME_MAX: usize = 2 * CHUNK_BYTES;
+const FRAME_MAX: usize = 2 * CHUNK_BYTES_MAX;
 
 /// An artifact that a member advertises.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Pool {
 
     fn forget_long_ones(&mut self) {
         let is_long = |heard: &&mut Heard| {
-            heard.artifact.is_some() && heard.advert.length > CHUNK_BYTES as u64
+            heard.artifact.is_some() && heard.advert.length > SINGLE_CHUNK_BYTES_MAX as u64
         };
         let count = self.0.iter_mut().filter(is_long).count();
         for heard in self.0.iter_mut().filter(is_long).take(count.saturating_sub(LONG_MAX)) {
@@ -96,7 +96,8 @@ struct Lesson {
     channel: ChannelId,
     advert: Advert,
     bytes: Vec<u8>,
-    leaves: Vec<Hash>,
+    /// Chunks of which the bytes are here.
+    chunks: u32,
 }
 
 /// The streams of a peer that have begun, and what has been said in them.
@@ -125,8 +126,8 @@ impl Ears {
         if self.lessons.len() == LESSONS_MAX {
             self.lessons.pop_first();
         }
-        let (bytes, leaves) = (Vec::new(), Vec::new());
-        self.lessons.insert(request, Lesson { channel, advert, bytes, leaves });
+        let (bytes, chunks) = (Vec::new(), 0);
+        self.lessons.insert(request, Lesson { channel, advert, bytes, chunks });
     }
 
     /// Takes what has arrived of a stream; `None` is its end.
@@ -164,7 +165,9 @@ impl Ears {
                     self.heard.push((channel, advert, None));
                 }
                 // Another hostile member may push anything.
-                Ok(Some(Update::Push { metadata, bytes, .. })) if bytes.len() <= CHUNK_BYTES => {
+                Ok(Some(Update::Push { metadata, bytes, .. }))
+                    if bytes.len() <= SINGLE_CHUNK_BYTES_MAX =>
+                {
                     let bytes = Bytes::copy_from_slice(bytes);
                     let artifact = Artifact::new(bytes, &metadata).expect("within bounds");
                     self.heard.push((channel, artifact.advert().clone(), Some(artifact)));
@@ -183,12 +186,14 @@ impl Ears {
 
     fn take_chunk(&mut self, request: u64, chunk: &Chunk<'_>) {
         let Some(lesson) = self.lessons.get_mut(&request) else { return };
-        let next = lesson.leaves.len() as u32;
-        let leaf = lesson.advert.check_chunk(next, &chunk.proof, chunk.bytes);
-        let Some(leaf) = leaf.filter(|_| chunk.index == next) else { return };
+        let next = lesson.chunks;
+        let is_right = lesson.advert.check_chunk(next, &chunk.proof, chunk.bytes);
+        if !is_right || chunk.index != next {
+            return;
+        }
         lesson.bytes.extend_from_slice(chunk.bytes);
-        lesson.leaves.push(leaf);
-        if next + 1 == lesson.advert.chunks() {
+        lesson.chunks += 1;
+        if lesson.chunks == lesson.advert.chunks() {
             let Lesson { channel, advert, bytes, .. } =
                 self.lessons.remove(&request).expect("just found");
             let artifact = Artifact::new(bytes.into(), &advert.metadata);

@@ -6,10 +6,10 @@ use super::bare::LineId;
 use super::byzantine::Byzantine;
 use super::frames;
 use super::trick::Trick;
-use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES, Hash, Proof};
+use slotcast::artifact::{Advert, Artifact, Hash, Proof};
 use slotcast::id::ArtifactId;
 use slotcast::time::Time;
-use slotcast::wire::{Chunk, Refusal, Request, StreamHead};
+use slotcast::wire::{Chunk, ChunkRange, Refusal, Request, StreamHead};
 
 /// Offers that are remembered: the latest. What was forgotten is refused.
 const OFFERS_MAX: usize = 32;
@@ -78,13 +78,15 @@ impl Offers {
 impl Byzantine {
     /// Answers a request, in the manner that was decided when it was provoked.
     pub(super) fn answer(&mut self, now: Time, line: LineId, request: &Request) {
-        let Request::Fetch { request, id, first, count, .. } = *request else { return };
+        let Request::Fetch { request, id, ref ranges, .. } = *request else { return };
+        let (first, count) = (ranges[0].first, ranges[0].count);
         let Some(Offer { content, manner, .. }) = self.offers.find(&id) else {
             return self.refuse(line, request, Refusal::NotHeld);
         };
         let (content, manner) = (content.clone(), *manner);
         let whole = |artifact: &Artifact| {
-            let chunks = (first..first.saturating_add(count)).take(64);
+            let chunks = |range: &ChunkRange| range.first..range.first.saturating_add(range.count);
+            let chunks = ranges.iter().flat_map(chunks).take(64);
             let chunks = chunks.filter(|chunk| *chunk < artifact.advert().chunks());
             let chunks: Vec<_> = chunks.map(|chunk| frames::chunk(artifact, chunk)).collect();
             frames::stream(StreamHead::Chunks(request), &[&chunks.concat()])
@@ -184,7 +186,7 @@ impl Byzantine {
     /// A chunk of the right length for an artifact whose bytes are not known.
     fn made_up_chunk(&mut self, advert: &Advert, first: u32) -> Vec<u8> {
         let index = first.min(advert.chunks() - 1);
-        let bytes = vec![self.random.bits() as u8; advert.chunk_bytes(index).min(CHUNK_BYTES)];
+        let bytes = vec![self.random.bits() as u8; advert.chunk_bytes(index)];
         let mut proof = Proof::new();
         for _ in 0..advert.chunks().next_power_of_two().ilog2() {
             let hash: Hash = [self.random.bits() as u8; 32];

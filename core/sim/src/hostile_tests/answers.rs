@@ -3,7 +3,7 @@
 use super::arena::{Arena, HONEST};
 use super::{CHANNEL, advert, artifact, ms, updates};
 use crate::hostile::frames::{self, chunk, frame, stream};
-use slotcast::artifact::{Artifact, CHUNK_BYTES};
+use slotcast::artifact::{Artifact, CHUNK_BYTES_MIN};
 use slotcast::error::Fault;
 use slotcast::wire::{Malformed, Request, StreamHead};
 
@@ -13,13 +13,13 @@ type Answer = fn(&Artifact, &Artifact) -> Vec<u8>;
 /// An artifact that the hostile member advertises first and the honest one has, too; and the
 /// victim's request to the hostile one.
 fn asked(arena: &mut Arena) -> (Artifact, u64) {
-    let block = artifact(1, 3 * CHUNK_BYTES);
+    let block = artifact(1, 5 * CHUNK_BYTES_MIN);
     arena.write(&updates(&[&advert(0, &block)]));
     arena.until("it is asked", |arena| !arena.requests().is_empty());
-    let Request::Fetch { request, channel, id, first: 0, count: 3 } = arena.requests()[0] else {
+    let Request::Fetch { request, channel, id, ref ranges } = arena.requests()[0] else {
         panic!("{:?}", arena.requests())
     };
-    assert_eq!((channel, id), (CHANNEL, block.id()));
+    assert_eq!((channel, id, ranges), (CHANNEL, block.id(), &frames::ranges(0, 5)));
     arena.publish(HONEST, &block);
     arena.elapse(ms(100));
     assert_eq!(arena.bringer(&block), None, "one at a time is asked");
@@ -28,7 +28,7 @@ fn asked(arena: &mut Arena) -> (Artifact, u64) {
 
 #[test]
 fn l17_a_wrong_answer_is_a_fault_and_the_next_holder_is_asked_at_once() {
-    let other = artifact(9, 3 * CHUNK_BYTES);
+    let other = artifact(9, 5 * CHUNK_BYTES_MIN);
     let wrong: [(&str, Answer, Fault); 4] = [
         ("another artifact's", |_, other| chunk(other, 0), Fault::WrongChunk),
         ("out of turn", |block, _| chunk(block, 2), Fault::UnrequestedChunk),
@@ -84,7 +84,7 @@ fn a_holder_that_does_not_answer_is_passed_over_without_a_fault() {
 #[test]
 fn what_is_never_served_is_not_waited_for_before_what_others_hold() {
     let mut arena = Arena::greeted();
-    let block = artifact(1, 3 * CHUNK_BYTES);
+    let block = artifact(1, 5 * CHUNK_BYTES_MIN);
     for slot in 1..16 {
         let never = artifact(100 + slot, 1);
         arena.write(&updates(&[&advert(slot.into(), &never)]));
@@ -112,7 +112,7 @@ fn an_answer_after_its_time_is_no_fault_and_not_taken() {
 fn more_behind_a_complete_answer_is_stopped() {
     let mut arena = Arena::greeted();
     let (block, request) = asked(&mut arena);
-    let all = (0..3).map(|at| chunk(&block, at)).collect::<Vec<_>>().concat();
+    let all = (0..5).map(|at| chunk(&block, at)).collect::<Vec<_>>().concat();
     arena.write(&stream(StreamHead::Chunks(request), &[&all, &chunk(&block, 0)]));
     arena.elapse(ms(300));
     assert_eq!(arena.bringer(&block), Some(arena.hostile_id()));

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::arena::{Arena, VICTIM};
 use super::{CHANNEL, artifact, cut, head, hello, ms, push, updates};
 use crate::hostile::frames::{self, chunk, frame, requests, stream};
-use slotcast::artifact::CHUNK_BYTES;
+use slotcast::artifact::CHUNK_BYTES_MIN;
 use slotcast::error::Fault;
 use slotcast::id::ChannelId;
 use slotcast::wire::{Malformed, Refusal, Request, StreamHead};
@@ -33,10 +33,10 @@ fn long_advert(length: u64, metadata: usize) -> Vec<u8> {
 
 /// What breaks a rule in a stream after the hello.
 fn breaches() -> Vec<Breach> {
-    use Malformed::{FrameTooLong, Misplaced, OutOfRange, Trailing, Truncated};
-    let block = artifact(1, 3 * CHUNK_BYTES);
+    use Malformed::{FrameTooLong, Misplaced, OutOfRange, Truncated};
+    let block = artifact(1, 5 * CHUNK_BYTES_MIN);
     let id = block.id();
-    let fetch = Request::Fetch { request: 1, channel: CHANNEL, id, first: 0, count: 1 };
+    let fetch = Request::Fetch { request: 1, channel: CHANNEL, id, ranges: frames::ranges(0, 1) };
     let advert = |hops, streamed| frames::advert(0, 1, hops, streamed, block.advert());
     let asking = |frame: &[u8]| stream(StreamHead::Requests, &[frame]);
     let malformed = Fault::Malformed;
@@ -48,7 +48,18 @@ fn breaches() -> Vec<Breach> {
         ("half a frame", cut(updates(&[&push(0, 1, &[1])])), malformed(Truncated)),
         ("a clear without version", updates(&[&frame(0, &[0])]), malformed(Truncated)),
         ("a clear of version 0", updates(&[&frame(0, &[0, 0])]), malformed(OutOfRange)),
-        ("a clear and more", updates(&[&frame(0, &[0, 1, 1])]), malformed(Trailing)),
+        ("an unknown update without version", updates(&[&frame(5, &[0])]), malformed(Truncated)),
+        ("an unknown request of no number", asking(&frame(12, &[])), malformed(Truncated)),
+        (
+            "a part of two chunks of one",
+            updates(&[&frame(3, &[&[0, 1, 0, 0, 9, 0][..], &[7; 32], &[1, 3]].concat())]),
+            malformed(OutOfRange),
+        ),
+        (
+            "a push that is shorter than said",
+            updates(&[&frame(1, &[0, 1, 0, 9, 1])]),
+            malformed(Truncated),
+        ),
         (
             "a push of long metadata",
             updates(&[&frame(1, &[[0, 1, 0x40, 129].as_slice(), &[0; 200]].concat())]),
@@ -73,16 +84,21 @@ fn breaches() -> Vec<Breach> {
         ("a frame too long", updates(&[&push(0, 1, &[1; 5000])]), malformed(FrameTooLong)),
         ("a request among updates", updates(&[&request(&fetch)]), malformed(Misplaced)),
         ("a chunk among updates", updates(&[&chunk(&block, 0)[..8]]), malformed(FrameTooLong)),
-        ("a small chunk among updates", updates(&[&frame(16, &[0, 0])]), malformed(Misplaced)),
+        ("a small chunk among updates", updates(&[&frame(16, &[0, 0, 0])]), malformed(Misplaced)),
         ("a field of hello among updates", updates(&[&frame(32, &[0])]), malformed(Misplaced)),
         ("an update among requests", asking(&frame(0, &[0, 1])), malformed(Misplaced)),
         (
             "a fetch of no chunk",
-            asking(&frame(8, &[[1, 1, 0, 0].as_slice(), &[0; 32]].concat())),
+            asking(&frame(8, &[&[1, 1][..], &[0; 32], &[1, 0, 0]].concat())),
+            malformed(OutOfRange),
+        ),
+        (
+            "a fetch of no ranges",
+            asking(&frame(8, &[&[1, 1][..], &[0; 32], &[0]].concat())),
             malformed(OutOfRange),
         ),
         ("a fetch without id", asking(&frame(8, &[1, 1, 0, 1])), malformed(Truncated)),
-        ("a long request", asking(&frame(9, &[0; 200])), malformed(FrameTooLong)),
+        ("a long request", asking(&frame(9, &[0; 400])), malformed(FrameTooLong)),
         ("a slot beyond the bound", updates(&[&push(16, 1, &[1])]), Fault::SlotBeyondBound),
         ("a clear beyond the bound", updates(&[&frame(0, &[16, 1])]), Fault::SlotBeyondBound),
         ("a snapshot beyond the bound", updates(&[&snapshot(&[0, 0, 1])]), Fault::SlotBeyondBound),
@@ -105,7 +121,7 @@ fn breaches() -> Vec<Breach> {
         ("a streamed relay", updates(&[&advert(1, true)]), Fault::StreamedRelay),
         (
             "a streamed lie",
-            updates(&[&advert(0, true), &chunk(&artifact(2, 3 * CHUNK_BYTES), 0)]),
+            updates(&[&advert(0, true), &chunk(&artifact(2, 5 * CHUNK_BYTES_MIN), 0)]),
             Fault::WrongChunk,
         ),
         (
@@ -152,14 +168,23 @@ fn l12_what_a_later_version_may_bring_is_passed_over() {
         request: 1,
         channel: ChannelId(9),
         id: artifact(1, 10).id(),
-        first: 0,
-        count: 1,
+        ranges: frames::ranges(0, 1),
     };
-    let unknown = [frame(3, &[1; 40]), frame(99, &[]), frame(1 << 40, &[1; 70_000])].concat();
+    let unknown = [frame(99, &[]), frame(1 << 40, &[1; 70_000])].concat();
+    let update = [frame(5, &[2, 9, 1, 1]), frame(7, &[[3, 9].as_slice(), &[1; 70_000]].concat())];
+    let request = [frame(11, &[8, 1]), frame(15, &[[9].as_slice(), &[1; 70_000]].concat())];
+    let longer = |frame: Vec<u8>| {
+        let [kind, length, body @ ..] = &frame[..] else { panic!("a short frame") };
+        [&[*kind, length + 2], body, &[7, 7]].concat()
+    };
     let harmless = [
         ("an unknown stream", stream(StreamHead::Unknown(77), &[&[0xff; 5000]])),
         ("unknown frames among updates", updates(&[&unknown, &push(1, 1, b"after")])),
         ("unknown frames among requests", stream(StreamHead::Requests, &[&unknown])),
+        ("unknown updates", updates(&[&update.concat(), &push(4, 10, b"behind them")])),
+        ("unknown requests", stream(StreamHead::Requests, &[&request.concat()])),
+        ("a push and more", updates(&[&longer(push(5, 11, b"a longer one"))])),
+        ("a clear and more", updates(&[&frame(0, &[6, 12, 1])])),
         (
             "a channel that there is not",
             stream(StreamHead::Updates(ChannelId(9)), &[&[0xff; 5000]]),
@@ -181,8 +206,15 @@ fn l12_what_a_later_version_may_bring_is_passed_over() {
         arena.assert_not_noticed(what);
         assert!(arena.is_taken_on(), "{what}");
     }
-    assert_eq!(arena.delivered(VICTIM).len(), 1, "behind the unknown frames");
-    let refused = Request::Refuse { request: 1, refusal: Refusal::NotHeld };
-    assert_eq!(arena.requests(), [refused]);
+    assert_eq!(arena.delivered(VICTIM).len(), 3, "behind the unknown frames, and with more");
+    let refused = |request, refusal| Request::Refuse { request, refusal };
+    assert_eq!(
+        arena.requests(),
+        [
+            refused(9, Refusal::UnknownRequest),
+            refused(8, Refusal::UnknownRequest),
+            refused(1, Refusal::NotHeld)
+        ]
+    );
     arena.assert_unharmed();
 }

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::report::Bytes;
 use crate::Crypto;
 use crate::{Application, Context, Sent};
-use slotcast::artifact::{Artifact, CHUNK_BYTES};
+use slotcast::artifact::{Artifact, CHUNK_BYTES_MAX};
 use slotcast::broadcast::{Candidate, Decision, Event};
 use slotcast::config::{ChannelConfig, Relay, RouteConfig};
 use slotcast::error::PublishError;
@@ -28,7 +28,7 @@ pub(super) const INVARIANTS: usize = 16;
 type Name = (ChannelId, ArtifactId);
 
 /// Bytes of a frame that is looked into: longer than any update or chunk.
-const FRAME_MAX: usize = 2 * CHUNK_BYTES;
+const FRAME_MAX: usize = 2 * CHUNK_BYTES_MAX;
 
 /// A slot, as one member tells another of it: sender, receiver, channel.
 type Place = (usize, usize, ChannelId, Slot);
@@ -507,7 +507,12 @@ impl Oracle {
                     (*slot, Some(artifact.expect("within bounds").id()))
                 }
                 Some(Update::Advert { slot, hops: 0, advert, .. }) => (*slot, Some(advert.id())),
-                Some(Update::Clear { slot, .. } | Update::Advert { slot, .. }) => (*slot, None),
+                Some(
+                    Update::Clear { slot, .. }
+                    | Update::Advert { slot, .. }
+                    | Update::Partial { slot, .. }
+                    | Update::Unknown { slot, .. },
+                ) => (*slot, None),
                 None => continue,
             };
             let place = (from, to, channel, slot);

@@ -51,8 +51,9 @@ fn y5_twelve_nodes_fetch_from_one_holder_at_once() {
     // 3.15 s of it are the bytes.
     subnet.run_until("all have it", ms(3600), |subnet| (1..13).all(|at| subnet.has(at, &block)));
     for at in 1..13 {
+        // Headers take 9 %, and proofs of 8 hashes for each chunk of 16 KiB another 1.6 %.
         let sent = subnet.sent(0, at);
-        assert!(sent < 3 * MIB as u64 * 110 / 100, "{sent}");
+        assert!(sent < 3 * MIB as u64 * 112 / 100, "{sent}");
     }
     subnet.settle();
     assert!((1..13).all(|at| subnet.told(at) == [Told::Delivered(block.id())]));

@@ -6,7 +6,6 @@ use std::vec::Vec;
 use quinn_proto::{Dir, ReadError, ReadableError, StreamId};
 
 use super::{BREACH, Link, StreamMap, UNNEEDED, stream_id};
-use crate::artifact::CHUNK_BYTES;
 use crate::broadcast::{Broadcast, ChunkTaken, RequestId, Taken};
 use crate::config::ChannelConfig;
 use crate::error::Fault;
@@ -143,8 +142,8 @@ impl Link {
             Some(state) => state,
             None => {
                 let decoder = match self.ingress.spare_decoders.pop() {
-                    Some(spare) => StreamDecoder::reusing(spare, Request::ENCODED_MAX),
-                    None => StreamDecoder::new(Request::ENCODED_MAX),
+                    Some(spare) => StreamDecoder::reusing(spare, Request::BODY_MAX),
+                    None => StreamDecoder::new(Request::BODY_MAX),
                 };
                 InStream { role: Role::Unknown, decoder }
             }
@@ -376,7 +375,7 @@ fn take(
                     StreamHead::Hello if greeting.is_some() => (Role::Hello, 1024),
                     StreamHead::Hello => return Err(Fault::HelloMisplaced),
                     _ if greeting.is_some() => return Err(Fault::HelloMisplaced),
-                    StreamHead::Requests => (Role::Requests, Request::ENCODED_MAX),
+                    StreamHead::Requests => (Role::Requests, Request::BODY_MAX),
                     StreamHead::Updates(channel) => {
                         let config = channels.iter().find(|config| config.id == channel);
                         let Some(config) = config else { return Ok(Read::Stop) };
@@ -384,10 +383,9 @@ fn take(
                     }
                     StreamHead::Chunks(request) => {
                         let request = RequestId(request);
-                        if !up.is_some_and(|peer| machine.is_awaited(peer, request)) {
-                            return Ok(Read::Stop);
-                        }
-                        (Role::Chunks(request), CHUNK_BYTES + Chunk::OVERHEAD_MAX)
+                        let longest = up.and_then(|peer| machine.chunk_bytes_max(peer, request));
+                        let Some(longest) = longest else { return Ok(Read::Stop) };
+                        (Role::Chunks(request), longest + Chunk::OVERHEAD_MAX)
                     }
                     StreamHead::Unknown(_) => return Ok(Read::Stop),
                 };
@@ -408,7 +406,9 @@ fn take(
                             Taken::Unwanted => return Ok(Read::Stop),
                             Taken::Chunks(request) => {
                                 *role = Role::Chunks(request);
-                                decoder.set_body_max(CHUNK_BYTES + Chunk::OVERHEAD_MAX);
+                                let longest = machine.chunk_bytes_max(peer, request);
+                                let longest = longest.expect("it has just begun");
+                                decoder.set_body_max(longest + Chunk::OVERHEAD_MAX);
                             }
                         }
                     }

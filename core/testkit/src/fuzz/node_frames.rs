@@ -10,6 +10,7 @@ use quinn_proto::{StreamId, TransportConfig};
 
 use super::feed::Feed;
 use super::pool::{ARTS, artifact};
+use crate::machines::range;
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Config, Relay};
@@ -230,7 +231,7 @@ fn request(feed: &mut Feed<'_>) -> Request {
         _ => {
             let id = artifact(feed.below(ARTS)).id();
             let (first, count) = (u32::from(feed.byte() & 3), u32::from(feed.byte()).max(1));
-            Request::Fetch { request, channel: CHANNEL, id, first, count }
+            Request::Fetch { request, channel: CHANNEL, id, ranges: range(first..first + count) }
         }
     }
 }
@@ -238,7 +239,7 @@ fn request(feed: &mut Feed<'_>) -> Request {
 /// A chunk of an artifact, true or with one byte changed.
 fn chunk(feed: &mut Feed<'_>) -> Vec<u8> {
     let art = artifact(feed.below(ARTS));
-    let chunks = art.bytes().len().div_ceil(slotcast::artifact::CHUNK_BYTES).max(1);
+    let chunks = art.advert().chunks() as usize;
     let mut frame = frames::chunk(art, feed.below(chunks) as u32);
     if feed.byte() > 200 {
         let at = (usize::from(feed.byte()) << 8 | usize::from(feed.byte())) % frame.len();

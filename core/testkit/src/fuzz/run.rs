@@ -17,7 +17,9 @@ use slotcast::config::{ChannelConfig, Config, Relay};
 use slotcast::error::Fault;
 use slotcast::id::{ChannelId, NodeId, PeerIndex, Slot, Version};
 use slotcast::time::Time;
-use slotcast::wire::{Chunk, Item, LiveSlots, Refusal, Request, StreamDecoder, StreamHead, Update};
+use slotcast::wire::{
+    Chunk, ChunkRange, Item, LiveSlots, Ranges, Refusal, Request, StreamDecoder, StreamHead, Update,
+};
 
 pub(super) const CHANNELS: usize = 2;
 
@@ -278,7 +280,14 @@ impl Run {
             ),
         ];
         let (slot_id, version_id) = (Slot(slot), Version(version));
-        let update = Update::Advert { slot: slot_id, version: version_id, hops, streamed, advert };
+        let update = Update::Advert {
+            slot: slot_id,
+            version: version_id,
+            hops,
+            streamed,
+            spread: false,
+            advert,
+        };
         match self.update(peer, channel, &update) {
             Ok(taken) => {
                 assert!(rules.iter().all(|(_, is_broken)| !is_broken));
@@ -414,7 +423,8 @@ impl Run {
         self.count += 1;
         let (request, id) = (self.count, pool::artifact(art).id());
         self.peers[peer].wants.insert(request, (channel, art, first, first + count));
-        let fetch = Request::Fetch { request, channel: channel_id(channel), id, first, count };
+        let ranges = Ranges::from_iter([ChunkRange { first, count }]);
+        let fetch = Request::Fetch { request, channel: channel_id(channel), id, ranges };
         self.machine.handle_request(self.now, index(peer), &fetch).expect("no fault");
         self.check();
     }
@@ -563,7 +573,8 @@ impl Run {
 
     fn take_request(&mut self, peer: usize, request: Request) {
         match request {
-            Request::Fetch { request, channel, id, first, count } => {
+            Request::Fetch { request, channel, id, ranges } => {
+                let [ChunkRange { first, count }] = ranges[..] else { panic!("one range") };
                 let channel = usize::from(channel != channel_id(0));
                 let art = pool::art(&id);
                 assert_eq!(first + count, pool::artifact(art).advert().chunks());
@@ -573,6 +584,7 @@ impl Run {
             Request::Refuse { request, .. } => {
                 assert!(self.peers[peer].wants.remove(&request).is_some(), "asked for");
             }
+            Request::Unknown { .. } => panic!("not sent"),
         }
     }
 
@@ -598,13 +610,14 @@ impl Run {
                 let id = Artifact::new(bytes.to_vec().into(), metadata).expect("short").id();
                 (slot.0, version.0, Some((pool::art(&id), 0)))
             }
-            Update::Advert { slot, version, hops, streamed, advert } => {
+            Update::Advert { slot, version, hops, streamed, advert, .. } => {
                 let art = pool::art(&advert.id());
                 if *streamed {
                     stream.chunks = Some((channel, art, 0, advert.chunks()));
                 }
                 (slot.0, version.0, Some((art, *hops)))
             }
+            Update::Partial { .. } | Update::Unknown { .. } => panic!("not sent"),
         };
         assert!(state.snapshots.contains_key(&channel), "the snapshot comes first");
         match art {

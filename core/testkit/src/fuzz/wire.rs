@@ -84,13 +84,16 @@ fn frame(kind: u64, body: &[u8]) {
         if let Update::Snapshot { live, .. } = &update {
             assert!(live.iter().all(|slot| (slot.0 as usize) < 8 * live.0.len()));
         }
+        if let Update::Partial { advert, have, .. } = &update {
+            assert!(have.iter().all(|chunk| chunk < advert.chunks()));
+        }
         same(kind, &|out| update.encode(out), &|kind, body| {
             assert_eq!(Update::decode(kind, body), Ok(Some(update.clone())));
         });
     }
     if let Ok(Some(request)) = Request::decode(kind, body) {
         same(kind, &|out| request.encode(out), &|kind, body| {
-            assert_eq!(Request::decode(kind, body), Ok(Some(request)));
+            assert_eq!(Request::decode(kind, body), Ok(Some(request.clone())));
         });
     }
     if let Ok(Some(chunk)) = Chunk::decode(kind, body) {

@@ -11,11 +11,11 @@ pub use solo::{Solo, advert, push};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use slotcast::artifact::{Artifact, CHUNK_BYTES};
+use slotcast::artifact::{Artifact, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
 use slotcast::broadcast::{Candidate, Decision, Event, Filter, SendBuffer};
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
-use slotcast::wire::{Chunk, Item, Refusal, Request, StreamDecoder, StreamHead, Update};
+use slotcast::wire::{Chunk, Item, Ranges, Refusal, Request, StreamDecoder, StreamHead, Update};
 
 /// The channel that tests use unless they need a second one.
 pub const CHANNEL: ChannelId = ChannelId(1);
@@ -24,7 +24,7 @@ pub const CHANNEL: ChannelId = ChannelId(1);
 pub const OTHER: ChannelId = ChannelId(2);
 
 /// A bound for the body of any frame of the tests' channels.
-pub const BODY_MAX: usize = CHUNK_BYTES + 4096;
+pub const BODY_MAX: usize = CHUNK_BYTES_MAX + 4096;
 
 /// The member at a place, as all machines of a test know it.
 pub const fn peer(at: usize) -> PeerIndex {
@@ -61,9 +61,12 @@ pub fn small(number: u64) -> Artifact {
     artifact(number, 200)
 }
 
-/// One of four chunks, that is fetched.
+/// The number of chunks of a [`large`] artifact.
+pub const LARGE_CHUNKS: u32 = 13;
+
+/// One of several chunks, that is fetched. The last chunk is short.
 pub fn large(number: u64) -> Artifact {
-    artifact(number, 3 * CHUNK_BYTES + 5)
+    artifact(number, (LARGE_CHUNKS as usize - 1) * CHUNK_BYTES_MIN + 5)
 }
 
 /// A filter that answers what the test has last put into the cell.
@@ -71,6 +74,11 @@ pub fn steered(decision: Decision) -> (Arc<Mutex<Decision>>, Box<dyn Filter>) {
     let cell = Arc::new(Mutex::new(decision));
     let shared = cell.clone();
     (cell, Box::new(move |_: &Candidate<'_>| *shared.lock().unwrap()))
+}
+
+/// One range of chunks.
+pub fn range(chunks: std::ops::Range<u32>) -> Ranges {
+    Ranges::from_iter([chunks.into()])
 }
 
 /// The ids of the artifacts that events deliver, in order.
@@ -119,7 +127,7 @@ impl Frame {
                 let artifact = Artifact::new(bytes.to_vec().into(), metadata).unwrap();
                 Self::Push { slot: slot.0, version: version.0, id: artifact.id() }
             }
-            Update::Advert { slot, version, hops, streamed, advert } => Self::Advert {
+            Update::Advert { slot, version, hops, streamed, advert, .. } => Self::Advert {
                 slot: slot.0,
                 version: version.0,
                 hops: *hops,
@@ -129,16 +137,19 @@ impl Frame {
             Update::Snapshot { live, .. } => {
                 Self::Snapshot(live.iter().map(|slot| slot.0).collect())
             }
+            Update::Partial { .. } | Update::Unknown { .. } => panic!("not sent: {update:?}"),
         }
     }
 
     fn of_request(request: &Request) -> Self {
         match *request {
-            Request::Fetch { request, id, first, count, .. } => {
-                Self::Fetch { request, id, first, count }
+            Request::Fetch { request, id, ref ranges, .. } => {
+                let [range] = ranges[..] else { panic!("one range: {ranges:?}") };
+                Self::Fetch { request, id, first: range.first, count: range.count }
             }
             Request::Cancel { request } => Self::Cancel(request),
             Request::Refuse { request, refusal } => Self::Refuse(request, refusal),
+            Request::Unknown { .. } => panic!("not sent: {request:?}"),
         }
     }
 }

@@ -266,5 +266,12 @@ pub fn advert(
     artifact: &Artifact,
 ) -> Update<'static> {
     let (slot, version) = (Slot(slot), Version(version));
-    Update::Advert { slot, version, hops, streamed, advert: artifact.advert().clone() }
+    Update::Advert {
+        slot,
+        version,
+        hops,
+        streamed,
+        spread: false,
+        advert: artifact.advert().clone(),
+    }
 }

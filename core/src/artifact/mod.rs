@@ -1,30 +1,43 @@
-//! Artifacts, their adverts ([`Advert`]), and the Merkle tree by which each chunk can be verified
-//! alone, whoever sent it.
+//! Artifacts, their adverts ([`Advert`]), and how they are cut into chunks. Each chunk can be verified
+//! alone, whoever sent it: by the tree in `merkle.rs`.
 //!
-//! The tree has the shape of RFC 6962, section 2.1 (certificate transparency): leaves are
-//! `H(0x00 | chunk)`, inner nodes `H(0x01 | left | right)`, and a last node without a sibling is
-//! promoted. An artifact without bytes has one empty chunk. Invariant 6 rests on this file.
+//! The length alone decides how an artifact is cut ([`Advert::chunk_size`]), and it is part of the id.
+//! Up to [`SINGLE_CHUNK_BYTES_MAX`] it is one chunk. An artifact without bytes has one empty chunk.
+//! Invariant 6 rests on this folder.
+
+mod merkle;
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::id::ArtifactId;
+pub(crate) use merkle::PartialTree;
 
-/// Bytes in a chunk; the last chunk of an artifact may be shorter. 64 KiB keeps the proof below
-/// 1 % of the chunk and a chunk's hash below 50 microseconds.
-pub const CHUNK_BYTES: usize = 64 * 1024;
+/// An artifact of up to so many bytes is a single chunk: spreading or asking for parts of it would
+/// cost more than it saves.
+pub const SINGLE_CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// The least number of bytes in a chunk of an artifact that has several, the last one aside: it keeps
+/// the proof below 2 % of the chunk.
+pub const CHUNK_BYTES_MIN: usize = 16 << 10;
+
+/// Bytes in the longest chunk: hashed in less than a millisecond.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// Artifacts are cut into at most so many chunks, unless those would be longer than
+/// [`CHUNK_BYTES_MAX`]: artifacts above 256 MiB have more.
+pub const CHUNKS_PREFERRED_MAX: u32 = 256;
 
 /// Bytes of application metadata that an artifact may carry.
 pub const METADATA_BYTES_MAX: usize = 128;
 
-/// Hashes in the longest proof: enough for 2^24 chunks, an artifact of 1 TiB.
-pub const PROOF_HASHES_MAX: usize = 24;
+/// Hashes in the longest proof: enough for 2^20 chunks, an artifact of 1 TiB.
+pub const PROOF_HASHES_MAX: usize = 20;
 
 /// Bytes in the longest artifact that the tree can carry; channels set a lower limit.
-pub const ARTIFACT_BYTES_LIMIT: u64 = (CHUNK_BYTES as u64) << PROOF_HASHES_MAX;
+pub const ARTIFACT_BYTES_LIMIT: u64 = (CHUNK_BYTES_MAX as u64) << PROOF_HASHES_MAX;
 
 /// A SHA-256 value.
 pub type Hash = [u8; 32];
@@ -53,10 +66,10 @@ impl Advert {
     /// The advert of a single-chunk artifact.
     ///
     /// # Panics
-    /// If `bytes` are longer than [`CHUNK_BYTES`] (the callers' bound).
+    /// If `bytes` are longer than [`SINGLE_CHUNK_BYTES_MAX`] (the callers' bound).
     pub(crate) fn of_chunk(metadata: Metadata, bytes: &[u8]) -> Self {
-        assert!(bytes.len() <= CHUNK_BYTES, "one chunk");
-        Self { length: bytes.len() as u64, metadata, root: leaf(bytes) }
+        assert!(bytes.len() <= SINGLE_CHUNK_BYTES_MAX, "one chunk");
+        Self { length: bytes.len() as u64, metadata, root: merkle::leaf(bytes) }
     }
 
     /// SHA-256 over domain, length (8 bytes, big endian), metadata length (1 byte), metadata, root:
@@ -71,48 +84,47 @@ impl Advert {
         ArtifactId(hasher.finalize().into())
     }
 
+    /// Bytes in each chunk but the last, which may be shorter: [`SINGLE_CHUNK_BYTES_MAX`], if that is
+    /// the whole artifact; else the smallest power of two that makes at most
+    /// [`CHUNKS_PREFERRED_MAX`] chunks, between [`CHUNK_BYTES_MIN`] and [`CHUNK_BYTES_MAX`].
+    pub fn chunk_size(&self) -> usize {
+        chunk_size(self.length)
+    }
+
     /// Number of chunks, at least one.
     pub fn chunks(&self) -> u32 {
-        chunks(self.length)
+        debug_assert!(self.length <= ARTIFACT_BYTES_LIMIT);
+        self.length.div_ceil(self.chunk_size() as u64).max(1) as u32
     }
 
     /// Bytes in chunk `index`, which must be below [`Advert::chunks`].
     pub fn chunk_bytes(&self, index: u32) -> usize {
-        let start = u64::from(index) * CHUNK_BYTES as u64;
-        (self.length - start).min(CHUNK_BYTES as u64) as usize
+        let size = self.chunk_size() as u64;
+        (self.length - u64::from(index) * size).min(size) as usize
     }
 
-    /// Whether `chunk` is the one at `index` of this artifact; its leaf hash if so.
-    pub fn check_chunk(&self, index: u32, proof: &[Hash], chunk: &[u8]) -> Option<Hash> {
-        if index >= self.chunks() || chunk.len() != self.chunk_bytes(index) {
-            return None;
-        }
-        let leaf = leaf(chunk);
-        let mut siblings = proof.iter();
-        let (mut node, mut at, mut width) = (leaf, index, self.chunks());
-        while width > 1 {
-            if at ^ 1 < width {
-                let sibling = siblings.next()?;
-                node = if at & 1 == 0 { inner(&node, sibling) } else { inner(sibling, &node) };
-            }
-            at >>= 1;
-            width = width.div_ceil(2);
-        }
-        (siblings.next().is_none() && node == self.root).then_some(leaf)
+    /// Whether `chunk` is the one at `index` of this artifact.
+    pub fn check_chunk(&self, index: u32, proof: &[Hash], chunk: &[u8]) -> bool {
+        let chunks = self.chunks();
+        index < chunks
+            && chunk.len() == self.chunk_bytes(index)
+            && merkle::root(merkle::leaf(chunk), chunks, index, proof) == Some(self.root)
     }
 }
 
-fn chunks(length: u64) -> u32 {
-    debug_assert!(length <= ARTIFACT_BYTES_LIMIT);
-    length.div_ceil(CHUNK_BYTES as u64).max(1) as u32
+/// See [`Advert::chunk_size`].
+fn chunk_size(length: u64) -> usize {
+    if length <= SINGLE_CHUNK_BYTES_MAX as u64 {
+        return SINGLE_CHUNK_BYTES_MAX;
+    }
+    let size = length.div_ceil(CHUNKS_PREFERRED_MAX.into()).next_power_of_two();
+    size.clamp(CHUNK_BYTES_MIN as u64, CHUNK_BYTES_MAX as u64) as usize
 }
 
-fn leaf(chunk: &[u8]) -> Hash {
-    Sha256::new_with_prefix([0]).chain_update(chunk).finalize().into()
-}
-
-fn inner(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new_with_prefix([1]).chain_update(left).chain_update(right).finalize().into()
+/// Bytes in the longest chunk of any artifact of up to `length` bytes.
+pub(crate) fn longest_chunk_bytes(length: u64) -> usize {
+    let longest = chunk_size(length).max(SINGLE_CHUNK_BYTES_MAX);
+    (longest as u64).min(length) as usize
 }
 
 /// Why bytes cannot be an artifact.
@@ -161,11 +173,11 @@ impl Artifact {
             return Err(ArtifactError::TooLong);
         }
         let length = bytes.len() as u64;
-        if bytes.len() <= CHUNK_BYTES {
+        if bytes.len() <= SINGLE_CHUNK_BYTES_MAX {
             return Ok(Self::of_chunk(Advert::of_chunk(metadata, &bytes), bytes));
         }
-        let leaves = bytes.chunks(CHUNK_BYTES).map(leaf).collect();
-        let (root, tree) = grow(leaves);
+        let leaves = bytes.chunks(chunk_size(length)).map(merkle::leaf).collect();
+        let (root, tree) = merkle::grow(leaves);
         let advert = Advert { length, metadata, root };
         Ok(Self { id: advert.id(), advert, bytes, tree: Some(tree) })
     }
@@ -175,20 +187,15 @@ impl Artifact {
         Self { id: advert.id(), advert, bytes, tree: None }
     }
 
-    /// An artifact all of whose chunks were checked against `advert`; `leaves` in their order.
+    /// An artifact all of whose chunks were checked by `tree`.
     pub(crate) fn of_checked_chunks(
         id: ArtifactId,
         advert: Advert,
         bytes: Bytes,
-        leaves: Vec<Hash>,
+        tree: PartialTree,
     ) -> Self {
         debug_assert_eq!(advert.length, bytes.len() as u64);
-        let tree = (leaves.len() > 1).then(|| {
-            let (root, tree) = grow(leaves);
-            assert_eq!(root, advert.root, "every chunk was checked");
-            tree
-        });
-        Self { id, advert, bytes, tree }
+        Self { id, advert, bytes, tree: tree.into_levels() }
     }
 
     /// The id.
@@ -218,22 +225,10 @@ impl Artifact {
 
     /// Chunk `index`, which must be below [`Advert::chunks`], and its proof.
     pub fn chunk(&self, index: u32) -> (Bytes, Proof) {
-        let start = index as usize * CHUNK_BYTES;
+        let start = index as usize * self.advert.chunk_size();
         let chunk = self.bytes.slice(start..start + self.advert.chunk_bytes(index));
-        let mut proof = Proof::new();
-        let tree = self.tree.as_deref().unwrap_or_default();
-        let (mut level, mut at, mut width) = (0, index as usize, self.advert.chunks() as usize);
-        while width > 1 {
-            if at ^ 1 < width {
-                proof
-                    .push(tree[level + (at ^ 1)])
-                    .expect("as many levels as the length limit allows");
-            }
-            level += width;
-            at >>= 1;
-            width = width.div_ceil(2);
-        }
-        (chunk, proof)
+        let nodes = self.tree.as_deref().unwrap_or_default();
+        (chunk, merkle::proof(nodes, self.advert.chunks(), index))
     }
 }
 
@@ -243,65 +238,51 @@ impl fmt::Debug for Artifact {
     }
 }
 
-/// The root over `leaves`, and the levels below it.
-fn grow(mut leaves: Vec<Hash>) -> (Hash, Arc<[Hash]>) {
-    let (mut start, mut width) = (0, leaves.len());
-    while width > 1 {
-        for at in (start..start + width).step_by(2) {
-            let parent = match leaves[at + 1..start + width].first() {
-                Some(right) => inner(&leaves[at], right),
-                None => leaves[at],
-            };
-            leaves.push(parent);
-        }
-        start += width;
-        width = width.div_ceil(2);
-    }
-    let root = leaves.pop().expect("at least one leaf");
-    (root, leaves.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::vec;
+    use alloc::vec::Vec;
 
     fn sample(length: usize) -> Artifact {
-        let bytes: Vec<u8> = (0..length).map(|at| (at / 7 + at / CHUNK_BYTES) as u8).collect();
+        let bytes: Vec<u8> = (0..length).map(|at| (at / 7 + at / CHUNK_BYTES_MIN) as u8).collect();
         Artifact::new(bytes.into(), b"height 7").unwrap()
     }
 
-    /// RFC 6962, section 2.1, word by word: recursion at the largest power of two.
-    fn rfc6962(chunks: &[&[u8]]) -> Hash {
-        match chunks {
-            [only] => leaf(only),
-            _ => {
-                let split = chunks.len().next_power_of_two() / 2;
-                inner(&rfc6962(&chunks[..split]), &rfc6962(&chunks[split..]))
-            }
+    #[test]
+    fn the_length_decides_how_an_artifact_is_cut() {
+        const KIB: u64 = 1 << 10;
+        const MIB: u64 = 1 << 20;
+        for (length, size, chunks, last) in [
+            (0, 64 * KIB, 1, 0),
+            (64 * KIB, 64 * KIB, 1, 64 * KIB),
+            (64 * KIB + 1, 16 * KIB, 5, 1),
+            (4 * MIB, 16 * KIB, 256, 16 * KIB),
+            (4 * MIB + 1, 32 * KIB, 129, 1),
+            (16 * MIB, 64 * KIB, 256, 64 * KIB),
+            (128 * MIB + 1, MIB, 129, 1),
+            (256 * MIB, MIB, 256, MIB),
+            (256 * MIB + 1, MIB, 257, 1),
+            (ARTIFACT_BYTES_LIMIT, MIB, 1 << 20, MIB),
+        ] {
+            let advert = Advert { length, ..Advert::of_chunk(Metadata::new(), &[]) };
+            let cut = (advert.chunk_size() as u64, advert.chunks());
+            assert_eq!((cut, advert.chunk_bytes(chunks - 1) as u64), ((size, chunks), last));
+            let longest = size.max(64 * KIB).min(length);
+            assert_eq!(longest_chunk_bytes(length) as u64, longest);
         }
     }
 
     #[test]
-    fn root_is_that_of_rfc_6962_and_each_chunk_proves_itself() {
-        for chunks in 1..=17_usize {
-            for length in [chunks * CHUNK_BYTES, (chunks - 1) * CHUNK_BYTES + 1] {
+    fn each_chunk_proves_itself() {
+        for chunks in 5..=17 {
+            for length in [chunks * CHUNK_BYTES_MIN, (chunks - 1) * CHUNK_BYTES_MIN + 1] {
                 let artifact = sample(length);
-                let advert = artifact.advert();
-                let cut: Vec<&[u8]> = artifact.bytes().chunks(CHUNK_BYTES).collect();
-                assert_eq!(advert.root, rfc6962(&cut));
-                let mut leaves = Vec::new();
-                for index in 0..advert.chunks() {
+                assert_eq!(artifact.advert().chunks() as usize, chunks);
+                for index in 0..chunks as u32 {
                     let (chunk, proof) = artifact.chunk(index);
-                    leaves.push(advert.check_chunk(index, &proof, &chunk).expect("own proof"));
+                    assert!(artifact.advert().check_chunk(index, &proof, &chunk));
                 }
-                let again = Artifact::of_checked_chunks(
-                    artifact.id(),
-                    advert.clone(),
-                    artifact.bytes().clone(),
-                    leaves,
-                );
-                assert_eq!(again, artifact);
             }
         }
     }
@@ -312,31 +293,31 @@ mod tests {
         assert_eq!(artifact.advert().chunks(), 1);
         let (chunk, proof) = artifact.chunk(0);
         assert!(chunk.is_empty() && proof.is_empty());
-        assert!(artifact.advert().check_chunk(0, &[], &[]).is_some());
+        assert!(artifact.advert().check_chunk(0, &[], &[]));
     }
 
     #[test]
     fn l17_a_lie_about_chunk_place_or_proof_is_seen() {
-        let artifact = sample(5 * CHUNK_BYTES);
+        let artifact = sample(5 * CHUNK_BYTES_MIN);
         let advert = artifact.advert();
         for index in 0..5 {
             let (chunk, proof) = artifact.chunk(index);
             let mut flipped = chunk.to_vec();
             flipped[9] ^= 1;
-            assert_eq!(advert.check_chunk(index, &proof, &flipped), None);
-            assert_eq!(advert.check_chunk((index + 1) % 5, &proof, &chunk), None);
-            assert_eq!(advert.check_chunk(index, &proof[1..], &chunk), None);
-            assert_eq!(advert.check_chunk(index, &proof, &chunk[1..]), None);
+            assert!(!advert.check_chunk(index, &proof, &flipped));
+            assert!(!advert.check_chunk((index + 1) % 5, &proof, &chunk));
+            assert!(!advert.check_chunk(index, &proof[1..], &chunk));
+            assert!(!advert.check_chunk(index, &proof, &chunk[1..]));
             let mut longer = proof.clone();
             longer.push([0; 32]).unwrap();
-            assert_eq!(advert.check_chunk(index, &longer, &chunk), None);
+            assert!(!advert.check_chunk(index, &longer, &chunk));
             for level in 0..proof.len() {
                 let mut forged = proof.clone();
                 forged[level][0] ^= 1;
-                assert_eq!(advert.check_chunk(index, &forged, &chunk), None);
+                assert!(!advert.check_chunk(index, &forged, &chunk));
             }
         }
-        assert_eq!(advert.check_chunk(5, &[], &[]), None);
+        assert!(!advert.check_chunk(5, &[], &[]));
     }
 
     #[test]
