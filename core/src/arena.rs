@@ -122,18 +122,6 @@ impl<C> List<C> {
         self.tail = at;
     }
 
-    pub(crate) fn push_front<T>(&mut self, arena: &mut Arena<T>, at: u32)
-    where
-        C: Chain<T>,
-    {
-        *C::links(&mut arena[at]) = Links { prev: NIL, next: self.head };
-        match self.head {
-            NIL => self.tail = at,
-            head => C::links(&mut arena[head]).prev = at,
-        }
-        self.head = at;
-    }
-
     pub(crate) fn remove<T>(&mut self, arena: &mut Arena<T>, at: u32)
     where
         C: Chain<T>,
@@ -172,15 +160,14 @@ mod tests {
         list.remove(&mut arena, at[0]);
         list.remove(&mut arena, at[4]);
         list.push_back(&mut arena, at[2]);
-        list.push_front(&mut arena, at[4]);
-        assert_eq!(list.next(&mut arena, at[4]), Some(at[1]));
+        assert_eq!(list.next(&mut arena, at[1]), Some(at[3]));
         assert_eq!(list.next(&mut arena, at[2]), None);
         let mut seen = Vec::new();
         while let Some(front) = list.front() {
             seen.push(arena[front].0);
             list.remove(&mut arena, front);
         }
-        assert_eq!(seen, [4, 1, 3, 2]);
+        assert_eq!(seen, [1, 3, 2]);
         assert_eq!(arena.remove(at[3]).0, 3);
         assert_eq!(arena.insert(Item(9, Links::UNLINKED)), at[3]);
         assert_eq!(arena.len(), 5);

@@ -55,6 +55,11 @@ fn first_broken(rules: impl IntoIterator<Item = (bool, Rule)>) -> Result<(), Rul
     broken.map_or(Ok(()), |(_, rule)| Err(rule))
 }
 
+/// A number of requests: each has a place in a table, whose index has 16 bits.
+fn is_count(count: u16) -> bool {
+    (1..=4096).contains(&count)
+}
+
 fn is_span(span: Duration) -> bool {
     (SPAN_MIN..=SPAN_LIMIT).contains(&span)
 }
@@ -63,7 +68,12 @@ fn is_span(span: Duration) -> bool {
 /// longer than a tenth of a second.
 const UPLINK_MIN: u64 = 16_000;
 
+/// The least initial window, in bytes (RFC 9002, section 7.2).
+const INITIAL_WINDOW_MIN: u32 = 14_720;
+
 const SPAN: &str = "must lie between 1 ms and 2^32 - 1 ms (49 days)";
+
+const COUNT: &str = "must lie between 1 and 4,096";
 
 const BUDGET: &str = "must hold the longest artifact, and not exceed 256 TiB";
 
@@ -128,6 +138,12 @@ pub struct ChannelConfig {
     pub relay: Relay,
     /// Hops from the publisher over which artifacts are passed on. Default 4; a full mesh needs 1.
     pub relay_hops_max: u8,
+    /// Artifacts of at least so many bytes are *spread*: the publisher sends each member another part
+    /// of them, unasked, and each passes its part on to all others while it comes. So all have it in
+    /// little more than the time in which the publisher sends it once. Only with [`Relay::Automatic`],
+    /// in a full mesh. Default 256 KiB: below, a part would be less than a chunk in a subnet of 16.
+    /// `u64::MAX` for never.
+    pub spread_bytes_min: u64,
 }
 
 impl ChannelConfig {
@@ -145,6 +161,7 @@ impl ChannelConfig {
             inbox_bytes_max: 128 << 20,
             relay: Relay::Off,
             relay_hops_max: 4,
+            spread_bytes_min: 256 << 10,
         }
     }
 
@@ -327,15 +344,19 @@ pub struct Config {
     /// Bytes of updates put into one stream. Default 64 KiB: large enough that a stream's cost
     /// vanishes, small enough to be reset as a whole.
     pub batch_bytes_max: u32,
-    /// Fetch requests under way to one peer. Default 8.
+    /// Fetch requests under way to one peer, in each class. Default 8: a holder has enough to send
+    /// while the next ones travel.
     pub fetches_per_peer_max: u16,
-    /// Fetch requests of one peer being served; more are refused as busy. Default 32: twice what a
-    /// peer has under way, and as many again that it has cancelled.
+    /// Fetch requests of one peer being served; more are refused as busy. Default 64: twice what a
+    /// peer has under way in three classes, since an answer counts until it is acknowledged.
     pub serves_per_peer_max: u16,
-    /// The time between two reviews of a request. In a review the request moves to another holder
-    /// if that one is expected to be faster, or if nothing has come from the present one. Without
-    /// another holder it is not given up, however slow the present one is. Default 2 s: above any
-    /// round trip time on earth with one or two losses.
+    /// Artifacts of which a peer may send chunks unasked at the same time, behind their adverts; of
+    /// more, they are asked for. Default 64: two of each member, in a subnet of 32 that all publish.
+    pub streamed_per_peer_max: u16,
+    /// The longest time until a request is reviewed. In a review, others are asked for what has not come
+    /// if one of them is expected to be faster, or if nothing has come at all; whatever comes first is
+    /// taken. The request is not given up, however slow its holder is. Default 2 s: above any round
+    /// trip time on earth with one or two losses.
     pub fetch_timeout: Duration,
     /// When all holders have refused or failed, they are asked again after this. Default 1 s.
     pub fetch_retry: Duration,
@@ -365,6 +386,11 @@ pub struct TransportConfig {
     pub receive_window: u32,
     /// Bytes that may be unacknowledged to one peer, whatever the congestion window. Default 8 MiB.
     pub send_window: u32,
+    /// Bytes that may be in flight on a new connection before anything has been acknowledged. Default
+    /// 48 KiB, 32 packets: the part of an artifact of 2 MB that each of 40 members is sent when it is
+    /// spread. They are paced over a round trip. Where links are slower than 1 Mbit/s, use the 14,720
+    /// bytes of RFC 9002, section 7.2: what is more than their queues hold is lost and sent again.
+    pub initial_window: u32,
     /// The rate of this node's uplink, in bytes per second, headers of IPv6 and UDP included. With it,
     /// what leaves the node is shaped to the rate, so that it queues here, where what is urgent goes
     /// first and what became obsolete is dropped, and not in a router. It should be a few percent
@@ -407,6 +433,7 @@ impl Default for TransportConfig {
             stream_window: 2 << 20,
             receive_window: 8 << 20,
             send_window: 8 << 20,
+            initial_window: 48 << 10,
             uplink: None,
             handshakes_max: 64,
             handshakes_per_address_max: 32,
@@ -430,7 +457,8 @@ impl Config {
             peers_max: 64,
             batch_bytes_max: 64 << 10,
             fetches_per_peer_max: 8,
-            serves_per_peer_max: 32,
+            serves_per_peer_max: 64,
+            streamed_per_peer_max: 64,
             fetch_timeout: Duration::from_secs(2),
             fetch_retry: Duration::from_secs(1),
             transport: TransportConfig::default(),
@@ -496,7 +524,6 @@ impl Config {
 
     /// What holds for the node as a whole, connections aside.
     fn check_numbers(&self) -> Result<(), Rule> {
-        const SOME: &str = "must be at least 1";
         let (channels, routes) = (&self.channels, &self.routes);
         let mut pairs = channels.iter().enumerate();
         let has_twins = pairs.any(|(at, one)| channels[..at].iter().any(|two| two.id == one.id));
@@ -520,8 +547,9 @@ impl Config {
                 ("peers_max", "must lie between 1 and 512"),
             ),
             (self.batch_bytes_max >= 1024, ("batch_bytes_max", "must be at least 1,024")),
-            (self.fetches_per_peer_max > 0, ("fetches_per_peer_max", SOME)),
-            (self.serves_per_peer_max > 0, ("serves_per_peer_max", SOME)),
+            (is_count(self.fetches_per_peer_max), ("fetches_per_peer_max", COUNT)),
+            (is_count(self.serves_per_peer_max), ("serves_per_peer_max", COUNT)),
+            (is_count(self.streamed_per_peer_max), ("streamed_per_peer_max", COUNT)),
             (is_span(self.fetch_timeout), ("fetch_timeout", SPAN)),
             (is_span(self.fetch_retry), ("fetch_retry", SPAN)),
         ])
@@ -535,27 +563,28 @@ impl Config {
     ///
     /// | term | bytes |
     /// | --- | --- |
-    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 576 x slots_max` |
+    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 1536 x slots_max` |
     /// | inbox, per channel | `2 x inbox_bytes_max`: waiting for the application, being fetched |
-    /// | Merkle trees, per channel | a 128th of those bytes of outbox and inbox |
+    /// | chunks and their Merkle trees, per channel | a 128th of those bytes of outbox and inbox |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | handshakes | `handshakes_max x (464 KiB + 64 KiB)`: in progress, and not accepted yet |
-    /// | tables, per peer and channel | `(2 x 56 + 8 + 2 x 1664) x slots_max`: entries and artifacts of two epochs, what was sent |
+    /// | tables, per peer and channel | `(2 x 56 + 8 + 2 x 2880) x slots_max`: entries and artifacts of two epochs, what is told of them and fetched, what was sent |
+    /// | requests, per peer | `512 x (3 x fetches_per_peer_max + serves_per_peer_max + 2 x streamed_per_peer_max)`: in each class, in both directions, and what is sent unasked |
     /// | unfinished frames, per peer | `streams_max x` longest frame of any channel: mostly a chunk of its longest artifact, with its proof |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
     /// | calls, per peer and route | `1 KiB x 2 x in_flight_max + 17 KiB x (in_flight_max + waiting_max)`: requests in flight and unread; calls in flight and waiting, with short answers |
     /// | QUIC, per peer | `receive_window + 2 x send_window + 192 KiB x streams_max + 64 KiB`: windows, and what pieces of a stream that came out of order keep of the datagrams around them; and for unread requests, `24 KiB` for each of `2 x in_flight_max` of all routes |
     pub fn memory_bound(&self) -> u64 {
-        // Less than two hashes of 32 bytes for each chunk of 16 KiB, and a few more.
+        // Less than two hashes of 32 bytes for each chunk of 16 KiB, and where it is: 32 bytes.
         let with_tree = |bytes: u64| bytes + bytes / 128;
         let sum =
             |bytes: &dyn Fn(&ChannelConfig) -> u64| self.channels.iter().map(bytes).sum::<u64>();
         let outbox = sum(&|c| {
             let shares = if c.relay == Relay::Off { 1 } else { 2 };
-            with_tree(shares * c.active_bytes_max) + 576 * u64::from(c.slots_max)
+            with_tree(shares * c.active_bytes_max) + 1536 * u64::from(c.slots_max)
         });
         let inbox = sum(&|c| with_tree(2 * c.inbox_bytes_max) + c.artifact_bytes_max + (1 << 20));
-        let tables = sum(&|c| (2 * 56 + 8 + 2 * 1664) * u64::from(c.slots_max));
+        let tables = sum(&|c| (2 * 56 + 8 + 2 * 2880) * u64::from(c.slots_max));
         let t = &self.transport;
         let frames = u64::from(t.streams_max) * self.frame_bytes_max() as u64;
         let quic = u64::from(t.receive_window)
@@ -569,7 +598,10 @@ impl Config {
             1024 * 2 * flying + (1024 + EAGER_BYTES_MAX as u64) * (flying + waiting)
         };
         let calls = self.routes.iter().map(calls).sum::<u64>();
-        let peer = tables + frames + calls + quic;
+        let (asked, streamed) = (self.fetches_per_peer_max, self.streamed_per_peer_max);
+        let requests = 3 * u64::from(asked) + 2 * u64::from(streamed);
+        let requests = 512 * (requests + u64::from(self.serves_per_peer_max));
+        let peer = tables + requests + frames + calls + quic;
         let handshakes = u64::from(t.handshakes_max) * (HANDSHAKE_BYTES + INCOMING_BYTES);
         let base = outbox + inbox + bodies + handshakes;
         (4 << 20) + base + u64::from(self.peers_max) * peer
@@ -587,6 +619,10 @@ impl TransportConfig {
             (
                 (1200..=65_507).contains(&self.mtu_max),
                 ("transport.mtu_max", "must lie between 1,200 and 65,507"),
+            ),
+            (
+                self.initial_window >= INITIAL_WINDOW_MIN,
+                ("transport.initial_window", "must be at least 14,720 bytes"),
             ),
             (
                 (8..=4096).contains(&self.streams_max),

@@ -26,8 +26,6 @@ pub enum Fault {
     SnapshotRepeated,
     /// An advert relayed over more hops than the channel allows.
     HopsBeyondBound,
-    /// A streamed advert of a node that is not the publisher.
-    StreamedRelay,
     /// A chunk that does not belong to the artifact: its bytes, index or proof are wrong.
     WrongChunk,
     /// A chunk that was not asked for.
@@ -52,7 +50,6 @@ impl fmt::Display for Fault {
             Self::ArtifactInTwoSlots => "an artifact in two slots at once",
             Self::SnapshotRepeated => "a second snapshot in one epoch",
             Self::HopsBeyondBound => "an advert over too many hops",
-            Self::StreamedRelay => "a streamed advert of a relay",
             Self::WrongChunk => "a chunk that is not the artifact's",
             Self::UnrequestedChunk => "a chunk that was not asked for",
             Self::HelloMisplaced => "hello is not the first stream",

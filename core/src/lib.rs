@@ -22,11 +22,11 @@ pub mod internals;
 pub mod membership;
 #[cfg(feature = "quic")]
 pub mod node;
-#[cfg(feature = "quic")]
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 mod random;
 pub mod rpc;
 pub mod sched;
 mod send_buffer;
 pub mod time;
+mod transfer;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! A seeded generator: splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
 //! Generators", 2014). Not for secrets.
 
+#[cfg(feature = "quic")]
 use core::time::Duration;
 
 /// A source of numbers that depend on its seed alone.
@@ -28,6 +29,7 @@ impl Random {
     }
 
     /// A duration below `span`; zero if that is.
+    #[cfg(feature = "quic")]
     pub fn duration_below(&mut self, span: Duration) -> Duration {
         Duration::from_nanos(self.below(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
     }

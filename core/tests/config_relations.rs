@@ -185,7 +185,19 @@ fn each_value_of_a_node_has_its_bounds() {
         ),
         ("batch_bytes_max", |c| c.batch_bytes_max = 1024, |c| c.batch_bytes_max = 1023),
         ("fetches_per_peer_max", |c| c.fetches_per_peer_max = 1, |c| c.fetches_per_peer_max = 0),
+        (
+            "fetches_per_peer_max",
+            |c| c.fetches_per_peer_max = 4096,
+            |c| c.fetches_per_peer_max = 4097,
+        ),
         ("serves_per_peer_max", |c| c.serves_per_peer_max = 1, |c| c.serves_per_peer_max = 0),
+        ("serves_per_peer_max", |c| c.serves_per_peer_max = 4096, |c| c.serves_per_peer_max = 4097),
+        (
+            "streamed_per_peer_max",
+            |c| c.streamed_per_peer_max = 4096,
+            |c| c.streamed_per_peer_max = 4097,
+        ),
+        ("streamed_per_peer_max", |c| c.streamed_per_peer_max = 1, |c| c.streamed_per_peer_max = 0),
         ("fetch_timeout", |c| c.fetch_timeout = SPAN_MIN, |c| c.fetch_timeout = SPAN_MIN - NS),
         ("fetch_timeout", |c| c.fetch_timeout = SPAN_LIMIT, |c| c.fetch_timeout = SPAN_LIMIT + NS),
         ("fetch_retry", |c| c.fetch_retry = SPAN_MIN, |c| c.fetch_retry = SPAN_MIN - NS),
@@ -254,6 +266,11 @@ fn each_value_of_the_transport_has_its_bounds() {
             "transport.send_window",
             |c| c.transport.send_window = CHUNKS,
             |c| c.transport.send_window = CHUNKS - 1,
+        ),
+        (
+            "transport.initial_window",
+            |c| c.transport.initial_window = 14_720,
+            |c| c.transport.initial_window = 14_719,
         ),
         (
             "transport.handshakes_max",

@@ -26,8 +26,7 @@ fn a1_later_then_wanted_is_fetched() {
     net.run();
     // The pushed bytes were dropped, so that both are fetched.
     assert_eq!(net.delivered(1), blocks.map(|block| block.id()));
-    let chunks = [0].into_iter().chain(0..LARGE_CHUNKS);
-    assert_eq!(net.chunks(0, 1), chunks.collect::<Vec<_>>());
+    assert_eq!(net.chunks(0, 1).len() as u32, 1 + LARGE_CHUNKS);
 }
 
 #[test]

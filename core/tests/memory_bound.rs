@@ -37,7 +37,10 @@ fn added(change: impl Fn(&mut Config)) -> i64 {
 
 /// What one channel takes of each peer per slot: entries and artifacts of two epochs, and what was
 /// sent.
-const PER_SLOT: i64 = 2 * 56 + 8 + 2 * 1664;
+const PER_SLOT: i64 = 2 * 56 + 8 + 2 * 2880;
+
+/// The requests to and from a peer, by default.
+const REQUESTS: i64 = 512 * (3 * 8 + 64 + 2 * 64);
 
 /// The longest frame of artifacts of up to 16 MiB: a chunk with its proof.
 const FRAME: i64 = (SINGLE_CHUNK_BYTES_MAX + Chunk::OVERHEAD_MAX) as i64;
@@ -48,7 +51,7 @@ const HANDSHAKE: i64 = (464 + 64) * KIB;
 #[test]
 fn each_value_counts_by_the_published_formula() {
     type Row = (&'static str, fn(&mut Config), i64);
-    let rows: [Row; 19] = [
+    let rows: [Row; 22] = [
         ("active bytes", |c| c.channels[1].active_bytes_max += 1280, 1290),
         ("inbox", |c| c.channels[1].inbox_bytes_max += 1280, 2 * 1290),
         ("a staged event", |c| c.channels[1].artifact_bytes_max -= 1000, -1000),
@@ -58,12 +61,12 @@ fn each_value_counts_by_the_published_formula() {
             |c| c.channels[1].artifact_bytes_max = (16 << 20) + 1,
             1 + PEERS * 100 * 64 * KIB,
         ),
-        ("slots", |c| c.channels[1].slots_max += 10, 10 * (576 + PEERS * PER_SLOT)),
+        ("slots", |c| c.channels[1].slots_max += 10, 10 * (1536 + PEERS * PER_SLOT)),
         // A snapshot has a bit for each slot, which is no longer than a chunk with its proof.
         (
             "all slots",
             |c| c.channels[1].slots_max = SLOTS_LIMIT,
-            (65_536 - 1024) * (576 + PEERS * PER_SLOT),
+            (65_536 - 1024) * (1536 + PEERS * PER_SLOT),
         ),
         ("pushes", |c| c.channels[1].push_bytes_max = 64_000, 0),
         ("bodies", |c| c.routes[1].body_bytes_max += 1000, 4 * 1000),
@@ -71,6 +74,9 @@ fn each_value_counts_by_the_published_formula() {
         ("in flight", |c| c.routes[1].in_flight_max += 1, PEERS * (2 + 17 + 2 * 24) * KIB),
         ("waiting", |c| c.routes[1].waiting_max += 1, PEERS * 17 * KIB),
         ("only calls", |c| c.routes[1].serves = false, -PEERS * 2 * 24 * KIB * 64),
+        ("fetches", |c| c.fetches_per_peer_max += 1, PEERS * 3 * 512),
+        ("serves", |c| c.serves_per_peer_max += 1, PEERS * 512),
+        ("streamed", |c| c.streamed_per_peer_max += 1, PEERS * 2 * 512),
         ("receive window", |c| c.transport.receive_window += 1000, PEERS * 1000),
         ("send window", |c| c.transport.send_window += 1000, PEERS * 2 * 1000),
         ("stream window", |c| c.transport.stream_window += 1000, 0),
@@ -97,7 +103,7 @@ fn active_bytes_count_twice_with_relaying() {
 #[test]
 fn a_channel_a_route_and_a_peer_add_all_that_is_theirs() {
     let channel = ChannelConfig::new(ChannelId(3));
-    let (outbox, inbox) = (64 * MIB + 576 * 1024, 2 * 128 * MIB + 16 * MIB + MIB);
+    let (outbox, inbox) = (64 * MIB + 1536 * 1024, 2 * 128 * MIB + 16 * MIB + MIB);
     let trees = (64 * MIB + 2 * 128 * MIB) / 128;
     let tables = PEERS * 1024 * PER_SLOT;
     assert_eq!(
@@ -111,7 +117,7 @@ fn a_channel_a_route_and_a_peer_add_all_that_is_theirs() {
 
     let per_peer = |config: &mut Config| config.peers_max += 1;
     let quic = 8 * MIB + 2 * 8 * MIB + 100 * (192 * KIB + FRAME) + 64 * KIB;
-    assert_eq!(added(per_peer), 2 * 1024 * PER_SLOT + 2 * calls + quic);
+    assert_eq!(added(per_peer), 2 * 1024 * PER_SLOT + REQUESTS + 2 * calls + quic);
 }
 
 #[test]
@@ -127,13 +133,13 @@ fn the_smallest_configuration_has_a_base() {
     (t.receive_window, t.send_window) = (128 << 10, 128 << 10);
     t.handshakes_max = 1;
     // The longest frame is a hello, or else a push.
-    let of_peer = PER_SLOT + 3 * 128 * KIB + 8 * (192 + 16) * KIB + 64 * KIB;
-    assert_eq!(bound(&config), 4 * MIB + 576 + MIB + HANDSHAKE + of_peer);
+    let of_peer = PER_SLOT + REQUESTS + 3 * 128 * KIB + 8 * (192 + 16) * KIB + 64 * KIB;
+    assert_eq!(bound(&config), 4 * MIB + 1536 + MIB + HANDSHAKE + of_peer);
     config.channels[0].push_bytes_max =
         16_384 - 128 - (FRAME_OVERHEAD_MAX + FURTHER_BYTES_MAX) as u32;
-    assert_eq!(bound(&config), 4 * MIB + 576 + MIB + HANDSHAKE + of_peer);
+    assert_eq!(bound(&config), 4 * MIB + 1536 + MIB + HANDSHAKE + of_peer);
     config.channels[0].push_bytes_max += 10;
-    assert_eq!(bound(&config), 4 * MIB + 576 + MIB + HANDSHAKE + of_peer + 8 * 10);
+    assert_eq!(bound(&config), 4 * MIB + 1536 + MIB + HANDSHAKE + of_peer + 8 * 10);
 }
 
 #[test]

@@ -216,12 +216,10 @@ fn i9_a_restarted_member_receives_from_a_relay_what_it_once_showed_itself() {
 }
 
 #[test]
-fn l16_relays_beyond_the_hops_and_streams_of_relays_are_faults_and_change_nothing() {
+fn l16_a_relay_beyond_the_hops_is_a_fault_and_changes_nothing() {
     let mut solo = Solo::new(&relaying(Relay::Confirmed), 1);
     let too_far = advert(0, 1, 5, false, &large(1));
     assert_eq!(solo.update(0, &too_far), Err(Fault::HopsBeyondBound));
-    let streamed = advert(0, 1, 1, true, &large(1));
-    assert_eq!(solo.update(0, &streamed), Err(Fault::StreamedRelay));
     assert_eq!((solo.machine.known_count(), solo.heard(0)), (0, vec![]));
 }
 
@@ -237,7 +235,9 @@ fn relays_serve_what_they_hold() {
     net.forget_sent();
     net.connect(1, 2);
     net.run();
-    assert_eq!(net.chunks(1, 2), (0..LARGE_CHUNKS).collect::<Vec<_>>());
+    let mut chunks = net.chunks(1, 2);
+    chunks.sort_unstable();
+    assert!(chunks.into_iter().eq(0..LARGE_CHUNKS));
     assert_eq!(net.delivered(2), [large(1).id()]);
 }
 

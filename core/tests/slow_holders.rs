@@ -1,10 +1,14 @@
 //! Slow and silent holders: what they were asked for arrives, however slow they are, and nothing
 //! that was verified is lost to them. The machine by itself, with holders that the test plays.
 
+use std::collections::VecDeque;
+
 use slotcast::artifact::{Artifact, SINGLE_CHUNK_BYTES_MAX};
-use slotcast::broadcast::RequestId;
+use slotcast::broadcast::{ChunkTaken, RequestId};
 use slotcast::config::{ChannelConfig, Config};
-use slotcast_testkit::machines::{Frame, LARGE_CHUNKS, Solo, artifact, config, large, ms, peer};
+use slotcast_testkit::machines::{
+    CHANNEL, Frame, LARGE_CHUNKS, Solo, artifact, config, large, ms, peer,
+};
 
 /// What a holder that is played by [`Play`] does when it is asked.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -16,14 +20,24 @@ enum Manner {
     Silent,
 }
 
+/// A request that a holder answers.
+struct Answer {
+    request: RequestId,
+    /// The chunks still to be sent.
+    chunks: VecDeque<u32>,
+    /// Seconds since it was asked.
+    waited: u64,
+}
+
 /// Holders that answer requests for one artifact, second by second.
 struct Play {
     solo: Solo,
     block: Artifact,
     manners: Vec<Manner>,
-    /// By holder: the request that it answers, the next chunk, how long ago it was asked and the
-    /// bytes of the next chunk that are on their way.
-    answers: Vec<Option<(RequestId, u32, u64, u64)>>,
+    /// By holder: what it answers, in the order in which it was asked.
+    answers: Vec<VecDeque<Answer>>,
+    /// By holder: bytes of its next chunk that are on their way.
+    sent: Vec<u64>,
     /// Requests sent.
     asked: Vec<usize>,
     /// Bytes that came, and were right.
@@ -35,20 +49,30 @@ impl Play {
         let mut solo = Solo::new(&config(|_| {}), manners.len());
         let block = artifact(1, length);
         (0..manners.len()).for_each(|at| solo.advert(at, 0, 1, &block));
-        let answers = vec![None; manners.len()];
-        let manners = manners.to_vec();
-        Self { solo, block, manners, answers, asked: Vec::new(), bytes: 0 }
+        Self {
+            solo,
+            block,
+            manners: manners.to_vec(),
+            answers: manners.iter().map(|_| VecDeque::new()).collect(),
+            sent: vec![0; manners.len()],
+            asked: Vec::new(),
+            bytes: 0,
+        }
     }
 
     fn hear(&mut self) {
         for at in 0..self.manners.len() {
             for frame in self.solo.sent(at) {
                 match frame {
-                    Frame::Fetch { request, first, .. } => {
-                        self.answers[at] = Some((RequestId(request), first, 0, 0));
+                    Frame::Fetch { request, chunks, .. } => {
+                        let (request, chunks) = (RequestId(request), chunks.into());
+                        self.answers[at].push_back(Answer { request, chunks, waited: 0 });
                         self.asked.push(at);
                     }
-                    Frame::Cancel(_) => self.answers[at] = None,
+                    Frame::Cancel(cancelled) => {
+                        self.answers[at].retain(|answer| answer.request != RequestId(cancelled));
+                        self.sent[at] = 0;
+                    }
                     _ => {}
                 }
             }
@@ -56,23 +80,39 @@ impl Play {
     }
 
     fn answer(&mut self, at: usize) {
-        let Some((request, mut next, waited, mut sent)) = self.answers[at] else { return };
-        let waited = waited + 1;
-        sent += match self.manners[at] {
-            Manner::Rate(rate) => rate,
-            Manner::Late(wait) if waited >= wait => self.block.advert().length,
-            Manner::Late(_) | Manner::Silent => 0,
-        };
-        while next < self.block.advert().chunks()
-            && sent >= self.block.advert().chunk_bytes(next) as u64
-        {
-            self.solo.chunk(at, request, &self.block, next).expect("it is right");
-            sent -= self.block.advert().chunk_bytes(next) as u64;
-            self.bytes += self.block.advert().chunk_bytes(next) as u64;
-            next += 1;
+        self.answers[at].iter_mut().for_each(|answer| answer.waited += 1);
+        let mut sent = self.sent[at];
+        while let Some(answer) = self.answers[at].front_mut() {
+            let may_send = match self.manners[at] {
+                Manner::Rate(rate) if sent == self.sent[at] => rate,
+                Manner::Late(wait) if answer.waited >= wait => self.block.advert().length,
+                Manner::Rate(_) | Manner::Late(_) | Manner::Silent => 0,
+            };
+            sent += may_send;
+            let request = answer.request;
+            while let Some(next) = self.answers[at].front().and_then(|a| a.chunks.front().copied())
+                && sent >= self.block.advert().chunk_bytes(next) as u64
+            {
+                let taken = self.solo.chunk(at, request, &self.block, next).expect("it is right");
+                sent -= self.block.advert().chunk_bytes(next) as u64;
+                self.bytes += self.block.advert().chunk_bytes(next) as u64;
+                self.answers[at][0].chunks.pop_front();
+                if taken == ChunkTaken::Done {
+                    self.answers[at][0].chunks.clear();
+                }
+            }
+            if !self.answers[at][0].chunks.is_empty() || self.solo.machine.has_events(CHANNEL) {
+                self.solo.machine.handle_partial_chunk(
+                    self.solo.now,
+                    peer(at),
+                    request,
+                    sent as usize,
+                );
+                break;
+            }
+            self.answers[at].pop_front();
         }
-        self.solo.machine.handle_partial_chunk(peer(at), request, sent as usize);
-        self.answers[at] = Some((request, next, waited, sent));
+        self.sent[at] = if self.answers[at].is_empty() { 0 } else { sent };
     }
 
     /// Seconds until the artifact is there.
@@ -80,7 +120,8 @@ impl Play {
         for second in 0..seconds_max {
             self.hear();
             if !self.solo.events().is_empty() {
-                assert_eq!(self.bytes, self.block.advert().length, "each chunk came once");
+                let twice = self.bytes - self.block.advert().length;
+                assert!(twice <= self.bytes / 4, "{twice} of {} bytes came twice", self.bytes);
                 return second;
             }
             (0..self.manners.len()).for_each(|at| self.answer(at));
@@ -98,7 +139,7 @@ fn f1_the_only_holder_is_not_given_up_however_slow_it_is() {
         assert!(took <= SINGLE_CHUNK_BYTES_MAX as u64 / rate + 3, "{rate} B/s: {took} s");
         assert_eq!(play.asked, [0], "{rate} B/s");
     }
-    let mut play = Play::new(300_000, &[Manner::Late(1000)]);
+    let mut play = Play::new(250_000, &[Manner::Late(1000)]);
     assert_eq!(play.run(1100), 1000);
     assert_eq!(play.asked, [0]);
 }
@@ -109,7 +150,7 @@ fn f1_a_silent_holder_costs_one_timeout_and_the_slow_one_is_not_left_for_it() {
         let mut play = Play::new(1 << 20, &[Manner::Silent, Manner::Rate(rate)]);
         let took = play.run(2000);
         assert!(took <= 5 + (1 << 20) / rate, "{rate} B/s: {took} s");
-        assert_eq!(play.asked, [0, 1]);
+        assert!(play.asked.starts_with(&[0, 1]) && play.asked[1..].iter().all(|at| *at == 1));
     }
 }
 
@@ -119,18 +160,17 @@ fn w7_a_holder_that_crawls_does_not_keep_the_artifact_from_a_better_one() {
         let mut play = Play::new(1 << 20, &[Manner::Rate(crawl), Manner::Rate(16_000)]);
         let took = play.run(2000);
         assert!(took <= 5 + (1 << 20) / 16_000, "{crawl} B/s: {took} s");
-        assert_eq!(play.asked, [0, 1]);
+        assert!(play.asked.starts_with(&[0, 1]) && play.asked[1..].iter().all(|at| *at == 1));
     }
 }
 
 #[test]
-fn f1_of_several_slow_holders_each_is_tried_and_the_best_is_kept() {
+fn w7_several_slow_holders_send_at_the_same_time() {
     let slow = [16_000, 17_000, 60_000, 15_000];
     let mut play = Play::new(1 << 20, &slow.map(Manner::Rate));
     let took = play.run(200);
-    assert!(took <= 3 * 4 + (1 << 20) / 60_000, "{took} s: {:?}", play.asked);
-    assert_eq!(*play.asked.last().unwrap(), 2, "{:?}", play.asked);
-    assert!(play.asked.len() <= 5, "{:?}", play.asked);
+    assert!(took <= 2 + (1 << 20) / 60_000, "{took} s: {:?}", play.asked);
+    assert!((0..4).all(|at| play.asked.contains(&at)), "{:?}", play.asked);
 }
 
 /// Below what counts as silent, too, a chunk comes in the end: rounds last ever longer.
@@ -153,7 +193,7 @@ fn f1_among_silent_and_crawling_holders_an_honest_one_is_given_the_time_that_it_
 }
 
 #[test]
-fn f1_a_member_that_begins_to_hold_it_or_comes_back_takes_over_from_a_silent_one_at_once() {
+fn f1_a_member_that_begins_to_hold_it_or_comes_back_is_asked_instead_of_a_silent_one() {
     for returns in [false, true] {
         let mut solo = Solo::new(&config(|_| {}), 2);
         let block = large(1);
@@ -173,14 +213,15 @@ fn f1_a_member_that_begins_to_hold_it_or_comes_back_takes_over_from_a_silent_one
         } else {
             solo.advert(1, 0, 1, &block);
         }
-        assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
-        let frames = solo.sent(1);
-        let Some(Frame::Fetch { request, first: asked, .. }) = frames.first() else {
-            panic!("{frames:?}");
+        solo.elapse(ms(2000));
+        let rest = solo.sent(1);
+        let Some(Frame::Fetch { request: rest, chunks, .. }) = rest.first() else {
+            panic!("{rest:?}");
         };
-        assert_eq!(*asked, first);
-        solo.chunks(1, RequestId(*request), &block, first..LARGE_CHUNKS);
+        assert_eq!(chunks.len() as u32, LARGE_CHUNKS - first);
+        solo.chunks(1, RequestId(*rest), &block, first..LARGE_CHUNKS);
         solo.expect_delivered([&block]);
+        assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
     }
 }
 
@@ -199,9 +240,9 @@ fn what_a_silent_holder_keeps_makes_room_for_what_another_can_send() {
     let request = solo.asked(0, &silent, 0..LARGE_CHUNKS);
     solo.chunks(0, request, &silent, 0..2);
     solo.advert(1, 0, 1, &other);
-    solo.elapse(ms(2000));
+    solo.elapse(ms(1999));
     assert_eq!((solo.sent(0), solo.sent(1)), (vec![], vec![]), "it was not silent");
-    solo.elapse(ms(2000));
+    solo.elapse(ms(1));
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
     let request = solo.asked(1, &other, 0..LARGE_CHUNKS);
     solo.chunks(1, request, &other, 0..LARGE_CHUNKS);
@@ -219,15 +260,17 @@ fn what_comes_slowly_keeps_its_room() {
     solo.advert(0, 0, 1, &slow);
     let request = solo.asked(0, &slow, 0..LARGE_CHUNKS);
     solo.advert(1, 0, 1, &other);
-    for chunk in 0..LARGE_CHUNKS {
+    let last = LARGE_CHUNKS - 1;
+    for chunk in 0..last {
         for kilobytes in (4..16).step_by(4) {
-            solo.machine.handle_partial_chunk(peer(0), request, kilobytes << 10);
-            solo.elapse(ms(2000));
+            solo.machine.handle_partial_chunk(solo.now, peer(0), request, kilobytes << 10);
+            solo.elapse(ms(1900));
             assert!(solo.machine.is_awaited(peer(0), request));
             assert_eq!(solo.sent(1), []);
         }
         solo.chunks(0, request, &slow, chunk..chunk + 1);
     }
+    solo.chunks(0, request, &slow, last..LARGE_CHUNKS);
     solo.expect_delivered([&slow]);
     solo.asked(1, &other, 0..LARGE_CHUNKS);
 }
@@ -249,8 +292,8 @@ fn the_part_of_an_artifact_that_nobody_can_send_makes_room_and_is_kept_without_n
         }
         solo.up(0);
         let frames = solo.sent(0);
-        let Some(Frame::Fetch { first, .. }) = frames.first() else { panic!("{frames:?}") };
-        assert_eq!(*first, if is_needed { 0 } else { 3 });
+        let Some(Frame::Fetch { chunks, .. }) = frames.first() else { panic!("{frames:?}") };
+        assert_eq!(chunks.contains(&0), is_needed);
     }
 }
 
@@ -287,33 +330,26 @@ fn silent_holders_take_turns_at_a_room_ever_more_slowly() {
     solo.expect_delivered([&large(1 - at as u64)]);
 }
 
-/// A silent holder is not asked for more than its share, so that what waits for it may wait for good.
+/// The first holder has the room, and the second one is silent as well: both are asked in the end, and
+/// neither is given up.
 #[test]
-fn what_waits_behind_the_share_of_a_silent_holder_is_asked_of_one_that_was_silent_before() {
+fn what_a_silent_holder_keeps_is_asked_of_one_that_was_silent_before() {
     let room = |channel: &mut ChannelConfig| {
         (channel.artifact_bytes_max, channel.inbox_bytes_max) = (300_000, 1_000_000);
     };
     let mut solo = Solo::new(&config(room), 2);
     let (kept, block) = (artifact(1, 20_000), large(2));
     solo.advert(0, 0, 1, &block);
-    solo.asked(0, &block, 0..LARGE_CHUNKS);
+    let first = solo.asked(0, &block, 0..LARGE_CHUNKS);
     solo.advert(1, 0, 1, &kept);
     solo.asked(1, &kept, 0..1);
-    // Both are silent. The block is left to the second one, beyond its share, and not asked for.
     solo.advert(1, 1, 2, &block);
-    let mut requests = Vec::new();
-    for _ in 0..60 {
-        solo.elapse(ms(1000));
-        let frames = [solo.sent(0), solo.sent(1)].concat();
-        requests.extend(frames.into_iter().filter_map(|frame| match frame {
-            Frame::Fetch { request, id, .. } if id == block.id() => Some(request),
-            _ => None,
-        }));
-    }
-    let request = RequestId(*requests.last().expect("the first one is asked again"));
-    assert!(solo.machine.is_awaited(peer(0), request));
-    solo.chunks(0, request, &block, 0..LARGE_CHUNKS);
+    solo.elapse(ms(60_000));
+    let second = solo.asked(1, &block, 0..LARGE_CHUNKS);
+    assert!(solo.machine.is_awaited(peer(0), first) && solo.machine.is_awaited(peer(1), second));
+    solo.chunks(0, first, &block, 0..LARGE_CHUNKS);
     solo.expect_delivered([&block]);
+    assert_eq!(solo.sent(1), [Frame::Cancel(second.0)]);
 }
 
 #[test]
@@ -325,15 +361,13 @@ fn what_waits_for_a_silent_holder_is_asked_of_another_that_has_it() {
     solo.advert(0, 0, 1, &kept);
     solo.asked(0, &kept, 0..LARGE_CHUNKS);
     // The other holder is busy at first, so that the second artifact waits for the first holder.
-    let busy = artifact(3, 20 << 14);
+    let busy = artifact(3, 16 << 14);
     solo.advert(1, 0, 1, &busy);
-    let request = solo.asked(1, &busy, 0..20);
+    let request = solo.asked(1, &busy, 0..16);
     (0..2).for_each(|at| solo.advert(at, 1, 2, &waiting));
     solo.elapse(ms(1000));
-    solo.chunks(1, request, &busy, 0..20);
+    solo.chunks(1, request, &busy, 0..16);
     solo.expect_delivered([&busy]);
-    assert_eq!(solo.sent(1), [], "it waits for the first holder");
-    solo.elapse(ms(1000));
     let request = solo.asked(1, &waiting, 0..LARGE_CHUNKS);
     solo.chunks(1, request, &waiting, 0..LARGE_CHUNKS);
     solo.expect_delivered([&waiting]);

@@ -192,7 +192,7 @@ class Node:
             ["ip", "netns", "exec", self.name, self.options.replica, "run", "--key", self.path("key"),
              "--listen", f"{self.address}:{PORT}", "--topology", topology,
              "--publish", self.path("publish"), "--received", self.path("received"),
-             "--runtime", self.options.runtime, "--log-times", "unix"],
+             "--runtime", self.options.runtime, "--relay", "spread", "--log-times", "unix"],
             stdin=subprocess.DEVNULL, stderr=log)
         self.log = open(self.path("log"))
 

@@ -9,7 +9,7 @@ use crate::log::LogTimes;
 pub(crate) const USAGE: &str = "\
 usage: replica keygen FILE
        replica run --key FILE --listen ADDR --topology FILE --publish DIR --received DIR
-                   [--runtime tokio|smol] [--log-times start|unix]
+                   [--runtime tokio|smol] [--relay off|spread] [--log-times start|unix]
 
 keygen writes a new secret key to FILE, and the id of its node to standard output.
 
@@ -28,6 +28,9 @@ run is one member of a subnet until Ctrl-C (or SIGTERM):
   --received DIR   files of other members, as DIR/<16 digits of the member's id>/<name>, until
                    they expire; belongs to the replica, which empties it when it starts
   --runtime NAME   what the node runs on: tokio (default) or smol
+  --relay NAME     whether files of others are passed on: off (default) or spread, which brings
+                   long ones to all in the time of one copy; at all members the same. A file
+                   then lies in the folder of the member that brought the last of it
   --log-times NAME what the log counts seconds from: the start of the process (start, default)
                    or 1970 (unix), with microseconds, to compare the logs of replicas
 ";
@@ -47,6 +50,8 @@ pub(crate) struct Run {
     pub(crate) publish: PathBuf,
     pub(crate) received: PathBuf,
     pub(crate) runtime: Runtime,
+    /// Files of others are passed on, long ones while they come.
+    pub(crate) spreads: bool,
     pub(crate) log_times: LogTimes,
 }
 
@@ -94,9 +99,17 @@ fn keygen(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, Stri
 }
 
 fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
-    const NAMES: [&str; 7] =
-        ["--key", "--listen", "--topology", "--publish", "--received", "--runtime", "--log-times"];
-    let mut values: [Option<OsString>; 7] = Default::default();
+    const NAMES: [&str; 8] = [
+        "--key",
+        "--listen",
+        "--topology",
+        "--publish",
+        "--received",
+        "--runtime",
+        "--relay",
+        "--log-times",
+    ];
+    let mut values: [Option<OsString>; 8] = Default::default();
     while let Some(argument) = arguments.next() {
         // Both `--key FILE` and `--key=FILE`.
         let (name, value) = match argument.to_str().and_then(|text| text.split_once('=')) {
@@ -113,7 +126,7 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String>
             return Err(format!("{} is given twice", NAMES[at]));
         }
     }
-    let [key, listen, topology, publish, received, runtime, log_times] = values;
+    let [key, listen, topology, publish, received, runtime, relay, log_times] = values;
     let need = |value: Option<OsString>, at: usize| {
         value.filter(|value| !value.is_empty()).ok_or_else(|| format!("{} is missing", NAMES[at]))
     };
@@ -130,6 +143,11 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String>
             None | Some(Some("tokio")) => Runtime::Tokio,
             Some(Some("smol")) => Runtime::Smol,
             Some(_) => return Err("--runtime is tokio or smol".into()),
+        },
+        spreads: match relay.as_ref().map(|name| name.to_str()) {
+            None | Some(Some("off")) => false,
+            Some(Some("spread")) => true,
+            Some(_) => return Err("--relay is off or spread".into()),
         },
         log_times: match log_times.as_ref().map(|name| name.to_str()) {
             None | Some(Some("start")) => LogTimes::SinceStart,

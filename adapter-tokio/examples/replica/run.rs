@@ -11,7 +11,7 @@ use std::{fs, io};
 
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag;
-use slotcast_tokio::slotcast::config::{ChannelConfig, Config, PEERS_LIMIT};
+use slotcast_tokio::slotcast::config::{ChannelConfig, Config, PEERS_LIMIT, Relay};
 use slotcast_tokio::slotcast::driver::{LoadError, Unfollowed, load_topology};
 use slotcast_tokio::slotcast::id::{ChannelId, NodeId};
 use slotcast_tokio::slotcast::membership::Topology;
@@ -29,6 +29,9 @@ use crate::received::Received;
 
 /// The one channel of this application. Its bounds are the same at all members.
 const FILES: ChannelConfig = ChannelConfig::new(ChannelId(1));
+
+/// Files of others that a replica passes on, if it does: as many as it publishes at most.
+const RELAYED_MAX: u32 = 1024;
 
 /// Members beside this one: more, if the topology has more at the start.
 const PEERS_MAX: u16 = 64;
@@ -50,7 +53,10 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
         return Err(Failure::Start(format!("{inner}: --publish must not lie in --received")));
     }
     let mut received = Received::open(received, log)?;
-    let mut config = Config::new([FILES]);
+    let mut config = Config::new([match arguments.spreads {
+        true => FILES.relaying(Relay::Automatic, RELAYED_MAX),
+        false => FILES,
+    }]);
     // Who comes later needs a place, too.
     config.peers_max = PEERS_MAX.max(topology.members().len() as u16).min(PEERS_LIMIT);
     let setup = Setup::new(key, config, topology.clone());

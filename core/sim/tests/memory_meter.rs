@@ -96,7 +96,7 @@ fn tight(plan: Plan, byzantine: usize) -> Plan {
     transport.streams_max = 8;
     (transport.stream_window, transport.receive_window) = (128 << 10, 128 << 10);
     transport.send_window = 128 << 10;
-    transport.handshakes_max = 16;
+    (transport.handshakes_max, transport.handshakes_per_address_max) = (4, 4);
     plan.with_byzantine(byzantine)
 }
 
@@ -119,7 +119,7 @@ fn l13_a_node_under_every_attack_at_once_stays_within_its_bound() {
         assert!(acted > Trick::ALL.len() / 2, "{:?}", report.tricks);
         let percent = 100 * report.memory_max / report.memory_bound;
         println!("{} bytes, {percent} % of the bound", report.memory_max);
-        assert!((20..=100).contains(&percent), "{percent} % of the bound");
+        assert!((8..=100).contains(&percent), "{percent} % of the bound");
     }
 }
 

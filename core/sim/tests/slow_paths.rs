@@ -63,7 +63,10 @@ fn default_channel(_: &mut ChannelConfig) {}
 fn connected(edit: impl FnOnce(&mut ChannelConfig), link: Link) -> Subnet<Log> {
     let mut channel = ChannelConfig::new(CHANNEL);
     edit(&mut channel);
-    let setup = Setup::new(&Config::new([channel]), 2).link(link).seed(4);
+    let mut config = Config::new([channel]);
+    // As is said there of slow uplinks.
+    config.transport.initial_window = 14_720;
+    let setup = Setup::new(&config, 2).link(link).seed(4);
     let mut subnet = Subnet::new(setup, Log::default());
     subnet.run_until("connected", ms(60_000), |subnet| subnet.is_up(0, 1));
     subnet

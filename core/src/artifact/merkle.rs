@@ -177,7 +177,6 @@ impl PartialTree {
     ///
     /// # Panics
     /// If neither the chunk at `index` nor its sibling was checked.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for holders of a part, which serve it"))]
     pub(crate) fn proof(&self, index: u32) -> Proof {
         let chunks = self.advert.chunks();
         assert!(chunks == 1 || self.is_known(index as usize), "only checked chunks are proven");

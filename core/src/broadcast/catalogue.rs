@@ -10,7 +10,6 @@ use super::{Filter, Priority};
 use crate::arena::{Arena, Chain, Links};
 use crate::artifact::{Advert, Artifact};
 use crate::id::{ArtifactId, NodeId, PeerIndex, Slot};
-use crate::time::Time;
 
 /// The state of a known artifact on its way to the application.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,14 +18,8 @@ pub(super) enum State {
     Later,
     /// The filter has rejected it.
     Dropped,
-    /// To be fetched: in the queue of this holder.
-    Waiting(PeerIndex),
-    /// To be fetched, but there is no holder to ask. With a time, all holders have failed and are
-    /// asked again at that time. Without one, a new holder has to appear first. The bytes received
-    /// so far are kept.
-    Parked(Option<Time>),
-    /// The peer's request with this index is in progress.
-    Fetching(PeerIndex, u16),
+    /// To be fetched: the transfer with this index.
+    Wanted(u32),
     /// The bytes are complete and wait for the application.
     Ready,
     /// The application has the bytes.
@@ -36,7 +29,7 @@ pub(super) enum State {
 impl State {
     /// Neither complete nor rejected: the filter may decide about it again.
     pub(super) fn is_pending(self) -> bool {
-        matches!(self, Self::Later | Self::Waiting(_) | Self::Parked(_) | Self::Fetching(..))
+        matches!(self, Self::Later | Self::Wanted(_))
     }
 }
 
@@ -47,10 +40,6 @@ pub(super) struct Known {
     /// The channel's index in the configuration.
     pub(super) channel: u16,
     pub(super) state: State,
-    pub(super) priority: Priority,
-    /// A sequence number, taken when the artifact was first wanted and again at each failure. 0
-    /// before.
-    pub(super) wanted: u64,
     /// The peers that advertise it, see [`tables`](super::tables).
     pub(super) holders: PeerSet,
     /// The hops of this node's relay of it; 0 if there is none.
@@ -58,16 +47,10 @@ pub(super) struct Known {
     /// The number of holders nearer to the publisher than this node's relay. Counting them again
     /// would cost a look at all holders for each update.
     pub(super) nearer: u16,
-    /// Holders that refused, failed or were left in this round.
-    pub(super) tried: PeerSet,
-    /// Rounds through the holders since the last chunk.
-    pub(super) rounds: u8,
     /// The bytes, while [`State::Ready`].
     pub(super) artifact: Option<Artifact>,
     /// The member that sent the bytes. It may have left since.
     pub(super) from: Option<NodeId>,
-    /// The part that has been fetched so far.
-    pub(super) assembly: Option<u32>,
     /// This node's own slot with it.
     pub(super) own_slot: Option<Slot>,
     /// The application has taken its delivery.
@@ -81,7 +64,6 @@ pub(super) struct Known {
     pub(super) has_event: bool,
     /// In the channel's list of pending artifacts.
     pub(super) is_pending: bool,
-    fetch_links: Links,
     event_links: Links,
     order_links: Links,
     pending_links: Links,
@@ -91,16 +73,6 @@ impl Known {
     /// This node does not relay it any more.
     pub(super) fn end_relay(&mut self) {
         (self.relay_hops, self.nearer) = (0, 0);
-    }
-}
-
-/// The list that an artifact is in while it waits to be fetched.
-#[derive(Debug)]
-pub(super) struct FetchChain;
-
-impl Chain<Known> for FetchChain {
-    fn links(known: &mut Known) -> &mut Links {
-        &mut known.fetch_links
     }
 }
 
@@ -156,23 +128,17 @@ impl Catalogue {
             advert,
             channel,
             state: State::Later,
-            priority: Priority::Normal,
-            wanted: 0,
             holders: PeerSet::default(),
             relay_hops: 0,
             nearer: 0,
-            tried: PeerSet::default(),
-            rounds: 0,
             artifact: None,
             from: None,
-            assembly: None,
             own_slot: None,
             delivered: false,
             expiry_due: false,
             withdrawn: PeerSet::default(),
             has_event: false,
             is_pending: false,
-            fetch_links: Links::UNLINKED,
             event_links: Links::UNLINKED,
             order_links: Links::UNLINKED,
             pending_links: Links::UNLINKED,

@@ -12,15 +12,15 @@ use bytes::Bytes;
 use foldhash::quality::FixedState;
 
 use super::catalogue::{Catalogue, EventChain, FetchAll, Known, OrderChain, PendingChain, State};
-use super::fetch::{Due, Fetch, Progress};
 use super::tables::{Age, Applied, Tables};
-use super::{Candidate, Decision, Event, Filter, PeerTable, RequestId};
+use super::{Candidate, Decision, Event, Filter, PeerTable, Priority, RequestId};
 use crate::arena::List;
 use crate::artifact::{Advert, Artifact};
 use crate::config::{ChannelConfig, Config};
 use crate::error::Fault;
 use crate::id::{ArtifactId, NodeId, PeerIndex, Slot};
 use crate::time::Time;
+use crate::transfer::{Have, Received, Transfers};
 use crate::wire::{Chunk, LiveSlots};
 
 struct Channel {
@@ -28,29 +28,12 @@ struct Channel {
     filter: Box<dyn Filter>,
     events: List<EventChain>,
     pending: List<PendingChain>,
-    /// Bytes waiting for the application.
-    ready_bytes: u64,
-    /// Room taken for artifacts that are being fetched.
-    fetching_bytes: u64,
-}
-
-impl Channel {
-    /// Fetches must not keep pushes out: they can be made to last.
-    fn can_push(&self, bytes: u64) -> bool {
-        self.ready_bytes + bytes <= self.config.inbox_bytes_max
-    }
-
-    /// Room for bytes to be fetched, once so many of those being fetched are given up.
-    fn room(&self, freed: u64) -> u64 {
-        let used = self.ready_bytes + self.fetching_bytes - freed;
-        self.config.inbox_bytes_max.saturating_sub(used)
-    }
 }
 
 pub(super) struct Inbox {
     pub(super) catalogue: Catalogue,
     pub(super) tables: Tables,
-    pub(super) fetch: Fetch,
+    pub(super) transfers: Transfers,
     channels: Vec<Channel>,
     /// All artifacts with something to report, in the order in which they came to have it.
     reports: List<OrderChain>,
@@ -73,7 +56,12 @@ pub(super) struct Content<'a> {
     pub(super) hops: u8,
     /// The bytes, if they came along.
     pub(super) pushed: Option<&'a [u8]>,
+    /// Chunks follow behind it.
     pub(super) streamed: bool,
+    /// This node is to pass on what the peer sends, and others do the same.
+    pub(super) spread: bool,
+    /// The chunks that the peer has.
+    pub(super) have: Have,
 }
 
 /// What became of a slot's content.
@@ -86,19 +74,17 @@ pub(super) struct ContentOutcome {
 }
 
 impl Inbox {
-    pub(super) fn new(config: &Config, hasher: &FixedState) -> Self {
+    pub(super) fn new(config: &Config, hasher: &FixedState, seed: u64) -> Self {
         let channel = |config: &ChannelConfig| Channel {
             config: config.clone(),
             filter: Box::new(FetchAll),
             events: List::default(),
             pending: List::default(),
-            ready_bytes: 0,
-            fetching_bytes: 0,
         };
         Self {
             catalogue: Catalogue::new(config.channels.len(), hasher),
             tables: Tables::new(config.channels.len(), hasher),
-            fetch: Fetch::new(config),
+            transfers: Transfers::new(config, hasher, seed),
             channels: config.channels.iter().map(channel).collect(),
             reports: List::default(),
             with_events: 0,
@@ -110,30 +96,21 @@ impl Inbox {
         self.channels[channel as usize].filter = filter;
     }
 
-    pub(super) fn peer_up(&mut self, now: Time, peer: PeerIndex) {
-        self.fetch.peer_up(peer);
+    pub(super) fn peer_up(&mut self, peer: PeerIndex) {
+        self.transfers.peer_up(peer);
         for channel in 0..self.channels.len() as u16 {
             let at = (peer, channel);
             self.tables.begin_epoch(&mut self.catalogue, at, &mut self.unlinked);
-            let mut parked = core::mem::take(&mut self.unlinked);
-            let from_here = parked.len();
-            parked.extend(self.tables.advertised(peer, channel));
-            for known in parked.drain(from_here..) {
-                self.catalogue.items[known].tried.remove(peer);
-                self.want_if_parked(now, known, peer);
-                self.take_over_if_sooner(now, known, peer);
+            for known in self.tables.advertised(peer, channel) {
+                if let State::Wanted(at) = self.catalogue.items[known].state {
+                    self.transfers.offer(at, peer, self.tables.have(known, peer));
+                }
             }
-            self.unlinked = parked;
         }
     }
 
-    pub(super) fn peer_down(&mut self, now: Time, peer: PeerIndex) {
-        let mut orphans = core::mem::take(&mut self.unlinked);
-        self.fetch.peer_down(&mut self.catalogue, peer, &mut orphans);
-        for known in orphans.drain(..) {
-            self.want(now, known);
-        }
-        self.unlinked = orphans;
+    pub(super) fn peer_down(&mut self, peer: PeerIndex) {
+        self.transfers.peer_down(peer);
     }
 
     /// Forgets all that a peer advertised. Its artifacts are to be looked at with
@@ -145,7 +122,6 @@ impl Inbox {
             }
         }
         self.tables.remove_peer(peer);
-        self.fetch.remove_peer(peer);
         // Artifacts that it withdrew earlier, and not yet reported: a walk through the pending events
         // for each member that leaves. A list of them by member would cost a multiple of the sets.
         for channel in &mut self.channels {
@@ -174,7 +150,7 @@ impl Inbox {
         let is_reborn = found.is_some_and(|known| self.catalogue.items[known].is_gone());
         let known = found
             .unwrap_or_else(|| self.catalogue.insert(channel, content.id, content.advert.clone()));
-        let held = Some((known, content.hops));
+        let held = Some((known, content.hops, content.have));
         // An artifact that has just become known cannot be in another slot.
         match self.tables.apply(&mut self.catalogue, (peer, channel, slot), version, held)? {
             Applied::Changed { unlinked } => self.unlinked.extend(unlinked),
@@ -182,83 +158,93 @@ impl Inbox {
             Applied::Stale => unreachable!("the caller has looked"),
         }
         let item = &mut self.catalogue.items[known];
-        item.tried.remove(peer);
         item.withdrawn.remove(peer);
         if is_reborn {
             (item.delivered, item.expiry_due) = (false, true);
         }
+        let mut outcome = ContentOutcome { known, is_complete: false, request: None };
         if found.is_none() || is_reborn {
             item.own_slot = own_slot;
             item.state = State::Done;
             if own_slot.is_none() {
-                self.decide(peers, known, peer);
+                let decision = self.ask_filter(peers, known, peer);
+                let is_wanted = matches!(decision, Decision::Fetch(_));
+                if is_wanted && self.take_pushed(known, peers.node(peer), content.pushed) {
+                    outcome.is_complete = true;
+                } else {
+                    self.decide(known, decision);
+                }
+            }
+        } else if let State::Wanted(at) = item.state {
+            if self.take_pushed(known, peers.node(peer), content.pushed) {
+                outcome.is_complete = true;
+            } else {
+                self.transfers.offer(at, peer, self.tables.have(known, peer));
             }
         }
-        let mut outcome = ContentOutcome { known, is_complete: false, request: None };
-        if let State::Parked(_) | State::Waiting(_) | State::Fetching(..) =
-            self.catalogue.items[known].state
-        {
-            match content.pushed {
-                Some(bytes) if self.take_pushed(known, peers.node(peer), bytes) => {
-                    outcome.is_complete = true;
-                }
-                _ if content.streamed => outcome.request = self.take_stream(now, known, peer),
-                _ => {}
+        if let State::Wanted(at) = self.catalogue.items[known].state {
+            let is_part = content.spread || content.hops > 0 || content.have.is_some();
+            outcome.request = match (content.streamed, is_part) {
+                (true, false) => self.transfers.take_stream(now, at, peer),
+                (true, true) => self.transfers.take_part(now, at, peer, content.spread),
+                (false, _) => None,
+            };
+            if content.spread && !content.streamed {
+                self.transfers.expect_parts(now, at, peer);
             }
-            self.want_if_parked(now, known, peer);
-            self.take_over_if_sooner(now, known, peer);
         }
         self.update_pending(known);
         Ok(outcome)
     }
 
-    /// Asks the filter. What it wants is parked: the caller looks for the bytes.
-    fn decide(&mut self, peers: &PeerTable, known: u32, from: PeerIndex) {
-        let item = &mut self.catalogue.items[known];
+    /// Whether a peer advertises all chunks of an artifact.
+    pub(super) fn holds_whole(&self, known: u32, peer: PeerIndex) -> bool {
+        self.catalogue.holds(known, peer) && self.tables.have(known, peer).is_none()
+    }
+
+    /// Whether a peer tells of a chunk of an artifact.
+    pub(super) fn holds_chunk(&self, known: u32, peer: PeerIndex, chunk: u32) -> bool {
+        let has = |have: Have| have.is_none_or(|have| have.contains(chunk));
+        self.catalogue.holds(known, peer) && has(self.tables.have(known, peer))
+    }
+
+    fn ask_filter(&mut self, peers: &PeerTable, known: u32, from: PeerIndex) -> Decision {
+        let item = &self.catalogue.items[known];
         let channel = &mut self.channels[item.channel as usize];
-        let decision = channel.filter.decide(&Candidate {
+        channel.filter.decide(&Candidate {
             channel: channel.config.id,
             id: &item.id,
             advert: &item.advert,
             from: peers.node(from),
-        });
+        })
+    }
+
+    /// Does with an artifact what the filter says.
+    fn decide(&mut self, known: u32, decision: Decision) {
         match decision {
-            Decision::Fetch(priority) => {
-                let in_queue = matches!(item.state, State::Waiting(_) | State::Parked(Some(_)));
-                if in_queue && item.priority != priority {
-                    self.fetch.withdraw(&mut self.catalogue, known);
-                }
-                let item = &mut self.catalogue.items[known];
-                item.priority = priority;
-                if !matches!(item.state, State::Waiting(_) | State::Parked(_) | State::Fetching(..))
-                {
-                    item.state = State::Parked(None);
-                }
-            }
+            Decision::Fetch(priority) => self.want(known, priority),
             Decision::Later => self.stop_fetching(known, State::Later),
             Decision::Drop => self.stop_fetching(known, State::Dropped),
         }
     }
 
-    /// Takes an artifact out of the fetching part; it is in `state` from then on.
-    fn stop_fetching(&mut self, known: u32, state: State) {
-        self.fetch.withdraw(&mut self.catalogue, known);
-        let freed = self.fetch.drop_assembly(&mut self.catalogue, known);
+    fn want(&mut self, known: u32, priority: Priority) {
         let item = &mut self.catalogue.items[known];
-        self.channels[item.channel as usize].fetching_bytes -= freed;
-        item.state = state;
-        item.wanted = 0;
+        if let State::Wanted(at) = item.state {
+            return self.transfers.set_priority(at, priority);
+        }
+        let at = self.transfers.want(known, item.channel, priority, item.advert.clone());
+        item.state = State::Wanted(at);
+        for holder in item.holders.iter() {
+            self.transfers.offer(at, holder, self.tables.have(known, holder));
+        }
     }
 
-    /// Has an artifact that waits for a holder wait for `peer`, which advertises it. The other holders
-    /// are not looked at: if one of them could be asked, the artifact would not be parked, or the
-    /// queues of all are long.
-    fn want_if_parked(&mut self, now: Time, known: u32, peer: PeerIndex) {
-        if matches!(self.catalogue.items[known].state, State::Parked(_))
-            && self.fetch.is_usable(&self.catalogue, known, peer)
-        {
-            self.fetch.withdraw(&mut self.catalogue, known);
-            self.fetch.want_from(now, &mut self.catalogue, known, Some(peer));
+    /// An artifact is not to be fetched (any more); it is in `state` from then on.
+    fn stop_fetching(&mut self, known: u32, state: State) {
+        let was = core::mem::replace(&mut self.catalogue.items[known].state, state);
+        if let State::Wanted(at) = was {
+            self.transfers.give_up(at);
         }
     }
 
@@ -275,74 +261,23 @@ impl Inbox {
         }
     }
 
-    fn requeue(&mut self, now: Time, known: u32) {
-        self.fetch.withdraw(&mut self.catalogue, known);
-        self.want(now, known);
-    }
-
-    fn want(&mut self, now: Time, known: u32) {
-        self.fetch.want(now, &mut self.catalogue, known);
-    }
-
-    /// A member that holds an artifact is here, maybe a better one than that which it waits for.
-    fn take_over_if_sooner(&mut self, now: Time, known: u32, peer: PeerIndex) {
-        if self.fetch.is_sooner(&self.catalogue, known, peer) {
-            if let State::Fetching(silent, _) = self.catalogue.items[known].state {
-                self.fetch.leave(&mut self.catalogue, known, silent);
-            }
-            self.requeue(now, known);
-        }
-    }
-
-    /// Takes pushed bytes, if there is room for them; else they will be fetched.
-    fn take_pushed(&mut self, known: u32, from: NodeId, bytes: &[u8]) -> bool {
+    /// Takes pushed bytes, if there are some and there is room for them; else they will be fetched.
+    fn take_pushed(&mut self, known: u32, from: NodeId, bytes: Option<&[u8]>) -> bool {
+        let Some(bytes) = bytes else { return false };
         let item = &self.catalogue.items[known];
-        let channel = item.channel as usize;
-        if !self.channels[channel].can_push(bytes.len() as u64) {
+        if !self.transfers.can_push(item.channel, bytes.len() as u64) {
             return false;
         }
         let artifact = Artifact::of_chunk(item.advert.clone(), Bytes::copy_from_slice(bytes));
-        self.stop_fetching(known, State::Ready);
         self.complete(known, from, artifact);
         true
     }
 
-    /// Takes the chunks that come unasked from `peer`, if there is room for them.
-    fn take_stream(&mut self, now: Time, known: u32, peer: PeerIndex) -> Option<RequestId> {
-        let item = &self.catalogue.items[known];
-        let channel = item.channel as usize;
-        let (channel_index, length) = (item.channel, item.advert.length);
-        let is_possible = item.assembly.is_none()
-            && length <= self.channels[channel].room(0)
-            && self.fetch.may_stream(peer, channel_index, length);
-        if !is_possible {
-            return None;
-        }
-        self.fetch.withdraw(&mut self.catalogue, known);
-        self.start(now, known, peer, true)
-    }
-
-    fn start(
-        &mut self,
-        now: Time,
-        known: u32,
-        peer: PeerIndex,
-        streamed: bool,
-    ) -> Option<RequestId> {
-        let (request, takes_room) =
-            self.fetch.start(now, &mut self.catalogue, known, peer, streamed)?;
-        if takes_room {
-            let item = &self.catalogue.items[known];
-            self.channels[item.channel as usize].fetching_bytes += item.advert.length;
-        }
-        Some(request)
-    }
-
     fn complete(&mut self, known: u32, from: NodeId, artifact: Artifact) {
+        self.stop_fetching(known, State::Ready);
         let item = &mut self.catalogue.items[known];
         debug_assert_eq!(item.id, artifact.id(), "invariant 6");
-        self.channels[item.channel as usize].ready_bytes += artifact.bytes().len() as u64;
-        item.state = State::Ready;
+        self.transfers.note_ready(item.channel, artifact.bytes().len() as u64);
         item.artifact = Some(artifact);
         item.from = Some(from);
         self.report(known);
@@ -381,8 +316,7 @@ impl Inbox {
     fn drop_bytes(&mut self, known: u32) {
         let item = &mut self.catalogue.items[known];
         if let Some(artifact) = item.artifact.take() {
-            self.channels[item.channel as usize].ready_bytes -= artifact.bytes().len() as u64;
-            self.fetch.dispatch_due = true;
+            self.transfers.note_taken(item.channel, artifact.bytes().len() as u64);
         }
         self.stop_fetching(known, State::Done);
         self.update_pending(known);
@@ -432,14 +366,12 @@ impl Inbox {
     /// Looks at an artifact that `peer` has ceased to advertise. Gone for good if the answer says so.
     pub(super) fn after_unlink(
         &mut self,
-        now: Time,
         known: u32,
         peer: PeerIndex,
         is_member: bool,
     ) -> Option<Forgotten> {
         let item = &mut self.catalogue.items[known];
         debug_assert!(!item.holders.contains(peer), "an artifact is in one slot of a peer");
-        item.tried.remove(peer);
         if item.delivered {
             if is_member {
                 item.withdrawn.insert(peer);
@@ -456,13 +388,8 @@ impl Inbox {
             (item.delivered, item.expiry_due) = (true, false);
             self.drop_bytes(known);
         }
-        let item = &self.catalogue.items[known];
-        match item.state {
-            State::Waiting(at) | State::Fetching(at, _) if at == peer => {
-                self.fetch.withdraw(&mut self.catalogue, known);
-                self.want(now, known);
-            }
-            _ => {}
+        if let State::Wanted(at) = self.catalogue.items[known].state {
+            self.transfers.withdraw_offer(at, peer);
         }
         None
     }
@@ -483,130 +410,29 @@ impl Inbox {
         peer: PeerIndex,
         request: RequestId,
         chunk: &Chunk<'_>,
-    ) -> Result<Progress, Fault> {
-        match self.fetch.handle_chunk(now, &mut self.catalogue, peer, request, chunk) {
-            Ok(Progress::Complete(known)) => {
-                let artifact = self.fetch.take_complete(&mut self.catalogue, known);
-                let channel = self.catalogue.items[known].channel as usize;
-                self.channels[channel].fetching_bytes -= artifact.bytes().len() as u64;
-                self.complete(known, peers.node(peer), artifact);
-                self.update_pending(known);
-                Ok(Progress::Complete(known))
-            }
-            Ok(progress) => Ok(progress),
-            Err((fault, known)) => {
-                self.move_on(now, known, peer);
-                Err(fault)
-            }
+    ) -> Result<Option<Received>, Fault> {
+        let received = self.transfers.handle_chunk(now, peer, request, chunk)?;
+        if let Some(Received { transfer, known, is_complete: true, .. }) = received {
+            let item = &mut self.catalogue.items[known];
+            let artifact = self.transfers.take_complete(transfer, item.id);
+            item.state = State::Done;
+            self.complete(known, peers.node(peer), artifact);
+            self.update_pending(known);
         }
-    }
-
-    fn move_on(&mut self, now: Time, known: u32, failed: PeerIndex) {
-        self.fetch.move_on(now, &mut self.catalogue, known, failed);
-    }
-
-    /// Looks at what has come of a request, and moves on from its holder if there is a better one.
-    fn review(&mut self, now: Time, known: u32) {
-        let left = self.fetch.review(now, &mut self.catalogue, known);
-        if let Some(peer) = left {
-            self.fetch.leave(&mut self.catalogue, known, peer);
-            self.want(now, known);
-        }
-    }
-
-    /// Has what waits for a holder look for another one.
-    fn requeue_waiting(&mut self, now: Time, peer: PeerIndex) {
-        let mut waiting = core::mem::take(&mut self.unlinked);
-        self.fetch.requeue(now, &mut self.catalogue, peer, &mut waiting);
-        for known in waiting.drain(..) {
-            self.want(now, known);
-        }
-        self.unlinked = waiting;
-    }
-
-    /// Gives up parts of artifacts that make no progress, until there is room for so many bytes.
-    fn make_room(&mut self, now: Time, channel: u16, bytes: u64) {
-        while self.channels[channel as usize].room(0) < bytes {
-            let stalled = self.fetch.least_stalled(&self.catalogue, channel);
-            let stalled = stalled.expect("next_start has counted them");
-            let was_asked = matches!(self.catalogue.items[stalled].state, State::Fetching(..));
-            if was_asked {
-                self.fetch.withdraw(&mut self.catalogue, stalled);
-            }
-            let freed = self.fetch.drop_assembly(&mut self.catalogue, stalled);
-            self.channels[channel as usize].fetching_bytes -= freed;
-            if was_asked {
-                // Behind those that could not begin.
-                self.catalogue.items[stalled].wanted = 0;
-                self.want(now, stalled);
-            }
-        }
-    }
-
-    /// The answer to a request has ended early, or was refused.
-    pub(super) fn request_failed(&mut self, now: Time, peer: PeerIndex, request: RequestId) {
-        if let Some(known) = self.fetch.known_of(peer, request) {
-            self.move_on(now, known, peer);
-        }
-    }
-
-    /// Lets time pass, and begins the requests that are possible now.
-    pub(super) fn advance(&mut self, now: Time) {
-        loop {
-            while let Some(due) = self.fetch.next_due(now, &self.catalogue) {
-                match due {
-                    Due::Review(known) => self.review(now, known),
-                    Due::Stuck(known, peer) => self.move_on(now, known, peer),
-                    Due::Requeue(peer) => self.requeue_waiting(now, peer),
-                    Due::Retry(known) => {
-                        self.catalogue.items[known].tried = Default::default();
-                        self.requeue(now, known);
-                    }
-                }
-            }
-            self.dispatch(now);
-            // Making room ends requests, after which something may be due.
-            if self.fetch.wake_at() > now {
-                break;
-            }
-        }
-    }
-
-    fn dispatch(&mut self, now: Time) {
-        while core::mem::take(&mut self.fetch.dispatch_due) {
-            let channels = &self.channels;
-            let room = |channel: u16, freed| channels[channel as usize].room(freed);
-            let Some((known, peer)) = self.fetch.next_start(&self.catalogue, room) else {
-                break;
-            };
-            let item = &self.catalogue.items[known];
-            if item.assembly.is_none() {
-                self.make_room(now, item.channel, item.advert.length);
-            }
-            self.fetch.withdraw(&mut self.catalogue, known);
-            self.start(now, known, peer, false).expect("a request is free");
-            self.fetch.dispatch_due = true;
-        }
+        Ok(received)
     }
 
     /// Asks the filter again about everything that is pending, in the order in which it became so.
-    pub(super) fn reconsider(&mut self, now: Time, peers: &PeerTable, channel: u16) {
+    pub(super) fn reconsider(&mut self, peers: &PeerTable, channel: u16) {
         let mut next = self.channels[channel as usize].pending.front();
         while let Some(known) = next {
             // Before the artifact may leave the list.
             let pending = &self.channels[channel as usize].pending;
             next = pending.next(&mut self.catalogue.items, known);
             let holder = self.catalogue.items[known].holders.first();
-            self.decide(peers, known, holder.expect("what is pending is advertised"));
-            let is_due = match self.catalogue.items[known].state {
-                State::Parked(None) => true,
-                // Without a holder to ask the pause goes on: it must not begin anew each time.
-                State::Parked(Some(_)) => self.fetch.has_holder(&self.catalogue, known),
-                _ => false,
-            };
-            if is_due {
-                self.requeue(now, known);
-            }
+            let holder = holder.expect("what is pending is advertised");
+            let decision = self.ask_filter(peers, known, holder);
+            self.decide(known, decision);
             self.update_pending(known);
         }
     }
@@ -653,7 +479,7 @@ impl Inbox {
     fn take_report(&mut self, peers: &PeerTable, known: u32) -> Option<(Event, Option<Forgotten>)> {
         let item = &mut self.catalogue.items[known];
         let event = next_event(item, peers);
-        let (is_gone, channel) = (item.is_gone(), item.channel as usize);
+        let (is_gone, channel) = (item.is_gone(), item.channel);
         if !item.has_report() {
             self.unreport(known);
         }
@@ -663,8 +489,7 @@ impl Inbox {
                 return Some((event?, Some(forgotten)));
             }
             Some(Event::Delivered { artifact, .. }) => {
-                self.channels[channel].ready_bytes -= artifact.bytes().len() as u64;
-                self.fetch.dispatch_due = true;
+                self.transfers.note_taken(channel, artifact.bytes().len() as u64);
             }
             _ => {}
         }
@@ -675,24 +500,29 @@ impl Inbox {
     pub(super) fn explain(&self, channel: u16, known: u32) -> alloc::string::String {
         let item = &self.catalogue.items[known];
         let holders: Vec<u16> = item.holders.iter().map(|peer| peer.0).collect();
-        let Channel { ready_bytes, fetching_bytes, config, .. } = &self.channels[channel as usize];
+        let (ready, begun) = self.transfers.room_used(channel);
+        let max = self.channels[channel as usize].config.inbox_bytes_max;
+        let transfer = match item.state {
+            State::Wanted(at) => self.transfers.explain(at),
+            _ => alloc::string::String::new(),
+        };
+        let others = self.transfers.begun(channel).into_iter().map(|at| self.transfers.explain(at));
+        let others: Vec<_> = others.collect();
         alloc::format!(
-            "{:?}, {} bytes, begun: {}, held by {holders:?}; {ready_bytes} bytes ready and \
-             {fetching_bytes} being fetched of {}; {}",
+            "{:?}, {} bytes, held by {holders:?}; {ready} bytes ready and {begun} begun of {max}; \
+             {transfer}; begun are {others:#?}",
             item.state,
             item.advert.length,
-            item.assembly.is_some(),
-            config.inbox_bytes_max,
-            self.fetch.explain(channel),
         )
     }
 
     pub(super) fn assert_invariants(&self) {
         self.tables.assert_invariants(&self.catalogue);
-        self.fetch.assert_invariants(&self.catalogue);
+        self.transfers.assert_invariants();
+        let mut wanted = 0;
         assert!(self.unlinked.is_empty());
         for (at, channel) in self.channels.iter().enumerate() {
-            let (mut ready, mut fetching) = (0, 0);
+            let mut ready = 0;
             for known in self.catalogue.items.indices() {
                 let item = &self.catalogue.items[known];
                 if item.channel as usize != at {
@@ -700,19 +530,25 @@ impl Inbox {
                 }
                 assert_eq!(item.artifact.is_some(), item.state == State::Ready);
                 assert!(!item.is_orphan(), "invariant 5: known iff advertised");
-                assert!(item.tried.is_subset(&item.holders), "holders are asked");
+                if let State::Wanted(at) = item.state {
+                    wanted += 1;
+                    let offered = |peer: &PeerIndex| self.transfers.is_offered(at, *peer);
+                    assert!(item.holders.iter().all(|peer| offered(&peer)), "holders are asked");
+                    assert_eq!(self.transfers.known(at), known);
+                }
                 assert!(item.withdrawn.is_empty() || item.has_event);
                 assert_eq!(item.is_pending, item.state.is_pending());
                 assert!(!item.is_pending || !item.is_gone(), "what is pending is advertised");
                 let is_silent = item.state != State::Ready && !item.expiry_due;
                 assert!(is_silent || item.has_event, "invariant 7");
                 ready += item.artifact.as_ref().map_or(0, |artifact| artifact.bytes().len() as u64);
-                fetching += item.assembly.map_or(0, |_| item.advert.length);
             }
-            assert_eq!((ready, fetching), (channel.ready_bytes, channel.fetching_bytes));
+            let (ready_bytes, begun) = self.transfers.room_used(at as u16);
+            assert_eq!(ready, ready_bytes);
             let max = channel.config.inbox_bytes_max;
-            assert!(fetching <= max && ready + fetching <= 2 * max, "invariant 8");
+            assert!(begun <= max && ready + begun <= 2 * max, "invariant 8");
         }
+        assert_eq!(wanted, self.transfers.len());
     }
 }
 

@@ -9,22 +9,22 @@
 //!   [`Output::Idle`]; what may be large is pulled when there is room for it, by peer with
 //!   [`Broadcast::poll_send`] and by channel with [`Broadcast::poll_event`].
 //!
-//! Inside, `outbox` is what this node advertises and `send` turns it into frames; `tables` is what
-//! the peers advertise, `catalogue` the artifacts in them, `fetch` gets their bytes from the peers
-//! that hold them (the state of each is in `holder`), and `inbox` composes these and tells the
-//! application. The module knows nothing of QUIC, sockets or clocks.
+//! Inside, `outbox` is what this node advertises, `spread` who is sent which part of a long artifact
+//! unasked, and `send` turns that into frames; `tables` is what the peers advertise, `catalogue` the
+//! artifacts in them, and `inbox` composes these and tells the application. The bytes of what is wanted
+//! are brought by the module `transfer` of this crate. None of them knows of QUIC, sockets or clocks.
 
 mod catalogue;
-mod fetch;
 mod free_slots;
-mod holder;
 mod inbox;
 mod outbox;
 mod peer_set;
-mod queued;
 mod send;
+mod spread;
 mod tables;
 mod work;
+
+pub(crate) use peer_set::PeerSet;
 
 pub use crate::send_buffer::SendBuffer;
 pub use send::{OutStream, Send};
@@ -33,25 +33,32 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use crate::artifact::{Advert, Artifact, ArtifactError};
+use crate::artifact::{Advert, Artifact, ArtifactError, CHUNKS_PREFERRED_MAX};
 use crate::bits::ones;
 use crate::config::{ChannelConfig, Config, ConfigError, Relay};
 use crate::error::{Fault, PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
+use crate::membership::Overlay;
 use crate::sched::Level;
 use crate::time::Time;
-use crate::wire::{Chunk, Refusal, Request, Update};
-use fetch::Progress;
+use crate::transfer::{ChunksTold, Received};
+use crate::wire::{Chunk, ChunkRange, Ranges, Refusal, Request, Update};
+use catalogue::State;
 use inbox::{Content, Forgotten, Inbox};
-use outbox::{Full, Outbox};
+use outbox::{Active, Body, Full, Outbox};
 use send::Sender;
 
 /// Adversaries can choose ids, so the hash is seeded. Maps are never iterated, so the seed does not
 /// affect behaviour.
 type IdMap<V> = HashMap<ArtifactId, V, FixedState>;
+
+/// For each peer that is told, so many bytes of an artifact have to come until it is told of them: the
+/// frame that tells of them is less than 2 % of that.
+const PROGRESS_BYTES: usize = 8 << 10;
 
 /// How urgently an artifact is to be fetched.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -214,6 +221,8 @@ pub struct Broadcast {
     sender: Sender,
     /// Bounded by the number of streams and requests, since each can be ended once.
     outputs: VecDeque<Output>,
+    /// Each member is connected to each.
+    may_spread: bool,
     now: Time,
 }
 
@@ -242,9 +251,10 @@ impl Broadcast {
             channel_indices,
             peers: PeerTable::default(),
             outboxes: config.channels.iter().map(outbox).collect(),
-            inbox: Inbox::new(config, &hasher),
+            inbox: Inbox::new(config, &hasher, seed),
             sender: Sender::new(config),
             outputs: VecDeque::new(),
+            may_spread: config.transport.overlay == Overlay::FullMesh,
             now: Time::ZERO,
         })
     }
@@ -282,7 +292,7 @@ impl Broadcast {
         }
         assert!(self.peers.nodes[peer.at()].replace(node).is_none(), "a peer is added once");
         self.inbox.tables.add_peer(peer);
-        self.inbox.fetch.add_peer(peer);
+        self.inbox.transfers.add_peer(peer);
         self.sender.add_peer(peer);
     }
 
@@ -291,9 +301,10 @@ impl Broadcast {
         if self.peers.up[peer.at()] {
             self.peer_down(now, peer);
         }
-        let now = self.clamp(now);
+        self.clamp(now);
         self.inbox.remove_peer(peer);
-        self.after_unlinks(now, peer, false);
+        self.after_unlinks(peer, false);
+        self.inbox.transfers.remove_peer(peer);
         self.sender.remove_peer(peer);
         self.peers.nodes[peer.at()] = None;
     }
@@ -310,7 +321,7 @@ impl Broadcast {
             self.peer_down(now, peer);
             self.peers.up[peer.at()] = true;
         }
-        let now = self.clamp(now);
+        self.clamp(now);
         self.sender.peer_up(peer);
         for (at, (outbox, config)) in self.outboxes.iter_mut().zip(&self.channels).enumerate() {
             if channels(config) {
@@ -318,14 +329,14 @@ impl Broadcast {
                 self.sender.mark_updates(peer, at as u16);
             }
         }
-        self.inbox.peer_up(now, peer);
-        self.after_unlinks(now, peer, true);
+        self.inbox.peer_up(peer);
+        self.after_unlinks(peer, true);
     }
 
     /// The connection is lost. What the peer advertised stays in its tables until a new epoch
     /// replaces it.
     pub fn peer_down(&mut self, now: Time, peer: PeerIndex) {
-        let now = self.clamp(now);
+        self.clamp(now);
         if !core::mem::replace(&mut self.peers.up[peer.at()], false) {
             return;
         }
@@ -333,7 +344,7 @@ impl Broadcast {
             outbox.peer_down(peer);
         }
         self.sender.peer_down(peer, &mut self.outboxes);
-        self.inbox.peer_down(now, peer);
+        self.inbox.peer_down(peer);
         self.outputs.retain(|output| match output {
             Output::Reset { peer: of, .. } | Output::Stop { peer: of, .. } => *of != peer,
             Output::Idle { .. } => true,
@@ -360,17 +371,28 @@ impl Broadcast {
             Full::Bytes => PublishError::ActiveBytesExceeded,
         };
         if let Some(slot) = outbox.slot_of(&id) {
-            if outbox.active(slot).is_some_and(|active| active.hops > 0) {
-                outbox.adopt(slot).map_err(full)?;
+            let active = outbox.active(slot).expect("by id");
+            if active.hops > 0 {
+                let is_part = active.is_part();
+                outbox.adopt(slot, artifact).map_err(full)?;
                 if let Some(known) = self.inbox.catalogue.find(channel_index, &id) {
                     self.inbox.catalogue.items[known].end_relay();
+                    if is_part {
+                        self.inbox.own(known, slot);
+                    }
                 }
                 self.slot_changed(channel_index, slot);
+                self.mark_chunks(channel_index, slot);
             }
             return Ok(());
         }
         let known = self.inbox.catalogue.find(channel_index, &id);
-        let slot = outbox.insert(artifact, 0, known).map_err(full)?;
+        let chunks = artifact.advert().chunks();
+        let is_long = artifact.advert().length >= outbox.spread_bytes_min();
+        let slot = outbox.insert(Body::Whole(artifact), 0, known).map_err(full)?;
+        if self.may_spread && is_long && (2..=CHUNKS_PREFERRED_MAX).contains(&chunks) {
+            outbox.spread(slot);
+        }
         self.slot_changed(channel_index, slot);
         if let Some(known) = known {
             self.inbox.own(known, slot);
@@ -394,20 +416,41 @@ impl Broadcast {
     /// then.
     pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
         let channel_index = self.channel_index(channel).ok_or(RelayError::UnknownChannel)?;
-        let config = &self.channels[channel_index as usize];
         let known = self.inbox.catalogue.find(channel_index, &artifact.id());
         let known = known.ok_or(RelayError::NotAdvertised)?;
-        let hops = self.inbox.tables.nearest(&self.inbox.catalogue, known);
-        let hops = hops.and_then(|hops| hops.checked_add(1));
-        let hops = hops.filter(|hops| *hops <= config.relay_hops_max);
-        let hops = hops.ok_or(RelayError::NotAdvertised)?;
         let outbox = &mut self.outboxes[channel_index as usize];
-        if outbox.slot_of(&artifact.id()).is_some() {
+        let slot = outbox.slot_of(&artifact.id());
+        let is_part = |slot: &Slot| outbox.active(*slot).is_some_and(Active::is_part);
+        if let Some(slot) = slot.filter(is_part) {
+            outbox.complete(slot, artifact.clone());
+            self.slot_changed(channel_index, slot);
             return Ok(());
         }
-        let slot = outbox
-            .insert(artifact.clone(), hops, Some(known))
-            .map_err(|_| RelayError::OutboxFull)?;
+        let hops = self.relay_hops(channel_index, known)?;
+        match slot {
+            Some(_) => Ok(()),
+            None => self.advertise(channel_index, known, Body::Whole(artifact.clone()), hops),
+        }
+    }
+
+    /// The distance from its publisher at which this node may relay an artifact.
+    fn relay_hops(&self, channel_index: u16, known: u32) -> Result<u8, RelayError> {
+        let hops = self.inbox.tables.nearest(&self.inbox.catalogue, known);
+        let hops = hops.and_then(|hops| hops.checked_add(1));
+        let hops_max = self.channels[channel_index as usize].relay_hops_max;
+        hops.filter(|hops| *hops <= hops_max).ok_or(RelayError::NotAdvertised)
+    }
+
+    /// Advertises what this node has of an artifact that others advertise.
+    fn advertise(
+        &mut self,
+        channel_index: u16,
+        known: u32,
+        body: Body,
+        hops: u8,
+    ) -> Result<(), RelayError> {
+        let outbox = &mut self.outboxes[channel_index as usize];
+        let slot = outbox.insert(body, hops, Some(known)).map_err(|_| RelayError::OutboxFull)?;
         self.inbox.catalogue.items[known].own_slot = Some(slot);
         self.inbox.tables.begin_relay(&mut self.inbox.catalogue, known, hops);
         self.slot_changed(channel_index, slot);
@@ -417,11 +460,11 @@ impl Broadcast {
     /// Asks the channel's filter again about everything not yet delivered or dropped. What is no
     /// longer wanted is cancelled. False if there is no such channel.
     pub fn reconsider(&mut self, now: Time, channel: ChannelId) -> bool {
-        let now = self.clamp(now);
-        let channel_index = self.channel_index(channel);
-        channel_index
-            .inspect(|channel_index| self.inbox.reconsider(now, &self.peers, *channel_index))
-            .is_some()
+        self.clamp(now);
+        let Some(channel_index) = self.channel_index(channel) else { return false };
+        self.inbox.reconsider(&self.peers, channel_index);
+        self.end_lost();
+        true
     }
 
     fn clear(&mut self, channel_index: u16, slot: Slot) {
@@ -430,6 +473,9 @@ impl Broadcast {
             let item = &mut self.inbox.catalogue.items[known];
             item.own_slot = None;
             item.end_relay();
+            if let State::Wanted(transfer) = item.state {
+                self.inbox.transfers.set_passed_on(transfer, false);
+            }
         }
         self.slot_changed(channel_index, slot);
         self.sender.stop_serving(&active.serving, (channel_index, slot), &mut self.outputs);
@@ -481,16 +527,12 @@ impl Broadcast {
                 self.inbox.take_snapshot(peer, channel_index, *live)?;
                 Taken::Done
             }
-            // What the slot changed to is not held as a whole, or not understood: its earlier content
-            // is not current any more in either case.
-            Update::Clear { slot, version }
-            | Update::Partial { slot, version, .. }
-            | Update::Unknown { slot, version, .. } => {
+            // What a newer version says of a slot is not what this one knew of it.
+            Update::Clear { slot, version } | Update::Unknown { slot, version, .. } => {
                 if is_news(slot, version.0)? {
                     self.inbox.clear((peer, channel_index, *slot), version.0);
                 }
-                let is_streamed = matches!(update, Update::Partial { streamed: true, .. });
-                if is_streamed { Taken::Unwanted } else { Taken::Done }
+                Taken::Done
             }
             Update::Push { slot, version, metadata, bytes } => {
                 if bytes.len() > push_max as usize || bytes.len() as u64 > artifact_max {
@@ -500,25 +542,36 @@ impl Broadcast {
                     let advert = Advert::of_chunk(metadata.clone(), bytes);
                     let id = advert.id();
                     let pushed = Some(*bytes);
-                    let content = Content { id, advert: &advert, hops: 0, pushed, streamed: false };
+                    let content = Content {
+                        id,
+                        advert: &advert,
+                        hops: 0,
+                        pushed,
+                        streamed: false,
+                        spread: false,
+                        have: None,
+                    };
                     self.fill(now, (peer, channel_index, *slot), version.0, &content)?;
                 }
                 Taken::Done
             }
-            Update::Advert { slot, version, hops, streamed, advert, .. } => {
+            Update::Advert { slot, version, hops, streamed, spread, advert }
+            | Update::Partial { slot, version, hops, streamed, spread, advert, .. } => {
                 if advert.length > artifact_max {
                     return Err(Fault::ArtifactTooLong);
                 }
                 if *hops > hops_max {
                     return Err(Fault::HopsBeyondBound);
                 }
-                if *streamed && *hops > 0 {
-                    return Err(Fault::StreamedRelay);
-                }
                 let unwanted = if *streamed { Taken::Unwanted } else { Taken::Done };
                 if is_news(slot, version.0)? {
-                    let (id, hops, streamed) = (advert.id(), *hops, *streamed);
-                    let content = Content { id, advert, hops, pushed: None, streamed };
+                    let have = match update {
+                        Update::Partial { have, .. } => Some(ChunksTold::new(*have)),
+                        _ => None,
+                    };
+                    let (id, hops, streamed, spread) = (advert.id(), *hops, *streamed, *spread);
+                    let content =
+                        Content { id, advert, hops, pushed: None, streamed, spread, have };
                     let at = (peer, channel_index, *slot);
                     let request = self.fill(now, at, version.0, &content)?;
                     request.map_or(unwanted, Taken::Chunks)
@@ -528,7 +581,7 @@ impl Broadcast {
             }
         };
         self.inbox.drop_stale_if_confirmed(peer, channel_index);
-        self.after_unlinks(now, peer, true);
+        self.after_unlinks(peer, true);
         Ok(taken)
     }
 
@@ -546,6 +599,7 @@ impl Broadcast {
             let active = self.outboxes[channel_index].active_mut(slot).expect("by id");
             active.known = Some(outcome.known);
             self.check_relay(outcome.known);
+            self.repeat_relay(outcome.known, at.0);
         }
         if outcome.is_complete {
             self.relay_automatically(outcome.known);
@@ -564,6 +618,115 @@ impl Broadcast {
         }
     }
 
+    /// A chunk of an artifact has come, and the channel passes on what is here: sends it on, if it is of
+    /// this node's stripe. Otherwise tells others what is here, so often that it costs little beside the
+    /// chunks; while they are sent it unasked, not at all.
+    fn pass_on(&mut self, chunk: u32, received: &Received) {
+        if received.is_complete {
+            self.relay_automatically(received.known);
+        }
+        let item = &self.inbox.catalogue.items[received.known];
+        let (channel_index, chunks) = (item.channel, item.advert.chunks());
+        let is_relaying = self.channels[channel_index as usize].relay == Relay::Automatic;
+        if !is_relaying || chunks > CHUNKS_PREFERRED_MAX {
+            return;
+        }
+        let is_told =
+            || received.is_of_stripe || !self.inbox.transfers.is_spreading(received.transfer);
+        if !received.is_complete && is_told() {
+            self.tell_progress(received);
+        }
+        let Some(slot) = self.inbox.catalogue.items[received.known].own_slot else { return };
+        let outbox = &mut self.outboxes[channel_index as usize];
+        let was_spread = outbox.active(slot).is_some_and(|active| active.spread.is_some());
+        if received.is_of_stripe && self.may_spread {
+            outbox.spread(slot).pass_on(chunk);
+        }
+        let active = outbox.active_mut(slot).expect("own slot");
+        let Some(spread) = &mut active.spread else { return };
+        if received.is_complete {
+            spread.end();
+        }
+        if !was_spread {
+            // Others may have been told of the artifact, but not that chunks follow.
+            outbox.repeat(slot);
+            self.slot_changed(channel_index, slot);
+        }
+        self.mark_chunks(channel_index, slot);
+    }
+
+    /// There is more to be sent from a slot to those that are sent chunks, or nothing any more.
+    fn mark_chunks(&mut self, channel_index: u16, slot: Slot) {
+        let active = self.outboxes[channel_index as usize].active(slot).expect("it is served");
+        active.serving.iter().for_each(|peer| self.sender.mark_chunks(peer, channel_index));
+    }
+
+    /// What has not come whole by being spread is told of as other artifacts are.
+    fn tell_spread(&mut self) {
+        while let Some(known) = self.inbox.transfers.spread.pop() {
+            let Some(item) = self.inbox.catalogue.items.get(known) else { continue };
+            let (channel_index, State::Wanted(transfer)) = (item.channel, item.state) else {
+                continue;
+            };
+            let is_relaying = self.channels[channel_index as usize].relay == Relay::Automatic;
+            let has_some = self.inbox.transfers.have_count(transfer) > 0;
+            if !is_relaying || !has_some || item.advert.chunks() > CHUNKS_PREFERRED_MAX {
+                continue;
+            }
+            match item.own_slot {
+                Some(slot) => {
+                    self.outboxes[channel_index as usize].repeat(slot);
+                    self.slot_changed(channel_index, slot);
+                }
+                None => self.tell_first(known, transfer),
+            }
+        }
+    }
+
+    /// Tells others of the chunks of an artifact for the first time, if they were not told before.
+    fn tell_first(&mut self, known: u32, transfer: u32) {
+        if !self.inbox.transfers.take_first_telling(transfer) {
+            return;
+        }
+        let item = &self.inbox.catalogue.items[known];
+        let (channel_index, id, advert) = (item.channel, item.id, item.advert.clone());
+        let Ok(hops) = self.relay_hops(channel_index, known) else { return };
+        let body = Body::Part { transfer, id, advert };
+        if self.advertise(channel_index, known, body, hops).is_ok() {
+            self.inbox.transfers.set_passed_on(transfer, true);
+        }
+    }
+
+    fn tell_progress(&mut self, received: &Received) {
+        let item = &self.inbox.catalogue.items[received.known];
+        let (channel_index, chunk_bytes) = (item.channel, item.advert.chunk_size());
+        match item.own_slot {
+            None => self.tell_first(received.known, received.transfer),
+            Some(slot) if !received.is_of_stripe => {
+                let have = self.inbox.transfers.have_count(received.transfer);
+                let told = usize::from(self.outboxes[channel_index as usize].peers_end());
+                let step = (told * PROGRESS_BYTES).div_ceil(chunk_bytes).max(1);
+                if (have as usize).is_multiple_of(step) {
+                    self.outboxes[channel_index as usize].repeat(slot);
+                    self.slot_changed(channel_index, slot);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What was here of artifacts, and was passed on, is not here any more.
+    fn end_lost(&mut self) {
+        while let Some(known) = self.inbox.transfers.lost.pop() {
+            let Some(item) = self.inbox.catalogue.items.get(known) else { continue };
+            let (channel_index, Some(slot)) = (item.channel, item.own_slot) else { continue };
+            let active = self.outboxes[channel_index as usize].active(slot);
+            if active.is_some_and(Active::is_part) {
+                self.clear(channel_index, slot);
+            }
+        }
+    }
+
     /// A relay is kept only while a holder nearer to the publisher advertises the artifact.
     /// Otherwise two nodes could keep an artifact alive, each because of the other, after its
     /// publisher has aborted it.
@@ -575,12 +738,12 @@ impl Broadcast {
         }
     }
 
-    /// A relay is not announced to a peer that advertises the artifact itself. Once the peer does
-    /// not advertise it any more, the relay must be announced.
+    /// A relay is not announced to a peer that has all of the artifact itself. Once the peer does not
+    /// advertise all of it any more, the relay must be announced.
     fn repeat_relay(&mut self, known: u32, peer: PeerIndex) {
         let item = &self.inbox.catalogue.items[known];
         if let Some(slot) = item.own_slot
-            && !item.holders.contains(peer)
+            && !self.inbox.holds_whole(known, peer)
         {
             let channel = item.channel;
             if self.outboxes[channel as usize].mark_if_skipped(peer, slot) {
@@ -589,13 +752,13 @@ impl Broadcast {
         }
     }
 
-    fn after_unlinks(&mut self, now: Time, peer: PeerIndex, is_member: bool) {
+    fn after_unlinks(&mut self, peer: PeerIndex, is_member: bool) {
         let mut unlinked = self.inbox.take_unlinked();
         for known in unlinked.drain(..) {
             let channel_index = self.inbox.catalogue.items[known].channel;
             self.check_relay(known);
             self.repeat_relay(known, peer);
-            if let Some(forgotten) = self.inbox.after_unlink(now, known, peer, is_member) {
+            if let Some(forgotten) = self.inbox.after_unlink(known, peer, is_member) {
                 self.detach_own_slot(channel_index, &forgotten);
             }
         }
@@ -623,48 +786,58 @@ impl Broadcast {
         request: &Request,
     ) -> Result<(), Fault> {
         let now = self.clamp(now);
-        match *request {
-            Request::Fetch { request, channel, id, ref ranges } => {
-                let held = self.channel_index(channel).and_then(|channel_index| {
-                    let slot = self.outboxes[channel_index as usize].slot_of(&id)?;
-                    Some((
-                        channel_index,
-                        slot,
-                        self.outboxes[channel_index as usize].active_mut(slot)?,
-                    ))
-                });
-                let is_within = |chunks: u32| ranges.iter().all(|range| range.is_within(chunks));
-                match held {
-                    Some((channel_index, slot, active))
-                        if is_within(active.artifact.advert().chunks()) =>
-                    {
-                        let (at, ranges) = ((channel_index, slot), ranges.clone());
-                        self.sender.serve(peer, request, at, active, ranges);
-                    }
-                    _ => self.sender.refuse(peer, request, Refusal::NotHeld),
-                }
+        match request {
+            Request::Fetch { request, channel, id, ranges } => {
+                self.serve(peer, *request, (*channel, id), ranges);
             }
             Request::Cancel { request } => {
-                self.sender.cancel(peer, request, &mut self.outboxes, &mut self.outputs);
+                self.sender.cancel(peer, *request, &mut self.outboxes, &mut self.outputs);
             }
             Request::Refuse { request, .. } => {
-                self.inbox.request_failed(now, peer, RequestId(request));
+                self.inbox.transfers.handle_end(now, peer, RequestId(*request));
             }
             Request::Unknown { request, .. } => {
-                self.sender.refuse(peer, request, Refusal::UnknownRequest);
+                self.sender.refuse(peer, *request, Refusal::UnknownRequest);
             }
         }
         Ok(())
     }
 
+    /// Answers a request for chunks, if they are here.
+    fn serve(
+        &mut self,
+        peer: PeerIndex,
+        request: u64,
+        (channel, id): (ChannelId, &ArtifactId),
+        ranges: &Ranges,
+    ) {
+        let slot = self.channel_index(channel).and_then(|channel_index| {
+            let outbox = &self.outboxes[channel_index as usize];
+            let slot = outbox.slot_of(id)?;
+            let body = &outbox.active(slot)?.body;
+            let chunks = body.advert().chunks();
+            let is_here = |range: &ChunkRange| match body.transfer() {
+                Some(transfer) => self.inbox.transfers.has_all(transfer, *range),
+                None => true,
+            };
+            let is_held = |range: &ChunkRange| range.is_within(chunks) && is_here(range);
+            ranges.iter().all(is_held).then_some((channel_index, slot))
+        });
+        let Some((channel_index, slot)) = slot else {
+            return self.sender.refuse(peer, request, Refusal::NotHeld);
+        };
+        let active = self.outboxes[channel_index as usize].active_mut(slot).expect("by id");
+        self.sender.serve(peer, request, (channel_index, slot), active, ranges.clone());
+    }
+
     /// Whether the answer to a request is still needed; if not, its stream is to be stopped.
     pub fn is_awaited(&mut self, peer: PeerIndex, request: RequestId) -> bool {
-        self.inbox.fetch.is_under_way(peer, request)
+        self.inbox.transfers.is_under_way(peer, request)
     }
 
     /// Bytes in the longest chunk of the answer to a request, if it is still needed.
     pub fn chunk_bytes_max(&self, peer: PeerIndex, request: RequestId) -> Option<usize> {
-        self.inbox.fetch.chunk_bytes_max(&self.inbox.catalogue, peer, request)
+        self.inbox.transfers.chunk_bytes_max(peer, request)
     }
 
     /// A chunk, in the answer to a request or behind a streamed advert.
@@ -679,27 +852,37 @@ impl Broadcast {
         chunk: &Chunk<'_>,
     ) -> Result<ChunkTaken, Fault> {
         let now = self.clamp(now);
-        Ok(match self.inbox.handle_chunk(now, &self.peers, peer, request, chunk)? {
-            Progress::More => ChunkTaken::More,
-            Progress::Unneeded => ChunkTaken::Done,
-            Progress::Complete(known) => {
-                self.relay_automatically(known);
-                ChunkTaken::Done
-            }
-        })
+        let received = self.inbox.handle_chunk(now, &self.peers, peer, request, chunk)?;
+        let Some(received) = received else { return Ok(ChunkTaken::Done) };
+        if received.is_new {
+            self.pass_on(chunk.index, &received);
+        }
+        Ok(if received.is_answered { ChunkTaken::Done } else { ChunkTaken::More })
+    }
+
+    /// The round trip on the connection to a peer, which says when chunks are late.
+    pub fn handle_round_trip(&mut self, peer: PeerIndex, round_trip: Duration) {
+        self.inbox.transfers.note_round_trip(peer, round_trip);
     }
 
     /// This many bytes of the next chunk have arrived, in the answer to a request or behind a
     /// streamed advert. This distinguishes a slow holder from a silent one.
-    pub fn handle_partial_chunk(&mut self, peer: PeerIndex, request: RequestId, bytes: usize) {
-        self.inbox.fetch.handle_partial(peer, request, bytes);
+    pub fn handle_partial_chunk(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        request: RequestId,
+        bytes: usize,
+    ) {
+        let now = self.clamp(now);
+        self.inbox.transfers.handle_partial(now, peer, request, bytes);
     }
 
     /// The stream with the answer to a request has ended or was reset. Without effect if the answer
     /// was complete.
     pub fn handle_answer_end(&mut self, now: Time, peer: PeerIndex, request: RequestId) {
         let now = self.clamp(now);
-        self.inbox.request_failed(now, peer, request);
+        self.inbox.transfers.handle_end(now, peer, request);
     }
 
     /// A stream was acknowledged as a whole.
@@ -718,13 +901,15 @@ impl Broadcast {
     /// [`Output::Idle`].
     pub fn poll(&mut self, now: Time) -> Output {
         let now = self.clamp(now);
-        self.inbox.advance(now);
+        self.inbox.transfers.advance(now);
+        self.end_lost();
+        self.tell_spread();
         self.mark_requests();
-        for (peer, request) in self.inbox.fetch.stops.drain(..) {
+        for (peer, request) in self.inbox.transfers.stops.drain(..) {
             self.outputs.push_back(Output::Stop { peer, request });
         }
         self.outputs.pop_front().unwrap_or_else(|| {
-            let wake_at = self.inbox.fetch.wake_at();
+            let wake_at = self.inbox.transfers.wake_at();
             let why = if wake_at == Time::NEVER { Wake::Input } else { Wake::Fetch };
             Output::Idle { wake_at, why }
         })
@@ -744,7 +929,7 @@ impl Broadcast {
     }
 
     fn mark_requests(&mut self) {
-        while let Some(peer) = self.inbox.fetch.asking.pop() {
+        while let Some(peer) = self.inbox.transfers.asking.pop() {
             if self.peers.up[peer.at()] {
                 self.sender.mark_requests(peer);
             }
@@ -870,7 +1055,7 @@ impl Broadcast {
     /// What this node has in a slot.
     pub fn own_slot(&self, channel: ChannelId, slot: Slot) -> Option<ArtifactId> {
         let channel_index = self.channel_index(channel)?;
-        Some(self.outboxes[channel_index as usize].active(slot)?.artifact.id())
+        Some(self.outboxes[channel_index as usize].active(slot)?.body.id())
     }
 
     /// The artifacts in a peer's slots, as received in its present epoch, in the order of the
@@ -900,6 +1085,15 @@ impl Broadcast {
         known.is_some_and(|known| !self.inbox.catalogue.items[known].holders.is_empty())
     }
 
+    /// Whether the bytes of an artifact are complete, and wait for the application.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn is_complete(&self, channel: ChannelId, id: &ArtifactId) -> bool {
+        let channel_index = self.channel_index(channel);
+        let known = channel_index.and_then(|at| self.inbox.catalogue.find(at, id));
+        known.is_some_and(|known| self.inbox.catalogue.items[known].state == State::Ready)
+    }
+
     /// Where an artifact stands on its way to the application, in words for a person.
     #[cfg(feature = "internals")]
     #[doc(hidden)]
@@ -923,7 +1117,7 @@ impl Broadcast {
             let item = &self.inbox.catalogue.items[known];
             if let Some(slot) = item.own_slot {
                 let active = self.outboxes[item.channel as usize].active(slot).expect("own slot");
-                assert_eq!((active.known, active.artifact.id()), (Some(known), item.id));
+                assert_eq!((active.known, active.body.id()), (Some(known), item.id));
                 assert_eq!(active.hops, item.relay_hops);
             }
         }

@@ -11,6 +11,7 @@
 //! The log is cut back to its current entries when it is twice as long as the table, so the memory
 //! is O(slots) whatever peers do. Knows nothing of bytes on the wire. Invariants 1, 2, 3.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,20 +19,66 @@ use alloc::vec::Vec;
 use super::IdMap;
 use super::free_slots::FreeSlots;
 use super::peer_set::PeerSet;
-use crate::artifact::Artifact;
-use crate::config::ChannelConfig;
+use super::spread::Spread;
+use crate::artifact::{Advert, Artifact};
+use crate::config::{ChannelConfig, Relay};
 use crate::id::{ArtifactId, PeerIndex, Slot, Version};
+
+/// What this node has of an artifact that it advertises.
+#[derive(Debug)]
+pub(super) enum Body {
+    Whole(Artifact),
+    /// The chunks that have come so far, of a transfer.
+    Part {
+        transfer: u32,
+        id: ArtifactId,
+        advert: Advert,
+    },
+}
+
+impl Body {
+    pub(super) fn id(&self) -> ArtifactId {
+        match self {
+            Self::Whole(artifact) => artifact.id(),
+            Self::Part { id, .. } => *id,
+        }
+    }
+
+    pub(super) fn advert(&self) -> &Advert {
+        match self {
+            Self::Whole(artifact) => artifact.advert(),
+            Self::Part { advert, .. } => advert,
+        }
+    }
+
+    /// The transfer, if this node has a part.
+    pub(super) fn transfer(&self) -> Option<u32> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Part { transfer, .. } => Some(*transfer),
+        }
+    }
+}
 
 /// What a slot holds.
 #[derive(Debug)]
 pub(super) struct Active {
-    pub(super) artifact: Artifact,
+    pub(super) body: Body,
     /// Distance from the publisher; 0: this node published it.
     pub(super) hops: u8,
     /// The artifact in the inbox's catalogue, while some member advertises it.
     pub(super) known: Option<u32>,
     /// The peers that are being sent chunks from this slot.
     pub(super) serving: PeerSet,
+    /// If it is sent to others unasked.
+    pub(super) spread: Option<Box<Spread>>,
+}
+
+impl Active {
+    /// This node has a part of it only.
+    pub(super) fn is_part(&self) -> bool {
+        self.body.transfer().is_some()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -160,44 +207,78 @@ impl Outbox {
     /// Puts an artifact that is not active yet into the lowest free slot.
     pub(super) fn insert(
         &mut self,
-        artifact: Artifact,
+        body: Body,
         hops: u8,
         known: Option<u32>,
     ) -> Result<Slot, Full> {
-        let bytes = artifact.bytes().len() as u64;
+        let bytes = body.advert().length;
         let (share, slots_max) = match hops {
             0 => (&mut self.published, self.config.publish_slots_max()),
             _ => (&mut self.relayed, self.config.relay_slots_max),
         };
         share.take(bytes, slots_max, self.config.active_bytes_max)?;
         let slot = self.lowest_free();
-        let was_free = self.by_id.insert(artifact.id(), slot).is_none();
+        let was_free = self.by_id.insert(body.id(), slot).is_none();
         assert!(was_free, "an artifact is active in one slot");
         self.free.take(slot);
         self.slots[slot.0 as usize].active =
-            Some(Active { artifact, hops, known, serving: PeerSet::default() });
+            Some(Active { body, hops, known, serving: PeerSet::default(), spread: None });
         self.bump_version(slot);
         Ok(slot)
     }
 
     /// Makes a relayed artifact this node's own.
-    pub(super) fn adopt(&mut self, slot: Slot) -> Result<(), Full> {
+    pub(super) fn adopt(&mut self, slot: Slot, artifact: Artifact) -> Result<(), Full> {
         let active = self.slots[slot.0 as usize].active.as_mut().expect("the slot is active");
         assert!(active.hops > 0, "relayed so far");
-        let bytes = active.artifact.bytes().len() as u64;
+        let bytes = artifact.bytes().len() as u64;
         let slots_max = self.config.publish_slots_max();
         self.published.take(bytes, slots_max, self.config.active_bytes_max)?;
         self.relayed.give_back(bytes);
-        active.hops = 0;
+        (active.hops, active.body) = (0, Body::Whole(artifact));
+        if let Some(spread) = &mut active.spread {
+            spread.cut_short();
+        }
         self.bump_version(slot);
         Ok(())
+    }
+
+    /// The rest of an artifact has come of which this node had a part.
+    pub(super) fn complete(&mut self, slot: Slot, artifact: Artifact) {
+        let active = self.slots[slot.0 as usize].active.as_mut().expect("the slot is active");
+        active.body = Body::Whole(artifact);
+        self.bump_version(slot);
+    }
+
+    /// Artifacts of at least so many bytes are to be spread.
+    pub(super) fn spread_bytes_min(&self) -> u64 {
+        match self.config.relay {
+            Relay::Automatic => self.config.spread_bytes_min,
+            Relay::Off | Relay::Confirmed => u64::MAX,
+        }
+    }
+
+    /// The members that are connected are to be sent chunks from a slot, unasked.
+    pub(super) fn spread(&mut self, slot: Slot) -> &mut Spread {
+        let active = self.slots[slot.0 as usize].active.as_mut().expect("the slot is active");
+        active.spread.get_or_insert_with(|| {
+            let mut members = PeerSet::default();
+            let views = self.views.iter().enumerate().filter(|(_, view)| view.is_some());
+            views.for_each(|(at, _)| members.insert(PeerIndex(at as u16)));
+            Box::new(Spread::new(members))
+        })
+    }
+
+    /// There is something new to be told of a slot.
+    pub(super) fn repeat(&mut self, slot: Slot) {
+        self.bump_version(slot);
     }
 
     pub(super) fn clear(&mut self, slot: Slot) -> Active {
         let active = self.slots[slot.0 as usize].active.take().expect("the slot is active");
         self.free.give_back(slot);
-        self.by_id.remove(&active.artifact.id());
-        let bytes = active.artifact.bytes().len() as u64;
+        self.by_id.remove(&active.body.id());
+        let bytes = active.body.advert().length;
         match active.hops {
             0 => self.published.give_back(bytes),
             _ => self.relayed.give_back(bytes),
@@ -368,8 +449,8 @@ impl Outbox {
             self.slots.iter().filter_map(|slot| slot.active.as_ref()).collect();
         assert_eq!(active.len(), self.by_id.len());
         assert_eq!(active.len() as u32, self.active_count());
-        let bytes: usize = active.iter().map(|active| active.artifact.bytes().len()).sum();
-        assert_eq!(bytes as u64, self.published.bytes + self.relayed.bytes);
+        let bytes: u64 = active.iter().map(|active| active.body.advert().length).sum();
+        assert_eq!(bytes, self.published.bytes + self.relayed.bytes);
         let mut current = vec![0; self.slots.len()];
         for (version, slot) in &self.log {
             current[slot.0 as usize] += u32::from(self.slots[slot.0 as usize].version == *version);

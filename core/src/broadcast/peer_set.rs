@@ -8,32 +8,43 @@ use crate::id::PeerIndex;
 const WORDS: usize = PEERS_LIMIT as usize / 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct PeerSet([u64; WORDS]);
+pub(crate) struct PeerSet([u64; WORDS]);
 
 impl PeerSet {
-    pub(super) fn insert(&mut self, peer: PeerIndex) {
+    pub(crate) fn insert(&mut self, peer: PeerIndex) {
         self.0[peer.at() / 64] |= 1 << (peer.0 % 64);
     }
 
-    pub(super) fn remove(&mut self, peer: PeerIndex) {
+    pub(crate) fn remove(&mut self, peer: PeerIndex) {
         self.0[peer.at() / 64] &= !(1 << (peer.0 % 64));
     }
 
-    pub(super) fn contains(&self, peer: PeerIndex) -> bool {
+    pub(crate) fn contains(&self, peer: PeerIndex) -> bool {
         self.0[peer.at() / 64] >> (peer.0 % 64) & 1 == 1
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    pub(super) fn first(&self) -> Option<PeerIndex> {
+    pub(crate) fn first(&self) -> Option<PeerIndex> {
         let word = self.0.iter().position(|word| *word != 0)?;
         Some(PeerIndex(word as u16 * 64 + self.0[word].trailing_zeros() as u16))
     }
 
+    pub(crate) fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// The number of members below a peer.
+    pub(crate) fn rank(&self, peer: PeerIndex) -> u32 {
+        let (at, below) = (peer.at() / 64, (1 << (peer.0 % 64)) - 1);
+        let lower: u32 = self.0[..at].iter().map(|word| word.count_ones()).sum();
+        lower + (self.0[at] & below).count_ones()
+    }
+
     /// The members, lowest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = PeerIndex> + use<> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = PeerIndex> + use<> {
         let words = self.0;
         (0..WORDS).flat_map(move |at| {
             ones(words[at]).map(move |bit| {
@@ -41,10 +52,6 @@ impl PeerSet {
                 PeerIndex((at * 64 + bit) as u16)
             })
         })
-    }
-
-    pub(super) fn is_subset(&self, other: &Self) -> bool {
-        self.0.iter().zip(other.0).all(|(own, other)| own & !other == 0)
     }
 }
 
@@ -62,6 +69,8 @@ mod tests {
         assert!(!set.contains(PeerIndex(3)) && set.contains(PeerIndex(511)));
         assert_eq!(set.first(), Some(PeerIndex(64)));
         assert!(set.iter().eq([64, 511].map(PeerIndex)));
+        assert_eq!([64, 65, 511].map(|at| set.rank(PeerIndex(at))), [0, 1, 1]);
+        assert_eq!(set.count(), 2);
         set.remove(PeerIndex(64));
         set.remove(PeerIndex(511));
         assert!(set.is_empty() && set.first().is_none());

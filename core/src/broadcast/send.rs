@@ -10,16 +10,18 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::Output;
-use super::fetch::Unsent;
 use super::inbox::Inbox;
-use super::outbox::{Active, LastSent, Outbox};
+use super::outbox::{Active, Body, LastSent, Outbox};
 use super::peer_set::PeerSet;
 use crate::config::{ChannelConfig, Config};
 use crate::id::{ChannelId, PeerIndex, Slot};
 use crate::sched::{Level, ReadyFlows};
 use crate::send_buffer::SendBuffer;
 use crate::time::Time;
-use crate::wire::{self, ChunkRange, FRAME_OVERHEAD_MAX, Ranges, Refusal, Request, StreamHead};
+use crate::transfer::Unsent;
+use crate::wire::{
+    self, ChunkBits, FRAME_OVERHEAD_MAX, Ranges, Refusal, Request, StreamHead, Told,
+};
 
 /// The number of streams to one peer that may be unacknowledged. A node has a bound of its own, which
 /// is lower unless its `streams_max` is near the highest that there may be. This one is for machines
@@ -75,6 +77,15 @@ struct StreamState {
     used: Use,
 }
 
+/// The chunks that a [`Job`] has still to send.
+#[derive(Debug)]
+enum Source {
+    /// These. When there are none, the job lasts until its stream has been acknowledged.
+    Ranges(Ranges),
+    /// Those that its slot [passes on](super::spread), from this one on.
+    Passed(usize),
+}
+
 /// Chunks to be sent from a slot: the answer to a request, or what follows a streamed advert.
 #[derive(Debug)]
 struct Job {
@@ -83,9 +94,7 @@ struct Job {
     /// The request that it answers.
     request: Option<u64>,
     stream: Option<OutStream>,
-    /// Chunks still to be sent, in this order. When there are none, the job lasts until its stream has
-    /// been acknowledged.
-    chunks: Ranges,
+    source: Source,
     /// The transport takes no more of its stream for now.
     is_blocked: bool,
 }
@@ -96,6 +105,8 @@ struct Peer {
     /// Indices of the free ones.
     free: Vec<u16>,
     jobs: Vec<Job>,
+    /// The slot from which chunks were sent last.
+    served: Slot,
     refusals: Vec<(u64, Refusal)>,
 }
 
@@ -116,7 +127,7 @@ impl Sender {
             channels: config.channels.clone(),
             batch_bytes_max: config.batch_bytes_max as usize,
             serves_max: config.serves_per_peer_max.into(),
-            streamed_max: config.fetches_per_peer_max.into(),
+            streamed_max: config.streamed_per_peer_max.into(),
             peers: Vec::new(),
             ready: ReadyFlows::default(),
         }
@@ -130,6 +141,7 @@ impl Sender {
             streams: Vec::new(),
             free: Vec::new(),
             jobs: Vec::new(),
+            served: Slot(u32::MAX),
             refusals: Vec::new(),
         });
         self.ready.add_peer(peer, self.flows_count());
@@ -163,7 +175,9 @@ impl Sender {
         let state = self.peer(peer).stream(stream)?;
         let Use::Updates(current) = &mut state.used else { unreachable!("told of in updates") };
         *current -= 1;
-        if *current > 0 {
+        // The chunks behind an advert stay what they are when there is more to be told.
+        let has_chunks = |job: &Job| job.stream == Some(stream);
+        if *current > 0 || self.peer(peer).jobs.iter().any(has_chunks) {
             return None;
         }
         self.release(peer, stream);
@@ -202,11 +216,12 @@ impl Sender {
     ) {
         let serves_max = self.serves_max;
         let jobs = &mut self.peer(peer).jobs;
-        if jobs.len() >= serves_max || jobs.iter().any(|job| job.request == Some(request)) {
+        let served = jobs.iter().filter(|job| job.request.is_some()).count();
+        if served >= serves_max || jobs.iter().any(|job| job.request == Some(request)) {
             return self.refuse(peer, request, Refusal::Busy);
         }
-        let (stream, is_blocked) = (None, false);
-        jobs.push(Job { channel, slot, request: Some(request), stream, is_blocked, chunks });
+        let (stream, is_blocked, source) = (None, false, Source::Ranges(chunks));
+        jobs.push(Job { channel, slot, request: Some(request), stream, is_blocked, source });
         active.serving.insert(peer);
         self.ready.mark(peer, chunks_flow(channel));
     }
@@ -274,7 +289,7 @@ impl Sender {
     /// Whether there are requests for a peer, or refusals.
     pub(super) fn has_requests(&self, peer: PeerIndex, inbox: &Inbox) -> bool {
         let state = self.peers[peer.at()].as_ref().expect("a member");
-        !state.refusals.is_empty() || inbox.fetch.has_unsent(peer)
+        !state.refusals.is_empty() || inbox.transfers.has_unsent(peer)
     }
 
     /// The levels of the flows: flow `2 c` is the updates of channel `c`, flow `2 c + 1` the
@@ -305,13 +320,18 @@ impl Sender {
         self.ready.mark(peer, updates_flow(channel));
     }
 
+    /// There are chunks of a channel for a peer.
+    pub(super) fn mark_chunks(&mut self, peer: PeerIndex, channel: u16) {
+        self.ready.mark(peer, chunks_flow(channel));
+    }
+
     /// The transport has not taken all that it was given of a stream, so that it takes no more of it
     /// until it says so, or takes more of it again.
     pub(super) fn set_blocked(&mut self, peer: PeerIndex, stream: OutStream, is_blocked: bool) {
         let jobs = &mut self.peers[peer.at()].as_mut().expect("a member").jobs;
         let Some(job) = jobs.iter_mut().find(|job| job.stream == Some(stream)) else { return };
         job.is_blocked = is_blocked;
-        if !is_blocked && !job.chunks.is_empty() {
+        if !is_blocked {
             self.ready.mark(peer, chunks_flow(job.channel));
         }
     }
@@ -337,7 +357,8 @@ impl Sender {
             return can_open && outboxes[flow / 2].is_behind(peer);
         }
         let state = self.peers[peer.at()].as_ref().expect("a member");
-        state.jobs.iter().any(|job| job.is_sendable((flow / 2) as u16, can_open))
+        let (channel, outbox) = ((flow / 2) as u16, &outboxes[flow / 2]);
+        state.jobs.iter().any(|job| job.is_sendable(channel, can_open, outbox))
     }
 
     pub(super) fn poll_flow(
@@ -364,7 +385,7 @@ impl Sender {
             let outbox = &mut outboxes[channel as usize];
             match flow % 2 {
                 0 => self.send_updates(peer, channel, room, out, outbox, inbox),
-                _ => Some(self.send_chunks(peer, channel, (room, can_open), out, outbox)),
+                _ => self.send_chunks(peer, channel, (room, can_open), out, (outbox, inbox)),
             }
         };
         debug_assert!(was_ready || send.is_none(), "what has something to send was reported");
@@ -389,11 +410,10 @@ impl Sender {
             let request = if let Some((request, refusal)) = refusals.pop() {
                 Request::Refuse { request, refusal }
             } else {
-                match inbox.fetch.take_unsent(now, peer) {
-                    Some(Unsent::Fetch { request, known, first, count }) => {
+                match inbox.transfers.take_unsent(now, peer) {
+                    Some(Unsent::Fetch { request, known, ranges }) => {
                         let known = &inbox.catalogue.items[known];
                         let channel = self.channels[known.channel as usize].id;
-                        let ranges = Ranges::from_iter([ChunkRange { first, count }]);
                         Request::Fetch { request: request.0, channel, id: known.id, ranges }
                     }
                     Some(Unsent::Cancel { request }) => Request::Cancel { request: request.0 },
@@ -423,10 +443,8 @@ impl Sender {
         let (id, class) = (config.id, config.class);
         let peer = self.peers[index.at()].as_mut().expect("a member");
         let streamed_now = peer.jobs.iter().filter(|job| job.request.is_none()).count();
-        let holds = |active: &Active| {
-            let holds = |known| inbox.catalogue.holds(known, index);
-            active.known.is_some_and(holds)
-        };
+        let holds =
+            |active: &Active| active.known.is_some_and(|known| inbox.holds_whole(known, index));
         let stream = peer.open_stream(Use::Updates(0));
         let mut current = 0;
         let mut finish = true;
@@ -462,33 +480,56 @@ impl Sender {
                 outbox.set_last_sent(index, slot, version, LastSent::NOTHING);
                 continue;
             };
-            let (artifact, bytes) = (&active.artifact, active.artifact.bytes().len());
+            let (advert, body) = (active.body.advert(), &active.body);
+            let bytes = advert.length as usize;
             let may_push = active.hops == 0 && !holds(active);
-            let is_pushed = may_push && bytes <= config.push_bytes_max as usize;
-            let streamed =
-                may_push && !is_pushed && config.latency_sensitive && streamed_now < streamed_max;
-            let length = artifact.metadata().len() + if is_pushed { bytes } else { 32 };
+            let pushed = match body {
+                Body::Whole(artifact) if may_push && bytes <= config.push_bytes_max as usize => {
+                    Some(artifact)
+                }
+                _ => None,
+            };
+            let is_pushed = pushed.is_some();
+            let (chunks, hops) = (advert.chunks(), active.hops);
+            let spread = active.spread.as_ref().filter(|spread| spread.is_due(index));
+            let source = match (spread, hops) {
+                (Some(spread), 0) => Some(spread.stripe(index, &body.id(), chunks))
+                    .filter(|stripe| !stripe.is_empty())
+                    .map(Source::Ranges),
+                (Some(_), _) => Some(Source::Passed(0)),
+                (None, _) => (may_push && !is_pushed && config.latency_sensitive)
+                    .then(|| Source::Ranges(Ranges::from_iter([(0..chunks).into()]))),
+            };
+            let source = source.filter(|_| streamed_now < streamed_max);
+            let (streamed, is_spread) = (source.is_some(), spread.is_some());
+            let length = advert.metadata.len() + if is_pushed { bytes } else { 64 };
             let is_over = out.len() + length + FRAME_OVERHEAD_MAX > limit;
             if !out.is_empty() && (is_over || streamed) {
                 break;
             }
             begin(out, id);
-            if is_pushed {
+            let told = Told { hops, streamed, spread: is_spread && hops == 0 };
+            if let Some(artifact) = pushed {
                 wire::put_push_start(&mut out.inline, slot, version, artifact.metadata(), bytes);
                 out.payload(artifact.bytes());
+            } else if let Body::Part { transfer, .. } = body {
+                let (bits, length) = inbox.transfers.have(*transfer).encoded();
+                let have = ChunkBits(&bits[..length]);
+                wire::put_told(&mut out.inline, (slot, version), told, advert, Some(have));
             } else {
-                let (hops, advert) = (active.hops, artifact.advert());
-                wire::put_advert(&mut out.inline, slot, version, hops, streamed, advert);
+                wire::put_told(&mut out.inline, (slot, version), told, advert, None);
             }
-            let chunks = artifact.advert().chunks();
             outbox.set_last_sent(index, slot, version, LastSent::in_stream(stream.0));
             current += 1;
-            if streamed {
-                outbox.active_mut(slot).expect("told of").serving.insert(index);
+            let active = outbox.active_mut(slot).expect("told of");
+            if let Some(spread) = active.spread.as_mut().filter(|_| is_spread) {
+                spread.note_told(index);
+            }
+            if let Some(source) = source {
+                active.serving.insert(index);
                 let stream = Some(stream);
-                let chunks = Ranges::from_iter([(0..chunks).into()]);
                 let (channel, request, is_blocked) = (channel_index, None, false);
-                peer.jobs.push(Job { channel, slot, request, stream, is_blocked, chunks });
+                peer.jobs.push(Job { channel, slot, request, stream, is_blocked, source });
                 self.ready.mark(index, chunks_flow(channel_index));
                 finish = false;
                 break;
@@ -509,12 +550,35 @@ impl Sender {
         channel: u16,
         (room, can_open): (usize, bool),
         out: &mut SendBuffer,
-        outbox: &Outbox,
-    ) -> Send {
+        (outbox, inbox): (&Outbox, &Inbox),
+    ) -> Option<Send> {
+        loop {
+            let peer = self.peers[index.at()].as_ref().expect("a member");
+            let jobs = peer.jobs.iter().enumerate();
+            let jobs = jobs.filter(|(_, job)| job.is_sendable(channel, can_open, outbox));
+            // Artifacts take turns, so that a short one does not wait for a long one.
+            let turn = jobs.min_by_key(|(at, job)| (job.slot <= peer.served, job.slot, *at));
+            let at = turn?.0;
+            // All that it had to pass on may have come to the peer from others.
+            let send = self.send_job(index, channel, (at, room), out, (outbox, inbox));
+            if send.is_some() {
+                return send;
+            }
+        }
+    }
+
+    /// Encodes chunks of the job at `at`, or its end. `None` if there is neither.
+    fn send_job(
+        &mut self,
+        index: PeerIndex,
+        channel: u16,
+        (at, room): (usize, usize),
+        out: &mut SendBuffer,
+        (outbox, inbox): (&Outbox, &Inbox),
+    ) -> Option<Send> {
         let class = self.channels[channel as usize].class;
         let peer = self.peer(index);
-        let is_sendable = |job: &Job| job.is_sendable(channel, can_open);
-        let at = peer.jobs.iter().position(is_sendable).expect("the flow has a backlog");
+        peer.served = peer.jobs[at].slot;
         let open = peer.jobs[at].stream.is_none();
         let opened = open.then(|| peer.open_stream(Use::Answer));
         let job = &mut peer.jobs[at];
@@ -523,16 +587,21 @@ impl Sender {
             job.stream = opened;
         }
         let active = outbox.active(job.slot).expect("jobs end with their slot");
-        while let Some(chunk) = take_first(&mut job.chunks) {
-            let (bytes, proof) = active.artifact.chunk(chunk);
+        let has = |chunk| active.known.is_some_and(|known| inbox.holds_chunk(known, index, chunk));
+        while let Some(chunk) = job.next_chunk(active, has) {
+            let (bytes, proof) = match &active.body {
+                Body::Whole(artifact) => artifact.chunk(chunk),
+                Body::Part { transfer, .. } => inbox.transfers.chunk(*transfer, chunk),
+            };
             wire::put_chunk_start(&mut out.inline, chunk, &proof, bytes.len());
             out.share(bytes);
             if out.len() >= room {
                 break;
             }
         }
-        let level = class.into();
-        Send { stream: job.stream, open, finish: job.chunks.is_empty(), level }
+        let finish = job.take_end(active);
+        let send = Send { stream: job.stream, open, finish, level: class.into() };
+        (finish || !out.is_empty()).then_some(send)
     }
 
     pub(super) fn assert_invariants(&self, outboxes: &[Outbox]) {
@@ -550,10 +619,63 @@ impl Sender {
 }
 
 impl Job {
-    /// Whether chunks of a channel can be sent for it: its stream is open, or can be opened.
-    fn is_sendable(&self, channel: u16, can_open: bool) -> bool {
+    /// Takes the chunk that is to be sent next. Of those that are passed on, what the peer `has` is left
+    /// out.
+    fn next_chunk(&mut self, active: &Active, has: impl Fn(u32) -> bool) -> Option<u32> {
+        match &mut self.source {
+            Source::Ranges(ranges) => {
+                let range = ranges.first_mut()?;
+                let chunk = range.first;
+                (range.first, range.count) = (range.first + 1, range.count - 1);
+                if range.count == 0 {
+                    ranges.remove(0);
+                }
+                Some(chunk)
+            }
+            Source::Passed(next) => {
+                let spread = active.spread.as_ref().expect("it passes chunks on");
+                loop {
+                    let chunk = spread.passed(*next)?;
+                    *next += 1;
+                    if !has(chunk) {
+                        return Some(chunk);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether its stream ends here. From then on it has nothing more to send.
+    fn take_end(&mut self, active: &Active) -> bool {
+        let is_over = match &self.source {
+            Source::Ranges(ranges) => ranges.is_empty(),
+            Source::Passed(next) => {
+                let spread = active.spread.as_ref().expect("it passes chunks on");
+                spread.is_over() && spread.passed(*next).is_none()
+            }
+        };
+        if is_over {
+            self.source = Source::Ranges(Ranges::new());
+        }
+        is_over
+    }
+
+    /// Whether chunks of a channel can be sent for it, or the end of its stream: its stream is open, or
+    /// can be opened.
+    fn is_sendable(&self, channel: u16, can_open: bool, outbox: &Outbox) -> bool {
         let has_stream = can_open || self.stream.is_some();
-        self.channel == channel && !self.chunks.is_empty() && has_stream && !self.is_blocked
+        self.channel == channel && has_stream && !self.is_blocked && self.has_more(outbox)
+    }
+
+    fn has_more(&self, outbox: &Outbox) -> bool {
+        match &self.source {
+            Source::Ranges(ranges) => !ranges.is_empty(),
+            Source::Passed(next) => {
+                let active = outbox.active(self.slot).expect("jobs end with their slot");
+                let spread = active.spread.as_ref().expect("it passes chunks on");
+                spread.is_over() || spread.passed(*next).is_some()
+            }
+        }
     }
 
     fn is_of(&self, channel: u16, slot: Slot) -> bool {
@@ -607,17 +729,6 @@ impl Peer {
         let is_alive = state.used != Use::Free && state.generation == stream.generation();
         is_alive.then_some(state)
     }
-}
-
-/// Takes the first chunk of the first range.
-fn take_first(ranges: &mut Ranges) -> Option<u32> {
-    let range = ranges.first_mut()?;
-    let chunk = range.first;
-    *range = ChunkRange { first: chunk + 1, count: range.count - 1 };
-    if range.count == 0 {
-        ranges.remove(0);
-    }
-    Some(chunk)
 }
 
 const fn updates_flow(channel: u16) -> usize {

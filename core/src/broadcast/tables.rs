@@ -18,6 +18,7 @@ use super::catalogue::{Catalogue, Known};
 use super::work;
 use crate::error::Fault;
 use crate::id::{PeerIndex, Slot};
+use crate::transfer::{ChunksTold, Have};
 use crate::wire::LiveSlots;
 
 /// No artifact.
@@ -106,6 +107,8 @@ pub(super) struct Tables {
     peers: Vec<Vec<Table>>,
     /// By artifact and peer, see [`key`].
     positions: HashMap<u64, Position, FixedState>,
+    /// By artifact and peer, what those have that do not have all of it.
+    partial: HashMap<u64, ChunksTold, FixedState>,
 }
 
 fn key(known: u32, peer: PeerIndex) -> u64 {
@@ -114,7 +117,12 @@ fn key(known: u32, peer: PeerIndex) -> u64 {
 
 impl Tables {
     pub(super) fn new(channels: usize, hasher: &FixedState) -> Self {
-        Self { channels, peers: Vec::new(), positions: HashMap::with_hasher(hasher.clone()) }
+        Self {
+            channels,
+            peers: Vec::new(),
+            positions: HashMap::with_hasher(hasher.clone()),
+            partial: HashMap::with_hasher(hasher.clone()),
+        }
     }
 
     pub(super) fn add_peer(&mut self, peer: PeerIndex) {
@@ -157,10 +165,10 @@ impl Tables {
         catalogue: &mut Catalogue,
         (peer, channel, slot): (PeerIndex, u16, Slot),
         version: u64,
-        mut content: Option<(u32, u8)>,
+        mut content: Option<(u32, u8, Have)>,
     ) -> Result<Applied, Fault> {
         let here = Position { age: Age::Current, slot };
-        let held = content.and_then(|(known, _)| self.position(catalogue, known, peer));
+        let held = content.and_then(|(known, ..)| self.position(catalogue, known, peer));
         let elsewhere = held.filter(|held| *held != here);
         let table = self.table(peer, channel);
         if table.entry(slot).version >= version {
@@ -181,22 +189,24 @@ impl Tables {
         let was = entry.known;
         let awaited = core::mem::take(&mut entry.awaited);
         table.awaited -= u32::from(awaited);
-        if let Some((known, hops)) = content
+        if let Some((known, hops, have)) = content
             && known == was
         {
+            self.set_have(known, peer, have);
             let item = &mut catalogue.items[known];
-            let entry = table.entry(slot);
+            let entry = self.table(peer, channel).entry(slot);
             item.note_hops(entry.hops, false);
             item.note_hops(hops, true);
             entry.hops = hops;
             return Ok(Applied::Same);
         }
         let unlinked = (was != NOBODY).then(|| self.unlink(catalogue, (peer, channel), here));
-        if let Some((known, hops)) = content {
+        if let Some((known, hops, have)) = content {
             if let Some(elsewhere) = elsewhere {
                 self.unlink(catalogue, (peer, channel), elsewhere);
             }
             self.link(catalogue, (peer, channel), slot, known, hops);
+            self.set_have(known, peer, have);
         }
         Ok(Applied::Changed { unlinked })
     }
@@ -228,6 +238,7 @@ impl Tables {
         let entry = &mut self.table(peer, channel).entries(age)[slot.0 as usize];
         let (known, hops) = (core::mem::replace(&mut entry.known, NOBODY), entry.hops);
         self.positions.remove(&key(known, peer));
+        self.set_have(known, peer, None);
         let item = &mut catalogue.items[known];
         item.holders.remove(peer);
         item.note_hops(hops, false);
@@ -241,6 +252,24 @@ impl Tables {
         let table = &self.peers[peer.at()][known.channel as usize];
         let entries = if age == Age::Stale { &table.stale } else { &table.current };
         entries[slot.0 as usize].hops
+    }
+
+    /// The chunks that a holder of an artifact tells of.
+    pub(super) fn have(&self, known: u32, peer: PeerIndex) -> Have {
+        self.partial.get(&key(known, peer)).copied()
+    }
+
+    fn set_have(&mut self, known: u32, peer: PeerIndex, have: Have) {
+        match have {
+            Some(have) => {
+                self.partial.insert(key(known, peer), have);
+            }
+            // Most of the time nobody has a part.
+            None if self.partial.is_empty() => {}
+            None => {
+                self.partial.remove(&key(known, peer));
+            }
+        }
     }
 
     /// The fewest hops from the publisher at which an artifact is advertised. Looks at each holder:
@@ -372,6 +401,7 @@ impl Tables {
             }
         }
         assert_eq!(linked, self.positions.len(), "an artifact is in one entry of a peer");
+        assert!(self.partial.keys().all(|key| self.positions.contains_key(key)));
         let mut held = 0;
         for known in catalogue.items.indices() {
             let item = &catalogue.items[known];

@@ -50,8 +50,8 @@ pub(super) fn transport_config(config: &Config, meter: &Arc<Meter>) -> QuicTrans
     let idle = IdleTimeout::try_from(config.idle_timeout).unwrap_or(VarInt::MAX.into());
     let factory = MeteredFactory {
         meter: meter.clone(),
-        // RFC 9002, section 7.2, for the largest datagram there may come to be.
-        initial_window: 14_720.max(2 * u64::from(config.mtu_max)),
+        // At least two datagrams (RFC 9002, section 7.2), however large they may come to be.
+        initial_window: u64::from(config.initial_window).max(2 * u64::from(config.mtu_max)),
     };
     // What counts as lost is left at the 3 packets and 9/8 round trips of RFC 9002, section 6.1. A path
     // that reorders more is slow by that, since the congestion window stays at its minimum. But with

@@ -23,6 +23,11 @@ impl ChunkRange {
     pub fn is_within(self, chunks: u32) -> bool {
         self.first.checked_add(self.count).is_some_and(|end| end <= chunks)
     }
+
+    /// The chunks.
+    pub(crate) fn chunks(self) -> core::ops::Range<u32> {
+        self.first..self.first.saturating_add(self.count)
+    }
 }
 
 impl From<core::ops::Range<u32>> for ChunkRange {

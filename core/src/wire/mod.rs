@@ -53,7 +53,7 @@ pub use hello::{
 };
 pub use stream::{Item, StreamDecoder, StreamHead};
 pub use update::{CHUNK_BITS_MAX, ChunkBits, LiveSlots, Update};
-pub(crate) use update::{put_advert, put_clear, put_push_start, put_snapshot_start};
+pub(crate) use update::{Told, put_clear, put_push_start, put_snapshot_start, put_told};
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -124,10 +124,6 @@ fn ones(bits: &[u8]) -> impl Iterator<Item = u32> {
 const STREAMED: u64 = 1;
 const SPREAD: u64 = 2;
 
-fn flags(streamed: bool, spread: bool) -> u64 {
-    (u64::from(streamed) * STREAMED) | (u64::from(spread) * SPREAD)
-}
-
 impl<'a> Update<'a> {
     /// Appends the frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -138,12 +134,12 @@ impl<'a> Update<'a> {
                 out.extend_from_slice(bytes);
             }
             Self::Advert { slot, version, hops, streamed, spread, advert } => {
-                let flags = flags(*streamed, *spread);
-                put_told(out, (*slot, *version), (*hops, flags), advert, None);
+                let told = Told { hops: *hops, streamed: *streamed, spread: *spread };
+                put_told(out, (*slot, *version), told, advert, None);
             }
             Self::Partial { slot, version, hops, streamed, spread, advert, have } => {
-                let flags = flags(*streamed, *spread);
-                put_told(out, (*slot, *version), (*hops, flags), advert, Some(*have));
+                let told = Told { hops: *hops, streamed: *streamed, spread: *spread };
+                put_told(out, (*slot, *version), told, advert, Some(*have));
             }
             Self::Unknown { kind, slot, version } => put_change(out, *kind, *slot, *version),
             Self::Snapshot { version, live } => {
@@ -252,28 +248,26 @@ pub(crate) fn put_push_start(
     put_varint(out, payload as u64);
 }
 
-pub(crate) fn put_advert(
-    out: &mut Vec<u8>,
-    slot: Slot,
-    version: Version,
-    hops: u8,
-    streamed: bool,
-    advert: &Advert,
-) {
-    put_told(out, (slot, version), (hops, flags(streamed, false)), advert, None);
+/// What an advert says beside what it advertises.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Told {
+    pub(crate) hops: u8,
+    pub(crate) streamed: bool,
+    pub(crate) spread: bool,
 }
 
 /// An advert, alone or with the chunks that its sender has.
-fn put_told(
+pub(crate) fn put_told(
     out: &mut Vec<u8>,
     (slot, version): (Slot, Version),
-    (hops, flags): (u8, u64),
+    told: Told,
     advert: &Advert,
     have: Option<ChunkBits<'_>>,
 ) {
     let metadata = &advert.metadata;
-    let numbers =
-        [slot.0.into(), version.0, hops.into(), flags, advert.length, metadata.len() as u64];
+    let flags = (u64::from(told.streamed) * STREAMED) | (u64::from(told.spread) * SPREAD);
+    let (hops, length) = (told.hops.into(), metadata.len() as u64);
+    let numbers = [slot.0.into(), version.0, hops, flags, advert.length, length];
     let fields: usize = numbers.into_iter().map(varint_len).sum();
     let bits = have.map_or(0, |have| varint_len(have.0.len() as u64) + have.0.len());
     let kind = if have.is_some() { kind::PARTIAL } else { kind::ADVERT };

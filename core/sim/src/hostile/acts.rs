@@ -342,14 +342,11 @@ impl Byzantine {
                 _ => (self.channel(0), ArtifactId([self.random.bits() as u8; 32])),
             };
             let first = if self.one_in(4) { self.random.bits() as u32 } else { 0 };
-            let count = 1 + self.random.below(4) as u32;
+            let ranges = frames::ranges(first, 1 + self.random.below(4) as u32);
             let request = match self.random.below(6) {
                 0 => Request::Cancel { request: self.random.below(request + 1) },
-                1 => {
-                    let request = self.random.below(request);
-                    Request::Fetch { request, channel, id, ranges: frames::ranges(first, count) }
-                }
-                _ => Request::Fetch { request, channel, id, ranges: frames::ranges(first, count) },
+                1 => Request::Fetch { request: self.random.below(request), channel, id, ranges },
+                _ => Request::Fetch { request, channel, id, ranges },
             };
             requests.push(request);
         }

@@ -148,7 +148,8 @@ impl Byzantine {
         let artifact = self.fresh(channel, true);
         if self.one_in(3) {
             let told = frames::advert(slot, version, 0, true, artifact.advert());
-            let wrong = self.wrong_chunks(&artifact, 0, artifact.advert().chunks());
+            let chunks: Vec<u32> = (0..artifact.advert().chunks()).collect();
+            let wrong = self.wrong_chunks(&artifact, &chunks);
             let bytes = frames::updates(self.channel(channel), &[&told, &wrong]);
             return self.say(line, bytes);
         }

@@ -9,7 +9,7 @@ use super::trick::Trick;
 use slotcast::artifact::{Advert, Artifact, Hash, Proof};
 use slotcast::id::ArtifactId;
 use slotcast::time::Time;
-use slotcast::wire::{Chunk, ChunkRange, Refusal, Request, StreamHead};
+use slotcast::wire::{Chunk, Refusal, Request, StreamHead};
 
 /// Offers that are remembered: the latest. What was forgotten is refused.
 const OFFERS_MAX: usize = 32;
@@ -79,15 +79,14 @@ impl Byzantine {
     /// Answers a request, in the manner that was decided when it was provoked.
     pub(super) fn answer(&mut self, now: Time, line: LineId, request: &Request) {
         let Request::Fetch { request, id, ref ranges, .. } = *request else { return };
-        let (first, count) = (ranges[0].first, ranges[0].count);
+        let asked = ranges.iter().flat_map(|r| (r.first..r.first.saturating_add(r.count)).take(64));
+        let asked: Vec<u32> = asked.collect();
         let Some(Offer { content, manner, .. }) = self.offers.find(&id) else {
             return self.refuse(line, request, Refusal::NotHeld);
         };
         let (content, manner) = (content.clone(), *manner);
         let whole = |artifact: &Artifact| {
-            let chunks = |range: &ChunkRange| range.first..range.first.saturating_add(range.count);
-            let chunks = ranges.iter().flat_map(chunks).take(64);
-            let chunks = chunks.filter(|chunk| *chunk < artifact.advert().chunks());
+            let chunks = asked.iter().copied().filter(|chunk| *chunk < artifact.advert().chunks());
             let chunks: Vec<_> = chunks.map(|chunk| frames::chunk(artifact, chunk)).collect();
             frames::stream(StreamHead::Chunks(request), &[&chunks.concat()])
         };
@@ -105,7 +104,7 @@ impl Byzantine {
             }
             (Manner::Crawl, Content::Whole(artifact)) => {
                 let head = frames::stream(StreamHead::Chunks(request), &[]);
-                if self.crawl(now, line, head, &artifact, first) {
+                if self.crawl(now, line, head, &artifact, &asked) {
                     self.played(now, Trick::CrawlingHolder);
                 }
             }
@@ -114,8 +113,8 @@ impl Byzantine {
             }
             (Manner::Wrong | Manner::WrongIfDue, content) => {
                 let bytes = match content {
-                    Content::Whole(artifact) => self.wrong_chunks(&artifact, first, count),
-                    Content::Claimed(advert) => self.made_up_chunk(&advert, first),
+                    Content::Whole(artifact) => self.wrong_chunks(&artifact, &asked),
+                    Content::Claimed(advert) => self.made_up_chunk(&advert, asked[0]),
                 };
                 let bytes = frames::stream(StreamHead::Chunks(request), &[&bytes]);
                 self.answer_wrongly(now, line, &id, bytes);
@@ -158,13 +157,15 @@ impl Byzantine {
     }
 
     /// A chunk that is not the artifact's, maybe behind one that is.
-    pub(super) fn wrong_chunks(&mut self, artifact: &Artifact, first: u32, count: u32) -> Vec<u8> {
+    pub(super) fn wrong_chunks(&mut self, artifact: &Artifact, asked: &[u32]) -> Vec<u8> {
         let chunks = artifact.advert().chunks();
         let mut frames = Vec::new();
-        let mut index = first.min(chunks - 1);
-        if count > 1 && index + 1 < chunks && self.one_in(2) {
+        let mut index = asked[0].min(chunks - 1);
+        if let Some(next) = asked.get(1).filter(|next| **next < chunks)
+            && self.one_in(2)
+        {
             frames.extend(frames::chunk(artifact, index));
-            index += 1;
+            index = *next;
         }
         let (bytes, mut proof) = artifact.chunk(index);
         let mut bytes = bytes.to_vec();
@@ -175,7 +176,7 @@ impl Byzantine {
                 bytes[at] ^= 1 << self.random.below(8);
             }
             1 => bytes.push(7),
-            2 => index += 1 + self.random.below(3) as u32,
+            2 => index += chunks + self.random.below(3) as u32,
             3 if !proof.is_empty() => drop(proof.pop()),
             _ => proof.push([self.random.bits() as u8; 32]).expect("a short proof"),
         }

@@ -112,9 +112,10 @@ impl Byzantine {
         line: LineId,
         head: Vec<u8>,
         artifact: &Artifact,
-        first: u32,
+        asked: &[u32],
     ) -> bool {
-        let chunks = (first..artifact.advert().chunks()).rev();
+        let chunks = artifact.advert().chunks();
+        let chunks = asked.iter().copied().filter(|chunk| *chunk < chunks).rev();
         let mut rest: Vec<_> = chunks.map(|at| frames::chunk(artifact, at).into()).collect();
         rest.push(head.into());
         self.write_slowly(now, line, rest, true, CRAWL_PAUSE)

@@ -118,15 +118,14 @@ fn breaches() -> Vec<Breach> {
             ]),
             Fault::ArtifactInTwoSlots,
         ),
-        ("a streamed relay", updates(&[&advert(1, true)]), Fault::StreamedRelay),
         (
             "a streamed lie",
             updates(&[&advert(0, true), &chunk(&artifact(2, 5 * CHUNK_BYTES_MIN), 0)]),
             Fault::WrongChunk,
         ),
         (
-            "a streamed chunk out of turn",
-            updates(&[&advert(0, true), &chunk(&block, 1)]),
+            "a streamed chunk twice",
+            updates(&[&advert(0, true), &chunk(&block, 1), &chunk(&block, 1)]),
             Fault::UnrequestedChunk,
         ),
     ]

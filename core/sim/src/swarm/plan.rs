@@ -258,6 +258,8 @@ fn config(random: &mut Random, byzantine: usize) -> Config {
         channel.active_bytes_max = artifact_bytes_max * between(random, 2, 8);
         channel.push_bytes_max = between(random, 200, 30_000) as u32;
         channel.latency_sensitive = random.below(3) == 0;
+        // From two chunks on, and up to most of what is drawn.
+        channel.spread_bytes_min = (10 * u64::from(channel.push_bytes_max)).max(65_537);
         channel.inbox_bytes_max = artifact_bytes_max * (byzantine as u64 + between(random, 1, 4));
         match random.below(4) {
             0 => channel.relaying(Relay::Automatic, between(random, 8, 60) as u32),

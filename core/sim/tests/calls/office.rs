@@ -225,7 +225,9 @@ pub(crate) type OutcomeOf = Result<Bytes, CallError>;
 pub(crate) fn config(change: impl FnOnce(&mut RouteConfig)) -> Config {
     let mut route = RouteConfig::new(ROUTE, "pieces");
     change(&mut route);
-    Config::new([ChannelConfig::new(CHANNEL).class(Class::Urgent)]).routes([route])
+    let mut config = Config::new([ChannelConfig::new(CHANNEL).class(Class::Urgent)]);
+    config.transport.initial_window = 14_720;
+    config.routes([route])
 }
 
 /// A link of so many bytes per second, with a queue of 100 ms before it.

@@ -24,7 +24,9 @@ fn content(generation: u64, slot: u64) -> Artifact {
 
 #[test]
 fn after_a_partition_only_the_newest_content_is_sent() {
-    let mut subnet = connected(&config(|_| {}), 2);
+    let mut config = config(|_| {});
+    config.transport.initial_window = 14_720;
+    let mut subnet = connected(&config, 2);
     subnet.cut(&[0], &[1]);
     let before = subnet.sent(0, 1);
     for generation in 0..300 {

@@ -16,5 +16,6 @@ mod moved_members;
 mod overlay;
 mod restart;
 mod shutdown;
+mod spreading;
 mod subnet;
 mod windows;

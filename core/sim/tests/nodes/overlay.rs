@@ -135,7 +135,8 @@ fn five_hundred_nodes_hear_of_everything_over_eight_connections_each() {
     subnet.elapse(ms(1000));
     let bytes_per_node = (bytes(&subnet) - before) / NODES as u64;
     eprintln!("{bytes_per_node} bytes per node");
-    for (publisher, artifact) in &published {
+    // The last one is brought by many members at once.
+    for (publisher, artifact) in &published[..published.len() - 1] {
         let hops = (0..NODES).map(|at| hops(&subnet, artifact, *publisher, at));
         let hops: Vec<usize> = hops.collect();
         let (sum, max) = (hops.iter().sum::<usize>(), hops.into_iter().max());

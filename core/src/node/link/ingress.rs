@@ -223,7 +223,8 @@ impl Link {
         // every read.
         let _ = chunks.finalize();
         if let (Role::Chunks(request), Some(peer)) = (state.role, self.peer()) {
-            machine.handle_partial_chunk(peer, request, state.decoder.partial_bytes());
+            machine.handle_round_trip(peer, self.quic.rtt());
+            machine.handle_partial_chunk(now, peer, request, state.decoder.partial_bytes());
         }
         match &result {
             Ok(Read::Over) => match state.role {

@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::model::{Channel, PEERS, Step};
@@ -22,6 +22,9 @@ use slotcast::wire::{
 };
 
 pub(super) const CHANNELS: usize = 2;
+
+/// Artifacts of which a peer may send chunks unasked at the same time.
+const STREAMED: usize = 2;
 
 /// Channel 0 has room for whatever comes, relays, and its events wait for their turn; channel 1 has
 /// room for one long artifact, streams what is long, and its events are taken at once after a push
@@ -53,6 +56,7 @@ fn config(relay: Relay) -> Config {
     config.batch_bytes_max = 1024;
     config.fetches_per_peer_max = 2;
     config.serves_per_peer_max = 2;
+    config.streamed_per_peer_max = STREAMED as u16;
     config
 }
 
@@ -67,11 +71,14 @@ fn decide(view: u8, channel: usize, art: Art) -> Decision {
 }
 
 /// A request of the machine that a peer may answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     channel: usize,
     art: Art,
-    next: u32,
+    /// The chunks still to come.
+    chunks: VecDeque<u32>,
+    /// They come unasked, and may be asked for all the same.
+    is_open: bool,
 }
 
 /// A stream that the machine has begun to a peer.
@@ -108,6 +115,8 @@ pub(super) struct Run {
     machine: Broadcast,
     model: [Channel; CHANNELS],
     peers: [Peer; PEERS],
+    /// The chunks that have come of what is wanted, by channel and artifact.
+    received: BTreeMap<(usize, Art), BTreeSet<u32>>,
     now: Time,
     view: Arc<AtomicU8>,
     /// Steps are done without comparing: only [`Run::drain`] and [`Run::compare`] look.
@@ -140,6 +149,7 @@ impl Run {
             model: [0, 1].map(|at| Channel::new(config.channels[at].clone())),
             peers: Default::default(),
             now: Time::ZERO,
+            received: BTreeMap::new(),
             view: Arc::clone(&view),
             is_quick: true,
             count: 0,
@@ -272,7 +282,6 @@ impl Run {
         let rules = [
             (Fault::ArtifactTooLong, advert.length > config.artifact_bytes_max),
             (Fault::HopsBeyondBound, hops > config.relay_hops_max),
-            (Fault::StreamedRelay, streamed && hops > 0),
             (Fault::SlotBeyondBound, slot >= config.slots_max),
             (
                 Fault::ArtifactInTwoSlots,
@@ -298,7 +307,12 @@ impl Run {
                     Taken::Unwanted => assert!(streamed),
                     Taken::Chunks(request) => {
                         assert!(streamed && is_news);
-                        self.ask(peer, request.0, Asked { channel, art, next: 0 });
+                        let chunks = (0..pool::artifact(art).advert().chunks()).collect();
+                        self.ask(
+                            peer,
+                            request.0,
+                            Asked { channel, art, chunks, is_open: hops > 0 },
+                        );
                     }
                 }
             }
@@ -345,30 +359,33 @@ impl Run {
     // What the machine has asked a peer for.
 
     fn ask(&mut self, peer: usize, request: u64, asked: Asked) {
-        let (model, others) = (&self.model[asked.channel], &self.peers);
+        let model = &self.model[asked.channel];
         assert!(model.heard[peer].holds(asked.art), "only holders are asked");
         assert_eq!(model.known[&asked.art].step, Step::Wanted, "only what is wanted is asked for");
-        let mut under_way = others.iter().flat_map(|peer| peer.asked.values());
-        let is_same = |other: &Asked| (other.channel, other.art) == (asked.channel, asked.art);
-        assert!(!under_way.any(is_same), "asked for once at a time");
+        let same = self.peers[peer].asked.values();
+        let same = same.filter(|other| (other.channel, other.art) == (asked.channel, asked.art));
+        let mut same = same.filter(|other| !other.is_open && !asked.is_open);
+        let is_asked = |chunk: &u32| asked.chunks.contains(chunk);
+        assert!(same.all(|other| !other.chunks.iter().any(is_asked)), "asked of a holder once");
         assert!(self.peers[peer].asked.insert(request, asked).is_none());
-        assert!(self.peers[peer].asked.len() <= 2, "invariant 8");
+        assert!(self.peers[peer].asked.len() <= 3 * 2 + STREAMED, "invariant 8");
     }
 
     fn nth_asked(&self, peer: usize, nth: usize) -> Option<(u64, Asked)> {
         let asked = &self.peers[peer].asked;
-        asked.iter().nth(nth % asked.len().max(1)).map(|(request, asked)| (*request, *asked))
+        asked.iter().nth(nth % asked.len().max(1)).map(|(request, asked)| (*request, asked.clone()))
     }
 
     /// A peer sends the next chunk of what it was asked for, in order or a wrong one.
     pub(super) fn chunk(&mut self, peer: usize, nth: usize, lie: u8) {
         let Some((request, asked)) = self.nth_asked(peer, nth) else { return };
         let artifact = pool::artifact(asked.art);
-        let (bytes, proof) = artifact.chunk(asked.next);
+        let next = asked.chunks[0];
+        let (bytes, proof) = artifact.chunk(next);
         let mut wrong = bytes.to_vec();
-        let mut chunk = Chunk { index: asked.next, proof, bytes: &bytes };
+        let mut chunk = Chunk { index: next, proof, bytes: &bytes };
         match lie {
-            1 => chunk.index ^= 1,
+            1 => chunk.index += artifact.advert().chunks(),
             2 => drop(chunk.proof.push([9; 32])),
             3 => {
                 match wrong.first_mut() {
@@ -380,18 +397,29 @@ impl Run {
             _ => {}
         }
         let is_lie = (1..=3).contains(&lie);
-        let (id, model) = (RequestId(request), &mut self.model[asked.channel]);
+        let id = RequestId(request);
+        let received = self.received.entry((asked.channel, asked.art)).or_default();
+        let is_new = !is_lie && received.insert(next);
         let taken = self.machine.handle_chunk(self.now, index(peer), id, &chunk);
+        let is_complete = self.machine.is_complete(channel_id(asked.channel), &artifact.id());
+        // What does not know what is here cannot tell that a chunk is wrong.
+        let is_passed_over = is_lie && lie != 1 && taken.is_ok();
         if is_lie {
-            assert!(matches!(taken, Err(Fault::WrongChunk | Fault::UnrequestedChunk)));
-            self.peers[peer].asked.remove(&request);
-        } else if asked.next + 1 < artifact.advert().chunks() {
-            assert_eq!(taken, Ok(ChunkTaken::More));
-            self.peers[peer].asked.get_mut(&request).expect("looked up").next += 1;
+            let is_fault = matches!(taken, Err(Fault::WrongChunk | Fault::UnrequestedChunk));
+            assert!(is_fault || is_passed_over);
+        }
+        if taken == Ok(ChunkTaken::More) {
+            self.peers[peer].asked.get_mut(&request).expect("looked up").chunks.pop_front();
         } else {
-            assert_eq!(taken, Ok(ChunkTaken::Done));
             self.peers[peer].asked.remove(&request);
-            model.ready(asked.art, self.peers[peer].node.expect("a member"));
+        }
+        if is_complete {
+            assert!(is_new || !is_lie);
+            let chunks = artifact.advert().chunks();
+            let received = self.received.remove(&(asked.channel, asked.art)).expect("the last");
+            assert!((0..chunks).all(|chunk| received.contains(&chunk)), "invariant 6");
+            let from = self.peers[peer].node.expect("a member");
+            self.model[asked.channel].ready(asked.art, from);
         }
         self.check();
         // What comes late is neither needed nor a fault.
@@ -506,7 +534,7 @@ impl Run {
             self.check();
             return false;
         };
-        assert!(backlog && self.peers[peer].up && !out.is_empty());
+        assert!(backlog && self.peers[peer].up && (!out.is_empty() || send.finish));
         assert!(out.len() <= room.max(1024) + 2 * 65_536 + Chunk::OVERHEAD_MAX);
         let mut bytes = Vec::new();
         out.for_each_piece(|piece| bytes.extend_from_slice(piece));
@@ -574,17 +602,19 @@ impl Run {
     fn take_request(&mut self, peer: usize, request: Request) {
         match request {
             Request::Fetch { request, channel, id, ranges } => {
-                let [ChunkRange { first, count }] = ranges[..] else { panic!("one range") };
                 let channel = usize::from(channel != channel_id(0));
                 let art = pool::art(&id);
-                assert_eq!(first + count, pool::artifact(art).advert().chunks());
-                self.ask(peer, request, Asked { channel, art, next: first });
+                let count = pool::artifact(art).advert().chunks();
+                assert!(ranges.iter().all(|range| range.is_within(count)));
+                let chunks = ranges.iter().flat_map(|range| range.first..range.first + range.count);
+                let (chunks, is_open) = (chunks.collect(), false);
+                self.ask(peer, request, Asked { channel, art, chunks, is_open });
             }
             Request::Cancel { request } => assert!(!self.peers[peer].asked.contains_key(&request)),
             Request::Refuse { request, .. } => {
                 assert!(self.peers[peer].wants.remove(&request).is_some(), "asked for");
             }
-            Request::Unknown { .. } => panic!("not sent"),
+            Request::Unknown { .. } => unreachable!("a node knows what it asks for"),
         }
     }
 
@@ -617,7 +647,10 @@ impl Run {
                 }
                 (slot.0, version.0, Some((art, *hops)))
             }
-            Update::Partial { .. } | Update::Unknown { .. } => panic!("not sent"),
+            Update::Partial { slot, version, hops, advert, .. } => {
+                (slot.0, version.0, Some((pool::art(&advert.id()), *hops)))
+            }
+            Update::Unknown { .. } => unreachable!("a node knows what it says"),
         };
         assert!(state.snapshots.contains_key(&channel), "the snapshot comes first");
         match art {
@@ -696,9 +729,37 @@ impl Run {
         panic!("the machine does not come to rest");
     }
 
+    /// The model does not know which chunks are here, and so not when this node advertises a part of
+    /// an artifact. It may, as long as the artifact is wanted.
+    fn follow_parts(&mut self) {
+        for (at, model) in self.model.iter_mut().enumerate() {
+            let is_partial = |step: Step| !matches!(step, Step::Ready(_) | Step::Done);
+            let wanted = model.known.iter().filter(|(_, known)| is_partial(known.step));
+            let wanted: Vec<Art> = wanted.map(|(art, _)| *art).collect();
+            for art in wanted {
+                let id = Some(pool::artifact(art).id());
+                let mut slots = 0..model.config.slots_max;
+                let is_told =
+                    slots.any(|slot| self.machine.own_slot(channel_id(at), Slot(slot)) == id);
+                match (model.own_slot(art), is_told) {
+                    (None, true) => {
+                        assert_eq!(model.config.relay, Relay::Automatic);
+                        assert_eq!(model.relay(art), Ok(()));
+                    }
+                    (Some(slot), false) => {
+                        let (_, hops) = model.own.remove(&slot).expect("by artifact");
+                        assert!(hops > 0, "what this node published stays");
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// What follows each step.
     fn check(&mut self) {
         self.poll();
+        self.follow_parts();
         if self.is_quick {
             return;
         }
@@ -793,7 +854,14 @@ impl Run {
                 return;
             }
         }
-        panic!("a wanted artifact does not come");
+        let mut wanted = Vec::new();
+        for (channel, model) in self.model.iter().enumerate() {
+            let known = model.known.iter().filter(|(_, known)| known.step == Step::Wanted);
+            let id = |art: &Art| pool::artifact(*art).id();
+            let explain = |art: &Art| self.machine.explain(channel_id(channel), &id(art));
+            wanted.extend(known.map(|(art, _)| explain(art)));
+        }
+        panic!("a wanted artifact does not come: {wanted:#?}");
     }
 
     /// Whether something is wanted that a connected peer holds.

@@ -101,7 +101,8 @@ pub enum Frame {
     Push { slot: u32, version: u64, id: ArtifactId },
     Advert { slot: u32, version: u64, hops: u8, streamed: bool, id: ArtifactId },
     Snapshot(Vec<u32>),
-    Fetch { request: u64, id: ArtifactId, first: u32, count: u32 },
+    Partial { slot: u32, version: u64, hops: u8, id: ArtifactId, have: Vec<u32> },
+    Fetch { request: u64, id: ArtifactId, chunks: Vec<u32> },
     Cancel(u64),
     Refuse(u64, Refusal),
     Chunk(u32),
@@ -109,13 +110,14 @@ pub enum Frame {
 
 impl Frame {
     pub fn is_update(&self) -> bool {
-        matches!(self, Self::Clear { .. } | Self::Push { .. } | Self::Advert { .. })
+        use Frame::*;
+        matches!(self, Clear { .. } | Push { .. } | Advert { .. } | Partial { .. })
     }
 
     /// The artifact that a push or an advert tells of.
     pub fn told(&self) -> Option<ArtifactId> {
         match self {
-            Self::Push { id, .. } | Self::Advert { id, .. } => Some(*id),
+            Self::Push { id, .. } | Self::Advert { id, .. } | Self::Partial { id, .. } => Some(*id),
             _ => None,
         }
     }
@@ -134,22 +136,26 @@ impl Frame {
                 streamed: *streamed,
                 id: advert.id(),
             },
+            Update::Partial { slot, version, hops, advert, have, .. } => {
+                let (slot, version, hops, id) = (slot.0, version.0, *hops, advert.id());
+                Self::Partial { slot, version, hops, id, have: have.iter().collect() }
+            }
             Update::Snapshot { live, .. } => {
                 Self::Snapshot(live.iter().map(|slot| slot.0).collect())
             }
-            Update::Partial { .. } | Update::Unknown { .. } => panic!("not sent: {update:?}"),
+            Update::Unknown { .. } => panic!("not sent: {update:?}"),
         }
     }
 
     fn of_request(request: &Request) -> Self {
         match *request {
             Request::Fetch { request, id, ref ranges, .. } => {
-                let [range] = ranges[..] else { panic!("one range: {ranges:?}") };
-                Self::Fetch { request, id, first: range.first, count: range.count }
+                let chunks = ranges.iter().flat_map(|range| range.first..range.first + range.count);
+                Self::Fetch { request, id, chunks: chunks.collect() }
             }
             Request::Cancel { request } => Self::Cancel(request),
             Request::Refuse { request, refusal } => Self::Refuse(request, refusal),
-            Request::Unknown { .. } => panic!("not sent: {request:?}"),
+            Request::Unknown { .. } => panic!("a node knows what it asks for"),
         }
     }
 }

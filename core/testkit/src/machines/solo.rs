@@ -207,11 +207,13 @@ impl Solo {
     /// The one request that there is for a peer, for these chunks of an artifact.
     pub fn asked(&mut self, at: usize, artifact: &Artifact, range: Range<u32>) -> RequestId {
         let frames = self.sent(at);
-        let [Frame::Fetch { request, id, first, count }] = frames[..] else {
+        let [Frame::Fetch { request, id, chunks }] = &frames[..] else {
             panic!("one request: {frames:?}");
         };
-        assert_eq!((id, first..first + count), (artifact.id(), range));
-        RequestId(request)
+        let mut chunks = chunks.clone();
+        chunks.sort_unstable();
+        assert_eq!((*id, chunks), (artifact.id(), range.collect()));
+        RequestId(*request)
     }
 
     pub fn events(&mut self) -> Vec<Event> {
