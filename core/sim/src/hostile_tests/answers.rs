@@ -71,7 +71,9 @@ fn a_holder_that_does_not_answer_is_passed_over_without_a_fault() {
         let took = arena.now().since(begun);
         assert_eq!(arena.bringer(&block), Some(arena.id(HONEST)));
         match way {
-            0 | 1 => assert!(took > ms(100) && took < ms(400), "{way} {took:?}"),
+            0 => assert!(took > ms(100) && took < ms(400), "{way} {took:?}"),
+            // Something has come, and the other one is not known to be faster.
+            1 => assert!(took > ms(1800) && took < ms(2200), "{way} {took:?}"),
             _ => assert!(took < ms(250), "{way} {took:?}"),
         }
         arena.assert_not_noticed("a holder need not answer");
