@@ -206,3 +206,23 @@ fn an_abort_ends_what_is_passed_on_at_once() {
     let others = |at: usize| (1..4).filter(move |of| *of != at);
     assert!((1..4).all(|at| others(at).all(|of| net.heard(at, of).is_empty())));
 }
+
+/// Invariant 12: nor does it come again and again.
+#[test]
+fn a_part_that_nobody_completes_keeps_nothing_else_from_its_holder() {
+    let shared = config(|channel: &mut ChannelConfig| {
+        (channel.artifact_bytes_max, channel.inbox_bytes_max) = (1_000_000, 3_200_000);
+    });
+    let mut solo = Solo::new(&shared, 1);
+    let (torso, block) = (artifact(1, 19 << 14), large(2));
+    assert_eq!(solo.update(0, &part(&torso, (1, 1), false, &[0b11])), Ok(Taken::Done));
+    let request = solo.asked(0, &torso, 0..2);
+    bring(&mut solo, 0, request, &torso, 0..2);
+    // Both are more than a holder is answerable for.
+    solo.advert(0, 1, 2, &block);
+    assert_eq!(solo.sent(0), []);
+    solo.elapse(ms(2000));
+    let request = solo.asked(0, &block, 0..13);
+    solo.chunks(0, request, &block, 0..13);
+    solo.expect_delivered([&block]);
+}

@@ -99,12 +99,8 @@ impl Transfers {
         let first = |room: &Room| room.waiting.iter().rev().find_map(List::front);
         self.rooms[channel].is_kept = false;
         loop {
-            let Some(at) = first(&self.rooms[channel]) else {
-                match self.reopen_held_back(now, channel) {
-                    true => continue,
-                    false => break,
-                }
-            };
+            let next = first(&self.rooms[channel]);
+            let Some(at) = next.or_else(|| self.reopen_held_back(now, channel)) else { break };
             match self.find_answerable(now, at) {
                 Some(_) if !self.make_room(now, at) => {
                     self.rooms[channel].is_kept = true;
@@ -155,12 +151,16 @@ impl Transfers {
         answerable == 0 || answerable + length <= share
     }
 
-    /// Gives up what a member is answerable for and what has made no progress for so long, until it may
-    /// answer for so many bytes. False if that is not enough.
+    /// Gives up what a member is answerable for and what has made no progress for so long, if it may
+    /// answer for so many bytes then. Otherwise nothing has changed.
     fn reclaim(&mut self, now: Time, peer: PeerIndex, channel: usize, length: u64) -> bool {
+        let share = self.rooms[channel].max / HOLDER_SHARE;
+        let mut left = self.holder(peer).answerable[channel];
+        let is_enough = |left: u64| left == 0 || left + length <= share;
+        let mut stalled = heapless::Vec::<u32, STALLED_LOOKED_AT>::new();
         let mut next = self.rooms[channel].begun.front();
         for _ in 0..STALLED_LOOKED_AT {
-            let Some(begun) = next else { break };
+            let Some(begun) = next.filter(|_| !is_enough(left)) else { break };
             next = self.rooms[channel].begun.next(&mut self.wanted, begun);
             if self.wanted[begun].answerable != Some(peer) {
                 continue;
@@ -168,15 +168,18 @@ impl Transfers {
             let stalls_at = self.stalls_at(begun);
             if stalls_at > now {
                 self.room_checks.bring_forward(channel, stalls_at);
-                continue;
-            }
-            self.wanted[begun].losses = self.wanted[begun].losses.saturating_add(1);
-            self.lose(begun);
-            if self.may_answer(peer, channel, length) {
-                return true;
+            } else {
+                left -= self.wanted[begun].advert.length;
+                stalled.push(begun).expect("no more are looked at");
             }
         }
-        false
+        if is_enough(left) {
+            for begun in stalled {
+                self.wanted[begun].losses = self.wanted[begun].losses.saturating_add(1);
+                self.lose(begun);
+            }
+        }
+        is_enough(left)
     }
 
     /// Makes room for an artifact, if need be from others that have made no progress for so long. False
@@ -288,7 +291,7 @@ impl Transfers {
         }
         self.leave_room(at);
         let wanted = &mut self.wanted[at];
-        wanted.held = None;
+        wanted.forget();
         if core::mem::take(&mut wanted.is_passed_on) {
             self.lost.push(wanted.known);
         }
@@ -325,23 +328,24 @@ impl Transfers {
         }
     }
 
-    /// Members hold back artifacts of a channel, and maybe need not any more: one that can be begun may
-    /// wait for room again. Looks at the members that hold some back.
-    fn reopen_held_back(&mut self, now: Time, channel: usize) -> bool {
+    /// Members hold back artifacts of a channel, and maybe need not any more: the one that can be begun,
+    /// before all that have lost their room for it. Looks at the members that hold some back.
+    fn reopen_held_back(&mut self, now: Time, channel: usize) -> Option<u32> {
         let holding_back = self.rooms[channel].holding_back;
-        holding_back.iter().any(|peer| {
+        holding_back.iter().find_map(|peer| {
             let Some(offer) = self.holder(peer).held_back[channel].front() else {
                 self.rooms[channel].holding_back.remove(peer);
-                return false;
+                return None;
             };
-            let length = self.wanted[self.offers[offer].transfer].advert.length;
+            let transfer = self.offers[offer].transfer;
+            let length = self.wanted[transfer].advert.length;
             let may_begin =
                 self.may_answer(peer, channel, length) || self.reclaim(now, peer, channel, length);
-            if may_begin {
+            may_begin.then(|| {
                 self.displace(offer);
                 self.open(offer);
-            }
-            may_begin
+                transfer
+            })
         })
     }
 

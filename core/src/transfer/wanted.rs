@@ -166,6 +166,13 @@ impl Wanted {
         self.stage = Stage::Begun;
     }
 
+    /// Nothing is here any more.
+    pub(super) fn forget(&mut self) {
+        self.held = None;
+        self.have.reset(self.advert.chunks());
+        (self.missing, self.stripe) = (self.advert.chunks(), None);
+    }
+
     /// The artifact, all chunks of which are here.
     pub(super) fn into_artifact(self, id: ArtifactId) -> Artifact {
         self.held.expect("begun").into_artifact(id, self.advert)
