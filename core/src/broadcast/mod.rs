@@ -9,16 +9,18 @@
 //!   [`Output::Idle`]; what may be large is pulled when there is room for it, by peer with
 //!   [`Broadcast::poll_send`] and by channel with [`Broadcast::poll_event`].
 //!
-//! Inside, `outbox` is what this node advertises, `spread` who is sent which part of a long artifact
-//! unasked, and `send` turns that into frames; `tables` is what the peers advertise, `catalogue` the
-//! artifacts in them, and `inbox` composes these and tells the application. The bytes of what is wanted
-//! are brought by the module `transfer` of this crate. None of them knows of QUIC, sockets or clocks.
+//! Inside, `outbox` is what this node advertises, `relay` what it passes on of what others publish,
+//! `spread` who is sent which part of a long artifact unasked, and `send` turns that into frames;
+//! `tables` is what the peers advertise, `catalogue` the artifacts in them, and `inbox` composes these
+//! and tells the application. The bytes of what is wanted are brought by the module `transfer` of this
+//! crate. None of them knows of QUIC, sockets or clocks.
 
 mod catalogue;
 mod free_slots;
 mod inbox;
 mod outbox;
 mod peer_set;
+mod relay;
 mod send;
 mod spread;
 mod tables;
@@ -39,26 +41,22 @@ use hashbrown::HashMap;
 
 use crate::artifact::{Advert, Artifact, ArtifactError, CHUNKS_PREFERRED_MAX};
 use crate::bits::ones;
-use crate::config::{ChannelConfig, Config, ConfigError, Relay};
-use crate::error::{Fault, PublishError, RelayError};
+use crate::config::{ChannelConfig, Config, ConfigError};
+use crate::error::{Fault, PublishError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
 use crate::membership::Overlay;
 use crate::sched::Level;
 use crate::time::Time;
-use crate::transfer::{ChunksTold, Received};
+use crate::transfer::ChunksTold;
 use crate::wire::{Chunk, ChunkRange, Ranges, Refusal, Request, Update};
 use catalogue::State;
 use inbox::{Content, Forgotten, Inbox};
-use outbox::{Active, Body, Full, Outbox};
+use outbox::{Body, Full, Outbox};
 use send::Sender;
 
 /// Adversaries can choose ids, so the hash is seeded. Maps are never iterated, so the seed does not
 /// affect behaviour.
 type IdMap<V> = HashMap<ArtifactId, V, FixedState>;
-
-/// For each peer that is told, so many bytes of an artifact have to come until it is told of them: the
-/// frame that tells of them is less than 2 % of that.
-const PROGRESS_BYTES: usize = 8 << 10;
 
 /// How urgently an artifact is to be fetched.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -408,55 +406,6 @@ impl Broadcast {
         true
     }
 
-    /// Passes on a delivered artifact: advertises it to members that do not have it, as long as a
-    /// member nearer to the publisher advertises it.
-    ///
-    /// # Errors
-    /// If no member nearer to the publisher advertises it, or there is no room. Nothing has changed
-    /// then.
-    pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
-        let channel_index = self.channel_index(channel).ok_or(RelayError::UnknownChannel)?;
-        let known = self.inbox.catalogue.find(channel_index, &artifact.id());
-        let known = known.ok_or(RelayError::NotAdvertised)?;
-        let outbox = &mut self.outboxes[channel_index as usize];
-        let slot = outbox.slot_of(&artifact.id());
-        let is_part = |slot: &Slot| outbox.active(*slot).is_some_and(Active::is_part);
-        if let Some(slot) = slot.filter(is_part) {
-            outbox.complete(slot, artifact.clone());
-            self.slot_changed(channel_index, slot);
-            return Ok(());
-        }
-        let hops = self.relay_hops(channel_index, known)?;
-        match slot {
-            Some(_) => Ok(()),
-            None => self.advertise(channel_index, known, Body::Whole(artifact.clone()), hops),
-        }
-    }
-
-    /// The distance from its publisher at which this node may relay an artifact.
-    fn relay_hops(&self, channel_index: u16, known: u32) -> Result<u8, RelayError> {
-        let hops = self.inbox.tables.nearest(&self.inbox.catalogue, known);
-        let hops = hops.and_then(|hops| hops.checked_add(1));
-        let hops_max = self.channels[channel_index as usize].relay_hops_max;
-        hops.filter(|hops| *hops <= hops_max).ok_or(RelayError::NotAdvertised)
-    }
-
-    /// Advertises what this node has of an artifact that others advertise.
-    fn advertise(
-        &mut self,
-        channel_index: u16,
-        known: u32,
-        body: Body,
-        hops: u8,
-    ) -> Result<(), RelayError> {
-        let outbox = &mut self.outboxes[channel_index as usize];
-        let slot = outbox.insert(body, hops, Some(known)).map_err(|_| RelayError::OutboxFull)?;
-        self.inbox.catalogue.items[known].own_slot = Some(slot);
-        self.inbox.tables.begin_relay(&mut self.inbox.catalogue, known, hops);
-        self.slot_changed(channel_index, slot);
-        Ok(())
-    }
-
     /// Asks the channel's filter again about everything not yet delivered or dropped. What is no
     /// longer wanted is cancelled. False if there is no such channel.
     pub fn reconsider(&mut self, now: Time, channel: ChannelId) -> bool {
@@ -605,151 +554,6 @@ impl Broadcast {
             self.relay_automatically(outcome.known);
         }
         Ok(outcome.request)
-    }
-
-    fn relay_automatically(&mut self, known: u32) {
-        let item = &self.inbox.catalogue.items[known];
-        let config = &self.channels[item.channel as usize];
-        if config.relay == Relay::Automatic
-            && let Some(artifact) = item.artifact.clone()
-        {
-            // Without room, or too far from the publisher, the artifact is just not passed on.
-            let _ = self.relay(config.id, &artifact);
-        }
-    }
-
-    /// A chunk of an artifact has come, and the channel passes on what is here: sends it on, if it is of
-    /// this node's stripe. Otherwise tells others what is here, so often that it costs little beside the
-    /// chunks; while they are sent it unasked, not at all.
-    fn pass_on(&mut self, chunk: u32, received: &Received) {
-        if received.is_complete {
-            self.relay_automatically(received.known);
-        }
-        let item = &self.inbox.catalogue.items[received.known];
-        let (channel_index, chunks) = (item.channel, item.advert.chunks());
-        let is_relaying = self.channels[channel_index as usize].relay == Relay::Automatic;
-        if !is_relaying || chunks > CHUNKS_PREFERRED_MAX {
-            return;
-        }
-        let is_told =
-            || received.is_of_stripe || !self.inbox.transfers.is_spreading(received.transfer);
-        if !received.is_complete && is_told() {
-            self.tell_progress(received);
-        }
-        let Some(slot) = self.inbox.catalogue.items[received.known].own_slot else { return };
-        let outbox = &mut self.outboxes[channel_index as usize];
-        let was_spread = outbox.active(slot).is_some_and(|active| active.spread.is_some());
-        if received.is_of_stripe && self.may_spread {
-            outbox.spread(slot).pass_on(chunk);
-        }
-        let active = outbox.active_mut(slot).expect("own slot");
-        let Some(spread) = &mut active.spread else { return };
-        if received.is_complete {
-            spread.end();
-        }
-        if !was_spread {
-            // Others may have been told of the artifact, but not that chunks follow.
-            outbox.repeat(slot);
-            self.slot_changed(channel_index, slot);
-        }
-        self.mark_chunks(channel_index, slot);
-    }
-
-    /// There is more to be sent from a slot to those that are sent chunks, or nothing any more.
-    fn mark_chunks(&mut self, channel_index: u16, slot: Slot) {
-        let active = self.outboxes[channel_index as usize].active(slot).expect("it is served");
-        active.serving.iter().for_each(|peer| self.sender.mark_chunks(peer, channel_index));
-    }
-
-    /// What has not come whole by being spread is told of as other artifacts are.
-    fn tell_spread(&mut self) {
-        while let Some(known) = self.inbox.transfers.spread.pop() {
-            let Some(item) = self.inbox.catalogue.items.get(known) else { continue };
-            let (channel_index, State::Wanted(transfer)) = (item.channel, item.state) else {
-                continue;
-            };
-            let is_relaying = self.channels[channel_index as usize].relay == Relay::Automatic;
-            let has_some = self.inbox.transfers.have_count(transfer) > 0;
-            if !is_relaying || !has_some || item.advert.chunks() > CHUNKS_PREFERRED_MAX {
-                continue;
-            }
-            match item.own_slot {
-                Some(slot) => {
-                    self.outboxes[channel_index as usize].repeat(slot);
-                    self.slot_changed(channel_index, slot);
-                }
-                None => self.tell_first(known, transfer),
-            }
-        }
-    }
-
-    /// Tells others of the chunks of an artifact for the first time, if they were not told before.
-    fn tell_first(&mut self, known: u32, transfer: u32) {
-        if !self.inbox.transfers.take_first_telling(transfer) {
-            return;
-        }
-        let item = &self.inbox.catalogue.items[known];
-        let (channel_index, id, advert) = (item.channel, item.id, item.advert.clone());
-        let Ok(hops) = self.relay_hops(channel_index, known) else { return };
-        let body = Body::Part { transfer, id, advert };
-        if self.advertise(channel_index, known, body, hops).is_ok() {
-            self.inbox.transfers.set_passed_on(transfer, true);
-        }
-    }
-
-    fn tell_progress(&mut self, received: &Received) {
-        let item = &self.inbox.catalogue.items[received.known];
-        let (channel_index, chunk_bytes) = (item.channel, item.advert.chunk_size());
-        match item.own_slot {
-            None => self.tell_first(received.known, received.transfer),
-            Some(slot) if !received.is_of_stripe => {
-                let have = self.inbox.transfers.have_count(received.transfer);
-                let told = usize::from(self.outboxes[channel_index as usize].peers_end());
-                let step = (told * PROGRESS_BYTES).div_ceil(chunk_bytes).max(1);
-                if (have as usize).is_multiple_of(step) {
-                    self.outboxes[channel_index as usize].repeat(slot);
-                    self.slot_changed(channel_index, slot);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// What was here of artifacts, and was passed on, is not here any more.
-    fn end_lost(&mut self) {
-        while let Some(known) = self.inbox.transfers.lost.pop() {
-            let Some(item) = self.inbox.catalogue.items.get(known) else { continue };
-            let (channel_index, Some(slot)) = (item.channel, item.own_slot) else { continue };
-            let active = self.outboxes[channel_index as usize].active(slot);
-            if active.is_some_and(Active::is_part) {
-                self.clear(channel_index, slot);
-            }
-        }
-    }
-
-    /// A relay is kept only while a holder nearer to the publisher advertises the artifact.
-    /// Otherwise two nodes could keep an artifact alive, each because of the other, after its
-    /// publisher has aborted it.
-    fn check_relay(&mut self, known: u32) {
-        let item = &self.inbox.catalogue.items[known];
-        let (channel_index, Some(slot)) = (item.channel, item.own_slot) else { return };
-        if item.relay_hops > 0 && item.nearer == 0 {
-            self.clear(channel_index, slot);
-        }
-    }
-
-    /// A relay is not announced to a peer that has all of the artifact itself. Once the peer does not
-    /// advertise all of it any more, the relay must be announced.
-    fn repeat_relay(&mut self, known: u32, peer: PeerIndex) {
-        let item = &self.inbox.catalogue.items[known];
-        if let Some(slot) = item.own_slot
-            && !self.inbox.holds_whole(known, peer)
-        {
-            let channel = item.channel;
-            if self.outboxes[channel as usize].mark_if_skipped(peer, slot) {
-                self.sender.mark_updates(peer, channel);
-            }
-        }
     }
 
     fn after_unlinks(&mut self, peer: PeerIndex, is_member: bool) {

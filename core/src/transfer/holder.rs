@@ -3,6 +3,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
 use super::chunk_set::ChunkSet;
@@ -295,16 +296,18 @@ impl Holder {
 
     /// The index of a free request of a class, of which there may be so many.
     pub(super) fn free_request(&self, class: usize, max: usize) -> Option<usize> {
-        let is_free = |at: &usize| self.requests.get(*at).is_none_or(|r| r.phase == Phase::Free);
-        (class * max..(class + 1) * max).find(is_free)
+        self.free_place(class * max..(class + 1) * max)
     }
 
     /// The index of a free place for what it sends unasked without saying what it is. These come behind
     /// all requests, of which there may be so many of each class.
     pub(super) fn free_stream(&self, requests_max: usize, max: usize) -> Option<usize> {
-        let is_free = |at: &usize| self.requests.get(*at).is_none_or(|r| r.phase == Phase::Free);
         let first = CLASSES * requests_max;
-        (first..first + max).find(is_free)
+        self.free_place(first..first + max)
+    }
+
+    fn free_place(&self, mut places: Range<usize>) -> Option<usize> {
+        places.find(|at| self.requests.get(*at).is_none_or(|r| r.phase == Phase::Free))
     }
 
     /// The time until the first review of a request, if the holder keeps up.
