@@ -1,9 +1,11 @@
 //! Relaying: an artifact reaches members that its publisher has no connection to, and is gone from
 //! everywhere once its publisher has aborted it.
 
+use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{Config, Relay};
 use slotcast::error::{Fault, RelayError};
+use slotcast::wire::{Refusal, Request};
 use slotcast_testkit::machines::{
     CHANNEL, Frame, LARGE_CHUNKS, Net, Order, Solo, advert, config, large, node, peer, small,
 };
@@ -255,4 +257,87 @@ fn what_expired_and_comes_back_before_the_application_looked_is_relayed_again() 
     net.publish(0, &block);
     net.run();
     assert_eq!(net.delivered(2), [block.id()]);
+}
+
+/// Peer 0 publishes, peer 1 relays, and peer 2 only listens.
+fn relay_of_what_another_relays_too(relay_slots_max: u32) -> (Solo, [Artifact; 2]) {
+    let relaying =
+        config(|channel| *channel = channel.clone().relaying(Relay::Automatic, relay_slots_max));
+    let mut solo = Solo::new(&relaying, 3);
+    let blocks = [small(1), small(2)];
+    for (slot, block) in (0..).zip(&blocks[..relay_slots_max.min(2) as usize]) {
+        solo.push(0, slot, 1, block);
+        solo.update(1, &advert(slot, 1, 1, false, block)).unwrap();
+    }
+    solo.expect_delivered(&blocks[..relay_slots_max.min(2) as usize]);
+    (0..3).for_each(|at| drop(solo.sent(at)));
+    (solo, blocks)
+}
+
+/// The application has taken the bytes, so only the relay has them here.
+#[test]
+fn f15_a_relay_resumes_when_its_publisher_publishes_again() {
+    let (mut solo, [block, other]) = relay_of_what_another_relays_too(16);
+    let of_block = |frames: Vec<Frame>| {
+        let told = |frame: &Frame| frame.told() == Some(block.id());
+        frames.iter().filter(|frame| told(frame)).count()
+    };
+    for round in 1..4 {
+        solo.clear(0, 0, 2 * round);
+        assert_eq!(solo.machine.active_count(CHANNEL), 1, "the other one");
+        assert!(matches!(solo.sent(2)[..], [Frame::Clear { .. }]));
+        solo.up(2);
+        assert_eq!(of_block(solo.sent(2)), 0, "nothing is told of it meanwhile");
+        solo.push(0, 0, 2 * round + 1, &block);
+        assert_eq!(of_block(solo.sent(2)), 1);
+        assert_eq!(solo.machine.active_count(CHANNEL), 2);
+        assert!(!solo.events().iter().any(|event| matches!(event, Event::Delivered { .. })));
+    }
+    // It ends with the last holder, and with an abort.
+    solo.clear(0, 0, 20);
+    solo.clear(1, 0, 20);
+    assert_eq!(solo.events().last(), Some(&Event::Expired { id: block.id() }));
+    solo.clear(0, 1, 20);
+    assert!(solo.machine.abort(CHANNEL, &other.id()));
+    solo.push(0, 1, 21, &other);
+    assert_eq!(solo.machine.active_count(CHANNEL), 0);
+}
+
+#[test]
+fn a_relay_that_waits_for_its_publisher_is_not_served_and_can_be_published() {
+    let (mut solo, [block, _]) = relay_of_what_another_relays_too(16);
+    solo.clear(0, 0, 2);
+    solo.sent(2);
+    let ranges = [(0..1).into()].into_iter().collect();
+    solo.request(2, Request::Fetch { request: 1, channel: CHANNEL, id: block.id(), ranges });
+    assert!(matches!(solo.sent(2)[..], [Frame::Refuse(1, Refusal::NotHeld)]));
+    solo.publish(&block);
+    assert!(matches!(solo.sent(2)[..], [Frame::Push { .. }]));
+    solo.clear(1, 0, 2);
+    assert_eq!(solo.machine.active_count(CHANNEL), 2);
+}
+
+#[test]
+fn a_relay_that_waits_for_its_publisher_gives_way_to_another() {
+    let (mut solo, [block, other]) = relay_of_what_another_relays_too(1);
+    solo.clear(0, 0, 2);
+    assert_eq!(solo.machine.active_count(CHANNEL), 0);
+    solo.events();
+    solo.push(0, 1, 3, &other);
+    solo.expect_delivered([&other]);
+    assert_eq!(solo.machine.active_count(CHANNEL), 1, "the other one has its room");
+    // What gave way does not come back, and does not take its room.
+    solo.push(0, 0, 4, &block);
+    assert_eq!(solo.machine.own_slot(CHANNEL, slotcast::id::Slot(0)), Some(other.id()));
+    assert_eq!(solo.machine.active_count(CHANNEL), 1);
+}
+
+#[test]
+fn a_relay_that_waits_for_its_publisher_can_be_relayed_from_further_away() {
+    let (mut solo, [block, _]) = relay_of_what_another_relays_too(16);
+    solo.clear(0, 0, 2);
+    solo.sent(2);
+    solo.machine.relay(CHANNEL, &block).unwrap();
+    let told = solo.sent(2);
+    assert!(told.iter().any(|frame| matches!(frame, Frame::Advert { hops: 2, .. })), "{told:?}");
 }

@@ -618,7 +618,7 @@ impl Broadcast {
         let slot = self.channel_index(channel).and_then(|channel_index| {
             let outbox = &self.outboxes[channel_index as usize];
             let slot = outbox.slot_of(id)?;
-            let body = &outbox.active(slot)?.body;
+            let body = &outbox.active(slot).filter(|active| !active.is_dormant())?.body;
             let chunks = body.advert().chunks();
             let is_here = |range: &ChunkRange| match body.transfer() {
                 Some(transfer) => self.inbox.transfers.has_all(transfer, *range),
@@ -856,10 +856,11 @@ impl Broadcast {
             .map_or(0, |channel_index| self.outboxes[channel_index as usize].active_count())
     }
 
-    /// What this node has in a slot.
+    /// What this node advertises in a slot.
     pub fn own_slot(&self, channel: ChannelId, slot: Slot) -> Option<ArtifactId> {
         let channel_index = self.channel_index(channel)?;
-        Some(self.outboxes[channel_index as usize].active(slot)?.body.id())
+        let active = self.outboxes[channel_index as usize].active(slot)?;
+        (!active.is_dormant()).then(|| active.body.id())
     }
 
     /// The artifacts in a peer's slots, as received in its present epoch, in the order of the

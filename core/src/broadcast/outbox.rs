@@ -72,12 +72,21 @@ pub(super) struct Active {
     pub(super) serving: PeerSet,
     /// If it is sent to others unasked.
     pub(super) spread: Option<Box<Spread>>,
+    /// The version since which no member nearer to the publisher advertises it. It is kept for the case
+    /// that one does again, as long as anyone advertises it and no other relay needs the room. To peers,
+    /// the slot is clear.
+    dormant_since: Option<u64>,
 }
 
 impl Active {
     /// This node has a part of it only.
     pub(super) fn is_part(&self) -> bool {
         self.body.transfer().is_some()
+    }
+
+    /// A relay that is not advertised for now.
+    pub(super) fn is_dormant(&self) -> bool {
+        self.dormant_since.is_some()
     }
 }
 
@@ -132,6 +141,10 @@ pub(super) struct Outbox {
     version: u64,
     published: Share,
     relayed: Share,
+    /// Relays that became dormant, with the versions at which they did, oldest first. Some may have been
+    /// resumed or cleared since.
+    dormant: VecDeque<(u64, Slot)>,
+    dormant_count: u32,
     views: Vec<Option<View>>,
 }
 
@@ -144,13 +157,18 @@ struct Share {
 }
 
 impl Share {
-    fn take(&mut self, bytes: u64, slots_max: u32, bytes_max: u64) -> Result<(), Full> {
+    fn has_room(&self, bytes: u64, slots_max: u32, bytes_max: u64) -> Result<(), Full> {
         if self.slots == slots_max {
             return Err(Full::Slots);
         }
         if self.bytes + bytes > bytes_max {
             return Err(Full::Bytes);
         }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: u64, slots_max: u32, bytes_max: u64) -> Result<(), Full> {
+        self.has_room(bytes, slots_max, bytes_max)?;
         self.slots += 1;
         self.bytes += bytes;
         Ok(())
@@ -180,6 +198,8 @@ impl Outbox {
             version: 0,
             published: Share::default(),
             relayed: Share::default(),
+            dormant: VecDeque::new(),
+            dormant_count: 0,
             views: Vec::new(),
         }
     }
@@ -196,12 +216,20 @@ impl Outbox {
         self.slots.get_mut(slot.0 as usize)?.active.as_mut()
     }
 
+    /// The number of artifacts that are advertised.
     pub(super) fn active_count(&self) -> u32 {
-        self.published.slots + self.relayed.slots
+        self.published.slots + self.relayed.slots - self.dormant_count
     }
 
     pub(super) fn version(&self) -> Version {
         Version(self.version)
+    }
+
+    /// Whether another relay of so many bytes has room beside those there are.
+    pub(super) fn has_room_for_relay(&self, bytes: u64) -> bool {
+        self.relayed
+            .has_room(bytes, self.config.relay_slots_max, self.config.active_bytes_max)
+            .is_ok()
     }
 
     /// Puts an artifact that is not active yet into the lowest free slot.
@@ -221,10 +249,55 @@ impl Outbox {
         let was_free = self.by_id.insert(body.id(), slot).is_none();
         assert!(was_free, "an artifact is active in one slot");
         self.free.take(slot);
-        self.slots[slot.0 as usize].active =
-            Some(Active { body, hops, known, serving: PeerSet::default(), spread: None });
+        self.slots[slot.0 as usize].active = Some(Active {
+            body,
+            hops,
+            known,
+            serving: PeerSet::default(),
+            spread: None,
+            dormant_since: None,
+        });
         self.bump_version(slot);
         Ok(slot)
+    }
+
+    /// A relay is not advertised any more, until it is [resumed](Self::resume). The peers that were being
+    /// sent chunks of it.
+    pub(super) fn suspend(&mut self, slot: Slot) -> PeerSet {
+        self.bump_version(slot);
+        let (version, slots) = (self.version, &mut self.slots);
+        if self.dormant.len() >= 2 * slots.len() {
+            self.dormant.retain(|(version, slot)| is_dormant_since(slots, *slot, *version));
+        }
+        let active = slots[slot.0 as usize].active.as_mut().expect("the slot is active");
+        assert!(active.hops > 0 && !active.is_part(), "a relay of all of it");
+        if active.dormant_since.replace(version).is_none() {
+            self.dormant_count += 1;
+        }
+        active.spread = None;
+        self.dormant.push_back((version, slot));
+        core::mem::take(&mut active.serving)
+    }
+
+    /// A relay is advertised again, if it was not.
+    pub(super) fn resume(&mut self, slot: Slot) -> bool {
+        let active = self.slots[slot.0 as usize].active.as_mut().expect("the slot is active");
+        let was_dormant = active.dormant_since.take().is_some();
+        if was_dormant {
+            self.dormant_count -= 1;
+            self.bump_version(slot);
+        }
+        was_dormant
+    }
+
+    /// The relay that has been dormant for longest.
+    pub(super) fn oldest_dormant(&mut self) -> Option<Slot> {
+        while let Some((version, slot)) = self.dormant.pop_front() {
+            if is_dormant_since(&self.slots, slot, version) {
+                return Some(slot);
+            }
+        }
+        None
     }
 
     /// Makes a relayed artifact this node's own.
@@ -236,6 +309,7 @@ impl Outbox {
         self.published.take(bytes, slots_max, self.config.active_bytes_max)?;
         self.relayed.give_back(bytes);
         (active.hops, active.body) = (0, Body::Whole(artifact));
+        self.dormant_count -= u32::from(active.dormant_since.take().is_some());
         if let Some(spread) = &mut active.spread {
             spread.cut_short();
         }
@@ -278,6 +352,7 @@ impl Outbox {
         let active = self.slots[slot.0 as usize].active.take().expect("the slot is active");
         self.free.give_back(slot);
         self.by_id.remove(&active.body.id());
+        self.dormant_count -= u32::from(active.is_dormant());
         let bytes = active.body.advert().length;
         match active.hops {
             0 => self.published.give_back(bytes),
@@ -448,7 +523,9 @@ impl Outbox {
         let active: Vec<&Active> =
             self.slots.iter().filter_map(|slot| slot.active.as_ref()).collect();
         assert_eq!(active.len(), self.by_id.len());
-        assert_eq!(active.len() as u32, self.active_count());
+        let dormant = active.iter().filter(|active| active.is_dormant()).count();
+        assert_eq!(dormant as u32, self.dormant_count);
+        assert_eq!((active.len() - dormant) as u32, self.active_count());
         let bytes: u64 = active.iter().map(|active| active.body.advert().length).sum();
         assert_eq!(bytes, self.published.bytes + self.relayed.bytes);
         let mut current = vec![0; self.slots.len()];
@@ -460,6 +537,11 @@ impl Outbox {
             assert_eq!(self.free.is_free(Slot(at as u32)), slot.active.is_none());
         }
     }
+}
+
+fn is_dormant_since(slots: &[SlotState], slot: Slot, version: u64) -> bool {
+    let active = slots[slot.0 as usize].active.as_ref();
+    active.is_some_and(|active| active.dormant_since == Some(version))
 }
 
 impl View {

@@ -26,17 +26,24 @@ impl Broadcast {
         let known = known.ok_or(RelayError::NotAdvertised)?;
         let outbox = &mut self.outboxes[channel_index as usize];
         let slot = outbox.slot_of(&artifact.id());
-        let is_part = |slot: &Slot| outbox.active(*slot).is_some_and(Active::is_part);
-        if let Some(slot) = slot.filter(is_part) {
-            outbox.complete(slot, artifact.clone());
-            self.slot_changed(channel_index, slot);
-            return Ok(());
+        let active = slot.and_then(|slot| outbox.active(slot));
+        let (is_part, is_dormant) =
+            active.map_or((false, false), |active| (active.is_part(), active.is_dormant()));
+        match slot {
+            Some(slot) if is_part => {
+                outbox.complete(slot, artifact.clone());
+                self.slot_changed(channel_index, slot);
+                return Ok(());
+            }
+            Some(_) if !is_dormant => return self.relay_hops(channel_index, known).map(drop),
+            _ => {}
         }
         let hops = self.relay_hops(channel_index, known)?;
-        match slot {
-            Some(_) => Ok(()),
-            None => self.advertise(channel_index, known, Body::Whole(artifact.clone()), hops),
+        // It may be relayed from further away than it was.
+        if let Some(slot) = slot {
+            self.clear(channel_index, slot);
         }
+        self.advertise(channel_index, known, Body::Whole(artifact.clone()), hops)
     }
 
     /// The distance from its publisher at which this node may relay an artifact.
@@ -55,8 +62,16 @@ impl Broadcast {
         body: Body,
         hops: u8,
     ) -> Result<(), RelayError> {
+        let bytes = body.advert().length;
+        if bytes > self.channels[channel_index as usize].active_bytes_max {
+            return Err(RelayError::OutboxFull);
+        }
+        while !self.outboxes[channel_index as usize].has_room_for_relay(bytes) {
+            let dormant = self.outboxes[channel_index as usize].oldest_dormant();
+            self.clear(channel_index, dormant.ok_or(RelayError::OutboxFull)?);
+        }
         let outbox = &mut self.outboxes[channel_index as usize];
-        let slot = outbox.insert(body, hops, Some(known)).map_err(|_| RelayError::OutboxFull)?;
+        let slot = outbox.insert(body, hops, Some(known)).expect("there is room");
         self.inbox.catalogue.items[known].own_slot = Some(slot);
         self.inbox.tables.begin_relay(&mut self.inbox.catalogue, known, hops);
         self.slot_changed(channel_index, slot);
@@ -187,14 +202,29 @@ impl Broadcast {
         }
     }
 
-    /// A relay is kept only while a holder nearer to the publisher advertises the artifact.
+    /// A relay is advertised only while a holder nearer to the publisher advertises the artifact.
     /// Otherwise two nodes could keep an artifact alive, each because of the other, after its
-    /// publisher has aborted it.
+    /// publisher has aborted it. Without one it is dormant, as long as others advertise it, so that it
+    /// goes on when its publisher publishes it again.
     pub(super) fn check_relay(&mut self, known: u32) {
         let item = &self.inbox.catalogue.items[known];
         let (channel_index, Some(slot)) = (item.channel, item.own_slot) else { return };
-        if item.relay_hops > 0 && item.nearer == 0 {
+        if item.relay_hops == 0 {
+            return;
+        }
+        let (has_nearer, has_holders) = (item.nearer > 0, !item.holders.is_empty());
+        let outbox = &mut self.outboxes[channel_index as usize];
+        let active = outbox.active(slot).expect("own slot");
+        if has_nearer {
+            if outbox.resume(slot) {
+                self.slot_changed(channel_index, slot);
+            }
+        } else if active.is_part() || !has_holders {
             self.clear(channel_index, slot);
+        } else if !active.is_dormant() {
+            let serving = outbox.suspend(slot);
+            self.slot_changed(channel_index, slot);
+            self.sender.stop_serving(&serving, (channel_index, slot), &mut self.outputs);
         }
     }
 
@@ -202,10 +232,12 @@ impl Broadcast {
     /// advertise all of it any more, the relay must be announced.
     pub(super) fn repeat_relay(&mut self, known: u32, peer: PeerIndex) {
         let item = &self.inbox.catalogue.items[known];
+        let channel = item.channel;
+        let active = |slot| self.outboxes[channel as usize].active(slot);
         if let Some(slot) = item.own_slot
+            && active(slot).is_some_and(|active| !active.is_dormant())
             && !self.inbox.holds_whole(known, peer)
         {
-            let channel = item.channel;
             if self.outboxes[channel as usize].mark_if_skipped(peer, slot) {
                 self.sender.mark_updates(peer, channel);
             }

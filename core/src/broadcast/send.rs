@@ -450,7 +450,9 @@ impl Sender {
         let mut finish = true;
         if outbox.take_snapshot_due(index) {
             begin(out, id);
-            put_snapshot(out, index, outbox, |active| active.hops > 0 && holds(active));
+            let is_left_out =
+                |active: &Active| active.is_dormant() || (active.hops > 0 && holds(active));
+            put_snapshot(out, index, outbox, is_left_out);
             // The snapshot is needed whatever happens to the updates, so it never becomes obsolete.
             current += 1;
         }
@@ -462,13 +464,10 @@ impl Sender {
                 continue;
             }
             let was_sent = last_sent != LastSent::NOTHING;
-            let active = outbox.active(slot);
-            let advertised = match active {
-                // A relay does not repeat what the peer advertises itself.
-                Some(active) if active.hops > 0 && holds(active) => None,
-                advertised => advertised,
-            };
-            let Some(active) = advertised else {
+            // A relay does not repeat what the peer advertises itself.
+            let is_told =
+                |active: &&Active| !active.is_dormant() && !(active.hops > 0 && holds(active));
+            let Some(active) = outbox.active(slot).filter(is_told) else {
                 if was_sent {
                     if !out.is_empty() && out.len() + FRAME_OVERHEAD_MAX > limit {
                         break;
