@@ -5,9 +5,12 @@ use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{Config, Relay};
 use slotcast::error::{Fault, RelayError};
-use slotcast::wire::{Refusal, Request};
+use slotcast::id::{Slot, Version};
+use slotcast::membership::Overlay;
+use slotcast::wire::{Refusal, Request, Update};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, LARGE_CHUNKS, Net, Order, Solo, advert, config, large, node, peer, small,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Order, Solo, advert, artifact, config, large, node, peer,
+    small,
 };
 
 fn relaying(relay: Relay) -> Config {
@@ -222,7 +225,48 @@ fn l16_a_relay_beyond_the_hops_is_a_fault_and_changes_nothing() {
     let mut solo = Solo::new(&relaying(Relay::Confirmed), 1);
     let too_far = advert(0, 1, 5, false, &large(1));
     assert_eq!(solo.update(0, &too_far), Err(Fault::HopsBeyondBound));
+    assert_eq!(solo.update(0, &pushed_from(5, 1, &small(1))), Err(Fault::HopsBeyondBound));
     assert_eq!((solo.machine.known_count(), solo.heard(0)), (0, vec![]));
+}
+
+fn pushed_from(hops: u8, version: u64, artifact: &Artifact) -> Update<'_> {
+    let metadata = artifact.advert().metadata.clone();
+    let (slot, version) = (Slot(0), Version(version));
+    Update::Push { slot, version, hops, metadata, bytes: artifact.bytes() }
+}
+
+/// A relay in an overlay has neighbours that their artifact's publisher does not reach.
+#[test]
+fn relays_in_an_overlay_push_what_is_short_and_new() {
+    let mut config = relaying(Relay::Automatic);
+    config.transport.overlay = Overlay::Regular { degree: 4 };
+    let how_told = |solo: &mut Solo| {
+        let frames = solo.sent(1);
+        frames.iter().find_map(|frame| match frame {
+            Frame::Push { .. } => Some("push"),
+            Frame::Advert { .. } => Some("advert"),
+            _ => None,
+        })
+    };
+    for (length, told) in [(0, "push"), (4 << 10, "push"), ((4 << 10) + 1, "advert")] {
+        let mut solo = Solo::new(&config, 2);
+        let block = artifact(1, length);
+        solo.sent(1);
+        solo.update(0, &pushed_from(1, 1, &block)).unwrap();
+        solo.expect_delivered([&block]);
+        assert_eq!(how_told(&mut solo), Some(told), "{length} bytes");
+        solo.up(1);
+        assert_eq!(how_told(&mut solo), Some("advert"), "it may have it from others by now");
+    }
+    // Who shows it is not told of it.
+    let mut solo = Solo::new(&config, 2);
+    solo.update(0, &pushed_from(0, 1, &small(1))).unwrap();
+    solo.update(1, &pushed_from(1, 1, &small(1))).unwrap();
+    assert_eq!(how_told(&mut solo), None);
+    // In a mesh, members have it from its publisher.
+    let mut solo = Solo::new(&relaying(Relay::Automatic), 2);
+    solo.push(0, 0, 1, &small(1));
+    assert_eq!(how_told(&mut solo), Some("advert"));
 }
 
 #[test]
@@ -328,7 +372,7 @@ fn a_relay_that_waits_for_its_publisher_gives_way_to_another() {
     assert_eq!(solo.machine.active_count(CHANNEL), 1, "the other one has its room");
     // What gave way does not come back, and does not take its room.
     solo.push(0, 0, 4, &block);
-    assert_eq!(solo.machine.own_slot(CHANNEL, slotcast::id::Slot(0)), Some(other.id()));
+    assert_eq!(solo.machine.own_slot(CHANNEL, Slot(0)), Some(other.id()));
     assert_eq!(solo.machine.active_count(CHANNEL), 1);
 }
 

@@ -64,17 +64,19 @@ fn updates() -> Vec<(Golden, Update<'static>)> {
         let (advert, have) = (advert(), ChunkBits(have));
         Update::Partial { slot, version, hops, streamed, spread, advert, have }
     };
-    let push = |metadata: &[u8], bytes| Update::Push {
+    let push = |hops, metadata: &[u8], bytes| Update::Push {
         slot: Slot(5),
         version: Version(70),
+        hops,
         metadata: Metadata::from_slice(metadata).unwrap(),
         bytes,
     };
     let snapshot = |live| Update::Snapshot { version: Version(20_000), live: LiveSlots(live) };
     vec![
         (golden!("update_clear"), Update::Clear { slot: Slot(65_535), version: Version(1) }),
-        (golden!("update_push"), push(b"m", b"payload")),
-        (golden!("update_push_empty"), push(b"", b"")),
+        (golden!("update_push"), push(0, b"m", b"payload")),
+        (golden!("update_push_relayed"), push(2, b"m", b"payload")),
+        (golden!("update_push_empty"), push(0, b"", b"")),
         (golden!("update_advert"), advert_of(0, false, false)),
         (golden!("update_advert_streamed"), advert_of(0, true, false)),
         (golden!("update_advert_relayed"), advert_of(3, false, false)),
@@ -512,9 +514,10 @@ fn numbers_beyond_their_range_are_refused() {
     let slot = [0xc0, 0, 0, 1, 0, 0, 0, 0, 1];
     assert_eq!(update(0, &slot), Some(Malformed::OutOfRange), "a slot of 33 bits");
     assert_eq!(
-        update(1, &[&[1, 1, 0x40, 129][..], &[0; 129]].concat()),
+        update(1, &[&[1, 1, 0, 0x40, 129][..], &[0; 129]].concat()),
         Some(Malformed::OutOfRange)
     );
+    assert_eq!(update(1, &[1, 1, 0x41, 0, 0, 0]), Some(Malformed::OutOfRange), "256 hops");
     let hops = [&[1, 1, 0x41, 0, 0, 1, 0][..], &[0; 32]].concat();
     assert_eq!(update(2, &hops), Some(Malformed::OutOfRange), "256 hops");
     let length = [&[1, 1, 0, 0, 0xc0, 0, 1, 0, 0, 0, 0, 1, 0][..], &[0; 32]].concat();

@@ -483,9 +483,12 @@ impl Broadcast {
                 }
                 Taken::Done
             }
-            Update::Push { slot, version, metadata, bytes } => {
+            Update::Push { slot, version, hops, metadata, bytes } => {
                 if bytes.len() > push_max as usize || bytes.len() as u64 > artifact_max {
                     return Err(Fault::PushTooLong);
+                }
+                if *hops > hops_max {
+                    return Err(Fault::HopsBeyondBound);
                 }
                 if is_news(slot, version.0)? {
                     let advert = Advert::of_chunk(metadata.clone(), bytes);
@@ -494,7 +497,7 @@ impl Broadcast {
                     let content = Content {
                         id,
                         advert: &advert,
-                        hops: 0,
+                        hops: *hops,
                         pushed,
                         streamed: false,
                         spread: false,

@@ -124,6 +124,8 @@ impl LastSent {
 /// What one peer has been sent of this channel in its present epoch.
 #[derive(Debug)]
 struct View {
+    /// The channel's version when the epoch began.
+    began: u64,
     /// All changes up to this version have been served or became obsolete.
     cursor: u64,
     /// By slot, up to the highest slot that this peer was sent.
@@ -390,7 +392,8 @@ impl Outbox {
         let mut last_sent =
             self.views[peer.at()].take().map_or_else(Vec::new, |view| view.last_sent);
         last_sent.clear();
-        self.views[peer.at()] = Some(View { cursor: 0, last_sent, snapshot_due: true });
+        self.views[peer.at()] =
+            Some(View { began: self.version, cursor: 0, last_sent, snapshot_due: true });
     }
 
     pub(super) fn peer_down(&mut self, peer: PeerIndex) {
@@ -431,6 +434,13 @@ impl Outbox {
         }
         self.view(peer).cursor = self.version;
         None
+    }
+
+    /// Whether a change was made in the peer's present epoch. What was there before may have come to the
+    /// peer in the meantime.
+    pub(super) fn is_recent(&self, peer: PeerIndex, version: Version) -> bool {
+        let view = self.views[peer.at()].as_ref().expect("the peer is up");
+        version.0 > view.began
     }
 
     /// What the peer was last sent of a slot.

@@ -15,6 +15,7 @@ use super::outbox::{Active, Body, LastSent, Outbox};
 use super::peer_set::PeerSet;
 use crate::config::{ChannelConfig, Config};
 use crate::id::{ChannelId, PeerIndex, Slot};
+use crate::membership::Overlay;
 use crate::sched::{Level, ReadyFlows};
 use crate::send_buffer::SendBuffer;
 use crate::time::Time;
@@ -27,6 +28,11 @@ use crate::wire::{
 /// is lower unless its `streams_max` is near the highest that there may be. This one is for machines
 /// that are used without a node.
 const STREAMS_LIMIT: usize = 4096;
+
+/// Bytes of the longest artifact that a relay in an overlay pushes. To push takes half a round trip, to
+/// advertise and answer one and a half. Each member then sends about four copies, as many as half its
+/// neighbours; and what is longer is worth an advert.
+const EAGER_BYTES_MAX: usize = 4 << 10;
 
 /// A stream that this machine fills, among those of its peer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -116,6 +122,8 @@ pub(super) struct Sender {
     batch_bytes_max: usize,
     serves_max: usize,
     streamed_max: usize,
+    /// Longest artifact that is pushed on, in bytes; `None`, if members hear of it from its publisher.
+    eager_bytes_max: Option<usize>,
     peers: Vec<Option<Peer>>,
     /// The flows with something to send. See [`Sender::flows`].
     pub(super) ready: ReadyFlows,
@@ -128,6 +136,10 @@ impl Sender {
             batch_bytes_max: config.batch_bytes_max as usize,
             serves_max: config.serves_per_peer_max.into(),
             streamed_max: config.streamed_per_peer_max.into(),
+            eager_bytes_max: match config.transport.overlay {
+                Overlay::FullMesh => None,
+                Overlay::Regular { .. } => Some(EAGER_BYTES_MAX),
+            },
             peers: Vec::new(),
             ready: ReadyFlows::default(),
         }
@@ -482,8 +494,13 @@ impl Sender {
             let (advert, body) = (active.body.advert(), &active.body);
             let bytes = advert.length as usize;
             let may_push = active.hops == 0 && !holds(active);
+            // In a new epoch, the peer may have what was there before from others.
+            let is_eager = self.eager_bytes_max.is_some_and(|max| bytes <= max)
+                && (!was_sent && outbox.is_recent(index, version));
             let pushed = match body {
-                Body::Whole(artifact) if may_push && bytes <= config.push_bytes_max as usize => {
+                Body::Whole(artifact)
+                    if bytes <= config.push_bytes_max as usize && (may_push || is_eager) =>
+                {
                     Some(artifact)
                 }
                 _ => None,
@@ -509,7 +526,8 @@ impl Sender {
             begin(out, id);
             let told = Told { hops, streamed, spread: is_spread && hops == 0 };
             if let Some(artifact) = pushed {
-                wire::put_push_start(&mut out.inline, slot, version, artifact.metadata(), bytes);
+                let metadata = artifact.metadata();
+                wire::put_push_start(&mut out.inline, (slot, version), hops, metadata, bytes);
                 out.payload(artifact.bytes());
             } else if let Body::Part { transfer, .. } = body {
                 let (bits, length) = inbox.transfers.have(*transfer).encoded();

@@ -26,7 +26,8 @@ pub enum Overlay {
     #[default]
     FullMesh,
     /// Each to few, and what is published has to be [relayed](crate::config::Relay). For 500
-    /// members a degree of 8 gives paths of 3.3 hops in the mean, and 5 at most. A member whose
+    /// members a degree of 8 gives paths of 3.3 hops in the mean, and 5 at most. Artifacts of up to
+    /// 4 KiB are pushed on by relays, half a round trip per hop; longer ones are advertised. A member whose
     /// neighbours are all hostile is cut off, and a member that can choose its key can influence
     /// whose neighbour it is. So the degree has to be above the number of faulty members that the
     /// subnet is to survive, or members must not be able to choose their keys.

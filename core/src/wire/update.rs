@@ -16,13 +16,15 @@ pub enum Update<'a> {
         /// The change's version.
         version: Version,
     },
-    /// The slot holds this single-chunk artifact. Only the publisher pushes. Neither id nor root is
-    /// sent: the receiver computes both from what it got, so a push cannot lie.
+    /// The slot holds this single-chunk artifact. Neither id nor root is sent: the receiver computes
+    /// both from what it got, so a push cannot lie.
     Push {
         /// The slot.
         slot: Slot,
         /// The change's version.
         version: Version,
+        /// How far the sender is from the publisher: 0 is the publisher itself.
+        hops: u8,
         /// The artifact's metadata.
         metadata: Metadata,
         /// The artifact's bytes.
@@ -129,8 +131,8 @@ impl<'a> Update<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Clear { slot, version } => put_clear(out, *slot, *version),
-            Self::Push { slot, version, metadata, bytes } => {
-                put_push_start(out, *slot, *version, metadata, bytes.len());
+            Self::Push { slot, version, hops, metadata, bytes } => {
+                put_push_start(out, (*slot, *version), *hops, metadata, bytes.len());
                 out.extend_from_slice(bytes);
             }
             Self::Advert { slot, version, hops, streamed, spread, advert } => {
@@ -160,6 +162,7 @@ impl<'a> Update<'a> {
             kind::PUSH => Self::Push {
                 slot: slot(&mut fields)?,
                 version: version(&mut fields)?,
+                hops: fields.small()?,
                 metadata: metadata(&mut fields)?,
                 bytes: fields.payload()?,
             },
@@ -233,17 +236,16 @@ fn put_change(out: &mut Vec<u8>, kind: u64, slot: Slot, version: Version) {
 /// All of a push but its `payload` bytes, which follow.
 pub(crate) fn put_push_start(
     out: &mut Vec<u8>,
-    slot: Slot,
-    version: Version,
+    (slot, version): (Slot, Version),
+    hops: u8,
     metadata: &[u8],
     payload: usize,
 ) {
-    let numbers = [slot.0.into(), version.0, metadata.len() as u64, payload as u64];
+    let numbers = [slot.0.into(), version.0, hops.into(), metadata.len() as u64];
     let fields: usize = numbers.into_iter().map(varint_len).sum();
-    put_frame_start(out, kind::PUSH, fields + metadata.len() + payload);
-    put_varint(out, slot.0.into());
-    put_varint(out, version.0);
-    put_varint(out, metadata.len() as u64);
+    let fields = fields + metadata.len() + varint_len(payload as u64);
+    put_frame_start(out, kind::PUSH, fields + payload);
+    numbers.into_iter().for_each(|number| put_varint(out, number));
     out.extend_from_slice(metadata);
     put_varint(out, payload as u64);
 }

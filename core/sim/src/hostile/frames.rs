@@ -89,7 +89,7 @@ pub fn clear(slot: u32, version: u64) -> Vec<u8> {
 
 pub fn push(slot: u32, version: u64, metadata: &[u8], bytes: &[u8]) -> Vec<u8> {
     let metadata = Metadata::from_slice(metadata).expect("short metadata");
-    update(&Update::Push { slot: Slot(slot), version: Version(version), metadata, bytes })
+    update(&Update::Push { slot: Slot(slot), version: Version(version), hops: 0, metadata, bytes })
 }
 
 pub fn advert(slot: u32, version: u64, hops: u8, streamed: bool, advert: &Advert) -> Vec<u8> {

@@ -502,13 +502,14 @@ impl Oracle {
                     self.told.retain(|place, _| !is_older(place));
                     continue;
                 }
-                Some(Update::Push { slot, metadata, bytes, .. }) => {
+                Some(Update::Push { slot, hops: 0, metadata, bytes, .. }) => {
                     let artifact = Artifact::new(bytes.to_vec().into(), metadata);
                     (*slot, Some(artifact.expect("within bounds").id()))
                 }
                 Some(Update::Advert { slot, hops: 0, advert, .. }) => (*slot, Some(advert.id())),
                 Some(
                     Update::Clear { slot, .. }
+                    | Update::Push { slot, .. }
                     | Update::Advert { slot, .. }
                     | Update::Partial { slot, .. }
                     | Update::Unknown { slot, .. },

@@ -250,7 +250,7 @@ impl Run {
         let (slot_id, version_id) = (Slot(slot), Version(version));
         let metadata = artifact.advert().metadata.clone();
         let bytes = artifact.bytes();
-        let push = Update::Push { slot: slot_id, version: version_id, metadata, bytes };
+        let push = Update::Push { slot: slot_id, version: version_id, hops: 0, metadata, bytes };
         match self.update(peer, channel, &push) {
             Ok(taken) => {
                 assert_eq!(taken, Taken::Done);
@@ -635,7 +635,7 @@ impl Run {
                 return;
             }
             Update::Clear { slot, version } => (slot.0, version.0, None),
-            Update::Push { slot, version, metadata, bytes } => {
+            Update::Push { slot, version, metadata, bytes, .. } => {
                 assert!(bytes.len() <= model.config.push_bytes_max as usize);
                 let id = Artifact::new(bytes.to_vec().into(), metadata).expect("short").id();
                 (slot.0, version.0, Some((pool::art(&id), 0)))

@@ -257,7 +257,7 @@ impl Solo {
 pub fn push<'a>(slot: u32, version: u64, artifact: &'a Artifact) -> Update<'a> {
     let metadata = artifact.advert().metadata.clone();
     let (slot, version) = (Slot(slot), Version(version));
-    Update::Push { slot, version, metadata, bytes: artifact.bytes() }
+    Update::Push { slot, version, hops: 0, metadata, bytes: artifact.bytes() }
 }
 
 pub fn advert(
