@@ -3,7 +3,7 @@
 //!
 //! quinn-proto does not say how many bytes are in flight, nor how many it holds unsent. A
 //! congestion controller is told enough to know the first and to estimate the second. This one
-//! passes everything on to Cubic (RFC 9438) and counts.
+//! counts, and passes everything on to Cubic (RFC 9438) but losses that are no sign of congestion.
 
 use std::any::Any;
 use std::boxed::Box;
@@ -13,6 +13,8 @@ use std::time::Instant;
 
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
+
+use super::losses::Losses;
 
 /// Header, connection id, frame headers and tag of a packet, in bytes: an overestimate, so that
 /// this node rather waits than sends too much.
@@ -100,12 +102,13 @@ impl ControllerFactory for MeteredFactory {
         let inner = Arc::new(cubic).build(now, current_mtu);
         self.meter.window.store(inner.window(), Relaxed);
         self.meter.in_flight.store(0, Relaxed);
-        Box::new(Metered { inner, meter: self.meter.clone() })
+        Box::new(Metered { inner, losses: Losses::new(), meter: self.meter.clone() })
     }
 }
 
 struct Metered {
     inner: Box<dyn Controller>,
+    losses: Losses,
     meter: Arc<Meter>,
 }
 
@@ -139,6 +142,7 @@ impl Controller for Metered {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
+        self.losses.note_acked(now, sent, bytes, rtt.min());
         let is_used = 2 * self.meter.in_flight.load(Relaxed) >= self.inner.window();
         let is_held_back = is_used && self.meter.is_held_back.load(Relaxed);
         self.inner.on_ack(now, sent, bytes, app_limited && !is_held_back, rtt);
@@ -169,7 +173,11 @@ impl Controller for Metered {
         is_persistent_congestion: bool,
         lost_bytes: u64,
     ) {
-        self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+        // No bytes are lost if routers say that they are congested (RFC 9002, section 7.1).
+        let is_marked = lost_bytes == 0;
+        if is_marked || self.losses.note_lost(lost_bytes) || is_persistent_congestion {
+            self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+        }
         let rest = self.meter.in_flight.load(Relaxed).saturating_sub(lost_bytes);
         self.meter.in_flight.store(rest, Relaxed);
         self.meter.pending.fetch_add(lost_bytes, Relaxed);
@@ -191,7 +199,8 @@ impl Controller for Metered {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { inner: self.inner.clone_box(), meter: self.meter.clone() })
+        let (inner, losses) = (self.inner.clone_box(), self.losses);
+        Box::new(Self { inner, losses, meter: self.meter.clone() })
     }
 
     fn initial_window(&self) -> u64 {

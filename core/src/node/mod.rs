@@ -30,6 +30,7 @@ mod handshake;
 mod inspect;
 mod key;
 mod link;
+mod losses;
 mod peers;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod quic;

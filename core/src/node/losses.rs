@@ -1,0 +1,141 @@
+//! Whether a loss is a sign of congestion. Cubic takes every loss for one. On a path of 100 ms that loses a
+//! fiftieth of the packets for other reasons, it then sends 120 kB/s, whatever the path could carry.
+//!
+//! A queue is long before it overflows, and the round trips say so (the rule of TCP Veno: Fu and Liew, "TCP
+//! Veno: TCP enhancement for transmission over wireless access networks", 2003). Where a queue is too short
+//! for that, it loses much (the bound of BBRv2, draft-cardwell-iccrg-bbr-congestion-control-02). A loss that
+//! comes with neither sign leaves the congestion window as it is.
+
+use std::time::{Duration, Instant};
+
+/// A round trip that is longer than the path's shortest one by more than this part of it is a sign of a
+/// queue.
+const QUEUE_SHARE: u32 = 8;
+
+/// A shorter queue is no sign: timers, and the peer before it acknowledges, take as long.
+const QUEUE_MIN: Duration = Duration::from_millis(2);
+
+/// Round trips are looked at in blocks of so many: the shortest one of a block is hardly longer because of
+/// jitter, and a queue that grows twice as long in each round trip is still noticed.
+const BLOCK: u32 = 16;
+
+/// If more than this part of the bytes is lost, that is a sign by itself.
+const LOST_SHARE: u64 = 12;
+
+/// Of so many bytes at least, so that a few packets lost by chance are no sign.
+const COUNTED_BYTES: u64 = 96 << 10;
+
+/// What a connection has seen of its path lately.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Losses {
+    acked: u64,
+    lost: u64,
+    /// The path's shortest round trip.
+    base: Duration,
+    /// The shortest round trip in the present block, and in the one before.
+    shortest: [Duration; 2],
+    in_block: u32,
+}
+
+impl Losses {
+    pub(super) const fn new() -> Self {
+        Self { acked: 0, lost: 0, base: Duration::ZERO, shortest: [Duration::MAX; 2], in_block: 0 }
+    }
+
+    /// A packet was acknowledged that was sent at `sent`. `base` is the path's shortest round trip.
+    pub(super) fn note_acked(&mut self, now: Instant, sent: Instant, bytes: u64, base: Duration) {
+        self.count(bytes, 0);
+        self.base = base;
+        if self.in_block == BLOCK {
+            self.shortest = [Duration::MAX, self.shortest[0]];
+            self.in_block = 0;
+        }
+        self.in_block += 1;
+        self.shortest[0] = self.shortest[0].min(now.saturating_duration_since(sent));
+    }
+
+    /// Packets of so many bytes were lost. Whether that is a sign of congestion.
+    pub(super) fn note_lost(&mut self, bytes: u64) -> bool {
+        self.count(0, bytes);
+        let counted = (self.acked + self.lost).max(COUNTED_BYTES);
+        self.lost > counted / LOST_SHARE || self.has_queue()
+    }
+
+    /// Whether packets wait somewhere on the path. Before any was acknowledged, they may.
+    fn has_queue(&self) -> bool {
+        let [present, before] = self.shortest;
+        let queue = present.min(before).saturating_sub(self.base);
+        queue > (self.base / QUEUE_SHARE).max(QUEUE_MIN)
+    }
+
+    /// What was long ago counts for less and less.
+    fn count(&mut self, acked: u64, lost: u64) {
+        self.acked += acked;
+        self.lost += lost;
+        if self.acked + self.lost > 2 * COUNTED_BYTES {
+            (self.acked, self.lost) = (self.acked / 2, self.lost / 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: Duration = Duration::from_millis(80);
+
+    /// A path that acknowledged `count` packets, whose round trips were longer than the shortest by what
+    /// `queue` says, in milliseconds.
+    fn path(count: u64, queue: impl Fn(u64) -> u64) -> Losses {
+        let mut losses = Losses::new();
+        let sent = Instant::now();
+        for at in 0..count {
+            let now = sent + BASE + Duration::from_millis(queue(at));
+            losses.note_acked(now, sent, 1_200, BASE);
+        }
+        losses
+    }
+
+    #[test]
+    fn a_loss_is_a_sign_of_congestion_with_a_queue_only() {
+        for (queue, is_sign) in [(0, false), (10, false), (11, true), (500, true)] {
+            assert_eq!(path(100, |_| queue).note_lost(1_200), is_sign, "{queue} ms");
+        }
+    }
+
+    #[test]
+    fn jitter_is_no_queue() {
+        assert!(!path(100, |at| at * 37 % 81).note_lost(1_200));
+    }
+
+    #[test]
+    fn a_queue_that_has_just_grown_is_noticed() {
+        assert!(path(100, |at| at.saturating_sub(50)).note_lost(1_200));
+        assert!(!path(100, |at| 50_u64.saturating_sub(at)).note_lost(1_200), "one that has gone");
+    }
+
+    #[test]
+    fn before_anything_is_acknowledged_every_loss_is_a_sign() {
+        assert!(Losses::new().note_lost(1_200));
+    }
+
+    #[test]
+    fn what_loses_a_twelfth_is_congested_without_a_queue() {
+        let signs = |every: u32| {
+            let mut losses = path(100, |_| 0);
+            let is_lost = |at: &u32| at.is_multiple_of(every);
+            let sent = Instant::now();
+            let signs = (1..10_000_u32).map(|at| {
+                if is_lost(&at) {
+                    return losses.note_lost(1_200);
+                }
+                losses.note_acked(sent + BASE, sent, 1_200, BASE);
+                false
+            });
+            signs.filter(|is_sign| *is_sign).count()
+        };
+        assert_eq!(signs(20), 0, "5 %");
+        assert_eq!(signs(14), 0, "7 %");
+        assert!(signs(10) > 900, "10 %");
+    }
+}
