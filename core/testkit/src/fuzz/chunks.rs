@@ -19,6 +19,12 @@ pub(super) enum Source {
     Passed(usize),
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    chunk: u32,
+    is_certain: bool,
+}
+
 /// What this node sends of an artifact unasked, as long as it has it in a slot.
 #[derive(Default, Debug)]
 struct Unasked {
@@ -26,8 +32,9 @@ struct Unasked {
     members: BTreeSet<usize>,
     /// Who was sent a stream, and the first chunk in it.
     told: BTreeMap<usize, Option<u32>>,
-    /// What has come of this node's stripe.
-    passed: Vec<u32>,
+    /// What has come and belongs to this node's stripe, or may: by the request for it nobody can tell
+    /// whether it is to repair a stripe.
+    passed: Vec<Passed>,
 }
 
 /// See the module's head.
@@ -62,9 +69,9 @@ impl ChunkModel {
         self.received.entry(key).or_default().insert(chunk)
     }
 
-    /// A chunk of this node's stripe is to be passed on.
-    pub(super) fn pass_on(&mut self, key: Key, chunk: u32) {
-        self.unasked.entry(key).or_default().passed.push(chunk);
+    /// A chunk is to be passed on, or may be.
+    pub(super) fn pass_on(&mut self, key: Key, chunk: u32, is_certain: bool) {
+        self.unasked.entry(key).or_default().passed.push(Passed { chunk, is_certain });
     }
 
     /// From now on others are told of what has come.
@@ -136,7 +143,7 @@ impl ChunkModel {
             }
             Source::Passed(next) => {
                 let passed = &self.unasked[&key].passed[*next..];
-                let at = passed.iter().position(|passed| *passed == chunk);
+                let at = passed.iter().position(|passed| passed.chunk == chunk);
                 let at = at.expect("what has come is passed on once, in this order");
                 assert_all_had(&passed[..at], had);
                 *next += at + 1;
@@ -170,6 +177,7 @@ fn chunks((_, art): Key) -> u32 {
 }
 
 /// What is not passed on to a peer is what it has.
-fn assert_all_had(chunks: &[u32], had: Option<&BTreeSet<u32>>) {
-    assert!(chunks.iter().all(|chunk| had.is_some_and(|had| had.contains(chunk))));
+fn assert_all_had(passed: &[Passed], had: Option<&BTreeSet<u32>>) {
+    let mut certain = passed.iter().filter(|passed| passed.is_certain);
+    assert!(certain.all(|passed| had.is_some_and(|had| had.contains(&passed.chunk))));
 }

@@ -581,9 +581,9 @@ impl Run {
         let mut slots = (0..model.config.slots_max).map(Slot);
         let is_told =
             slots.any(|slot| self.machine.own_slot(channel_id(asked.channel), slot) == Some(id));
-        let passes_on = asked.is_stripe && model.config.relay == Relay::Automatic;
-        if is_new && is_told && passes_on {
-            self.chunks.pass_on(key, chunk);
+        let passes_on = asked.is_stripe || !asked.is_open;
+        if is_new && is_told && passes_on && model.config.relay == Relay::Automatic {
+            self.chunks.pass_on(key, chunk, asked.is_stripe);
         }
         if goes_on {
             self.peers[peer].asked.insert(request, asked);
