@@ -221,7 +221,17 @@ impl Transfers {
         let part = missing * rank / stripes..missing * (rank + 1) / stripes;
         let all = (0..chunks).filter(|chunk| !coming.contains(*chunk));
         let mut ranges = Ranges::new();
+        // What is overdue is asked of others, too, but not of the same member again.
+        let requests = &self.holders[peer.at()].as_ref().expect("a member").requests;
+        let is_asked_for = |chunk: u32| {
+            let own = requests.iter().filter(|request| request.is_live_for(at));
+            let mut own = own.filter(|request| request.phase != Phase::Open);
+            own.any(|request| request.expected.contains(chunk))
+        };
         for chunk in all.skip(part.start as usize).take(part.len()) {
+            if is_asked_for(chunk) {
+                continue;
+            }
             if !put(&mut ranges, chunk) {
                 break;
             }

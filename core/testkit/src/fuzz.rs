@@ -2,6 +2,7 @@
 //! no change gets past them. `fuzz` holds the targets and their corpora.
 
 mod calls;
+mod chunks;
 #[cfg(test)]
 mod enumeration;
 mod feed;

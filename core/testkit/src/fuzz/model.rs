@@ -16,9 +16,22 @@ pub(super) const PEERS: usize = 2;
 /// What a slot holds: an artifact and its hops.
 pub(super) type Held = Option<(Art, u8)>;
 
+/// What a slot of a peer is said to hold.
+#[derive(Clone, Debug)]
+pub(super) struct Content {
+    pub(super) art: Art,
+    pub(super) hops: u8,
+    /// The chunks that the peer has, if not all.
+    pub(super) have: Option<BTreeSet<u32>>,
+    /// The bytes came along, from this node, and there is room for them.
+    pub(super) pushed: Option<NodeId>,
+}
+
 /// What a peer said of its slots.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Heard {
+    /// What the peer has of the artifacts of which it said that it has a part.
+    parts: BTreeMap<Art, BTreeSet<u32>>,
     /// Slot: version and content, as heard in the present epoch.
     pub(super) slots: BTreeMap<u32, (u64, Held)>,
     /// Slot: content, as heard before and not yet confirmed.
@@ -34,6 +47,27 @@ impl Heard {
 
     pub(super) fn holds(&self, art: Art) -> bool {
         self.entries().any(|(held, _)| held == art)
+    }
+
+    pub(super) fn holds_whole(&self, art: Art) -> bool {
+        self.holds(art) && !self.parts.contains_key(&art)
+    }
+
+    pub(super) fn has_chunk(&self, art: Art, chunk: u32) -> bool {
+        self.holds(art) && self.parts.get(&art).is_none_or(|part| part.contains(&chunk))
+    }
+
+    fn set_part(&mut self, art: Art, have: Option<BTreeSet<u32>>) {
+        match have {
+            Some(have) => drop(self.parts.insert(art, have)),
+            None => drop(self.parts.remove(&art)),
+        }
+    }
+
+    /// Forgets what was said of artifacts that are in no slot any more.
+    fn forget_parts(&mut self) {
+        let held: BTreeSet<Art> = self.entries().map(|(art, _)| art).collect();
+        self.parts.retain(|art, _| held.contains(art));
     }
 }
 
@@ -126,28 +160,32 @@ impl Channel {
         content
     }
 
-    /// A slot of a peer holds `content` now. `pushed`: the bytes came along, from this node, and
-    /// there is room for them.
+    /// A slot of a peer holds `content` now.
     pub(super) fn update(
         &mut self,
         peer: usize,
         slot: u32,
         version: u64,
-        content: Held,
+        content: Option<Content>,
         decide: impl Fn(Art) -> Decision,
-        pushed: Option<NodeId>,
     ) {
         if self.version(peer, slot) >= version {
             return;
         }
         let before = self.held_by(peer);
-        let was_advertised = content.is_some_and(|(art, _)| self.is_advertised(art));
-        let held = self.move_here(peer, slot, version, content);
-        self.heard[peer].slots.insert(slot, (version, held));
+        let was_advertised =
+            content.as_ref().is_some_and(|content| self.is_advertised(content.art));
+        let held = content.as_ref().map(|content| (content.art, content.hops));
+        let held = self.move_here(peer, slot, version, held);
+        let heard = &mut self.heard[peer];
+        heard.slots.insert(slot, (version, held));
+        if let Some(content) = content.as_ref().filter(|_| held.is_some()) {
+            heard.set_part(content.art, content.have.clone());
+        }
         if let Some(awaited) = &mut self.heard[peer].awaited {
             awaited.remove(&slot);
         }
-        if let Some((art, _)) = content {
+        if let Some(Content { art, pushed, .. }) = content {
             let is_own = self.own_slot(art).is_some();
             let step = if is_own { Step::Done } else { Step::of(decide(art)) };
             let born =
@@ -216,6 +254,7 @@ impl Channel {
 
     /// What follows from a peer's holding less than `before`.
     fn settle(&mut self, peer: usize, before: &BTreeSet<Art>, is_member: bool) {
+        self.heard[peer].forget_parts();
         for art in before.difference(&self.held_by(peer)) {
             let known = self.known.get_mut(art).expect("held until now");
             if known.delivered && is_member {
@@ -271,10 +310,15 @@ impl Channel {
             return Err(PublishError::ActiveBytesExceeded);
         }
         self.occupy(art, 0);
+        self.own(art);
+        Ok(())
+    }
+
+    /// This node has an artifact of its own accord.
+    pub(super) fn own(&mut self, art: Art) {
         if let Some(known) = self.known.get_mut(&art) {
             known.step = Step::Done;
         }
-        Ok(())
     }
 
     pub(super) fn relay(&mut self, art: Art) -> Result<(), RelayError> {

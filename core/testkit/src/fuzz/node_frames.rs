@@ -9,16 +9,18 @@ use std::rc::Rc;
 use quinn_proto::{StreamId, TransportConfig};
 
 use super::feed::Feed;
-use super::pool::{ARTS, artifact};
+use super::pool::{ARTS, Art, LONG, artifact};
 use crate::machines::range;
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Config, Relay};
-use slotcast::id::{ArtifactId, ChannelId, NodeId};
+use slotcast::id::{ArtifactId, ChannelId, NodeId, Slot, Version};
 use slotcast::internals::channel_hello;
 use slotcast::node::{Ecn, NodeEvent};
 use slotcast::time::Time;
-use slotcast::wire::{Refusal, Request, StreamHead};
+use slotcast::wire::{
+    ChunkBits, ChunkRange, RANGES_MAX, Ranges, Refusal, Request, StreamHead, Update,
+};
 use slotcast_sim::hostile::bare::{BareEvent, BarePeer, LineId};
 use slotcast_sim::hostile::frames;
 use slotcast_sim::{Application, Context, Crypto, Link, Process, Setup, Subnet};
@@ -36,6 +38,7 @@ fn config() -> Config {
     channel.active_bytes_max = 400_000;
     channel.inbox_bytes_max = 400_000;
     channel.push_bytes_max = 30;
+    channel.spread_bytes_min = 65_000;
     let mut config = Config::new([channel]);
     config.fetch_timeout = Duration::from_millis(500);
     config.fetch_retry = Duration::from_millis(200);
@@ -106,7 +109,7 @@ impl Scripted {
     }
 
     fn act(&mut self, now: Time, feed: &mut Feed<'_>) {
-        let operation = feed.below(16);
+        let operation = feed.below(19);
         let line = match self.lines.len() {
             0 => None,
             count => Some(self.lines[feed.below(count)]),
@@ -153,6 +156,26 @@ impl Scripted {
                 self.bare.throw(node, &vec_of(feed));
                 if feed.byte() == 0 {
                     self.bare.dial(now, node);
+                }
+            }
+            16 => {
+                let (told, art) = told(feed);
+                let mut all = told;
+                for _ in 0..feed.below(6) {
+                    all.extend(chunk_of(art, feed));
+                }
+                self.say(line, &frames::updates(CHANNEL, &[&all]), feed);
+            }
+            17 => {
+                let requests: Vec<Request> = (0..=feed.below(3)).map(|_| fetch(feed)).collect();
+                self.say(line, &frames::requests(&requests), feed);
+            }
+            // A stream that was kept open goes on.
+            18 => {
+                if !self.open.is_empty() {
+                    let (line, stream) = self.open[feed.below(self.open.len())];
+                    let chunk = chunk_of(art_of(feed), feed);
+                    self.bare.write(line, stream, chunk, false);
                 }
             }
             _ => {
@@ -207,11 +230,12 @@ fn hello(how: u8) -> Vec<u8> {
 fn update(feed: &mut Feed<'_>) -> Vec<u8> {
     let (slot, version) = (u32::from(feed.byte() & 31), u64::from(feed.byte()));
     let art = artifact(feed.below(ARTS));
-    match feed.below(6) {
+    match feed.below(8) {
         0 => frames::clear(slot, version),
         1 => frames::snapshot(version, &vec_of(feed)),
         2 => frames::frame(feed.byte().into(), &vec_of(feed)),
         3 if art.bytes().len() < 100 => frames::push(slot, version, art.metadata(), art.bytes()),
+        6 | 7 => told(feed).0,
         _ => {
             let flags = feed.byte();
             let mut advert = art.advert().clone();
@@ -225,9 +249,10 @@ fn update(feed: &mut Feed<'_>) -> Vec<u8> {
 
 fn request(feed: &mut Feed<'_>) -> Request {
     let request = u64::from(feed.byte() & 15);
-    match feed.below(4) {
+    match feed.below(6) {
         0 => Request::Cancel { request },
         1 => Request::Refuse { request, refusal: Refusal::NotHeld },
+        4 | 5 => fetch(feed),
         _ => {
             let id = artifact(feed.below(ARTS)).id();
             let (first, count) = (u32::from(feed.byte() & 3), u32::from(feed.byte()).max(1));
@@ -236,9 +261,56 @@ fn request(feed: &mut Feed<'_>) -> Request {
     }
 }
 
+/// Half of the time the artifact of several chunks.
+fn art_of(feed: &mut Feed<'_>) -> Art {
+    match feed.byte() {
+        128.. => LONG,
+        byte => usize::from(byte) % ARTS,
+    }
+}
+
+/// An advert, or a partial, with any flags. The artifact, too.
+fn told(feed: &mut Feed<'_>) -> (Vec<u8>, Art) {
+    let (slot, version) = (u32::from(feed.byte() & 15), u64::from(feed.byte()).max(1));
+    let (art, how, bits) = (art_of(feed), feed.byte(), feed.byte());
+    let (hops, streamed, spread) = (how & 3, how & 4 == 0, how & 8 != 0);
+    let advert = artifact(art).advert().clone();
+    // At times with a chunk that there is not, or an empty byte at the end.
+    let bits = [if how >> 4 == 15 { bits } else { bits & ((1 << advert.chunks()) - 1) as u8 }];
+    let (slot, version) = (Slot(slot), Version(version));
+    let update = match how >> 4 {
+        0..=7 => Update::Advert { slot, version, hops, streamed, spread, advert },
+        kind => {
+            let is_empty = kind < 15 && bits[0] == 0;
+            let have = ChunkBits(if is_empty { &[] } else { &bits });
+            Update::Partial { slot, version, hops, streamed, spread, advert, have }
+        }
+    };
+    let mut frame = Vec::new();
+    update.encode(&mut frame);
+    (frame, art)
+}
+
+/// A request of several ranges, which may overlap, be repeated, or reach beyond the end.
+fn fetch(feed: &mut Feed<'_>) -> Request {
+    let request = u64::from(feed.byte() & 15);
+    let id = artifact(art_of(feed)).id();
+    let count = 1 + feed.below(RANGES_MAX);
+    let range = |byte: u8| ChunkRange {
+        first: u32::from(byte & 7) % 6,
+        count: 1 + u32::from(byte >> 3 & 3) * u32::from(byte >> 5 & 1),
+    };
+    let ranges: Ranges = (0..count).map(|_| range(feed.byte())).collect();
+    Request::Fetch { request, channel: CHANNEL, id, ranges }
+}
+
 /// A chunk of an artifact, true or with one byte changed.
 fn chunk(feed: &mut Feed<'_>) -> Vec<u8> {
-    let art = artifact(feed.below(ARTS));
+    chunk_of(feed.below(ARTS), feed)
+}
+
+fn chunk_of(art: Art, feed: &mut Feed<'_>) -> Vec<u8> {
+    let art = artifact(art);
     let chunks = art.advert().chunks() as usize;
     let mut frame = frames::chunk(art, feed.below(chunks) as u32);
     if feed.byte() > 200 {
@@ -296,8 +368,9 @@ pub(super) fn node_frames(data: &[u8]) {
     let end = subnet.now() + Duration::from_secs(20);
     subnet.run(end, |_| is_done.get());
     subnet.elapse(Duration::from_millis(50));
-    for (from, to) in [(0, 1), (1, 0)] {
-        let content: Vec<u8> = std::vec![from as u8 + 100; 25 + 40 * from];
+    // The last one is spread, and the hostile member is sent a stripe.
+    for (from, to, length) in [(0, 1, 25), (1, 0, 65), (0, 1, 70_000)] {
+        let content: Vec<u8> = std::vec![from as u8 + 100; length];
         let block = Artifact::new(content.into(), b"after").expect("short");
         let id = block.id();
         let published = subnet.command(from, |_, node| node.publish(CHANNEL, block));

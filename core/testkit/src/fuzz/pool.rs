@@ -9,10 +9,13 @@ use slotcast::id::ArtifactId;
 /// An artifact's number.
 pub(super) type Art = usize;
 
-/// Bytes of each artifact: none, pushed ones, single chunks to be fetched, two chunks, too long.
+/// Bytes of each artifact: none, pushed ones, single chunks to be fetched, five chunks, too long.
 const LENGTHS: [usize; 9] = [0, 5, 6, 8, 9, 30, 31, 70_000, 90_000];
 
 pub(super) const ARTS: usize = LENGTHS.len();
+
+/// The one of several chunks.
+pub(super) const LONG: Art = 7;
 
 struct Pool {
     artifacts: Vec<Artifact>,

@@ -1,12 +1,14 @@
 //! One [`Broadcast`] machine with two peers played by hand, and its model: each step is done to
 //! both, then they are compared.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU8, Ordering};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::model::{Channel, PEERS, Step};
+use super::chunks::{ChunkModel, Source};
+use super::model::{Channel, Content, PEERS, Step};
 use super::pool::{self, ARTS, Art};
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::{
@@ -18,13 +20,17 @@ use slotcast::error::Fault;
 use slotcast::id::{ChannelId, NodeId, PeerIndex, Slot, Version};
 use slotcast::time::Time;
 use slotcast::wire::{
-    Chunk, ChunkRange, Item, LiveSlots, Ranges, Refusal, Request, StreamDecoder, StreamHead, Update,
+    Chunk, ChunkBits, Item, LiveSlots, Malformed, Ranges, Refusal, Request, StreamDecoder,
+    StreamHead, Update,
 };
 
 pub(super) const CHANNELS: usize = 2;
 
 /// Artifacts of which a peer may send chunks unasked at the same time.
 const STREAMED: usize = 2;
+
+/// So many chunks that are here already are taken of a stream that comes unasked.
+const REPEATED_MAX: u8 = 4;
 
 /// Channel 0 has room for whatever comes, relays, and its events wait for their turn; channel 1 has
 /// room for one long artifact, streams what is long, and its events are taken at once after a push
@@ -43,6 +49,7 @@ fn config(relay: Relay) -> Config {
     plain.active_bytes_max = 80_020;
     plain.inbox_bytes_max = 1 << 20;
     plain.relay_hops_max = 2;
+    plain.spread_bytes_min = 65_000;
     if relay != Relay::Off {
         plain = plain.relaying(relay, 2);
     }
@@ -79,17 +86,45 @@ struct Asked {
     chunks: VecDeque<u32>,
     /// They come unasked, and may be asked for all the same.
     is_open: bool,
+    /// They belong to this node's stripe.
+    is_stripe: bool,
+    /// Chunks of them that were here already when they came.
+    repeated: u8,
 }
+
+/// What a peer says of an artifact beside its slot and version.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told<'a> {
+    pub(super) art: Art,
+    pub(super) hops: u8,
+    pub(super) streamed: bool,
+    pub(super) spread: bool,
+    /// The set of chunks that it has, as on the wire, if not all.
+    pub(super) have: Option<&'a [u8]>,
+}
+
+/// What a peer has asked this node for.
+struct Want {
+    channel: usize,
+    art: Art,
+    /// In the order in which they are to be sent.
+    chunks: Vec<u32>,
+    /// They were here when they were asked for, and the slot has not been cleared since.
+    is_held: bool,
+}
+
+/// What this node says of a slot: the artifact, and whether it has a part of it only.
+type Said = (Art, bool);
 
 /// A stream that the machine has begun to a peer.
 struct OutgoingStream {
     stream: Option<OutStream>,
     decoder: StreamDecoder,
     head: Option<StreamHead>,
-    /// The updates in it, not yet applied at the peer.
-    updates: Vec<(usize, u32, u64, Option<Art>)>,
-    /// The chunks that come next: artifact, next index, end.
-    chunks: Option<(usize, Art, u32, u32)>,
+    /// The updates in it, not yet applied at the peer: channel, slot, version, content.
+    updates: Vec<(usize, u32, u64, Option<Said>)>,
+    /// The chunks that come next: channel, artifact, which ones.
+    chunks: Option<(usize, Art, Source)>,
     finished: bool,
 }
 
@@ -104,19 +139,26 @@ struct Peer {
     /// The last version encoded for it, by channel and slot.
     encoded: BTreeMap<(usize, u32), u64>,
     /// What it has heard of this node, by channel and slot.
-    heard: BTreeMap<(usize, u32), (u64, Option<Art>)>,
+    heard: BTreeMap<(usize, u32), (u64, Option<Said>)>,
     /// The slots that each channel's snapshot named.
     snapshots: BTreeMap<usize, BTreeSet<u32>>,
-    /// Its own requests: channel, artifact, first and end.
-    wants: BTreeMap<u64, (usize, Art, u32, u32)>,
+    /// Its own requests.
+    wants: BTreeMap<u64, Want>,
+    /// The chunks that it told of in this epoch, by channel and artifact.
+    had: BTreeMap<(usize, Art), BTreeSet<u32>>,
+}
+
+impl Peer {
+    fn is_up(&self, channel: usize) -> bool {
+        self.up && self.channels[channel]
+    }
 }
 
 pub(super) struct Run {
     machine: Broadcast,
     model: [Channel; CHANNELS],
     peers: [Peer; PEERS],
-    /// The chunks that have come of what is wanted, by channel and artifact.
-    received: BTreeMap<(usize, Art), BTreeSet<u32>>,
+    chunks: ChunkModel,
     now: Time,
     view: Arc<AtomicU8>,
     /// Steps are done without comparing: only [`Run::drain`] and [`Run::compare`] look.
@@ -129,6 +171,28 @@ pub(super) struct Run {
 const fn index(peer: usize) -> PeerIndex {
     // Not next to each other, so that a mix-up shows.
     PeerIndex(3 * peer as u16)
+}
+
+impl Asked {
+    /// Chunks that are asked for with a request.
+    fn new(channel: usize, art: Art, chunks: impl IntoIterator<Item = u32>) -> Self {
+        let chunks = chunks.into_iter().collect();
+        Self { channel, art, chunks, is_open: false, is_stripe: false, repeated: 0 }
+    }
+}
+
+/// Whether bits are the one encoding of a set of some of so many chunks.
+fn is_set_of(ChunkBits(bits): ChunkBits<'_>, chunks: u32) -> bool {
+    bits.last() != Some(&0) && ChunkBits(bits).iter().all(|chunk| chunk < chunks)
+}
+
+fn assert_malformed(update: &Update<'_>) {
+    let mut bytes = Vec::new();
+    update.encode(&mut bytes);
+    // Kind and length of the frame: one byte each, the length two above 63.
+    let start = if bytes[1] < 64 { 2 } else { 3 };
+    let decoded = Update::decode(bytes[0].into(), &bytes[start..]);
+    assert_eq!(decoded, Err(Malformed::OutOfRange));
 }
 
 impl Run {
@@ -149,7 +213,7 @@ impl Run {
             model: [0, 1].map(|at| Channel::new(config.channels[at].clone())),
             peers: Default::default(),
             now: Time::ZERO,
-            received: BTreeMap::new(),
+            chunks: ChunkModel::default(),
             view: Arc::clone(&view),
             is_quick: true,
             count: 0,
@@ -200,6 +264,7 @@ impl Run {
         self.machine.peer_up(self.now, index(peer), |config| channels[at(config)]);
         self.peers[peer] = Peer { node: Some(node), up: true, channels, ..Peer::default() };
         self.model.iter_mut().for_each(|model| model.begin_epoch(peer));
+        self.note_had(peer);
         self.check();
     }
 
@@ -216,12 +281,22 @@ impl Run {
         &mut self,
         (peer, channel, slot): (usize, usize, u32),
         version: u64,
-        content: Option<(Art, u8)>,
-        is_pushed: bool,
+        content: Option<Content>,
     ) {
-        let node = self.peers[peer].node.filter(|_| is_pushed && channel != TIGHT);
         let decide = self.decide(channel);
-        self.model[channel].update(peer, slot, version, content, decide, node);
+        self.model[channel].update(peer, slot, version, content, decide);
+        self.note_had(peer);
+    }
+
+    /// Remembers which chunks a peer has told of.
+    fn note_had(&mut self, peer: usize) {
+        for (channel, model) in self.model.iter().enumerate() {
+            for art in (0..ARTS).filter(|art| model.heard[peer].holds(*art)) {
+                let had = self.peers[peer].had.entry((channel, art)).or_default();
+                let chunks = 0..pool::artifact(art).advert().chunks();
+                had.extend(chunks.filter(|chunk| model.heard[peer].has_chunk(art, *chunk)));
+            }
+        }
     }
 
     pub(super) fn clear(&mut self, peer: usize, channel: usize, slot: u32, version: u64) {
@@ -234,7 +309,7 @@ impl Run {
             assert_eq!(taken, Err(Fault::SlotBeyondBound));
         } else {
             assert_eq!(taken, Ok(Taken::Done));
-            self.model_update((peer, channel, slot), version, None, false);
+            self.model_update((peer, channel, slot), version, None);
         }
         self.check();
     }
@@ -255,7 +330,9 @@ impl Run {
             Ok(taken) => {
                 assert_eq!(taken, Taken::Done);
                 assert!(!is_too_long && !is_beyond && !is_twice);
-                self.model_update((peer, channel, slot), version, Some((art, 0)), true);
+                let pushed = self.peers[peer].node.filter(|_| channel != TIGHT);
+                let content = Content { art, hops: 0, have: None, pushed };
+                self.model_update((peer, channel, slot), version, Some(content));
             }
             Err(Fault::PushTooLong) => assert!(is_too_long),
             Err(Fault::ArtifactInTwoSlots) => assert!(is_twice),
@@ -267,17 +344,17 @@ impl Run {
         self.check();
     }
 
-    pub(super) fn advert(
+    pub(super) fn told(
         &mut self,
         (peer, channel, slot): (usize, usize, u32),
         version: u64,
-        art: Art,
-        hops: u8,
-        streamed: bool,
-    ) {
+        told: Told<'_>,
+    ) -> Option<RequestId> {
         if !self.peers[peer].up || version == 0 {
-            return;
+            return None;
         }
+        let mut taken_as = None;
+        let Told { art, hops, streamed, spread, have } = told;
         let (advert, config) = (pool::artifact(art).advert().clone(), &self.model[channel].config);
         let rules = [
             (Fault::ArtifactTooLong, advert.length > config.artifact_bytes_max),
@@ -288,37 +365,78 @@ impl Run {
                 self.model[channel].is_in_two_slots(peer, slot, version, art),
             ),
         ];
+        let (chunks, have) = (advert.chunks(), have.map(ChunkBits));
         let (slot_id, version_id) = (Slot(slot), Version(version));
-        let update = Update::Advert {
-            slot: slot_id,
-            version: version_id,
-            hops,
-            streamed,
-            spread: false,
-            advert,
+        let update = match have {
+            Some(have) => Update::Partial {
+                slot: slot_id,
+                version: version_id,
+                hops,
+                streamed,
+                spread,
+                advert,
+                have,
+            },
+            None => Update::Advert {
+                slot: slot_id,
+                version: version_id,
+                hops,
+                streamed,
+                spread,
+                advert,
+            },
         };
+        if have.is_some_and(|have| !is_set_of(have, chunks)) {
+            assert_malformed(&update);
+            return None;
+        }
         match self.update(peer, channel, &update) {
             Ok(taken) => {
                 assert!(rules.iter().all(|(_, is_broken)| !is_broken));
                 let is_news = self.model[channel].version(peer, slot) < version;
-                self.model_update((peer, channel, slot), version, Some((art, hops)), false);
+                let is_open = spread || hops > 0 || have.is_some();
+                let have = have.map(|have| have.iter().collect());
+                let content = Content { art, hops, have, pushed: None };
+                self.model_update((peer, channel, slot), version, Some(content));
                 match taken {
                     Taken::Done => assert!(!streamed),
                     Taken::Unwanted => assert!(streamed),
                     Taken::Chunks(request) => {
                         assert!(streamed && is_news);
-                        let chunks = (0..pool::artifact(art).advert().chunks()).collect();
-                        self.ask(
-                            peer,
-                            request.0,
-                            Asked { channel, art, chunks, is_open: hops > 0 },
-                        );
+                        taken_as = Some(request);
+                        let asked = Asked::new(channel, art, 0..chunks);
+                        let asked = Asked { is_open, is_stripe: spread, ..asked };
+                        self.ask(peer, request.0, asked);
                     }
                 }
             }
             Err(fault) => assert!(rules.contains(&(fault, true)), "{fault}"),
         }
         self.check();
+        taken_as
+    }
+
+    /// An honest peer tells of an artifact in a slot's next version and sends chunks behind that, as far
+    /// as they are wanted; then maybe the end of the stream.
+    pub(super) fn stream(
+        &mut self,
+        at: (usize, usize, u32),
+        told: Told<'_>,
+        chunks: Range<u32>,
+        is_ended: bool,
+    ) {
+        let (peer, channel, slot) = at;
+        // Behind the last version there is none.
+        let version = (self.model[channel].version(peer, slot) + 1).min((1 << 62) - 1);
+        let Some(RequestId(request)) = self.told(at, version, told) else { return };
+        let nth = |run: &Self| run.peers[peer].asked.keys().position(|asked| *asked == request);
+        for chunk in chunks {
+            let Some(nth) = nth(self) else { return };
+            self.chunk(peer, nth, Some(chunk), 0);
+        }
+        if let Some(nth) = nth(self).filter(|_| is_ended) {
+            self.fail(peer, nth, false);
+        }
     }
 
     pub(super) fn snapshot(&mut self, peer: usize, channel: usize, bits: &[u8]) {
@@ -376,16 +494,19 @@ impl Run {
         asked.iter().nth(nth % asked.len().max(1)).map(|(request, asked)| (*request, asked.clone()))
     }
 
-    /// A peer sends the next chunk of what it was asked for, in order or a wrong one.
-    pub(super) fn chunk(&mut self, peer: usize, nth: usize, lie: u8) {
+    /// A peer sends a chunk in the stream of what it was asked for, or sends unasked: the next one, or
+    /// the one given. With a lie, a wrong one.
+    pub(super) fn chunk(&mut self, peer: usize, nth: usize, index_sent: Option<u32>, lie: u8) {
         let Some((request, asked)) = self.nth_asked(peer, nth) else { return };
+        let key = (asked.channel, asked.art);
         let artifact = pool::artifact(asked.art);
-        let next = asked.chunks[0];
+        let count = artifact.advert().chunks();
+        let next = index_sent.map_or(asked.chunks[0], |chunk| chunk % count);
         let (bytes, proof) = artifact.chunk(next);
         let mut wrong = bytes.to_vec();
         let mut chunk = Chunk { index: next, proof, bytes: &bytes };
         match lie {
-            1 => chunk.index += artifact.advert().chunks(),
+            1 => chunk.index += count,
             2 => drop(chunk.proof.push([9; 32])),
             3 => {
                 match wrong.first_mut() {
@@ -397,35 +518,77 @@ impl Run {
             _ => {}
         }
         let is_lie = (1..=3).contains(&lie);
+        let was_here = self.chunks.has_come(key, next);
+        // Room may have been taken from what is here of it, and the model does not know.
+        let is_known = asked.channel != TIGHT || !was_here;
         let id = RequestId(request);
-        let received = self.received.entry((asked.channel, asked.art)).or_default();
-        let is_new = !is_lie && received.insert(next);
         let taken = self.machine.handle_chunk(self.now, index(peer), id, &chunk);
-        let is_complete = self.machine.is_complete(channel_id(asked.channel), &artifact.id());
-        // What does not know what is here cannot tell that a chunk is wrong.
-        let is_passed_over = is_lie && lie != 1 && taken.is_ok();
-        if is_lie {
-            let is_fault = matches!(taken, Err(Fault::WrongChunk | Fault::UnrequestedChunk));
-            assert!(is_fault || is_passed_over);
+        let is_expected = asked.chunks.contains(&chunk.index);
+        match taken {
+            Err(Fault::UnrequestedChunk) => assert!(!is_expected),
+            Err(fault) => {
+                assert_eq!(fault, Fault::WrongChunk);
+                assert!(is_expected && is_lie && !(was_here && is_known));
+            }
+            // Of what is here already, nothing is looked at.
+            Ok(_) => assert!(is_expected && (!is_lie || was_here)),
         }
-        if taken == Ok(ChunkTaken::More) {
-            self.peers[peer].asked.get_mut(&request).expect("looked up").chunks.pop_front();
+        if taken.is_ok() {
+            self.take_right_chunk(peer, (request, &asked), next, taken == Ok(ChunkTaken::More));
         } else {
             self.peers[peer].asked.remove(&request);
-        }
-        if is_complete {
-            assert!(is_new || !is_lie);
-            let chunks = artifact.advert().chunks();
-            let received = self.received.remove(&(asked.channel, asked.art)).expect("the last");
-            assert!((0..chunks).all(|chunk| received.contains(&chunk)), "invariant 6");
-            let from = self.peers[peer].node.expect("a member");
-            self.model[asked.channel].ready(asked.art, from);
         }
         self.check();
         // What comes late is neither needed nor a fault.
         if !self.peers[peer].asked.contains_key(&request) {
             let late = self.machine.handle_chunk(self.now, index(peer), id, &chunk);
             assert_eq!(late, Ok(ChunkTaken::Done));
+        }
+    }
+
+    /// The machine has taken a chunk, and says whether more of its stream is wanted.
+    fn take_right_chunk(
+        &mut self,
+        peer: usize,
+        (request, asked): (u64, &Asked),
+        chunk: u32,
+        goes_on: bool,
+    ) {
+        let key = (asked.channel, asked.art);
+        let (id, count) =
+            (pool::artifact(asked.art).id(), pool::artifact(asked.art).advert().chunks());
+        let is_new = self.chunks.take(key, chunk);
+        let mut asked = asked.clone();
+        asked.chunks.retain(|expected| *expected != chunk);
+        asked.repeated += u8::from(!is_new);
+        let has_come = |chunk: &u32| self.chunks.has_come(key, *chunk);
+        let is_complete = (0..count).all(|chunk| has_come(&chunk));
+        let is_useless = match asked.is_open {
+            true => asked.repeated >= REPEATED_MAX,
+            false => !is_new && asked.chunks.iter().all(has_come),
+        };
+        if asked.channel != TIGHT {
+            let is_over = is_complete || is_useless || asked.chunks.is_empty();
+            assert_eq!(goes_on, !is_over);
+            assert_eq!(self.machine.is_complete(channel_id(asked.channel), &id), is_complete);
+        }
+        let model = &mut self.model[asked.channel];
+        if self.machine.is_complete(channel_id(asked.channel), &id) {
+            assert!(is_complete, "invariant 6");
+            model.ready(asked.art, self.peers[peer].node.expect("a member"));
+            self.chunks.whole(key);
+        }
+        let mut slots = (0..model.config.slots_max).map(Slot);
+        let is_told =
+            slots.any(|slot| self.machine.own_slot(channel_id(asked.channel), slot) == Some(id));
+        let passes_on = asked.is_stripe || !asked.is_open;
+        if is_new && is_told && passes_on && model.config.relay == Relay::Automatic {
+            self.chunks.pass_on(key, chunk, asked.is_stripe);
+        }
+        if goes_on {
+            self.peers[peer].asked.insert(request, asked);
+        } else {
+            self.peers[peer].asked.remove(&request);
         }
     }
 
@@ -444,16 +607,33 @@ impl Run {
 
     // What a peer asks for.
 
-    pub(super) fn fetch(&mut self, peer: usize, channel: usize, art: Art, first: u32, count: u32) {
+    pub(super) fn fetch(&mut self, peer: usize, channel: usize, art: Art, ranges: Ranges) {
         if !self.peers[peer].up {
             return;
         }
         self.count += 1;
-        let (request, id) = (self.count, pool::artifact(art).id());
-        self.peers[peer].wants.insert(request, (channel, art, first, first + count));
-        let ranges = Ranges::from_iter([ChunkRange { first, count }]);
+        let (request, artifact) = (self.count, pool::artifact(art));
+        let (id, count) = (artifact.id(), artifact.advert().chunks());
+        let is_within = ranges.iter().all(|range| range.is_within(count));
+        let chunks = ranges.iter().flat_map(|range| range.first..range.first + range.count);
+        let chunks: Vec<u32> = chunks.collect();
+        let is_here = |chunk: &u32| self.chunks.is_here((channel, art), *chunk);
+        let is_active = self.model[channel].own_slot(art).is_some();
+        let is_held = is_active && is_within && chunks.iter().all(is_here);
+        self.peers[peer].wants.insert(request, Want { channel, art, chunks, is_held });
         let fetch = Request::Fetch { request, channel: channel_id(channel), id, ranges };
-        self.machine.handle_request(self.now, index(peer), &fetch).expect("no fault");
+        let mut bytes = Vec::new();
+        StreamHead::Requests.encode(&mut bytes);
+        fetch.encode(&mut bytes);
+        let (mut decoder, mut input) = (StreamDecoder::new(1 << 10), &bytes[..]);
+        let _ = decoder.next(&mut input).expect("well-formed");
+        let Some(Item::Frame { kind, body }) = decoder.next(&mut input).expect("well-formed")
+        else {
+            unreachable!("a frame follows the head")
+        };
+        let decoded = Request::decode(kind, body).expect("well-formed").expect("known");
+        assert_eq!(decoded, fetch);
+        self.machine.handle_request(self.now, index(peer), &decoded).expect("no fault");
         self.check();
     }
 
@@ -469,13 +649,31 @@ impl Run {
 
     pub(super) fn publish(&mut self, channel: usize, art: Art) {
         let published = self.machine.publish(channel_id(channel), pool::artifact(art).clone());
+        let was_active = self.model[channel].own_slot(art).is_some();
         assert_eq!(published, self.model[channel].publish(art));
+        if published.is_ok() {
+            if self.chunks.is_part((channel, art)) {
+                // The rest of it is not needed any more.
+                self.model[channel].own(art);
+            }
+            self.chunks.whole((channel, art));
+            let config = &self.model[channel].config;
+            let is_spread =
+                config.relay == Relay::Automatic && pool::len(art) >= config.spread_bytes_min;
+            if is_spread && !was_active {
+                let members = (0..PEERS).filter(|peer| self.peers[*peer].is_up(channel));
+                self.chunks.spread((channel, art), members);
+            }
+        }
         self.check();
     }
 
     pub(super) fn relay(&mut self, channel: usize, art: Art) {
         let relayed = self.machine.relay(channel_id(channel), pool::artifact(art));
         assert_eq!(relayed, self.model[channel].relay(art));
+        if relayed.is_ok() {
+            self.chunks.whole((channel, art));
+        }
         self.check();
     }
 
@@ -562,6 +760,10 @@ impl Run {
         self.take_sent(peer, &mut stream, &bytes);
         if stream.finished {
             assert_eq!(stream.decoder.finish(), Ok(()));
+            if let Some((channel, art, source)) = &stream.chunks {
+                let key = (*channel, *art);
+                self.chunks.assert_ended(key, source, self.peers[peer].had.get(&key));
+            }
         }
         if stream.stream.is_some() {
             self.peers[peer].streams.push(stream);
@@ -578,8 +780,10 @@ impl Run {
                 Item::Head(head) => {
                     stream.head = Some(head);
                     if let StreamHead::Chunks(request) = head {
-                        let wants = self.peers[peer].wants.remove(&request);
-                        stream.chunks = Some(wants.expect("asked for"));
+                        let want = self.peers[peer].wants.remove(&request).expect("asked for");
+                        assert!(want.is_held, "what is not here cannot be sent");
+                        let source = Source::Listed(want.chunks.into());
+                        stream.chunks = Some((want.channel, want.art, source));
                     }
                 }
                 Item::Frame { kind, body } => match stream.head.expect("comes first") {
@@ -592,7 +796,7 @@ impl Run {
                         let channel = usize::from(id != channel_id(0));
                         self.take_update(peer, channel, stream, &update.expect("known"));
                     }
-                    _ => self.take_chunk(stream, kind, body),
+                    _ => self.take_chunk(peer, stream, kind, body),
                 },
             }
         }
@@ -607,12 +811,20 @@ impl Run {
                 let count = pool::artifact(art).advert().chunks();
                 assert!(ranges.iter().all(|range| range.is_within(count)));
                 let chunks = ranges.iter().flat_map(|range| range.first..range.first + range.count);
-                let (chunks, is_open) = (chunks.collect(), false);
-                self.ask(peer, request, Asked { channel, art, chunks, is_open });
+                let asked = Asked::new(channel, art, chunks);
+                let had = &self.peers[peer].had[&(channel, art)];
+                assert!(asked.chunks.iter().all(|chunk| had.contains(chunk)), "it has them");
+                let distinct: BTreeSet<&u32> = asked.chunks.iter().collect();
+                assert_eq!(distinct.len(), asked.chunks.len(), "each is asked for once");
+                self.ask(peer, request, asked);
             }
             Request::Cancel { request } => assert!(!self.peers[peer].asked.contains_key(&request)),
-            Request::Refuse { request, .. } => {
-                assert!(self.peers[peer].wants.remove(&request).is_some(), "asked for");
+            Request::Refuse { request, refusal } => {
+                let want = self.peers[peer].wants.remove(&request).expect("asked for");
+                match refusal {
+                    Refusal::NotHeld => assert!(!want.is_held, "it is here"),
+                    refusal => assert_eq!(refusal, Refusal::Busy),
+                }
             }
             Request::Unknown { .. } => unreachable!("a node knows what it asks for"),
         }
@@ -627,6 +839,10 @@ impl Run {
     ) {
         let (model, state) = (&self.model[channel], &mut self.peers[peer]);
         assert!(state.channels[channel], "inert towards the peer");
+        let have = match update {
+            Update::Partial { have, .. } => Some(*have),
+            _ => None,
+        };
         let (slot, version, art) = match update {
             Update::Snapshot { live, .. } => {
                 let live: BTreeSet<u32> = live.iter().map(|slot| slot.0).collect();
@@ -640,25 +856,31 @@ impl Run {
                 let id = Artifact::new(bytes.to_vec().into(), metadata).expect("short").id();
                 (slot.0, version.0, Some((pool::art(&id), 0)))
             }
-            Update::Advert { slot, version, hops, streamed, advert, .. } => {
+            Update::Advert { slot, version, hops, streamed, spread, advert }
+            | Update::Partial { slot, version, hops, streamed, spread, advert, .. } => {
                 let art = pool::art(&advert.id());
+                let key = (channel, art);
                 if *streamed {
-                    stream.chunks = Some((channel, art, 0, advert.chunks()));
+                    let source = self.chunks.begin_stream(key, peer, *hops, *spread);
+                    stream.chunks = Some((channel, art, source));
                 }
+                assert!(!spread || self.chunks.is_spread_to(key, peer) && *hops == 0);
                 (slot.0, version.0, Some((art, *hops)))
-            }
-            Update::Partial { slot, version, hops, advert, .. } => {
-                (slot.0, version.0, Some((pool::art(&advert.id()), *hops)))
             }
             Update::Unknown { .. } => unreachable!("a node knows what it says"),
         };
         assert!(state.snapshots.contains_key(&channel), "the snapshot comes first");
         match art {
-            Some(_) => assert_eq!(model.own.get(&slot).copied(), art, "invariant 3"),
+            Some((held, _)) => {
+                assert_eq!(model.own.get(&slot).copied(), art, "invariant 3");
+                assert_eq!(self.chunks.is_part((channel, held)), have.is_some());
+                let is_here = |chunk: u32| self.chunks.is_here((channel, held), chunk);
+                assert!(have.is_none_or(|have| have.iter().all(is_here)), "it is here");
+            }
             None => {
                 let held = model.own.get(&slot);
                 let is_relay_of_own =
-                    |(art, hops): &(Art, u8)| *hops > 0 && model.heard[peer].holds(*art);
+                    |(art, hops): &(Art, u8)| *hops > 0 && model.heard[peer].holds_whole(*art);
                 assert!(held.is_none_or(is_relay_of_own), "invariant 3");
                 let was_told = state.encoded.contains_key(&(channel, slot))
                     || state.snapshots[&channel].contains(&slot);
@@ -667,17 +889,20 @@ impl Run {
         }
         let last = state.encoded.insert((channel, slot), version);
         assert!(last.is_none_or(|last| last < version), "invariant 2");
-        stream.updates.push((channel, slot, version, art.map(|(art, _)| art)));
+        let said = art.map(|(art, _)| (art, have.is_some()));
+        stream.updates.push((channel, slot, version, said));
     }
 
-    fn take_chunk(&mut self, stream: &mut OutgoingStream, kind: u64, body: &[u8]) {
+    fn take_chunk(&mut self, peer: usize, stream: &mut OutgoingStream, kind: u64, body: &[u8]) {
         let chunk = Chunk::decode(kind, body).expect("well-formed").expect("known");
-        let (channel, art, next, end) = stream.chunks.as_mut().expect("a stream of chunks");
+        let (channel, art, source) = stream.chunks.as_mut().expect("a stream of chunks");
+        let key = (*channel, *art);
         assert!(self.model[*channel].own_slot(*art).is_some(), "no byte leaves after the abort");
-        let (bytes, proof) = pool::artifact(*art).chunk(*next);
-        assert_eq!((chunk.index, &chunk.proof), (*next, &proof));
-        assert!(chunk.bytes == bytes && next < end);
-        *next += 1;
+        assert!(self.chunks.is_here(key, chunk.index));
+        self.chunks.take_sent(key, source, (peer, self.peers[peer].had.get(&key)), chunk.index);
+        let (bytes, proof) = pool::artifact(*art).chunk(chunk.index);
+        assert_eq!(chunk.proof, proof);
+        assert!(chunk.bytes == bytes);
     }
 
     /// A stream arrives: the peer applies its updates, whatever came before.
@@ -745,6 +970,7 @@ impl Run {
                     (None, true) => {
                         assert_eq!(model.config.relay, Relay::Automatic);
                         assert_eq!(model.relay(art), Ok(()));
+                        self.chunks.part((at, art));
                     }
                     (Some(slot), false) => {
                         let (_, hops) = model.own.remove(&slot).expect("by artifact");
@@ -756,10 +982,25 @@ impl Run {
         }
     }
 
+    /// What is not wanted any more is not here, and what left its slot is not sent.
+    fn forget_chunks(&mut self) {
+        let model = &self.model;
+        self.chunks.forget(
+            |(channel, art)| {
+                model[channel].known.get(&art).is_some_and(|known| known.step == Step::Wanted)
+            },
+            |(channel, art)| model[channel].own_slot(art).is_some(),
+        );
+        for want in self.peers.iter_mut().flat_map(|peer| peer.wants.values_mut()) {
+            want.is_held &= model[want.channel].own_slot(want.art).is_some();
+        }
+    }
+
     /// What follows each step.
     fn check(&mut self) {
         self.poll();
         self.follow_parts();
+        self.forget_chunks();
         if self.is_quick {
             return;
         }
@@ -817,9 +1058,12 @@ impl Run {
                 match model.own.get(&slot) {
                     // What a peer has itself it need not hear from a relay.
                     Some((art, hops)) if *hops > 0 && told.is_none() => {
-                        assert!(model.heard[peer].holds(*art), "peer {peer} misses a relay");
+                        assert!(model.heard[peer].holds_whole(*art), "peer {peer} misses a relay");
                     }
-                    own => assert_eq!(told, own.map(|(art, _)| *art)),
+                    own => {
+                        let is_part = |art: Art| self.chunks.is_part((at, art));
+                        assert_eq!(told, own.map(|(art, _)| (*art, is_part(*art))));
+                    }
                 }
                 if state.snapshots[&at].contains(&slot) {
                     assert!(state.heard.contains_key(&(at, slot)), "announced and never told");
@@ -840,9 +1084,12 @@ impl Run {
             self.advance(Duration::from_millis(300));
             for peer in 0..PEERS {
                 self.drain(peer);
-                while let Some((request, _)) = self.nth_asked(peer, 0) {
-                    while self.peers[peer].asked.contains_key(&request) {
-                        self.chunk(peer, 0, 0);
+                while let Some((_, asked)) = self.nth_asked(peer, 0) {
+                    let had = self.peers[peer].had.get(&(asked.channel, asked.art));
+                    let has = |chunk: &&u32| had.is_some_and(|had| had.contains(*chunk));
+                    match asked.chunks.iter().find(has) {
+                        Some(chunk) => self.chunk(peer, 0, Some(*chunk), 0),
+                        None => self.fail(peer, 0, false),
                     }
                 }
             }
@@ -864,14 +1111,22 @@ impl Run {
         panic!("a wanted artifact does not come: {wanted:#?}");
     }
 
-    /// Whether something is wanted that a connected peer holds.
+    /// Whether something is wanted, and connected peers hold all that is missing of it.
     fn is_hungry(&self) -> bool {
-        let held = |model: &Channel, art: Art| {
-            (0..PEERS).any(|peer| self.peers[peer].up && model.heard[peer].holds(art))
+        let is_held = |channel: usize, art: Art, chunk: u32| {
+            let heard = &self.model[channel].heard;
+            (0..PEERS).any(|peer| self.peers[peer].up && heard[peer].has_chunk(art, chunk))
         };
-        self.model.iter().any(|model| {
+        let can_come = |channel: usize, art: Art| {
+            // Of what has come on the tight channel, the room may have been taken.
+            let is_here =
+                |chunk: u32| channel != TIGHT && self.chunks.has_come((channel, art), chunk);
+            let mut chunks = 0..pool::artifact(art).advert().chunks();
+            chunks.all(|chunk| is_here(chunk) || is_held(channel, art, chunk))
+        };
+        self.model.iter().enumerate().any(|(channel, model)| {
             let mut known = model.known.iter();
-            known.any(|(art, known)| known.step == Step::Wanted && held(model, *art))
+            known.any(|(art, known)| known.step == Step::Wanted && can_come(channel, *art))
         })
     }
 }

@@ -4,9 +4,10 @@ use core::time::Duration;
 
 use super::feed::Feed;
 use super::model::PEERS;
-use super::pool::ARTS;
-use super::run::{CHANNELS, Fate, Run};
+use super::pool::{ARTS, LONG, artifact};
+use super::run::{CHANNELS, Fate, Run, Told};
 use slotcast::config::Relay;
+use slotcast::wire::{ChunkRange, RANGES_MAX, Ranges};
 
 impl Feed<'_> {
     /// A peer, a channel and a slot in one byte: bits 0, 1, and 2 to 4.
@@ -26,6 +27,24 @@ impl Feed<'_> {
             byte => (byte & 31).into(),
         }
     }
+
+    /// Half of the time the artifact of several chunks.
+    fn art(&mut self) -> usize {
+        match self.byte() {
+            128.. => LONG,
+            byte => usize::from(byte) % ARTS,
+        }
+    }
+
+    /// Ranges that may overlap, be repeated, or reach beyond the end.
+    fn ranges(&mut self) -> Ranges {
+        let count = 1 + self.below(RANGES_MAX);
+        let range = |byte: u8| ChunkRange {
+            first: u32::from(byte & 7) % 6,
+            count: 1 + u32::from(byte >> 3 & 3) * u32::from(byte >> 5 & 1),
+        };
+        (0..count).map(|_| range(self.byte())).collect()
+    }
 }
 
 pub(super) fn updates(data: &[u8]) {
@@ -42,7 +61,7 @@ pub(super) fn updates(data: &[u8]) {
 }
 
 fn step(run: &mut Run, feed: &mut Feed<'_>) {
-    match feed.below(21) {
+    match feed.below(29) {
         0 => {
             let ((peer, channel, slot), version) = (feed.place(), feed.version());
             run.clear(peer, channel, slot, version);
@@ -54,7 +73,9 @@ fn step(run: &mut Run, feed: &mut Feed<'_>) {
         2 => {
             let (place, version, art) = (feed.place(), feed.version(), feed.below(ARTS));
             let how = feed.byte();
-            run.advert(place, version, art, how & 3, how & 4 != 0);
+            let (hops, streamed) = (how & 3, how & 4 != 0);
+            let _ =
+                run.told(place, version, Told { art, hops, streamed, spread: false, have: None });
         }
         3 => {
             let ((peer, channel, _), bits) = (feed.place(), [feed.byte(), 0]);
@@ -70,8 +91,8 @@ fn step(run: &mut Run, feed: &mut Feed<'_>) {
         8 => run.abort(feed.below(CHANNELS), feed.below(ARTS)),
         9 => run.relay(feed.below(CHANNELS), feed.below(ARTS)),
         10 => run.reconsider(feed.below(CHANNELS), feed.byte()),
-        11 => run.chunk(feed.below(PEERS), feed.byte().into(), 0),
-        12 => run.chunk(feed.below(PEERS), feed.byte().into(), 1 + feed.byte() % 3),
+        11 => run.chunk(feed.below(PEERS), feed.byte().into(), None, 0),
+        12 => run.chunk(feed.below(PEERS), feed.byte().into(), None, 1 + feed.byte() % 3),
         13 => run.fail(feed.below(PEERS), feed.byte().into(), feed.byte() & 1 == 0),
         14 => run.advance(Duration::from_millis(u64::from(feed.byte()) * 20)),
         15 => run.take_events(feed.below(CHANNELS), feed.below(4), None),
@@ -86,9 +107,58 @@ fn step(run: &mut Run, feed: &mut Feed<'_>) {
         18 => {
             let (peer, channel, _) = feed.place();
             let (art, range) = (feed.below(ARTS), feed.byte());
-            run.fetch(peer, channel, art, u32::from(range & 3), 1 + u32::from(range >> 2 & 3));
+            let (first, count) = (u32::from(range & 3), 1 + u32::from(range >> 2 & 3));
+            run.fetch(peer, channel, art, Ranges::from_iter([ChunkRange { first, count }]));
         }
         19 => run.cancel(feed.below(PEERS), feed.byte().into()),
-        _ => run.drain(feed.below(PEERS)),
+        20 => run.drain(feed.below(PEERS)),
+        // Advert or partial, with any flags: mostly of what the others can use.
+        21 | 22 => {
+            let (place, version, art) = (feed.place(), feed.version(), feed.art());
+            let (how, bits) = (feed.byte(), feed.byte());
+            let (hops, streamed, spread) = (how & 3, how & 4 != 0, how & 8 != 0);
+            let chunks = artifact(art).advert().chunks();
+            // At times with a chunk that there is not, or an empty byte at the end, which is malformed.
+            let bits = [if how >> 4 == 6 { bits } else { bits & ((1 << chunks) - 1) as u8 }];
+            let have = match how >> 4 {
+                0..=5 => None,
+                6 => Some(&bits[..]),
+                _ => Some(&bits[..usize::from(bits[0] != 0)]),
+            };
+            let _ = run.told(place, version, Told { art, hops, streamed, spread, have });
+        }
+        23 => {
+            let (peer, nth, chunk) = (feed.below(PEERS), feed.byte().into(), feed.byte());
+            let lie = if chunk >= 240 { chunk & 3 } else { 0 };
+            run.chunk(peer, nth, Some((chunk % 8).into()), lie);
+        }
+        // Some chunks of a stream, one after the other: a stripe.
+        24 => {
+            let (peer, nth, stripe) = (feed.below(PEERS), feed.byte().into(), feed.byte());
+            let (first, count) = (u32::from(stripe & 7), u32::from(stripe >> 3 & 3));
+            (first..=first + count).for_each(|chunk| run.chunk(peer, nth, Some(chunk), 0));
+        }
+        // A publisher spreads, or a member passes on its stripe, or all that it has.
+        26 | 27 => {
+            let (place, how, stripe) = (feed.place(), feed.byte(), feed.byte());
+            let (first, count) = (u32::from(stripe & 7) % 5, u32::from(stripe >> 3 & 3));
+            let (chunks, is_ended) = (first..5.min(first + count), stripe & 32 == 0);
+            let have = [how & 31];
+            let have = (how & 96 != 0).then_some(&have[..usize::from(how & 31 != 0)]);
+            let spread = how & 128 != 0;
+            let (hops, have) = if spread { (0, None) } else { (1, have) };
+            let told = Told { art: LONG, hops, streamed: true, spread, have };
+            run.stream(place, told, chunks, is_ended);
+        }
+        28 => {
+            let (peer, channel, _) = feed.place();
+            let range = |byte: u8| ChunkRange { first: u32::from(byte) % 5, count: 1 };
+            let ranges = (0..=feed.below(3)).map(|_| range(feed.byte())).collect();
+            run.fetch(peer, channel, LONG, ranges);
+        }
+        _ => {
+            let ((peer, channel, _), art) = (feed.place(), feed.art());
+            run.fetch(peer, channel, art, feed.ranges());
+        }
     }
 }
