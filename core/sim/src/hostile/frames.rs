@@ -6,8 +6,8 @@ use quinn_proto::coding::Codec;
 use slotcast::artifact::{Advert, Artifact, Metadata};
 use slotcast::id::{ChannelId, Slot, Version};
 use slotcast::wire::{
-    CallHead, ChannelHello, Chunk, ChunkBits, ChunkRange, Hello, LiveSlots, MINOR, Ranges, Reply, Request,
-    RouteHello, StreamHead, Update,
+    CallHead, ChannelHello, Chunk, ChunkBits, ChunkRange, Hello, LiveSlots, MINOR, Ranges, Reply,
+    Request, RouteHello, StreamHead, Update,
 };
 
 /// A stream with this head and these frames.
