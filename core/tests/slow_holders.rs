@@ -394,3 +394,44 @@ fn no_part_is_given_up_where_that_does_not_make_room() {
     assert_eq!(solo.sent(0), [Frame::Cancel(request.0)]);
     solo.asked(1, &other, 0..LARGE_CHUNKS);
 }
+
+/// Invariants 12 and 17: its share is for one of them at a time, and neither loses what has come of it
+/// again and again.
+#[test]
+fn f1_two_artifacts_of_a_holder_that_pauses_longer_than_the_timeout_both_arrive() {
+    const CHUNKS: usize = 19;
+    let shared = config(|channel: &mut ChannelConfig| {
+        (channel.artifact_bytes_max, channel.inbox_bytes_max) = (1_000_000, 3_200_000);
+    });
+    let mut solo = Solo::new(&shared, 1);
+    let blocks = [1, 2].map(|number| artifact(number, CHUNKS << 14));
+    for (slot, block) in (0..).zip(&blocks) {
+        solo.advert(0, slot, 1 + u64::from(slot), block);
+    }
+    let mut requests: VecDeque<(RequestId, usize, VecDeque<u32>)> = VecDeque::new();
+    let (mut sent, mut arrived) = (0, 0);
+    while arrived < 2 {
+        solo.elapse(shared.fetch_timeout * 5 / 4);
+        for frame in solo.sent(0) {
+            match frame {
+                Frame::Fetch { request, id, chunks } => {
+                    let block = blocks.iter().position(|block| block.id() == id);
+                    requests.push_back((RequestId(request), block.expect("one"), chunks.into()));
+                }
+                Frame::Cancel(cancelled) => {
+                    requests.retain(|(request, ..)| *request != RequestId(cancelled));
+                }
+                _ => {}
+            }
+        }
+        let Some((request, block, chunks)) = requests.front_mut() else { continue };
+        let chunk = chunks.pop_front().expect("not at its end");
+        solo.chunk(0, *request, &blocks[*block], chunk).expect("it is right");
+        if chunks.is_empty() {
+            requests.pop_front();
+        }
+        sent += 1;
+        arrived += solo.events().len();
+        assert!(sent <= 2 * CHUNKS + 8, "what has come is thrown away again and again");
+    }
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use meter::METER;
 use slotcast::broadcast::Event;
-use slotcast::config::{ChannelConfig, Config, RouteConfig};
+use slotcast::config::{ChannelConfig, Config, Relay, RouteConfig};
 use slotcast::id::{ChannelId, NodeId, RouteId};
 use slotcast::node::Ecn;
 use slotcast::time::Time;
@@ -89,6 +89,9 @@ fn tight(plan: Plan, byzantine: usize) -> Plan {
     (channel.artifact_bytes_max, channel.push_bytes_max) = (512 << 10, 64 << 10);
     (channel.active_bytes_max, channel.inbox_bytes_max) = (4 << 20, 16 << 20);
     channel.latency_sensitive = true;
+    // Members tell of parts, and pass on stripes.
+    (channel.relay, channel.relay_slots_max) = (Relay::Automatic, 16);
+    channel.spread_bytes_min = 256 << 10;
     let mut route = RouteConfig::new(RouteId(1), "tight").bytes_max(256 << 10, 256 << 10);
     (route.in_flight_max, route.waiting_max, route.body_bytes_max) = (8, 8, 1 << 20);
     plan.config.routes = vec![route];

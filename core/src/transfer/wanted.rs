@@ -108,7 +108,8 @@ pub(super) struct Wanted {
     pub(super) progress_at: Time,
     /// Bytes that have come since.
     progress_bytes: u64,
-    /// How often it has lost its room since it made progress last.
+    /// How often it has lost its room. Progress does not reset this: on a path that pauses longer than
+    /// the timeout, two artifacts would take the room of one from each other for ever.
     pub(super) losses: u8,
     /// Others are told of the chunks that are here.
     pub(super) is_passed_on: bool,
@@ -212,7 +213,7 @@ impl Wanted {
     }
 
     fn note_progress(&mut self, now: Time) {
-        (self.progress_at, self.progress_bytes, self.losses) = (now, 0, 0);
+        (self.progress_at, self.progress_bytes) = (now, 0);
     }
 
     /// Bytes of a chunk have come. Whether that is progress.

@@ -12,6 +12,7 @@
 
 mod all_publish;
 mod content;
+mod corrupting;
 mod disturbed;
 mod figure;
 mod one_to_all;

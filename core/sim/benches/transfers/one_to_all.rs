@@ -1,12 +1,17 @@
 //! One artifact to all members, whose uplinks and downlinks are equal.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use slotcast_sim::{Chance, Link, Setup};
+use slotcast::config::Config;
+use slotcast::id::NodeId;
+use slotcast_sim::{Chance, Link, Setup, Subnet};
 
 use crate::content::artifact;
+use crate::corrupting::{Corrupting, Corruptions};
 use crate::figure::Report;
-use crate::world::{Passing, World, access, config, mbit, ms};
+use crate::world::{Log, Passing, World, access, config, mbit, ms};
 
 const RATE: u64 = mbit(300);
 
@@ -40,6 +45,10 @@ fn a_third_is_silent(at: usize) -> Passing {
     if at % 3 == 2 { Passing::Silent } else { Passing::Relays }
 }
 
+fn a_third_corrupts(at: usize) -> Passing {
+    if at % 3 == 2 { Passing::Corrupts } else { Passing::Relays }
+}
+
 const SMALL: Case = Case {
     name: "one to all, 40 x 4 MB",
     nodes: 40,
@@ -50,12 +59,19 @@ const SMALL: Case = Case {
     cold: Some(2.2),
 };
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     SMALL,
     Case { name: "one to all, 40, 2 % loss", loss: 2, warm: 2.0, cold: None, ..SMALL },
     Case {
         name: "one to all, 40, third silent",
         passing: a_third_is_silent,
+        warm: 2.2,
+        cold: None,
+        ..SMALL
+    },
+    Case {
+        name: "one to all, 40, third corrupting",
+        passing: a_third_corrupts,
         warm: 2.2,
         cold: None,
         ..SMALL
@@ -82,10 +98,21 @@ impl Case {
     fn run(&self, report: &mut Report, seed: u64) {
         report.scenario(self.name);
         let link = Link { loss: Chance::percent(self.loss), ..Link::new(LATENCY) };
-        let configs = (0..self.nodes).map(|at| config((self.passing)(at))).collect();
-        let setup = Setup::with_configs(configs).link(link).seed(seed);
+        let setup = Setup::with_configs(self.configs()).link(link).seed(seed);
         let setup = setup.uplink(access(RATE)).downlink(access(RATE));
-        let mut world = World::connected(setup);
+        let mut world = World { subnet: Subnet::stopped(setup, Log::default()) };
+        let corruptions = Corruptions::default();
+        let corrupts = |at: &usize| (self.passing)(*at) == Passing::Corrupts;
+        let accomplices = (0..self.nodes).filter(corrupts).map(|at| world.subnet.id(at));
+        let accomplices: BTreeSet<NodeId> = accomplices.collect();
+        for at in 0..self.nodes {
+            let subnet = &mut world.subnet;
+            match corrupts(&at) {
+                true => Corrupting::install(subnet, at, accomplices.clone(), &corruptions),
+                false => subnet.start(at),
+            }
+        }
+        world.connect();
         world.subnet.application.watches_words = true;
         let cold = self.spread(&mut world, 1);
         match self.cold {
@@ -98,10 +125,26 @@ impl Case {
         report.note("warm: median member, by S/B + 2L", warm.median);
         report.at_most("publisher's upload, copies of S", warm.publisher, 1.15);
         report.at_most("most that a relay uploads, copies of S", warm.relay, 1.15);
-        report.at_most("received twice, % of what is received", warm.twice, 3.0);
-        if world.subnet.application.faults > 0 {
-            report.note("faults", world.subnet.application.faults as f64);
+        let (faults, corruptions) = (world.subnet.application.faults, corruptions.load(Relaxed));
+        if corruptions > 0 {
+            // Wrong chunks are among what comes twice: all but a byte of each is right.
+            report.note("received twice or wrong, % of what is received", warm.twice);
+            report.note("streams with wrong chunks", corruptions as f64);
+            report.at_least("faults, by those", faults as f64 / corruptions as f64, 1.0);
+        } else {
+            report.at_most("received twice, % of what is received", warm.twice, 3.0);
+            report.at_most("faults", faults as f64, 0.0);
         }
+    }
+
+    /// Members that break rules are not cut off: the last artifact is to meet them, too.
+    fn configs(&self) -> Vec<Config> {
+        let configs = (0..self.nodes).map(|at| {
+            let mut config = config((self.passing)(at));
+            config.transport.faults_max = u32::MAX;
+            config
+        });
+        configs.collect()
     }
 
     fn spread(&self, world: &mut World, number: u32) -> Spread {
@@ -109,7 +152,8 @@ impl Case {
         let before: Vec<u64> = (0..self.nodes).map(|at| world.sent_by(at)).collect();
         let begun = world.subnet.now();
         world.publish(0, &block);
-        let others: Vec<usize> = (1..self.nodes).collect();
+        let is_honest = |at: &usize| (self.passing)(*at) != Passing::Corrupts;
+        let others: Vec<usize> = (1..self.nodes).filter(is_honest).collect();
         let last = world.deliver(&others, &block, PATIENCE);
         // What is still on its way counts, too.
         world.subnet.elapse(ms(1_000));

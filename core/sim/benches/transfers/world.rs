@@ -28,6 +28,8 @@ pub(crate) enum Passing {
     Silent,
     /// Not at all, and nor does anyone else.
     PullOnly,
+    /// With every chunk changed. Not a node, but [`Corrupting`](crate::corrupting::Corrupting).
+    Corrupts,
 }
 
 /// The configuration of a member.
@@ -35,7 +37,9 @@ pub(crate) fn config(passing: Passing) -> Config {
     const RELAY_SLOTS: u32 = 256;
     let mut channel = ChannelConfig::new(CHANNEL);
     match passing {
-        Passing::Relays => channel = channel.relaying(Relay::Automatic, RELAY_SLOTS),
+        Passing::Relays | Passing::Corrupts => {
+            channel = channel.relaying(Relay::Automatic, RELAY_SLOTS)
+        }
         Passing::Silent => channel.slots_max += RELAY_SLOTS,
         Passing::PullOnly => {}
     }
@@ -130,9 +134,8 @@ impl World {
     pub(crate) fn connect(&mut self) {
         let members = self.subnet.members();
         self.subnet.run_until("all are connected", ms(60_000), |subnet| {
-            (0..members).all(|at| {
-                subnet.node(at).is_some_and(|node| node.peers_up().count() == members - 1)
-            })
+            (0..members)
+                .all(|at| subnet.node(at).is_none_or(|node| node.peers_up().count() == members - 1))
         });
         // The hellos' acknowledgements, and snapshots.
         self.subnet.elapse(ms(500));

@@ -10,6 +10,7 @@ mod meter;
 mod options;
 mod report;
 mod runs;
+mod spread;
 mod totals;
 
 use std::process::ExitCode;
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.spread {
+        return show_spread(&options);
+    }
     let begun = Instant::now();
     let mut totals = Totals::default();
     let mut drawn = Ok(());
@@ -51,6 +55,18 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     if totals.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Spreads one artifact, and prints who sent what to whom.
+fn show_spread(options: &Options) -> ExitCode {
+    match spread::table(options.spread_nodes(), *options.seeds.start()) {
+        Some(table) => println!("{table}"),
+        None => {
+            println!("the artifact has not reached everybody");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// Draws the run, if it is to be drawn.

@@ -30,6 +30,8 @@ usage: cargo run --release -p slotcast-sim --example simulate -- [OPTIONS]
   --tls                     real TLS instead of an exchange without secrets: slower, and contents
                             cannot be watched on the wire
   --twice                   each run twice, which has to take the same course
+  --spread                  nothing of the above but --seed and --nodes: member 0 spreads one
+                            artifact; prints who was sent which part, and bytes by pair
   --svg FILE                draw the run over time; for one seed
   --trace TEXT              print every event whose line contains TEXT, such as the beginning of
                             an id or \"node 3 \"; for one seed
@@ -54,6 +56,7 @@ pub(crate) struct Options {
     pub(crate) calm: bool,
     pub(crate) tls: bool,
     pub(crate) twice: bool,
+    pub(crate) spread: bool,
     pub(crate) svg: Option<PathBuf>,
     pub(crate) trace: Option<String>,
     pub(crate) json: bool,
@@ -78,6 +81,7 @@ impl Options {
             calm: false,
             tls: false,
             twice: false,
+            spread: false,
             svg: None,
             trace: None,
             json: false,
@@ -113,6 +117,7 @@ impl Options {
                 "--calm" => options.calm = true,
                 "--tls" => options.tls = true,
                 "--twice" => options.twice = true,
+                "--spread" => options.spread = true,
                 "--json" => options.json = true,
                 "--help" | "-h" => return Ok(Request::Help),
                 _ => return Err(format!("there is no option {name}")),
@@ -147,13 +152,27 @@ impl Options {
                 3 * byzantine + 1
             ));
         }
-        let single = [("--svg", self.svg.is_some()), ("--trace", self.trace.is_some())];
+        let others = self.calm || self.tls || self.twice || self.json || self.byzantine.is_some();
+        let others = others || self.seconds.is_some() || self.artifacts_per_second.is_some();
+        if self.spread && (others || self.trace.is_some() || self.svg.is_some()) {
+            return Err("--spread goes with --seed and --nodes only".to_string());
+        }
+        let single = [
+            ("--spread", self.spread),
+            ("--svg", self.svg.is_some()),
+            ("--trace", self.trace.is_some()),
+        ];
         match single.iter().find(|(_, is_given)| *is_given) {
             Some((name, _)) if !self.is_one_run() => {
                 Err(format!("{name} is for a single run: give --seed instead of --seeds"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// The members of the run in which one artifact is spread.
+    pub(crate) fn spread_nodes(&self) -> usize {
+        self.nodes.unwrap_or(CALM_NODES)
     }
 
     pub(crate) fn is_one_run(&self) -> bool {

@@ -58,6 +58,10 @@ impl Byzantine {
             Trick::ResetStorm => self.storm(now, line),
             Trick::StopEverything => self.stop_everything(now, line),
             Trick::ManyConnections => self.connect_again(now, line),
+            Trick::FalsePartial => self.claim_parts(now, true),
+            Trick::WithholdStripes => self.withhold_stripes(now),
+            // Played when a stripe comes.
+            Trick::WithholdRelay => false,
             Trick::HugeHello
             | Trick::RestartLoop
             | Trick::HandshakeFlood

@@ -203,6 +203,11 @@ impl Byzantine {
         } else {
             self.random.below(artifact_max.min(push_max).min(900) + 1)
         };
+        self.fresh_of(length)
+    }
+
+    /// An artifact of this length that nobody has seen before.
+    pub(super) fn fresh_of(&mut self, length: u64) -> Artifact {
         let mut bytes = vec![self.random.bits() as u8; length as usize];
         let mut metadata = self.random.bits().to_le_bytes().to_vec();
         metadata.truncate(self.random.below(9) as usize);
@@ -327,14 +332,23 @@ impl Byzantine {
                 bytes => ears.take(stream, bytes),
             });
             let (requests, heard) = (talk.ears.take_requests(), talk.ears.take_heard());
+            let stripes = talk.ears.take_stripes();
             let from = talk.node;
             unwanted.dedup();
             unwanted.into_iter().for_each(|stream| self.bare.stop(line, stream));
             requests.iter().for_each(|request| self.answer(now, line, request));
+            for stripe in stripes {
+                if self.plays(Trick::WithholdRelay) {
+                    self.withhold_relay(now, from, &stripe);
+                }
+            }
             for (channel, advert, artifact) in heard {
                 let id = advert.id();
                 if self.pool.insert(Heard { channel, id, advert, from, artifact }) {
                     self.claim_at_once(now);
+                    if self.plays(Trick::FalsePartial) && self.one_in(2) {
+                        self.claim_parts(now, false);
+                    }
                 }
             }
         }

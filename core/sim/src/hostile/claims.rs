@@ -20,14 +20,14 @@ impl Byzantine {
     }
 
     /// Something that it has heard of.
-    fn any_heard(&mut self) -> Option<Heard> {
+    pub(super) fn any_heard(&mut self) -> Option<Heard> {
         let count = self.pool.len() as u64;
         let at = self.random.below(count) as usize;
         (count > 0).then(|| self.pool.at(at).clone())
     }
 
     /// As the publisher, or as a relay where there are such.
-    fn hops(&mut self, channel: usize) -> u8 {
+    pub(super) fn hops(&mut self, channel: usize) -> u8 {
         let config = &self.channels[channel];
         let hops_max = if config.relay == Relay::Off { 0 } else { config.relay_hops_max };
         self.random.below(u64::from(hops_max) + 1) as u8

@@ -6,8 +6,8 @@ use quinn_proto::coding::Codec;
 use slotcast::artifact::{Advert, Artifact, Metadata};
 use slotcast::id::{ChannelId, Slot, Version};
 use slotcast::wire::{
-    CallHead, ChannelHello, Chunk, ChunkRange, Hello, LiveSlots, MINOR, Ranges, Reply, Request,
-    RouteHello, StreamHead, Update,
+    CallHead, ChannelHello, Chunk, ChunkBits, ChunkRange, Hello, LiveSlots, MINOR, Ranges, Reply,
+    Request, RouteHello, StreamHead, Update,
 };
 
 /// A stream with this head and these frames.
@@ -95,6 +95,33 @@ pub fn push(slot: u32, version: u64, metadata: &[u8], bytes: &[u8]) -> Vec<u8> {
 pub fn advert(slot: u32, version: u64, hops: u8, streamed: bool, advert: &Advert) -> Vec<u8> {
     let (slot, version, advert) = (Slot(slot), Version(version), advert.clone());
     update(&Update::Advert { slot, version, hops, streamed, spread: false, advert })
+}
+
+/// An advert of an artifact that is spread: whoever reads it is to pass on the chunks behind it.
+pub fn spread_advert(slot: u32, version: u64, streamed: bool, advert: &Advert) -> Vec<u8> {
+    let (slot, version, advert) = (Slot(slot), Version(version), advert.clone());
+    update(&Update::Advert { slot, version, hops: 0, streamed, spread: true, advert })
+}
+
+/// That a member has these chunks of an artifact. `have` must not name one that there is not; the
+/// artifact has at most [`CHUNKS_PREFERRED_MAX`](slotcast::artifact::CHUNKS_PREFERRED_MAX).
+pub fn partial(
+    slot: u32,
+    version: u64,
+    hops: u8,
+    (streamed, spread): (bool, bool),
+    advert: &Advert,
+    have: impl IntoIterator<Item = u32>,
+) -> Vec<u8> {
+    let mut bits = Vec::new();
+    for chunk in have {
+        let at = chunk as usize / 8;
+        bits.resize(bits.len().max(at + 1), 0);
+        bits[at] |= 1 << (chunk % 8);
+    }
+    let (slot, version, advert) = (Slot(slot), Version(version), advert.clone());
+    let have = ChunkBits(&bits);
+    update(&Update::Partial { slot, version, hops, streamed, spread, advert, have })
 }
 
 pub fn snapshot(version: u64, live: &[u8]) -> Vec<u8> {

@@ -83,10 +83,22 @@ enum Role {
     Ignored,
 }
 
+/// The first chunk of the stripe that a publisher has sent.
+#[derive(Clone, Debug)]
+pub(super) struct Stripe {
+    pub(super) channel: ChannelId,
+    pub(super) advert: Advert,
+    pub(super) chunk: u32,
+    /// The frame with its bytes and proof.
+    pub(super) frame: Bytes,
+}
+
 /// One stream of a peer.
 #[derive(Debug)]
 struct Incoming {
     role: Role,
+    /// The artifact of which a stripe follows.
+    spread: Option<Advert>,
     decoder: StreamDecoder,
 }
 
@@ -108,6 +120,7 @@ pub(super) struct Ears {
     lessons: BTreeMap<u64, Lesson>,
     heard: Vec<(ChannelId, Advert, Option<Artifact>)>,
     requests: Vec<Request>,
+    stripes: Vec<Stripe>,
 }
 
 impl Ears {
@@ -119,6 +132,11 @@ impl Ears {
     /// What was asked since the last call.
     pub(super) fn take_requests(&mut self) -> Vec<Request> {
         std::mem::take(&mut self.requests)
+    }
+
+    /// The stripes that have begun to come since the last call.
+    pub(super) fn take_stripes(&mut self) -> Vec<Stripe> {
+        std::mem::take(&mut self.stripes)
     }
 
     /// Listens for the answer to a request for all of an artifact.
@@ -136,7 +154,11 @@ impl Ears {
             self.streams.remove(&stream);
             return;
         };
-        let new = || Incoming { role: Role::Unknown, decoder: StreamDecoder::new(FRAME_MAX) };
+        let new = || Incoming {
+            role: Role::Unknown,
+            spread: None,
+            decoder: StreamDecoder::new(FRAME_MAX),
+        };
         let mut incoming = self.streams.remove(&stream).unwrap_or_else(new);
         while incoming.role != Role::Ignored {
             match incoming.decoder.next(&mut bytes) {
@@ -150,7 +172,10 @@ impl Ears {
                         _ => Role::Ignored,
                     };
                 }
-                Ok(Some(Item::Frame { kind, body })) => self.take_frame(incoming.role, kind, body),
+                Ok(Some(Item::Frame { kind, body })) => {
+                    self.take_stripe(&mut incoming.spread, incoming.role, kind, body);
+                    self.take_frame(incoming.role, kind, body);
+                }
                 Ok(None) => break,
                 Err(_) => incoming.role = Role::Ignored,
             }
@@ -181,6 +206,21 @@ impl Ears {
                 }
             }
             Role::Unknown | Role::Ignored => {}
+        }
+    }
+
+    /// Notes the first chunk behind an advert whose artifact is to be passed on.
+    fn take_stripe(&mut self, spread: &mut Option<Advert>, role: Role, kind: u64, body: &[u8]) {
+        let Role::Updates(channel) = role else { return };
+        if let Ok(Some(Chunk { index: chunk, proof, bytes })) = Chunk::decode(kind, body) {
+            let Some(advert) = spread.take() else { return };
+            let mut frame = Vec::new();
+            Chunk { index: chunk, proof, bytes }.encode(&mut frame);
+            self.stripes.push(Stripe { channel, advert, chunk, frame: frame.into() });
+        } else if let Ok(Some(Update::Advert { spread: true, streamed: true, advert, .. })) =
+            Update::decode(kind, body)
+        {
+            *spread = Some(advert);
         }
     }
 

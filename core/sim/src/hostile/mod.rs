@@ -2,7 +2,8 @@
 //!
 //! `bare` is QUIC with a member's key and nothing more. [`Byzantine`] drives one: it says hello like
 //! anybody, publishes now and then, and in between plays the [`Trick`]s that it was given. `acts` has
-//! a function for each of them, `claims` those that play with artifacts, and `frames` and `forge` the
+//! a function for each of them, `claims` those that play with artifacts, `withhold` those
+//! that play with parts of them, and `frames` and `forge` the
 //! bytes that are written for them. `heard` is what it learns by listening, `offers` how it answers
 //! requests, and `talk` what goes on over one connection.
 
@@ -18,6 +19,7 @@ mod talk;
 #[cfg(test)]
 mod tests;
 mod trick;
+mod withhold;
 
 pub use byzantine::Byzantine;
 pub use trick::{Tally, Trick};

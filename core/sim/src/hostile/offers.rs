@@ -42,6 +42,8 @@ struct Offer {
     id: ArtifactId,
     content: Content,
     manner: Manner,
+    /// What is counted when it is asked for and not served at all.
+    denied_by: Trick,
 }
 
 /// The latest offers.
@@ -50,20 +52,25 @@ pub(super) struct Offers(VecDeque<Offer>);
 
 impl Offers {
     pub(super) fn insert(&mut self, artifact: Artifact, manner: Manner) {
-        self.push(Offer { id: artifact.id(), content: Content::Whole(artifact), manner });
+        self.push(artifact.id(), Content::Whole(artifact), manner, Trick::AdvertNeverServe);
     }
 
     /// An artifact whose bytes are not known.
     pub(super) fn claim(&mut self, advert: Advert, manner: Manner) {
-        self.push(Offer { id: advert.id(), content: Content::Claimed(advert), manner });
+        self.claim_for(Trick::AdvertNeverServe, advert, manner);
     }
 
-    fn push(&mut self, offer: Offer) {
-        self.remove(&offer.id);
+    /// The same; `denied_by` is counted when it is asked for and not served at all.
+    pub(super) fn claim_for(&mut self, denied_by: Trick, advert: Advert, manner: Manner) {
+        self.push(advert.id(), Content::Claimed(advert), manner, denied_by);
+    }
+
+    fn push(&mut self, id: ArtifactId, content: Content, manner: Manner, denied_by: Trick) {
+        self.remove(&id);
         if self.0.len() == OFFERS_MAX {
             self.0.pop_front();
         }
-        self.0.push_back(offer);
+        self.0.push_back(Offer { id, content, manner, denied_by });
     }
 
     fn find(&self, id: &ArtifactId) -> Option<&Offer> {
@@ -81,10 +88,10 @@ impl Byzantine {
         let Request::Fetch { request, id, ref ranges, .. } = *request else { return };
         let asked = ranges.iter().flat_map(|r| (r.first..r.first.saturating_add(r.count)).take(64));
         let asked: Vec<u32> = asked.collect();
-        let Some(Offer { content, manner, .. }) = self.offers.find(&id) else {
+        let Some(Offer { content, manner, denied_by, .. }) = self.offers.find(&id) else {
             return self.refuse(line, request, Refusal::NotHeld);
         };
-        let (content, manner) = (content.clone(), *manner);
+        let (content, manner, denied_by) = (content.clone(), *manner, *denied_by);
         let whole = |artifact: &Artifact| {
             let chunks = asked.iter().copied().filter(|chunk| *chunk < artifact.advert().chunks());
             let chunks: Vec<_> = chunks.map(|chunk| frames::chunk(artifact, chunk)).collect();
@@ -119,16 +126,16 @@ impl Byzantine {
                 let bytes = frames::stream(StreamHead::Chunks(request), &[&bytes]);
                 self.answer_wrongly(now, line, &id, bytes);
             }
-            (Manner::Silent, _) => self.played(now, Trick::AdvertNeverServe),
+            (Manner::Silent, _) => self.played(now, denied_by),
             (Manner::Busy, _) => {
                 self.refuse(line, request, Refusal::Busy);
-                self.played(now, Trick::AdvertNeverServe);
+                self.played(now, denied_by);
             }
             (Manner::Refuse, _) => {
                 let reason = self.random.below(1 << 62);
                 let refusals = [Refusal::NotHeld, Refusal::Other(reason)];
                 self.refuse(line, request, refusals[reason as usize % 2]);
-                self.played(now, Trick::AdvertNeverServe);
+                self.played(now, denied_by);
             }
             (
                 Manner::Honest | Manner::AllButLast | Manner::Drip | Manner::Crawl,

@@ -121,7 +121,7 @@ impl Byzantine {
         self.write_slowly(now, line, rest, true, CRAWL_PAUSE)
     }
 
-    fn write_slowly(
+    pub(super) fn write_slowly(
         &mut self,
         now: Time,
         line: LineId,

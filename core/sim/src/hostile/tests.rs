@@ -23,6 +23,7 @@ fn config() -> Config {
     for channel in [&mut plain, &mut relayed] {
         channel.artifact_bytes_max = 1 << 20;
         channel.push_bytes_max = 1000;
+        channel.spread_bytes_min = 100_000;
     }
     Config::new([plain, relayed])
 }

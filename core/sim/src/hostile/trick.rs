@@ -61,6 +61,15 @@ pub enum Trick {
     HandshakeFlood,
     /// Datagrams that are none of QUIC's, or of no connection.
     GarbageDatagrams,
+    /// Tells of chunks that it does not have, of its own and others' artifacts: of all, of some, of
+    /// others than before. Asked for them it is silent, refuses, or is "busy".
+    FalsePartial,
+    /// As the publisher of an artifact that is spread: gives the same stripe to all, half a stripe, or
+    /// none to some members, or tells only some of them of it.
+    WithholdStripes,
+    /// As a relay: passes nothing on of the stripe that it was given, though it may say that it does,
+    /// or passes it on a little at a time.
+    WithholdRelay,
 }
 
 impl Trick {
@@ -68,7 +77,7 @@ impl Trick {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::EquivocatingAdverts,
         Self::ForgedAdvert,
         Self::WrongChunks,
@@ -94,6 +103,9 @@ impl Trick {
         Self::ManyConnections,
         Self::HandshakeFlood,
         Self::GarbageDatagrams,
+        Self::FalsePartial,
+        Self::WithholdStripes,
+        Self::WithholdRelay,
     ];
 
     /// Its name in reports.
@@ -124,6 +136,9 @@ impl Trick {
             Self::ManyConnections => "many_connections",
             Self::HandshakeFlood => "handshake_flood",
             Self::GarbageDatagrams => "garbage_datagrams",
+            Self::FalsePartial => "false_partial",
+            Self::WithholdStripes => "withhold_stripes",
+            Self::WithholdRelay => "withhold_relay",
         }
     }
 

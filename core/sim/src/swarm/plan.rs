@@ -7,6 +7,7 @@ use crate::Crypto;
 use crate::FaultKind;
 use crate::Trick;
 use crate::{Bursts, Chance, Latency, Link};
+use slotcast::artifact::SINGLE_CHUNK_BYTES_MAX;
 use slotcast::config::{ChannelConfig, Class, Config, Relay, RouteConfig};
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::internals::Random;
@@ -70,6 +71,10 @@ pub const fn byzantine_max(nodes: usize) -> usize {
     nodes.saturating_sub(1) / 3
 }
 
+/// So many of [`Trick::ALL`] are drawn where they always were; the others behind everything else, so
+/// that a seed goes on meaning what it meant before there were these.
+const TRICKS_DRAWN_FIRST: usize = 25;
+
 pub(super) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -85,15 +90,17 @@ fn third_of<T: Copy>(random: &mut Random, all: &[T]) -> Vec<T> {
 
 impl Plan {
     /// What the seed says: 4 to 13 nodes, up to a third of them hostile, each kind of fault and of
-    /// hostile behaviour with a chance of a third, small tables and budgets.
+    /// hostile behaviour with a chance of a third, small tables and budgets. Members keep back what they
+    /// are to relay only where a channel spreads artifacts.
     pub fn draw(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x736c_6f74_6361_7374);
         let nodes = between(&mut random, 4, 13) as usize;
         let byzantine = random.below(byzantine_max(nodes) as u64 + 1) as usize;
         let faults = third_of(&mut random, &FaultKind::ALL);
-        let mut tricks = third_of(&mut random, &Trick::ALL);
+        let (first, later) = Trick::ALL.split_at(TRICKS_DRAWN_FIRST);
+        let mut tricks = third_of(&mut random, first);
         if tricks.is_empty() {
-            tricks.push(Trick::ALL[random.below(Trick::ALL.len() as u64) as usize]);
+            tricks.push(first[random.below(first.len() as u64) as usize]);
         }
         let mut plan = Self {
             seed,
@@ -123,6 +130,10 @@ impl Plan {
         plan.config.routes = routes(&mut random);
         let Self { paths, config, workload, .. } = &mut plan;
         paths.fit(&mut random, nodes, config, workload);
+        plan.tricks.extend(third_of(&mut random, later));
+        if plan.spreading_channel().is_none() {
+            plan.tricks.retain(|trick| *trick != Trick::WithholdRelay);
+        }
         plan
     }
 
@@ -179,6 +190,14 @@ impl Plan {
             channel.inbox_bytes_max = others + byzantine as u64 * longest;
         }
         self
+    }
+
+    /// A channel whose longest artifacts are spread, if there is one.
+    pub(super) fn spreading_channel(&self) -> Option<&ChannelConfig> {
+        self.config.channels.iter().find(|channel| {
+            let shortest = channel.spread_bytes_min.max(SINGLE_CHUNK_BYTES_MAX as u64 + 1);
+            channel.relay == Relay::Automatic && channel.artifact_bytes_max >= shortest
+        })
     }
 
     /// Whether a kind of fault is part of it.

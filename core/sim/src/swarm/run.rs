@@ -11,6 +11,7 @@ use super::report::{Failure, Latencies, Report};
 use super::{CONVERGED_WITHIN, MemoryMeter};
 use crate::{Byzantine, FaultKind, Setup, Subnet, Tally, Trick};
 use slotcast::broadcast::Priority;
+use slotcast::config::ChannelConfig;
 use slotcast::internals::Random;
 use slotcast::membership::Topology;
 use slotcast::node::Node;
@@ -18,6 +19,9 @@ use slotcast::time::Time;
 
 /// Nodes are looked at this often.
 const INSPECT_EVERY: Duration = Duration::from_millis(500);
+
+/// In runs with members that pass nothing on, something is spread this often.
+const SPREAD_EVERY: Duration = Duration::from_secs(2);
 
 /// How much longer the phase with faults may last, until each of them has acted.
 const OVERTIME_MAX: Duration = Duration::from_secs(30);
@@ -29,6 +33,8 @@ const QUIET_FOR: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Action {
     Work,
+    /// Something is published that is spread.
+    Spread,
     Inspect,
     /// To any honest node, or to the one at this place among them.
     Fault(FaultKind, Option<usize>),
@@ -170,7 +176,10 @@ impl<'a> Run<'a> {
         self.schedule(self.subnet.now(), Action::Work);
         if plan.has(FaultKind::QueueDrop) {
             // Whatever the workload is, something must be longer than the queues.
-            self.publish_longest();
+            self.publish_longest(&plan.config.channels[0]);
+        }
+        if plan.tricks.contains(&Trick::WithholdRelay) && plan.byzantine > 0 {
+            self.schedule(self.subnet.now() + SPREAD_EVERY, Action::Spread);
         }
         self.schedule_faults();
     }
@@ -266,6 +275,13 @@ impl<'a> Run<'a> {
                     / (rate * (100 + u64::from(self.plan.workload.aborted_percent)));
                 let pause = Duration::from_micros(self.random.below(2 * pause + 1));
                 self.schedule(self.subnet.now() + pause, Action::Work);
+            }
+            Action::Spread => {
+                // However rare long artifacts are in the workload: some have to be withheld.
+                if let Some(channel) = self.plan.spreading_channel() {
+                    self.publish_longest(channel);
+                }
+                self.schedule(self.subnet.now() + SPREAD_EVERY, Action::Spread);
             }
             Action::Inspect => {
                 self.inspect();
@@ -367,9 +383,8 @@ impl<'a> Run<'a> {
         self.subnet.command(at, |oracle, node| oracle.publish_new(node, channel, kind, length));
     }
 
-    fn publish_longest(&mut self) {
+    fn publish_longest(&mut self, channel: &ChannelConfig) {
         let Some(at) = self.anyone() else { return };
-        let channel = &self.plan.config.channels[0];
         let (channel, length) = (channel.id, channel.artifact_bytes_max as usize);
         let kind = Kind::Wanted(Priority::Normal);
         self.subnet.command(at, |oracle, node| oracle.publish_new(node, channel, kind, length));

@@ -94,6 +94,60 @@ fn l18_relays_that_corrupt_are_found_out_and_cost_no_artifact() {
     }
 }
 
+/// A plan in which artifacts of two chunks and more are spread, and many are.
+fn spreading(tricks: &[Trick], seed: u64) -> Plan {
+    let mut plan = with_liars(tricks, seed);
+    relaying(&mut plan, Relay::Automatic);
+    plan.config.channels[0].spread_bytes_min = 100_000;
+    plan.workload.large_percent = 30;
+    plan
+}
+
+#[test]
+fn l18_chunks_that_members_only_say_they_have_cost_no_artifact() {
+    for seed in 1..=3 {
+        let tricks = [Trick::FalsePartial];
+        // Where nobody relays, a publisher may still tell of a part.
+        let plan = if seed == 2 { with_liars(&tricks, seed) } else { spreading(&tricks, seed) };
+        let faults = accusations(&run(&plan));
+        assert!(faults.is_empty(), "it breaks no rule: {faults:?}");
+    }
+}
+
+#[test]
+fn l18_stripes_that_are_not_given_or_not_passed_on_cost_no_artifact() {
+    for seed in 1..=3 {
+        let plan = spreading(&[Trick::WithholdStripes, Trick::WithholdRelay], seed);
+        let faults = accusations(&run(&plan));
+        assert!(faults.is_empty(), "it breaks no rule: {faults:?}");
+    }
+}
+
+/// Invariant 12: what one honest member has whole reaches the others, however its publisher spread it.
+#[test]
+fn l18_what_a_publisher_withholds_from_some_they_get_from_those_who_have_it() {
+    let mut shared = 0;
+    for seed in 1..=4 {
+        let spreads = config(|channel| *channel = channel.clone().relaying(Relay::Automatic, 64));
+        let mut subnet = of(Setup::new(&spreads, 7).seed(seed));
+        let tally = install(&mut subnet, 3, &[Trick::WithholdStripes], seed);
+        let honest = [0, 1, 2, 4, 5, 6];
+        subnet.elapse(ms(6_000));
+        assert!(tally.of(Trick::WithholdStripes) > 5, "seed {seed}");
+        // It is silenced: from now on there is only what the others have of each other.
+        subnet.cut(&[3], &honest);
+        subnet.elapse(ms(1_000));
+        let had = honest.map(|at| subnet.delivered(at));
+        let had_by_one: BTreeSet<_> = had.iter().flatten().copied().collect();
+        for (at, had) in honest.into_iter().zip(&had) {
+            let lacking = had_by_one.iter().filter(|id| !had.contains(id)).count();
+            assert_eq!(lacking, 0, "seed {seed}: {at} lacks {lacking} of {}", had_by_one.len());
+        }
+        shared += had_by_one.len();
+    }
+    assert!(shared > 20, "{shared}");
+}
+
 #[test]
 fn l20_streams_that_never_end_hold_nobody_up() {
     for seed in 1..=3 {
