@@ -13,7 +13,8 @@ const PEER: PeerIndex = PeerIndex(0);
 fn what_waits_until_one_of_too_many_streams_ends_is_sent_then() {
     let mut channel = ChannelConfig::new(CHANNEL);
     channel.slots_max = 8192;
-    let mut machine = Broadcast::new(&Config::new([channel]), 1).expect("a sound configuration");
+    let mut machine =
+        Broadcast::new(&Config::new([channel]), NodeId([9; 32]), 1).expect("a sound configuration");
     machine.add_peer(PEER, NodeId([1; 32]));
     machine.peer_up(Time::ZERO, PEER, |_| true);
     let (mut out, mut streams) = (SendBuffer::new(), Vec::new());

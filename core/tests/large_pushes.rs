@@ -204,7 +204,7 @@ fn with_as_many_streams_unacknowledged_as_can_be_those_that_are_open_go_on() {
     const LIMIT: usize = 4096;
     let mut config = sensitive();
     config.channels[0].slots_max = 2 * LIMIT as u32;
-    let mut machine = Broadcast::new(&config, 7).expect("a valid configuration");
+    let mut machine = Broadcast::new(&config, node(9), 7).expect("a valid configuration");
     machine.add_peer(peer(0), node(0));
     machine.peer_up(Time(1), peer(0), |_| true);
     let mut out = SendBuffer::new();

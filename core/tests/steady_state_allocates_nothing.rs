@@ -60,7 +60,7 @@ const ACTIVE: usize = 20;
 
 fn machine(node: u8) -> Broadcast {
     let config = Config::new([ChannelConfig::new(CHANNEL)]);
-    let mut machine = Broadcast::new(&config, node.into()).unwrap();
+    let mut machine = Broadcast::new(&config, NodeId([node; 32]), node.into()).unwrap();
     machine.add_peer(PEER, NodeId([node; 32]));
     machine.peer_up(Time::ZERO, PEER, |_| true);
     machine

@@ -213,6 +213,8 @@ pub struct Broadcast {
     channels: Vec<ChannelConfig>,
     /// The channels' indices, by id.
     channel_indices: Vec<(ChannelId, u16)>,
+    /// This node.
+    own: NodeId,
     peers: PeerTable,
     outboxes: Vec<Outbox>,
     inbox: Inbox,
@@ -231,11 +233,12 @@ impl fmt::Debug for Broadcast {
 }
 
 impl Broadcast {
-    /// A machine without peers. `seed` must be unpredictable for the peers: it keys hash tables.
+    /// The machine of the node `own`, without peers. `seed` must be unpredictable for the peers: it keys
+    /// hash tables.
     ///
     /// # Errors
     /// If the configuration is invalid.
-    pub fn new(config: &Config, seed: u64) -> Result<Self, ConfigError> {
+    pub fn new(config: &Config, own: NodeId, seed: u64) -> Result<Self, ConfigError> {
         config.check()?;
         let hasher = FixedState::with_seed(seed);
         let outbox = |config: &ChannelConfig| {
@@ -247,6 +250,7 @@ impl Broadcast {
         Ok(Self {
             channels: config.channels.clone(),
             channel_indices,
+            own,
             peers: PeerTable::default(),
             outboxes: config.channels.iter().map(outbox).collect(),
             inbox: Inbox::new(config, &hasher, seed),
@@ -290,7 +294,7 @@ impl Broadcast {
         }
         assert!(self.peers.nodes[peer.at()].replace(node).is_none(), "a peer is added once");
         self.inbox.tables.add_peer(peer);
-        self.inbox.transfers.add_peer(peer);
+        self.inbox.transfers.add_peer(peer, node < self.own);
         self.sender.add_peer(peer);
     }
 
@@ -302,9 +306,9 @@ impl Broadcast {
         self.clamp(now);
         self.inbox.remove_peer(peer);
         self.after_unlinks(peer, false);
-        self.inbox.transfers.remove_peer(peer);
         self.sender.remove_peer(peer);
-        self.peers.nodes[peer.at()] = None;
+        let node = self.peers.nodes[peer.at()].take().expect("a member");
+        self.inbox.transfers.remove_peer(peer, node < self.own);
     }
 
     /// A connection to a member is ready, and with it a new epoch begins. `channels` says which

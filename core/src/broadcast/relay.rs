@@ -108,6 +108,9 @@ impl Broadcast {
         }
         let Some(slot) = self.inbox.catalogue.items[received.known].own_slot else { return };
         let outbox = &mut self.outboxes[channel_index as usize];
+        if outbox.active(slot).is_some_and(Active::is_dormant) {
+            return;
+        }
         let was_spread = outbox.active(slot).is_some_and(|active| active.spread.is_some());
         if received.is_of_stripe && self.may_spread {
             outbox.spread(slot).pass_on(chunk);

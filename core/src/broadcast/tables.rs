@@ -451,7 +451,8 @@ mod tests {
         (channel.slots_max, channel.relay_hops_max) = (slots, 9);
         let mut config = Config::new([channel]);
         config.peers_max = peers;
-        let mut machine = Broadcast::new(&config, 7).expect("a valid configuration");
+        let mut machine =
+            Broadcast::new(&config, NodeId([0; 32]), 7).expect("a valid configuration");
         for peer in (0..peers).map(PeerIndex) {
             machine.add_peer(peer, NodeId([peer.0 as u8; 32]));
             machine.peer_up(NOW, peer, |_| true);

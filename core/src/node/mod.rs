@@ -201,7 +201,7 @@ impl Node {
         crypto: Arc<dyn HandshakeCrypto>,
     ) -> Result<Self, NodeError> {
         let word = |at: usize| u64::from_le_bytes(seed[at * 8..][..8].try_into().expect("8 bytes"));
-        let machine = Broadcast::new(&config, word(0))?;
+        let machine = Broadcast::new(&config, key.id(), word(0))?;
         let rpc = Rpc::new(&config)?;
         let provider = Provider::new(&key, crypto);
         let members = Arc::new(Members::default());

@@ -154,16 +154,15 @@ impl Transfers {
         false
     }
 
-    /// Chunks that nobody was asked for and that a member has: from a random one on, those first that
-    /// fewest other members tell of.
+    /// Chunks that nobody was asked for and that a member has: those first that fewest other members tell
+    /// of. Of n members that may tell each other of chunks, the k-th begins at the k-th part of them, so
+    /// that members that fetch the same at the same time have different ones to tell of.
     fn choose(&mut self, offer: u32, limit: u32) -> Ranges {
         let others = self.told_by_others(offer);
         let Offer { transfer, peer, have, .. } = self.offers[offer];
         let wanted = &self.wanted[transfer];
         let chunks = wanted.advert.chunks();
-        // Who was asked before sends from the first chunk on.
-        let is_first = wanted.live == 0 && !self.rooms[wanted.channel as usize].is_relaying;
-        let start = if is_first { 0 } else { self.random.below(chunks.into()) as usize };
+        let random = self.random.below(chunks.into()) as usize;
         let length = words(chunks);
         let requests = &self.holders[peer.at()].as_ref().expect("a member").requests;
         let candidates = |at: usize| {
@@ -172,20 +171,32 @@ impl Transfers {
             let own = own.filter(|request| request.phase != Phase::Open);
             own.fold(held & !wanted.asked.word(at), |left, own| left & !own.expected.word(at))
         };
+        let told = |at: usize| others.map_or(0, |others| others.word(at));
+        let untold = |at: usize| candidates(at) & !told(at);
+        let start = if self.rooms[wanted.channel as usize].is_relaying {
+            let count: u32 = (0..length).map(|at| untold(at).count_ones()).sum();
+            let first = u64::from(count) * u64::from(self.rank) / u64::from(self.members);
+            let mut all = (0..length).flat_map(|at| ones(untold(at)).map(move |bit| at * 64 + bit));
+            all.nth(first as usize).unwrap_or(random)
+        } else if wanted.live == 0 {
+            // Who was asked before sends from the first chunk on.
+            0
+        } else {
+            random
+        };
         let mut ranges = Ranges::new();
         let mut left = limit;
-        for is_told in [false, true] {
+        let waves: [&dyn Fn(usize) -> u64; 2] = [&untold, &|at| candidates(at) & told(at)];
+        for wave in waves {
             for step in 0..=length {
                 let at = (start / 64 + step) % length;
-                let told = others.map_or(0, |others| others.word(at));
                 let from_start = u64::MAX << (start % 64);
                 let part = match step {
                     0 => from_start,
                     _ if step == length => !from_start,
                     _ => u64::MAX,
                 };
-                let wave = if is_told { told } else { !told };
-                for bit in ones(candidates(at) & wave & part) {
+                for bit in ones(wave(at) & part) {
                     if left == 0 || !put(&mut ranges, (at * 64 + bit) as u32) {
                         return ranges;
                     }

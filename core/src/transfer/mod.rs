@@ -3,8 +3,8 @@
 //! An artifact that is wanted waits for room in its channel, oldest of the highest priority first. Once
 //! it has room it is *begun*: it stands in the queue of every connected member that offers it. Each
 //! holder is asked for as much as it can be expected to send in a few round trips; so several holders
-//! of an artifact send different chunks of it at the same time, each as many as it can. Which chunks
-//! are asked of a holder begins at a random one, and with those that fewest others offer.
+//! of an artifact send different chunks of it at the same time, each as many as it can. A holder is asked
+//! for those first that fewest others offer, and each member begins at another one of these.
 //!
 //! A request that takes longer than expected is *overdue*, if another member can be expected to be
 //! faster: what has not come is asked of others too, and whatever comes first is taken. The request
@@ -88,6 +88,9 @@ pub(crate) struct Transfers {
     holders: Vec<Option<Holder>>,
     /// The number of those that are connected.
     members_up: u32,
+    /// Members, this node included, and how many of them have a lower id.
+    members: u32,
+    rank: u32,
     /// By channel.
     rooms: Vec<Room>,
     /// Bit set: something may begin in the channel.
@@ -130,6 +133,8 @@ impl Transfers {
             by_key: HashMap::with_hasher(hasher.clone()),
             holders: Vec::new(),
             members_up: 0,
+            members: 1,
+            rank: 0,
             rooms: config.channels.iter().map(Room::new).collect(),
             rooms_due: 0,
             room_checks: Deadlines::new(),
@@ -151,7 +156,9 @@ impl Transfers {
 
     // Members.
 
-    pub(crate) fn add_peer(&mut self, peer: PeerIndex) {
+    pub(crate) fn add_peer(&mut self, peer: PeerIndex, is_lower: bool) {
+        self.members += 1;
+        self.rank += u32::from(is_lower);
         if self.holders.len() <= peer.at() {
             self.holders.resize_with(peer.at() + 1, || None);
         }
@@ -159,7 +166,9 @@ impl Transfers {
     }
 
     /// A former member, which is down and whose offers have been withdrawn.
-    pub(crate) fn remove_peer(&mut self, peer: PeerIndex) {
+    pub(crate) fn remove_peer(&mut self, peer: PeerIndex, is_lower: bool) {
+        self.members -= 1;
+        self.rank -= u32::from(is_lower);
         let holder = self.holders[peer.at()].take().expect("a member is removed once");
         assert!(!holder.up, "peer_down comes first");
         let is_answerable = holder.answerable.iter().any(|bytes| *bytes > 0);

@@ -101,13 +101,24 @@ pub(super) struct Channel {
     pub(super) config: ChannelConfig,
     pub(super) heard: [Heard; PEERS],
     pub(super) known: BTreeMap<Art, Known>,
-    /// What this node has in its slots, with the hops.
+    /// What this node advertises in its slots, with the hops.
     pub(super) own: BTreeMap<u32, (Art, u8)>,
+    /// Relays in slots that wait for a holder nearer to the publisher, those first that have waited longest.
+    dormant: Vec<(u32, (Art, u8))>,
+    /// Relays of which only a part is here.
+    parts: BTreeSet<Art>,
 }
 
 impl Channel {
     pub(super) fn new(config: ChannelConfig) -> Self {
-        Self { config, heard: Default::default(), known: BTreeMap::new(), own: BTreeMap::new() }
+        Self {
+            config,
+            heard: Default::default(),
+            known: BTreeMap::new(),
+            own: BTreeMap::new(),
+            dormant: Vec::new(),
+            parts: BTreeSet::new(),
+        }
     }
 
     /// The slot's newest version in this epoch; 0 if it was not heard of.
@@ -126,6 +137,23 @@ impl Channel {
 
     pub(super) fn own_slot(&self, art: Art) -> Option<u32> {
         self.own.iter().find(|(_, (held, _))| *held == art).map(|(slot, _)| *slot)
+    }
+
+    fn dormant(&self, art: Art) -> Option<usize> {
+        self.dormant.iter().position(|(_, (held, _))| *held == art)
+    }
+
+    /// Whether an artifact is in a slot, advertised or not.
+    pub(super) fn has_slot(&self, art: Art) -> bool {
+        self.own_slot(art).is_some() || self.dormant(art).is_some()
+    }
+
+    /// A relay is of all of the artifact, or only of a part.
+    pub(super) fn set_is_part(&mut self, art: Art, is_part: bool) {
+        match is_part {
+            true => self.parts.insert(art),
+            false => self.parts.remove(&art),
+        };
     }
 
     // What a peer says.
@@ -186,7 +214,7 @@ impl Channel {
             awaited.remove(&slot);
         }
         if let Some(Content { art, pushed, .. }) = content {
-            let is_own = self.own_slot(art).is_some();
+            let is_own = self.has_slot(art);
             let step = if is_own { Step::Done } else { Step::of(decide(art)) };
             let born =
                 || Known { step, delivered: false, expiry_due: false, withdrawn: BTreeSet::new() };
@@ -248,14 +276,17 @@ impl Channel {
         });
     }
 
-    fn held_by(&self, peer: usize) -> BTreeSet<Art> {
+    /// Each artifact is in one slot: in the order of these, what is stale last.
+    fn held_by(&self, peer: usize) -> Vec<Art> {
         self.heard[peer].entries().map(|(art, _)| art).collect()
     }
 
     /// What follows from a peer's holding less than `before`.
-    fn settle(&mut self, peer: usize, before: &BTreeSet<Art>, is_member: bool) {
+    fn settle(&mut self, peer: usize, before: &[Art], is_member: bool) {
         self.heard[peer].forget_parts();
-        for art in before.difference(&self.held_by(peer)) {
+        let after = self.held_by(peer);
+        let gone: Vec<Art> = before.iter().filter(|art| !after.contains(art)).copied().collect();
+        for art in &gone {
             let known = self.known.get_mut(art).expect("held until now");
             if known.delivered && is_member {
                 known.withdrawn.insert(peer);
@@ -269,14 +300,32 @@ impl Channel {
                 self.known.remove(art);
             }
         }
-        // A relay stands only as long as a holder nearer to the publisher.
-        let own = self.own.clone();
-        self.own.retain(|slot, _| {
-            let (art, hops) = own[slot];
-            let nearest = self.heard.iter().flat_map(Heard::entries);
-            let nearest = nearest.filter(|(held, _)| *held == art).map(|(_, hops)| hops).min();
-            hops == 0 || nearest.is_some_and(|nearest| nearest < hops)
-        });
+        after.into_iter().chain(gone).for_each(|art| self.check_relay(art));
+    }
+
+    /// A relay is advertised only as long as a holder nearer to the publisher does. As long as any does, a
+    /// whole one waits for that.
+    fn check_relay(&mut self, art: Art) {
+        let nearest = self.nearest(art);
+        let is_near = |hops: u8| nearest.is_some_and(|nearest| nearest < hops);
+        if let Some(slot) = self.own_slot(art)
+            && let (_, hops) = self.own[&slot]
+            && hops > 0
+            && !is_near(hops)
+        {
+            self.own.remove(&slot);
+            if nearest.is_some() && !self.parts.remove(&art) {
+                self.dormant.push((slot, (art, hops)));
+            }
+        } else if let Some(at) = self.dormant(art) {
+            let (slot, (_, hops)) = self.dormant[at];
+            if is_near(hops) || nearest.is_none() {
+                self.dormant.remove(at);
+            }
+            if is_near(hops) {
+                self.own.insert(slot, (art, hops));
+            }
+        }
     }
 
     // What happens here.
@@ -284,6 +333,7 @@ impl Channel {
     /// The bytes of a wanted artifact are there.
     pub(super) fn ready(&mut self, art: Art, from: NodeId) {
         self.known.get_mut(&art).expect("advertised").step = Step::Ready(from);
+        self.parts.remove(&art);
         if self.config.relay == Relay::Automatic {
             let _ = self.relay(art);
         }
@@ -295,12 +345,21 @@ impl Channel {
         }
         let published = self.own.values().filter(|(_, hops)| *hops == 0).count() as u32;
         let is_full = published == self.config.publish_slots_max();
+        if let Some(at) = self.dormant(art).filter(|_| !is_full) {
+            let (slot, _) = self.dormant.remove(at);
+            self.own.insert(slot, (art, 0));
+            return Ok(());
+        }
+        if self.dormant(art).is_some() {
+            return Err(PublishError::OutboxFull);
+        }
         if let Some(slot) = self.own_slot(art) {
             let hops = &mut self.own.get_mut(&slot).expect("by slot").1;
             if *hops > 0 && is_full {
                 return Err(PublishError::OutboxFull);
             }
             *hops = 0;
+            self.parts.remove(&art);
             return Ok(());
         }
         if is_full {
@@ -329,8 +388,19 @@ impl Channel {
         if self.own_slot(art).is_some() {
             return Ok(());
         }
+        // It may be relayed from further away than it was.
+        if let Some(at) = self.dormant(art) {
+            self.dormant.remove(at);
+        }
         let relayed = self.own.values().filter(|(_, hops)| *hops > 0).count() as u32;
-        if relayed == self.config.relay_slots_max || !self.has_room(art) {
+        if relayed + self.dormant.len() as u32 == self.config.relay_slots_max {
+            // What waits gives way.
+            if self.dormant.is_empty() {
+                return Err(RelayError::OutboxFull);
+            }
+            self.dormant.remove(0);
+        }
+        if !self.has_room(art) {
             return Err(RelayError::OutboxFull);
         }
         self.occupy(art, hops);
@@ -343,11 +413,19 @@ impl Channel {
     }
 
     fn occupy(&mut self, art: Art, hops: u8) {
-        let slot = (0..).find(|slot| !self.own.contains_key(slot)).expect("the lowest free");
+        let is_taken = |slot: u32| {
+            self.own.contains_key(&slot) || self.dormant.iter().any(|(taken, _)| *taken == slot)
+        };
+        let slot = (0..).find(|slot| !is_taken(*slot)).expect("the lowest free");
         self.own.insert(slot, (art, hops));
     }
 
     pub(super) fn abort(&mut self, art: Art) -> bool {
+        self.parts.remove(&art);
+        if let Some(at) = self.dormant(art) {
+            self.dormant.remove(at);
+            return true;
+        }
         self.own_slot(art).is_some_and(|slot| self.own.remove(&slot).is_some())
     }
 

@@ -60,7 +60,7 @@ impl Pair {
         config.batch_bytes_max = 1024;
         config.fetches_per_peer_max = 2;
         let side = |at: usize| {
-            let mut machine = Broadcast::new(&config, at as u64).expect("holds together");
+            let mut machine = Broadcast::new(&config, node(at), at as u64).expect("holds together");
             machine.add_peer(PEER, node(1 - at));
             Side {
                 machine,

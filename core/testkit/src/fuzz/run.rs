@@ -209,7 +209,7 @@ impl Run {
         let config = config(relay);
         let view = Arc::new(AtomicU8::new(2));
         let mut run = Self {
-            machine: Broadcast::new(&config, 7).expect("holds together"),
+            machine: Broadcast::new(&config, NodeId([0xff; 32]), 7).expect("holds together"),
             model: [0, 1].map(|at| Channel::new(config.channels[at].clone())),
             peers: Default::default(),
             now: Time::ZERO,
@@ -649,7 +649,7 @@ impl Run {
 
     pub(super) fn publish(&mut self, channel: usize, art: Art) {
         let published = self.machine.publish(channel_id(channel), pool::artifact(art).clone());
-        let was_active = self.model[channel].own_slot(art).is_some();
+        let was_active = self.model[channel].has_slot(art);
         assert_eq!(published, self.model[channel].publish(art));
         if published.is_ok() {
             if self.chunks.is_part((channel, art)) {
@@ -672,6 +672,7 @@ impl Run {
         let relayed = self.machine.relay(channel_id(channel), pool::artifact(art));
         assert_eq!(relayed, self.model[channel].relay(art));
         if relayed.is_ok() {
+            self.model[channel].set_is_part(art, false);
             self.chunks.whole((channel, art));
         }
         self.check();
@@ -970,11 +971,13 @@ impl Run {
                     (None, true) => {
                         assert_eq!(model.config.relay, Relay::Automatic);
                         assert_eq!(model.relay(art), Ok(()));
+                        model.set_is_part(art, true);
                         self.chunks.part((at, art));
                     }
                     (Some(slot), false) => {
                         let (_, hops) = model.own.remove(&slot).expect("by artifact");
                         assert!(hops > 0, "what this node published stays");
+                        model.set_is_part(art, false);
                     }
                     _ => {}
                 }

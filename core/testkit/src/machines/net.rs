@@ -121,7 +121,8 @@ impl Net {
     }
 
     fn machine(&self, at: usize, count: usize) -> Broadcast {
-        let mut machine = Broadcast::new(&self.config, at as u64).expect("a valid configuration");
+        let mut machine =
+            Broadcast::new(&self.config, node(at), at as u64).expect("a valid configuration");
         (0..count).filter(|other| *other != at).for_each(|other| {
             machine.add_peer(peer(other), node(other));
         });

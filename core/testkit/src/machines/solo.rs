@@ -27,7 +27,8 @@ pub struct Solo {
 impl Solo {
     /// A machine with `peers` connected members that have said nothing, and been told all.
     pub fn new(config: &Config, peers: usize) -> Self {
-        let machine = Broadcast::new(config, 7).expect("a valid configuration");
+        let machine = Broadcast::new(config, slotcast::id::NodeId([0xff; 32]), 7)
+            .expect("a valid configuration");
         let mut solo = Self { machine, now: Time(1), wake_at: Time::NEVER, outputs: Vec::new() };
         for at in 0..peers {
             solo.machine.add_peer(peer(at), node(at));
