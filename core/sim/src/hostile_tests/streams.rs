@@ -62,12 +62,12 @@ fn breaches() -> Vec<Breach> {
         ),
         (
             "a push of long metadata",
-            updates(&[&frame(1, &[[0, 1, 0x40, 129].as_slice(), &[0; 200]].concat())]),
+            updates(&[&frame(1, &[[0, 1, 0, 0x40, 129].as_slice(), &[0; 200]].concat())]),
             malformed(OutOfRange),
         ),
         (
             "a push of less metadata than said",
-            updates(&[&frame(1, &[0, 1, 9, 1])]),
+            updates(&[&frame(1, &[0, 1, 0, 9, 1])]),
             malformed(Truncated),
         ),
         (

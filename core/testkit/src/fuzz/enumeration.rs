@@ -22,7 +22,7 @@ enum Op {
 fn apply(run: &mut Run, op: Op) {
     match op {
         Op::Clear { peer, slot, version } => run.clear(peer, 0, slot, version),
-        Op::Push { peer, slot, version, art } => run.push(peer, 0, slot, version, art),
+        Op::Push { peer, slot, version, art } => run.push((peer, 0, slot), version, art, 0),
         Op::Snapshot { peer, live } => run.snapshot(peer, 0, &[live]),
         Op::Epoch { peer } => run.peer_up(peer, [true; CHANNELS]),
         Op::Leave { peer } => {

@@ -314,27 +314,35 @@ impl Run {
         self.check();
     }
 
-    pub(super) fn push(&mut self, peer: usize, channel: usize, slot: u32, version: u64, art: Art) {
+    pub(super) fn push(
+        &mut self,
+        (peer, channel, slot): (usize, usize, u32),
+        version: u64,
+        art: Art,
+        hops: u8,
+    ) {
         if !self.peers[peer].up || version == 0 {
             return;
         }
         let (artifact, config) = (pool::artifact(art), &self.model[channel].config);
         let is_too_long = artifact.bytes().len() > config.push_bytes_max as usize;
         let is_beyond = slot >= config.slots_max;
+        let is_too_far = hops > config.relay_hops_max;
         let is_twice = self.model[channel].is_in_two_slots(peer, slot, version, art);
         let (slot_id, version_id) = (Slot(slot), Version(version));
         let metadata = artifact.advert().metadata.clone();
         let bytes = artifact.bytes();
-        let push = Update::Push { slot: slot_id, version: version_id, hops: 0, metadata, bytes };
+        let push = Update::Push { slot: slot_id, version: version_id, hops, metadata, bytes };
         match self.update(peer, channel, &push) {
             Ok(taken) => {
                 assert_eq!(taken, Taken::Done);
-                assert!(!is_too_long && !is_beyond && !is_twice);
+                assert!(!is_too_long && !is_too_far && !is_beyond && !is_twice);
                 let pushed = self.peers[peer].node.filter(|_| channel != TIGHT);
-                let content = Content { art, hops: 0, have: None, pushed };
+                let content = Content { art, hops, have: None, pushed };
                 self.model_update((peer, channel, slot), version, Some(content));
             }
             Err(Fault::PushTooLong) => assert!(is_too_long),
+            Err(Fault::HopsBeyondBound) => assert!(is_too_far),
             Err(Fault::ArtifactInTwoSlots) => assert!(is_twice),
             Err(fault) => assert_eq!((fault, is_beyond), (Fault::SlotBeyondBound, true)),
         }

@@ -61,14 +61,14 @@ pub(super) fn updates(data: &[u8]) {
 }
 
 fn step(run: &mut Run, feed: &mut Feed<'_>) {
-    match feed.below(29) {
+    match feed.below(30) {
         0 => {
             let ((peer, channel, slot), version) = (feed.place(), feed.version());
             run.clear(peer, channel, slot, version);
         }
         1 => {
             let ((peer, channel, slot), version) = (feed.place(), feed.version());
-            run.push(peer, channel, slot, version, feed.below(ARTS));
+            run.push((peer, channel, slot), version, feed.below(ARTS), 0);
         }
         2 => {
             let (place, version, art) = (feed.place(), feed.version(), feed.below(ARTS));
@@ -155,6 +155,10 @@ fn step(run: &mut Run, feed: &mut Feed<'_>) {
             let range = |byte: u8| ChunkRange { first: u32::from(byte) % 5, count: 1 };
             let ranges = (0..=feed.below(3)).map(|_| range(feed.byte())).collect();
             run.fetch(peer, channel, LONG, ranges);
+        }
+        29 => {
+            let (place, version, art) = (feed.place(), feed.version(), feed.below(ARTS));
+            run.push(place, version, art, feed.byte() & 3);
         }
         _ => {
             let ((peer, channel, _), art) = (feed.place(), feed.art());
