@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use slotcast::artifact::{Artifact, Proof};
 use slotcast::broadcast::{ChunkTaken, Decision, Event, Output, Priority, RequestId};
+use slotcast::config::Relay;
 use slotcast::error::Fault;
 use slotcast::time::Time;
 use slotcast::wire::{Chunk, ChunkRange, Refusal, Request};
@@ -367,4 +368,22 @@ fn fetches_are_spread_over_the_holders() {
     for at in 0..4 {
         assert_eq!(solo.sent(at).len(), 2);
     }
+}
+
+/// They may tell each other of what they have then.
+#[test]
+fn y5_members_that_fetch_the_same_begin_with_different_chunks() {
+    let relaying = config(|channel| *channel = channel.clone().relaying(Relay::Automatic, 16));
+    let mut net = Net::new(relaying, 5);
+    net.publish(0, &large(1));
+    net.run();
+    let first = |at: usize| {
+        let frames = net.frames(at, 0);
+        frames.into_iter().find_map(|frame| match frame {
+            Frame::Fetch { chunks, .. } => chunks.first().copied(),
+            _ => None,
+        })
+    };
+    // Of 13 chunks; node 0 has the first part.
+    assert_eq!([1, 2, 3, 4].map(first), [2, 5, 7, 10].map(Some));
 }
