@@ -5,6 +5,7 @@ use super::holder::{NEVER, PATIENCE_MIN, Phase, Request};
 use super::offer::{Offer, Place};
 use super::wanted::{Stage, Wanted};
 use super::{CLASSES, OFFERS_LOOKED_AT, Priority, Received, Transfers, Unsent, key};
+use crate::artifact::CHUNKS_PREFERRED_MAX;
 use crate::bits::ones;
 use crate::broadcast::RequestId;
 use crate::error::Fault;
@@ -164,21 +165,20 @@ impl Transfers {
         let chunks = wanted.advert.chunks();
         let random = self.random.below(chunks.into()) as usize;
         let length = words(chunks);
-        let requests = &self.holders[peer.at()].as_ref().expect("a member").requests;
+        let holder = self.holders[peer.at()].as_ref().expect("a member");
         let candidates = |at: usize| {
             let held = have.map_or(full_word(chunks, at), |have| have.word(at));
-            let own = requests.iter().filter(|request| request.is_live_for(transfer));
-            let own = own.filter(|request| request.phase != Phase::Open);
-            own.fold(held & !wanted.asked.word(at), |left, own| left & !own.expected.word(at))
+            held & !wanted.asked.word(at) & !holder.asked_word(transfer, at)
         };
         let told = |at: usize| others.map_or(0, |others| others.word(at));
         let untold = |at: usize| candidates(at) & !told(at);
-        let start = if self.rooms[wanted.channel as usize].is_relaying {
+        let is_relaying = self.rooms[wanted.channel as usize].is_relaying;
+        let start = if is_relaying && chunks <= CHUNKS_PREFERRED_MAX {
             let count: u32 = (0..length).map(|at| untold(at).count_ones()).sum();
             let first = u64::from(count) * u64::from(self.rank) / u64::from(self.members);
             let mut all = (0..length).flat_map(|at| ones(untold(at)).map(move |bit| at * 64 + bit));
             all.nth(first as usize).unwrap_or(random)
-        } else if wanted.live == 0 {
+        } else if wanted.live == 0 && !is_relaying {
             // Who was asked before sends from the first chunk on.
             0
         } else {

@@ -294,6 +294,13 @@ impl Holder {
         self.meter.window.saturating_sub(self.outstanding).max(self.meter.window / 4)
     }
 
+    /// Word `word` of the set of chunks of a transfer that it has been asked for, overdue ones too.
+    pub(super) fn asked_word(&self, transfer: u32, word: usize) -> u64 {
+        let requests = self.requests.iter().filter(|request| request.is_live_for(transfer));
+        let requests = requests.filter(|request| request.phase != Phase::Open);
+        requests.fold(0, |asked, request| asked | request.expected.word(word))
+    }
+
     /// The index of a free request of a class, of which there may be so many.
     pub(super) fn free_request(&self, class: usize, max: usize) -> Option<usize> {
         self.free_place(class * max..(class + 1) * max)

@@ -222,12 +222,9 @@ impl Transfers {
         let all = (0..chunks).filter(|chunk| !coming.contains(*chunk));
         let mut ranges = Ranges::new();
         // What is overdue is asked of others, too, but not of the same member again.
-        let requests = &self.holders[peer.at()].as_ref().expect("a member").requests;
-        let is_asked_for = |chunk: u32| {
-            let own = requests.iter().filter(|request| request.is_live_for(at));
-            let mut own = own.filter(|request| request.phase != Phase::Open);
-            own.any(|request| request.expected.contains(chunk))
-        };
+        let holder = self.holders[peer.at()].as_ref().expect("a member");
+        let is_asked_for =
+            |chunk: u32| holder.asked_word(at, chunk as usize / 64) >> (chunk % 64) & 1 == 1;
         for chunk in all.skip(part.start as usize).take(part.len()) {
             if is_asked_for(chunk) {
                 continue;
