@@ -263,6 +263,12 @@ fn relays_in_an_overlay_push_what_is_short_and_new() {
     solo.update(0, &pushed_from(0, 1, &small(1))).unwrap();
     solo.update(1, &pushed_from(1, 1, &small(1))).unwrap();
     assert_eq!(how_told(&mut solo), None);
+    solo.clear(1, 0, 2);
+    assert_eq!(how_told(&mut solo), Some("advert"), "it has had it");
+    let mut solo = Solo::new(&config, 2);
+    solo.update(1, &pushed_from(1, 1, &small(1))).unwrap();
+    solo.publish(&small(1));
+    assert_eq!(how_told(&mut solo), Some("advert"), "it has it, whoever publishes it");
     // In a mesh, members have it from its publisher.
     let mut solo = Solo::new(&relaying(Relay::Automatic), 2);
     solo.push(0, 0, 1, &small(1));
@@ -337,7 +343,7 @@ fn f15_a_relay_resumes_when_its_publisher_publishes_again() {
         assert_eq!(solo.machine.active_count(CHANNEL), 2);
         assert!(!solo.events().iter().any(|event| matches!(event, Event::Delivered { .. })));
     }
-    // It ends with the last holder, and with an abort.
+    // It ends with the last holder, with an abort, and when its publisher has gone too often.
     solo.clear(0, 0, 20);
     solo.clear(1, 0, 20);
     assert_eq!(solo.events().last(), Some(&Event::Expired { id: block.id() }));
@@ -345,6 +351,36 @@ fn f15_a_relay_resumes_when_its_publisher_publishes_again() {
     assert!(solo.machine.abort(CHANNEL, &other.id()));
     solo.push(0, 1, 21, &other);
     assert_eq!(solo.machine.active_count(CHANNEL), 0);
+    let (mut solo, [block, _]) = relay_of_what_another_relays_too(16);
+    let resumed = (1..10).filter(|round| {
+        solo.clear(0, 0, 2 * round);
+        solo.push(0, 0, 2 * round + 1, &block);
+        solo.machine.active_count(CHANNEL) == 2
+    });
+    assert_eq!(resumed.count(), 4);
+}
+
+/// A relay that would have no room beside what is advertised takes none from those that wait.
+#[test]
+fn a_relay_that_finds_no_room_changes_nothing() {
+    let relaying = config(|channel| {
+        *channel = channel.clone().relaying(Relay::Automatic, 16);
+        (channel.artifact_bytes_max, channel.active_bytes_max) = (1000, 1000);
+    });
+    let mut solo = Solo::new(&relaying, 3);
+    let blocks = [artifact(1, 400), artifact(2, 400), artifact(3, 700)];
+    for (slot, block) in (0..).zip(&blocks[..2]) {
+        solo.push(0, slot, 1, block);
+        solo.update(1, &advert(slot, 1, 1, false, block)).unwrap();
+    }
+    solo.expect_delivered(&blocks[..2]);
+    solo.clear(0, 0, 2);
+    solo.events();
+    solo.push(0, 2, 3, &blocks[2]);
+    solo.expect_delivered(&blocks[2..]);
+    assert_eq!(solo.machine.active_count(CHANNEL), 1, "700 bytes have no room beside 400");
+    solo.push(0, 0, 4, &blocks[0]);
+    assert_eq!(solo.machine.active_count(CHANNEL), 2, "the one that waited has kept its room");
 }
 
 #[test]

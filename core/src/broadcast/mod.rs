@@ -402,7 +402,8 @@ impl Broadcast {
         Ok(())
     }
 
-    /// Withdraws an artifact that was published or relayed. False if it was not active.
+    /// Withdraws an artifact that was published or relayed. False if it was not active, nor waiting to be
+    /// relayed again.
     pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
         let Some(channel_index) = self.channel_index(channel) else { return false };
         let Some(slot) = self.outboxes[channel_index as usize].slot_of(id) else { return false };

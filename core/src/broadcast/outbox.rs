@@ -76,7 +76,15 @@ pub(super) struct Active {
     /// that one does again, as long as anyone advertises it and no other relay needs the room. To peers,
     /// the slot is clear.
     dormant_since: Option<u64>,
+    /// How often it has become dormant.
+    suspensions: u8,
+    /// The version with which it came into the slot.
+    inserted: u64,
 }
+
+/// A relay becomes dormant so often at most, then it ends: a member that takes back what it advertises,
+/// again and again, is not to make everybody behind it do the same for ever.
+const SUSPENSIONS_MAX: u8 = 4;
 
 impl Active {
     /// This node has a part of it only.
@@ -87,6 +95,16 @@ impl Active {
     /// A relay that is not advertised for now.
     pub(super) fn is_dormant(&self) -> bool {
         self.dormant_since.is_some()
+    }
+
+    /// Whether a relay may become dormant.
+    pub(super) fn may_wait(&self) -> bool {
+        !self.is_part() && self.suspensions < SUSPENSIONS_MAX
+    }
+
+    /// Whether its slot has not changed since it came there.
+    pub(super) fn is_new(&self, version: Version) -> bool {
+        self.inserted == version.0
     }
 }
 
@@ -124,8 +142,6 @@ impl LastSent {
 /// What one peer has been sent of this channel in its present epoch.
 #[derive(Debug)]
 struct View {
-    /// The channel's version when the epoch began.
-    began: u64,
     /// All changes up to this version have been served or became obsolete.
     cursor: u64,
     /// By slot, up to the highest slot that this peer was sent.
@@ -146,7 +162,8 @@ pub(super) struct Outbox {
     /// Relays that became dormant, with the versions at which they did, oldest first. Some may have been
     /// resumed or cleared since.
     dormant: VecDeque<(u64, Slot)>,
-    dormant_count: u32,
+    /// The part of `relayed` that is dormant.
+    waiting: Share,
     views: Vec<Option<View>>,
 }
 
@@ -159,7 +176,8 @@ struct Share {
 }
 
 impl Share {
-    fn has_room(&self, bytes: u64, slots_max: u32, bytes_max: u64) -> Result<(), Full> {
+    /// Whether another one has room.
+    fn check(&self, bytes: u64, slots_max: u32, bytes_max: u64) -> Result<(), Full> {
         if self.slots == slots_max {
             return Err(Full::Slots);
         }
@@ -170,10 +188,14 @@ impl Share {
     }
 
     fn take(&mut self, bytes: u64, slots_max: u32, bytes_max: u64) -> Result<(), Full> {
-        self.has_room(bytes, slots_max, bytes_max)?;
+        self.check(bytes, slots_max, bytes_max)?;
+        self.add(bytes);
+        Ok(())
+    }
+
+    fn add(&mut self, bytes: u64) {
         self.slots += 1;
         self.bytes += bytes;
-        Ok(())
     }
 
     fn give_back(&mut self, bytes: u64) {
@@ -201,7 +223,7 @@ impl Outbox {
             published: Share::default(),
             relayed: Share::default(),
             dormant: VecDeque::new(),
-            dormant_count: 0,
+            waiting: Share::default(),
             views: Vec::new(),
         }
     }
@@ -220,18 +242,38 @@ impl Outbox {
 
     /// The number of artifacts that are advertised.
     pub(super) fn active_count(&self) -> u32 {
-        self.published.slots + self.relayed.slots - self.dormant_count
+        self.published.slots + self.relayed.slots - self.waiting.slots
     }
 
     pub(super) fn version(&self) -> Version {
         Version(self.version)
     }
 
-    /// Whether another relay of so many bytes has room beside those there are.
-    pub(super) fn has_room_for_relay(&self, bytes: u64) -> bool {
-        self.relayed
-            .has_room(bytes, self.config.relay_slots_max, self.config.active_bytes_max)
-            .is_ok()
+    /// The relay that has to give way before there is room for another one of so many bytes, if one has.
+    ///
+    /// # Errors
+    /// If there is no room beside those that are advertised.
+    pub(super) fn in_the_way(&mut self, bytes: u64) -> Result<Option<Slot>, Full> {
+        let (slots_max, bytes_max) = (self.config.relay_slots_max, self.config.active_bytes_max);
+        let advertised = Share {
+            slots: self.relayed.slots - self.waiting.slots,
+            bytes: self.relayed.bytes - self.waiting.bytes,
+        };
+        advertised.check(bytes, slots_max, bytes_max)?;
+        Ok(match self.relayed.check(bytes, slots_max, bytes_max) {
+            Ok(()) => None,
+            Err(_) => Some(self.oldest_dormant()),
+        })
+    }
+
+    /// The relay that has been dormant for longest, of those that there are.
+    fn oldest_dormant(&mut self) -> Slot {
+        loop {
+            let (version, slot) = self.dormant.pop_front().expect("some are dormant");
+            if is_dormant_since(&self.slots, slot, version) {
+                return slot;
+            }
+        }
     }
 
     /// Puts an artifact that is not active yet into the lowest free slot.
@@ -251,6 +293,7 @@ impl Outbox {
         let was_free = self.by_id.insert(body.id(), slot).is_none();
         assert!(was_free, "an artifact is active in one slot");
         self.free.take(slot);
+        self.bump_version(slot);
         self.slots[slot.0 as usize].active = Some(Active {
             body,
             hops,
@@ -258,8 +301,9 @@ impl Outbox {
             serving: PeerSet::default(),
             spread: None,
             dormant_since: None,
+            suspensions: 0,
+            inserted: self.version,
         });
-        self.bump_version(slot);
         Ok(slot)
     }
 
@@ -272,11 +316,11 @@ impl Outbox {
             self.dormant.retain(|(version, slot)| is_dormant_since(slots, *slot, *version));
         }
         let active = slots[slot.0 as usize].active.as_mut().expect("the slot is active");
-        assert!(active.hops > 0 && !active.is_part(), "a relay of all of it");
-        if active.dormant_since.replace(version).is_none() {
-            self.dormant_count += 1;
-        }
-        active.spread = None;
+        assert!(active.hops > 0 && active.may_wait(), "a relay of all of it");
+        let was_dormant = active.dormant_since.replace(version).is_some();
+        assert!(!was_dormant, "it was advertised");
+        self.waiting.add(active.body.advert().length);
+        (active.spread, active.suspensions) = (None, active.suspensions + 1);
         self.dormant.push_back((version, slot));
         core::mem::take(&mut active.serving)
     }
@@ -286,20 +330,10 @@ impl Outbox {
         let active = self.slots[slot.0 as usize].active.as_mut().expect("the slot is active");
         let was_dormant = active.dormant_since.take().is_some();
         if was_dormant {
-            self.dormant_count -= 1;
+            self.waiting.give_back(active.body.advert().length);
             self.bump_version(slot);
         }
         was_dormant
-    }
-
-    /// The relay that has been dormant for longest.
-    pub(super) fn oldest_dormant(&mut self) -> Option<Slot> {
-        while let Some((version, slot)) = self.dormant.pop_front() {
-            if is_dormant_since(&self.slots, slot, version) {
-                return Some(slot);
-            }
-        }
-        None
     }
 
     /// Makes a relayed artifact this node's own.
@@ -311,7 +345,9 @@ impl Outbox {
         self.published.take(bytes, slots_max, self.config.active_bytes_max)?;
         self.relayed.give_back(bytes);
         (active.hops, active.body) = (0, Body::Whole(artifact));
-        self.dormant_count -= u32::from(active.dormant_since.take().is_some());
+        if active.dormant_since.take().is_some() {
+            self.waiting.give_back(bytes);
+        }
         if let Some(spread) = &mut active.spread {
             spread.cut_short();
         }
@@ -354,8 +390,10 @@ impl Outbox {
         let active = self.slots[slot.0 as usize].active.take().expect("the slot is active");
         self.free.give_back(slot);
         self.by_id.remove(&active.body.id());
-        self.dormant_count -= u32::from(active.is_dormant());
         let bytes = active.body.advert().length;
+        if active.is_dormant() {
+            self.waiting.give_back(bytes);
+        }
         match active.hops {
             0 => self.published.give_back(bytes),
             _ => self.relayed.give_back(bytes),
@@ -392,8 +430,7 @@ impl Outbox {
         let mut last_sent =
             self.views[peer.at()].take().map_or_else(Vec::new, |view| view.last_sent);
         last_sent.clear();
-        self.views[peer.at()] =
-            Some(View { began: self.version, cursor: 0, last_sent, snapshot_due: true });
+        self.views[peer.at()] = Some(View { cursor: 0, last_sent, snapshot_due: true });
     }
 
     pub(super) fn peer_down(&mut self, peer: PeerIndex) {
@@ -434,13 +471,6 @@ impl Outbox {
         }
         self.view(peer).cursor = self.version;
         None
-    }
-
-    /// Whether a change was made in the peer's present epoch. What was there before may have come to the
-    /// peer in the meantime.
-    pub(super) fn is_recent(&self, peer: PeerIndex, version: Version) -> bool {
-        let view = self.views[peer.at()].as_ref().expect("the peer is up");
-        version.0 > view.began
     }
 
     /// What the peer was last sent of a slot.
@@ -534,7 +564,7 @@ impl Outbox {
             self.slots.iter().filter_map(|slot| slot.active.as_ref()).collect();
         assert_eq!(active.len(), self.by_id.len());
         let dormant = active.iter().filter(|active| active.is_dormant()).count();
-        assert_eq!(dormant as u32, self.dormant_count);
+        assert_eq!(dormant as u32, self.waiting.slots);
         assert_eq!((active.len() - dormant) as u32, self.active_count());
         let bytes: u64 = active.iter().map(|active| active.body.advert().length).sum();
         assert_eq!(bytes, self.published.bytes + self.relayed.bytes);

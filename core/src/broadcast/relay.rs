@@ -2,7 +2,7 @@
 
 use super::Broadcast;
 use super::catalogue::{Known, State};
-use super::outbox::{Active, Body};
+use super::outbox::{Active, Body, Outbox};
 use crate::artifact::{Artifact, CHUNKS_PREFERRED_MAX};
 use crate::config::Relay;
 use crate::error::RelayError;
@@ -15,7 +15,8 @@ const PROGRESS_BYTES: usize = 8 << 10;
 
 impl Broadcast {
     /// Passes on a delivered artifact: advertises it to members that do not have it, as long as a
-    /// member nearer to the publisher advertises it.
+    /// member nearer to the publisher advertises it. If none does any more but others do, it waits for one,
+    /// unless another relay needs its room.
     ///
     /// # Errors
     /// If no member nearer to the publisher advertises it, or there is no room. Nothing has changed
@@ -62,13 +63,10 @@ impl Broadcast {
         body: Body,
         hops: u8,
     ) -> Result<(), RelayError> {
-        let bytes = body.advert().length;
-        if bytes > self.channels[channel_index as usize].active_bytes_max {
-            return Err(RelayError::OutboxFull);
-        }
-        while !self.outboxes[channel_index as usize].has_room_for_relay(bytes) {
-            let dormant = self.outboxes[channel_index as usize].oldest_dormant();
-            self.clear(channel_index, dormant.ok_or(RelayError::OutboxFull)?);
+        let (bytes, full) = (body.advert().length, |_| RelayError::OutboxFull);
+        let in_the_way = |outbox: &mut Outbox| outbox.in_the_way(bytes).map_err(full);
+        while let Some(slot) = in_the_way(&mut self.outboxes[channel_index as usize])? {
+            self.clear(channel_index, slot);
         }
         let outbox = &mut self.outboxes[channel_index as usize];
         let slot = outbox.insert(body, hops, Some(known)).expect("there is room");
@@ -208,7 +206,7 @@ impl Broadcast {
     /// A relay is advertised only while a holder nearer to the publisher advertises the artifact.
     /// Otherwise two nodes could keep an artifact alive, each because of the other, after its
     /// publisher has aborted it. Without one it is dormant, as long as others advertise it, so that it
-    /// goes on when its publisher publishes it again.
+    /// goes on when its publisher publishes it again; but not for ever again.
     pub(super) fn check_relay(&mut self, known: u32) {
         let item = &self.inbox.catalogue.items[known];
         let (channel_index, Some(slot)) = (item.channel, item.own_slot) else { return };
@@ -222,7 +220,7 @@ impl Broadcast {
             if outbox.resume(slot) {
                 self.slot_changed(channel_index, slot);
             }
-        } else if active.is_part() || !has_holders {
+        } else if !has_holders || !(active.is_dormant() || active.may_wait()) {
             self.clear(channel_index, slot);
         } else if !active.is_dormant() {
             let serving = outbox.suspend(slot);

@@ -30,9 +30,9 @@ use crate::wire::{
 const STREAMS_LIMIT: usize = 4096;
 
 /// Bytes of the longest artifact that a relay in an overlay pushes. To push takes half a round trip, to
-/// advertise and answer one and a half. Each member then sends about four copies, as many as half its
-/// neighbours; and what is longer is worth an advert.
-const EAGER_BYTES_MAX: usize = 4 << 10;
+/// advertise and answer one and a half. About half the neighbours advertise the artifact themselves before
+/// it is pushed to them. Who does not relay it is pushed a copy by each neighbour: so it has to be short.
+const PUSHED_ON_BYTES_MAX: usize = 4 << 10;
 
 /// A stream that this machine fills, among those of its peer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -123,7 +123,7 @@ pub(super) struct Sender {
     serves_max: usize,
     streamed_max: usize,
     /// Longest artifact that is pushed on, in bytes; `None`, if members hear of it from its publisher.
-    eager_bytes_max: Option<usize>,
+    pushed_on_bytes_max: Option<usize>,
     peers: Vec<Option<Peer>>,
     /// The flows with something to send. See [`Sender::flows`].
     pub(super) ready: ReadyFlows,
@@ -136,9 +136,9 @@ impl Sender {
             batch_bytes_max: config.batch_bytes_max as usize,
             serves_max: config.serves_per_peer_max.into(),
             streamed_max: config.streamed_per_peer_max.into(),
-            eager_bytes_max: match config.transport.overlay {
+            pushed_on_bytes_max: match config.transport.overlay {
                 Overlay::FullMesh => None,
-                Overlay::Regular { .. } => Some(EAGER_BYTES_MAX),
+                Overlay::Regular { .. } => Some(PUSHED_ON_BYTES_MAX),
             },
             peers: Vec::new(),
             ready: ReadyFlows::default(),
@@ -457,13 +457,14 @@ impl Sender {
         let streamed_now = peer.jobs.iter().filter(|job| job.request.is_none()).count();
         let holds =
             |active: &Active| active.known.is_some_and(|known| inbox.holds_whole(known, index));
+        // A relay does not repeat what the peer advertises itself.
+        let is_left_out =
+            |active: &Active| active.is_dormant() || (active.hops > 0 && holds(active));
         let stream = peer.open_stream(Use::Updates(0));
         let mut current = 0;
         let mut finish = true;
         if outbox.take_snapshot_due(index) {
             begin(out, id);
-            let is_left_out =
-                |active: &Active| active.is_dormant() || (active.hops > 0 && holds(active));
             put_snapshot(out, index, outbox, is_left_out);
             // The snapshot is needed whatever happens to the updates, so it never becomes obsolete.
             current += 1;
@@ -476,10 +477,7 @@ impl Sender {
                 continue;
             }
             let was_sent = last_sent != LastSent::NOTHING;
-            // A relay does not repeat what the peer advertises itself.
-            let is_told =
-                |active: &&Active| !active.is_dormant() && !(active.hops > 0 && holds(active));
-            let Some(active) = outbox.active(slot).filter(is_told) else {
+            let Some(active) = outbox.active(slot).filter(|active| !is_left_out(active)) else {
                 if was_sent {
                     if !out.is_empty() && out.len() + FRAME_OVERHEAD_MAX > limit {
                         break;
@@ -494,9 +492,9 @@ impl Sender {
             let (advert, body) = (active.body.advert(), &active.body);
             let bytes = advert.length as usize;
             let may_push = active.hops == 0 && !holds(active);
-            // In a new epoch, the peer may have what was there before from others.
-            let is_eager = self.eager_bytes_max.is_some_and(|max| bytes <= max)
-                && (!was_sent && outbox.is_recent(index, version));
+            let is_short = self.pushed_on_bytes_max.is_some_and(|max| bytes <= max);
+            // What the peer may have had, or heard of, is only advertised.
+            let is_eager = is_short && active.hops > 0 && active.is_new(version) && !was_sent;
             let pushed = match body {
                 Body::Whole(artifact)
                     if bytes <= config.push_bytes_max as usize && (may_push || is_eager) =>

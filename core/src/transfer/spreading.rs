@@ -205,8 +205,10 @@ impl Transfers {
                 let left = stripe_chunks.map_or(0..0, |own| exact().unwrap_or(similar(own)));
                 left.for_each(|chunk| coming.insert(chunk));
             }
-            if have.is_none() && self.holder(peer).up {
-                whole = whole.or(Some(offer));
+            // Rather one that is not asked for anything of it yet.
+            let is_better = whole.is_none_or(|whole: u32| self.offers[whole].live > 0);
+            if have.is_none() && is_better && self.holder(peer).up {
+                whole = Some(offer);
             }
         }
         let missing = chunks - coming.count();

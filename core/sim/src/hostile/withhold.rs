@@ -14,7 +14,7 @@ use slotcast::artifact::{Advert, CHUNKS_PREFERRED_MAX, Metadata, SINGLE_CHUNK_BY
 use slotcast::id::NodeId;
 use slotcast::time::Time;
 
-/// Bytes by which the longest artifact with stripes exceeds one chunk.
+/// Bytes of the longest artifact with stripes.
 const SPREAD_BYTES_MAX: u64 = 6 * SINGLE_CHUNK_BYTES_MAX as u64;
 
 /// Pieces of a chunk that is passed on slowly, and the pause between two: the rate is what a slow path

@@ -13,6 +13,9 @@ use slotcast::id::{NodeId, Slot};
 /// Peers that take part.
 pub(super) const PEERS: usize = 2;
 
+/// A relay waits so often at most.
+const WAITS_MAX: u8 = 4;
+
 /// What a slot holds: an artifact and its hops.
 pub(super) type Held = Option<(Art, u8)>;
 
@@ -105,6 +108,8 @@ pub(super) struct Channel {
     pub(super) own: BTreeMap<u32, (Art, u8)>,
     /// Relays in slots that wait for a holder nearer to the publisher, those first that have waited longest.
     dormant: Vec<(u32, (Art, u8))>,
+    /// How often the relays have waited.
+    waits: BTreeMap<Art, u8>,
     /// Relays of which only a part is here.
     parts: BTreeSet<Art>,
 }
@@ -117,6 +122,7 @@ impl Channel {
             known: BTreeMap::new(),
             own: BTreeMap::new(),
             dormant: Vec::new(),
+            waits: BTreeMap::new(),
             parts: BTreeSet::new(),
         }
     }
@@ -314,7 +320,9 @@ impl Channel {
             && !is_near(hops)
         {
             self.own.remove(&slot);
-            if nearest.is_some() && !self.parts.remove(&art) {
+            let waits = self.waits.entry(art).or_default();
+            if nearest.is_some() && !self.parts.remove(&art) && *waits < WAITS_MAX {
+                *waits += 1;
                 self.dormant.push((slot, (art, hops)));
             }
         } else if let Some(at) = self.dormant(art) {
@@ -393,15 +401,12 @@ impl Channel {
             self.dormant.remove(at);
         }
         let relayed = self.own.values().filter(|(_, hops)| *hops > 0).count() as u32;
-        if relayed + self.dormant.len() as u32 == self.config.relay_slots_max {
-            // What waits gives way.
-            if self.dormant.is_empty() {
-                return Err(RelayError::OutboxFull);
-            }
-            self.dormant.remove(0);
-        }
-        if !self.has_room(art) {
+        if relayed == self.config.relay_slots_max || !self.has_room(art) {
             return Err(RelayError::OutboxFull);
+        }
+        // What waits gives way.
+        if relayed + self.dormant.len() as u32 == self.config.relay_slots_max {
+            self.dormant.remove(0);
         }
         self.occupy(art, hops);
         Ok(())
@@ -418,6 +423,7 @@ impl Channel {
         };
         let slot = (0..).find(|slot| !is_taken(*slot)).expect("the lowest free");
         self.own.insert(slot, (art, hops));
+        self.waits.remove(&art);
     }
 
     pub(super) fn abort(&mut self, art: Art) -> bool {

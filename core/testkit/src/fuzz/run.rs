@@ -18,6 +18,7 @@ use slotcast::broadcast::{
 use slotcast::config::{ChannelConfig, Config, Relay};
 use slotcast::error::Fault;
 use slotcast::id::{ChannelId, NodeId, PeerIndex, Slot, Version};
+use slotcast::membership::Overlay;
 use slotcast::time::Time;
 use slotcast::wire::{
     Chunk, ChunkBits, Item, LiveSlots, Malformed, Ranges, Refusal, Request, StreamDecoder,
@@ -64,6 +65,10 @@ fn config(relay: Relay) -> Config {
     config.fetches_per_peer_max = 2;
     config.serves_per_peer_max = 2;
     config.streamed_per_peer_max = STREAMED as u16;
+    if relay == Relay::Confirmed {
+        // Relays push.
+        config.transport.overlay = Overlay::Regular { degree: 4 };
+    }
     config
 }
 
@@ -860,10 +865,13 @@ impl Run {
                 return;
             }
             Update::Clear { slot, version } => (slot.0, version.0, None),
-            Update::Push { slot, version, metadata, bytes, .. } => {
+            Update::Push { slot, version, hops, metadata, bytes } => {
                 assert!(bytes.len() <= model.config.push_bytes_max as usize);
                 let id = Artifact::new(bytes.to_vec().into(), metadata).expect("short").id();
-                (slot.0, version.0, Some((pool::art(&id), 0)))
+                let art = pool::art(&id);
+                assert!(*hops == 0 || model.config.relay == Relay::Confirmed, "in an overlay");
+                assert!(!model.heard[peer].holds_whole(art), "it has it");
+                (slot.0, version.0, Some((art, *hops)))
             }
             Update::Advert { slot, version, hops, streamed, spread, advert }
             | Update::Partial { slot, version, hops, streamed, spread, advert, .. } => {
