@@ -233,15 +233,15 @@ impl Broadcast {
     /// advertise all of it any more, the relay must be announced.
     pub(super) fn repeat_relay(&mut self, known: u32, peer: PeerIndex) {
         let item = &self.inbox.catalogue.items[known];
-        let channel = item.channel;
-        let active = |slot| self.outboxes[channel as usize].active(slot);
-        if let Some(slot) = item.own_slot
-            && active(slot).is_some_and(|active| !active.is_dormant())
+        let (channel, own_slot) = (item.channel, item.own_slot);
+        let outbox = &mut self.outboxes[channel as usize];
+        let is_advertised =
+            |slot: &Slot| outbox.active(*slot).is_some_and(|active| !active.is_dormant());
+        if let Some(slot) = own_slot.filter(is_advertised)
             && !self.inbox.holds_whole(known, peer)
+            && outbox.mark_if_skipped(peer, slot)
         {
-            if self.outboxes[channel as usize].mark_if_skipped(peer, slot) {
-                self.sender.mark_updates(peer, channel);
-            }
+            self.sender.mark_updates(peer, channel);
         }
     }
 }

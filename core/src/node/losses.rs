@@ -83,6 +83,7 @@ impl Losses {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "an Instant begins somewhere")]
 mod tests {
     use super::*;
 
