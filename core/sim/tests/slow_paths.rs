@@ -201,3 +201,21 @@ fn w3_over_a_slow_path_that_breaks_again_and_again_nothing_verified_is_fetched_t
         assert!(times <= 1.5, "streamed: {is_streamed}: {times:.2} times");
     }
 }
+
+/// A window that is a little too short for what is sent at a time would otherwise make the rest of it wait
+/// for a round trip each time.
+#[test]
+fn the_window_comes_to_hold_what_is_sent_at_a_time() {
+    let streams = |channel: &mut ChannelConfig| channel.latency_sensitive = true;
+    let mut subnet = connected(streams, Link::new(ms(50)));
+    let mut took = Duration::MAX;
+    for number in 0..8 {
+        let block = artifact(number, 120_000);
+        let begun = subnet.now();
+        publish(&mut subnet, &block);
+        subnet.run_until("delivered", ms(5_000), |subnet| has(subnet, &block));
+        took = subnet.now().since(begun);
+        subnet.elapse(ms(1_000));
+    }
+    assert!(took < ms(100), "one way is 50 ms: {took:?}");
+}

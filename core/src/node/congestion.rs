@@ -102,13 +102,48 @@ impl ControllerFactory for MeteredFactory {
         let inner = Arc::new(cubic).build(now, current_mtu);
         self.meter.window.store(inner.window(), Relaxed);
         self.meter.in_flight.store(0, Relaxed);
-        Box::new(Metered { inner, losses: Losses::new(), meter: self.meter.clone() })
+        let (losses, peak) = (Losses::new(), Peak::new(now));
+        Box::new(Metered { inner, losses, peak, meter: self.meter.clone() })
+    }
+}
+
+/// The most bytes that were in flight lately: in slow start the window grows to twice as many, even if at
+/// the end of what was sent there was nothing left that it held back. Otherwise a window that is a little
+/// too short for what is sent at a time only comes nearer to it, and each time the rest waits for a round
+/// trip. (As in Linux; RFC 9002, section 7.8 leaves it open.)
+#[derive(Clone, Copy, Debug)]
+struct Peak {
+    /// In the present round trip, and in the one before.
+    bytes: [u64; 2],
+    round_began: Instant,
+}
+
+impl Peak {
+    const fn new(now: Instant) -> Self {
+        Self { bytes: [0; 2], round_began: now }
+    }
+
+    fn note(&mut self, in_flight: u64) {
+        self.bytes[0] = self.bytes[0].max(in_flight);
+    }
+
+    /// A packet was acknowledged that was sent at `sent`.
+    fn note_acked(&mut self, now: Instant, sent: Instant, in_flight: u64) {
+        if sent >= self.round_began {
+            self.bytes = [in_flight, self.bytes[0]];
+            self.round_began = now;
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes[0].max(self.bytes[1])
     }
 }
 
 struct Metered {
     inner: Box<dyn Controller>,
     losses: Losses,
+    peak: Peak,
     meter: Arc<Meter>,
 }
 
@@ -130,7 +165,8 @@ impl Controller for Metered {
         // Packets with acknowledgements only are not acknowledged. If they were counted, those of a
         // node that only receives would add up to a full window.
         if carried > 0 || bytes >= ACKS_MAX {
-            self.meter.in_flight.fetch_add(bytes, Relaxed);
+            let in_flight = self.meter.in_flight.fetch_add(bytes, Relaxed) + bytes;
+            self.peak.note(in_flight);
         }
     }
 
@@ -143,9 +179,12 @@ impl Controller for Metered {
         rtt: &RttEstimator,
     ) {
         self.losses.note_acked(now, sent, bytes, rtt.min());
-        let is_used = 2 * self.meter.in_flight.load(Relaxed) >= self.inner.window();
-        let is_held_back = is_used && self.meter.is_held_back.load(Relaxed);
-        self.inner.on_ack(now, sent, bytes, app_limited && !is_held_back, rtt);
+        let (window, in_flight) = (self.inner.window(), self.meter.in_flight.load(Relaxed));
+        self.peak.note_acked(now, sent, in_flight);
+        let is_held_back = 2 * in_flight >= window && self.meter.is_held_back.load(Relaxed);
+        let is_slow_start = self.inner.metrics().ssthresh.is_some_and(|end| window < end);
+        let is_used = is_slow_start && 2 * self.peak.bytes() > window;
+        self.inner.on_ack(now, sent, bytes, app_limited && !is_held_back && !is_used, rtt);
         self.note_window();
     }
 
@@ -199,8 +238,8 @@ impl Controller for Metered {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        let (inner, losses) = (self.inner.clone_box(), self.losses);
-        Box::new(Self { inner, losses, meter: self.meter.clone() })
+        let (inner, losses, peak) = (self.inner.clone_box(), self.losses, self.peak);
+        Box::new(Self { inner, losses, peak, meter: self.meter.clone() })
     }
 
     fn initial_window(&self) -> u64 {
