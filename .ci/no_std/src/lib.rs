@@ -33,5 +33,6 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 #[unsafe(no_mangle)]
 pub extern "C" fn known_artifacts() -> usize {
     let config = Config::new([ChannelConfig::new(ChannelId(1))]);
-    Broadcast::new(&config, 1).map_or(0, |machine| machine.known_count())
+    Broadcast::new(&config, slotcast::id::NodeId([1; 32]), 1)
+        .map_or(0, |machine| machine.known_count())
 }
