@@ -182,9 +182,10 @@ impl Controller for Metered {
         let (window, in_flight) = (self.inner.window(), self.meter.in_flight.load(Relaxed));
         self.peak.note_acked(now, sent, in_flight);
         let is_held_back = 2 * in_flight >= window && self.meter.is_held_back.load(Relaxed);
-        let is_slow_start = self.inner.metrics().ssthresh.is_some_and(|end| window < end);
-        let is_used = is_slow_start && 2 * self.peak.bytes() > window;
-        self.inner.on_ack(now, sent, bytes, app_limited && !is_held_back && !is_used, rtt);
+        let is_slow_start = || self.inner.metrics().ssthresh.is_some_and(|end| window < end);
+        let is_used = || 2 * self.peak.bytes() > window && is_slow_start();
+        let app_limited = app_limited && !is_held_back && !is_used();
+        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
         self.note_window();
     }
 
