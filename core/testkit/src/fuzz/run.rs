@@ -72,6 +72,23 @@ fn config(relay: Relay) -> Config {
     config
 }
 
+/// Reads the frame that `put` writes into a stream, as the receiver does.
+fn through_wire<T>(
+    head: &StreamHead,
+    put: impl FnOnce(&mut Vec<u8>),
+    read: impl FnOnce(u64, &[u8]) -> T,
+) -> T {
+    let mut bytes = Vec::new();
+    head.encode(&mut bytes);
+    put(&mut bytes);
+    let (mut decoder, mut input) = (StreamDecoder::new(1 << 20), &bytes[..]);
+    let _ = decoder.next(&mut input).expect("well-formed");
+    match decoder.next(&mut input).expect("well-formed") {
+        Some(Item::Frame { kind, body }) => read(kind, body),
+        _ => unreachable!("a frame follows the head"),
+    }
+}
+
 /// What the filter says of an artifact in each view of the application.
 fn decide(view: u8, channel: usize, art: Art) -> Decision {
     match (view as usize + art + channel) % 5 {
@@ -473,18 +490,16 @@ impl Run {
 
     /// Hands an update to the machine, through the wire.
     fn update(&mut self, peer: usize, channel: usize, update: &Update<'_>) -> Result<Taken, Fault> {
-        let mut bytes = Vec::new();
-        StreamHead::Updates(channel_id(channel)).encode(&mut bytes);
-        update.encode(&mut bytes);
-        let (mut decoder, mut input) = (StreamDecoder::new(1 << 20), &bytes[..]);
-        let _ = decoder.next(&mut input).expect("well-formed");
-        let Some(Item::Frame { kind, body }) = decoder.next(&mut input).expect("well-formed")
-        else {
-            unreachable!("a frame follows the head")
-        };
-        let decoded = Update::decode(kind, body).expect("well-formed").expect("known");
-        assert_eq!(decoded, *update);
-        self.machine.handle_update(self.now, index(peer), channel_id(channel), &decoded)
+        let id = channel_id(channel);
+        through_wire(
+            &StreamHead::Updates(id),
+            |bytes| update.encode(bytes),
+            |kind, body| {
+                let decoded = Update::decode(kind, body).expect("well-formed").expect("known");
+                assert_eq!(decoded, *update);
+                self.machine.handle_update(self.now, index(peer), id, &decoded)
+            },
+        )
     }
 
     // What the machine has asked a peer for.
@@ -635,18 +650,15 @@ impl Run {
         let is_held = is_active && is_within && chunks.iter().all(is_here);
         self.peers[peer].wants.insert(request, Want { channel, art, chunks, is_held });
         let fetch = Request::Fetch { request, channel: channel_id(channel), id, ranges };
-        let mut bytes = Vec::new();
-        StreamHead::Requests.encode(&mut bytes);
-        fetch.encode(&mut bytes);
-        let (mut decoder, mut input) = (StreamDecoder::new(1 << 10), &bytes[..]);
-        let _ = decoder.next(&mut input).expect("well-formed");
-        let Some(Item::Frame { kind, body }) = decoder.next(&mut input).expect("well-formed")
-        else {
-            unreachable!("a frame follows the head")
-        };
-        let decoded = Request::decode(kind, body).expect("well-formed").expect("known");
-        assert_eq!(decoded, fetch);
-        self.machine.handle_request(self.now, index(peer), &decoded).expect("no fault");
+        through_wire(
+            &StreamHead::Requests,
+            |bytes| fetch.encode(bytes),
+            |kind, body| {
+                let decoded = Request::decode(kind, body).expect("well-formed").expect("known");
+                assert_eq!(decoded, fetch);
+                self.machine.handle_request(self.now, index(peer), &decoded).expect("no fault");
+            },
+        );
         self.check();
     }
 
