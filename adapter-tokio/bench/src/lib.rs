@@ -7,6 +7,8 @@
 pub mod cpu_time;
 pub mod in_flight;
 pub mod latencies;
+pub mod mesh;
+pub mod one_stream;
 pub mod options;
 pub mod plain;
 pub mod reference;

@@ -17,6 +17,9 @@ pub struct Options {
     /// Only the loads whose name contains this.
     #[arg(long, default_value = "")]
     pub only: String,
+    /// Only the systems whose name contains this.
+    #[arg(long, default_value = "")]
+    pub system: String,
     /// UDP payload of the longest datagram.
     #[arg(long, default_value_t = 1452)]
     pub mtu: u16,

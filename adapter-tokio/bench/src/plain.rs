@@ -38,6 +38,8 @@ pub const ALPN: &[u8] = b"reference";
 /// So many that the publisher's limit is the one that binds: 1,000 updates and as many fetches fit, although quinn
 /// returns stream credit only in lots of an eighth.
 const STREAMS_MAX: u32 = 4_096;
+/// One in each direction is all that [`one_stream`](crate::one_stream) needs.
+const UNIDIRECTIONAL_STREAMS_MAX: u32 = 1;
 const STREAM_WINDOW: u32 = 16 << 20;
 const RECEIVE_WINDOW: u32 = 200_000_000;
 const SEND_WINDOW: u64 = 100_000_000;
@@ -67,7 +69,7 @@ pub fn transport_config(mtu: u16) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(STREAMS_MAX.into())
-        .max_concurrent_uni_streams(0_u32.into())
+        .max_concurrent_uni_streams(UNIDIRECTIONAL_STREAMS_MAX.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(RECEIVE_WINDOW.into())
         .send_window(SEND_WINDOW)

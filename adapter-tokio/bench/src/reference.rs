@@ -12,24 +12,18 @@
 //! protobuf, no timer per artifact, no event loop between stream and table, no retries (nobody leaves), and payloads
 //! are written without a copy.
 //!
-//! A lost connection or a malformed message ends the run: see [`System::deliveries`] of [`Subnet`].
+//! A lost connection or a malformed message ends the run: see [`DeliveryLog::drain`].
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quinn::{Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
-use rustls::sign::CertifiedKey;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
 use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
 
-use crate::plain::{self, client_config, endpoint, node_key, peer_index, transport_config};
+use crate::mesh::{DeliveryLog, Mesh};
 use crate::runtime::{Runtime, Task};
 use crate::system::{Delivery, Id, Shape, System};
 
@@ -37,8 +31,6 @@ use crate::system::{Delivery, Id, Shape, System};
 const PUSH_BYTES_MAX: usize = 1024;
 /// The longest response a fetch accepts.
 const ARTIFACT_BYTES_MAX: usize = 64 << 20;
-
-const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// Error code of a stream that the sender gave up.
 const CANCELLED: VarInt = VarInt::from_u32(6);
@@ -56,34 +48,25 @@ const ANSWER: Bytes = Bytes::from_static(&[1]);
 #[allow(missing_debug_implementations, reason = "nobody prints it")]
 pub struct Subnet<R: Runtime> {
     nodes: Vec<Arc<Node<R>>>,
-    endpoints: Vec<Endpoint>,
-    log: Arc<DeliveryLog>,
+    mesh: Mesh,
 }
 
 impl<R: Runtime> System for Subnet<R> {
     const NAME: &str = "stream per update";
 
-    /// Connections use the given datagram length from the start and never probe beyond. All artifacts share the
-    /// slots, whatever their channel.
+    /// All artifacts share the slots, whatever their channel.
     async fn start(shape: Shape) -> Self {
-        let keys: Vec<Arc<CertifiedKey>> = (0..shape.nodes).map(node_key).collect();
-        let transport = transport_config(shape.mtu);
-        let endpoint =
-            |key: &Arc<CertifiedKey>| endpoint(key, &keys, &transport, shape.mtu, R::quinn());
-        let endpoints: Vec<Endpoint> = keys.iter().map(endpoint).collect();
-        let log = Arc::new(DeliveryLog::default());
-        let nodes = connect_all::<R>(&endpoints, &keys, &transport)
-            .await
-            .into_iter()
-            .enumerate()
-            .map(|(index, peers)| Arc::new(Node::new(index as u16, peers, log.clone())))
-            .collect::<Vec<_>>();
+        let mesh = Mesh::connect::<R>(shape).await;
+        let node = |(index, peers): (usize, &Vec<Connection>)| {
+            Arc::new(Node::new(index as u16, peers.clone(), mesh.log.clone()))
+        };
+        let nodes: Vec<Arc<Node<R>>> = mesh.peers.iter().enumerate().map(node).collect();
         for node in &nodes {
             for (peer, connection) in node.peers.iter().enumerate() {
                 drop(R::spawn(serve_peer(node.clone(), peer, connection.clone())));
             }
         }
-        Self { nodes, endpoints, log }
+        Self { nodes, mesh }
     }
 
     /// Publishing again what is published does nothing.
@@ -95,78 +78,16 @@ impl<R: Runtime> System for Subnet<R> {
         self.nodes[node].abort(id);
     }
 
-    /// # Panics
-    ///
-    /// When a connection was lost or a peer sent nonsense: such a run measures nothing.
     async fn deliveries(&self, into: &mut Vec<Delivery>) {
-        self.log.drain(into).await;
+        self.mesh.log.drain(into).await;
     }
 
     fn udp_bytes(&self) -> u64 {
-        self.nodes
-            .iter()
-            .flat_map(|node| &node.peers)
-            .map(|connection| connection.stats().udp_tx.bytes)
-            .sum()
+        self.mesh.udp_bytes()
     }
 
-    /// Waits, for a bounded time, until the peers know that connections were closed.
     async fn shutdown(self) {
-        self.log.closing.store(true, Ordering::Relaxed);
-        for endpoint in &self.endpoints {
-            endpoint.close(VarInt::from_u32(0), b"");
-        }
-        let idle = async {
-            for endpoint in &self.endpoints {
-                endpoint.wait_idle().await;
-            }
-        };
-        let _ = R::timeout_at(Instant::now() + SHUTDOWN_MAX, idle).await;
-    }
-}
-
-/// What all nodes have received and nobody has asked for yet.
-#[derive(Default)]
-struct DeliveryLog {
-    pending: Mutex<Vec<Delivery>>,
-    changed: Notify,
-    closing: AtomicBool,
-    failure: OnceLock<String>,
-}
-
-impl DeliveryLog {
-    fn push(&self, node: u16, id: Id) {
-        let delivery = Delivery { node, id, at: Instant::now() };
-        let mut pending = self.pending.lock().expect("no holder panics");
-        pending.push(delivery);
-        let first = pending.len() == 1;
-        drop(pending);
-        if first {
-            self.changed.notify_one();
-        }
-    }
-
-    fn fail(&self, node: u16, peer: usize, why: &str) {
-        if !self.closing.load(Ordering::Relaxed) {
-            let _ = self.failure.set(format!("node {node}, its peer number {peer}: {why}"));
-            self.changed.notify_one();
-        }
-    }
-
-    async fn drain(&self, into: &mut Vec<Delivery>) {
-        loop {
-            if let Some(failure) = self.failure.get() {
-                panic!("the run is void: {failure}");
-            }
-            {
-                let mut pending = self.pending.lock().expect("no holder panics");
-                if !pending.is_empty() {
-                    into.append(&mut pending);
-                    return;
-                }
-            }
-            self.changed.notified().await;
-        }
+        self.mesh.shutdown::<R>().await;
     }
 }
 
@@ -241,7 +162,7 @@ impl<R: Runtime> Node<R> {
 
     fn deliver(&self, id: &Id) {
         if self.inbox.lock().expect("no holder panics").complete(id) {
-            self.log.push(self.index, *id);
+            self.log.push(self.index, [*id]);
         }
     }
 }
@@ -486,52 +407,4 @@ async fn fetch_and_deliver<R: Runtime>(node: &Node<R>, peer: usize, id: &Id) -> 
         node.log.fail(node.index, peer, "bytes that do not match their id");
     }
     Ok(())
-}
-
-/// Every pair once, dialled by the lower index. Row `i` has the connections of node `i` to all others, in their order.
-async fn connect_all<R: Runtime>(
-    endpoints: &[Endpoint],
-    keys: &[Arc<CertifiedKey>],
-    transport: &Arc<TransportConfig>,
-) -> Vec<Vec<Connection>> {
-    let mut tasks = Vec::new();
-    for (callee, endpoint) in endpoints.iter().cloned().enumerate() {
-        let keys = keys.to_vec();
-        tasks.push(R::spawn(async move {
-            let mut accepted = Vec::new();
-            for _ in 0..callee {
-                let connection =
-                    endpoint.accept().await.expect("open").await.expect("handshake on loopback");
-                accepted.push((callee, peer_index(&connection, &keys), connection));
-            }
-            accepted
-        }));
-    }
-    for (caller, endpoint) in endpoints.iter().cloned().enumerate() {
-        let config = client_config(&keys[caller], keys, transport, plain::ALPN);
-        let callees: Vec<_> =
-            endpoints.iter().map(|endpoint| endpoint.local_addr().expect("bound")).collect();
-        let keys = keys.to_vec();
-        tasks.push(R::spawn(async move {
-            let mut dialled = Vec::new();
-            for (callee, address) in callees.into_iter().enumerate().skip(caller + 1) {
-                let connecting =
-                    endpoint.connect_with(config.clone(), address, "node").expect("valid address");
-                let connection = connecting.await.expect("handshake on loopback");
-                assert_eq!(peer_index(&connection, &keys), callee);
-                dialled.push((caller, callee, connection));
-            }
-            dialled
-        }));
-    }
-    let mut ends = Vec::new();
-    for task in tasks {
-        ends.extend(task.await);
-    }
-    ends.sort_by_key(|&(node, peer, _)| (node, peer));
-    let mut table = vec![Vec::new(); endpoints.len()];
-    for (node, _, connection) in ends {
-        table[node].push(connection);
-    }
-    table
 }

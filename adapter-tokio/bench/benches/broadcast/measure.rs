@@ -30,12 +30,12 @@ impl Figures {
         self.cpu.as_secs_f64() * 1e6 / self.latencies.count() as f64
     }
 
-    /// Ours by theirs, as a line of the table.
-    pub(crate) fn ratios(&self, theirs: &Self) -> String {
+    /// Ours by those of `system`, as a line of the table.
+    pub(crate) fn ratios(&self, system: &str, theirs: &Self) -> String {
         format!(
-            "{:<24}  {:<18} {:>12.2} {:>10.2} {:>10.2} {:>12.2} {:>12.2}\n",
+            "{:<24}  {:<20} {:>12.2} {:>10.2} {:>10.2} {:>12.2} {:>12.2}",
             "",
-            "ratio",
+            format!("by {system}"),
             self.per_second() / theirs.per_second(),
             self.latencies.percentile(50.0) / theirs.latencies.percentile(50.0),
             self.latencies.percentile(99.0) / theirs.latencies.percentile(99.0),
@@ -55,7 +55,7 @@ pub(crate) struct Row<'a> {
 impl Row<'_> {
     pub(crate) fn head() -> String {
         format!(
-            "{:<24}  {:<18} {:>12} {:>10} {:>10} {:>12} {:>12}",
+            "{:<24}  {:<20} {:>12} {:>10} {:>10} {:>12} {:>12}",
             "load", "system", "deliveries/s", "p50 ms", "p99 ms", "UDP/payload", "CPU us each"
         )
     }
@@ -66,7 +66,7 @@ impl fmt::Display for Row<'_> {
         let figures = self.figures;
         write!(
             f,
-            "{:<24}  {:<18} {:>12.0} {:>10.2} {:>10.2} {:>12.3} {:>12.2}",
+            "{:<24}  {:<20} {:>12.0} {:>10.2} {:>10.2} {:>12.3} {:>12.2}",
             self.name,
             self.system,
             figures.per_second(),
