@@ -7,7 +7,8 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::artifact::{
-    ARTIFACT_BYTES_LIMIT, METADATA_BYTES_MAX, SINGLE_CHUNK_BYTES_MAX, longest_chunk_bytes,
+    ARTIFACT_BYTES_LIMIT, BLOCKS_BYTES_MAX, METADATA_BYTES_MAX, SINGLE_CHUNK_BYTES_MAX,
+    longest_chunk_bytes,
 };
 use crate::id::{ChannelId, RouteId};
 use crate::membership::{Overlay, VERSIONS_MAX};
@@ -556,8 +557,8 @@ impl Config {
     }
 
     /// An upper bound of the heap bytes that a node holds, whatever its peers do, by a configuration
-    /// that passes [`Config::check`] (the sum of others may overflow): 4 MiB (socket
-    /// buffers and small things) + base + peers x budgets. Base is what this node published, fetches
+    /// that passes [`Config::check`] (the sum of others may overflow): 8 MiB (socket
+    /// buffers, blocks that short artifacts share, small things) + base + peers x budgets. Base is what this node published, fetches
     /// and has not handed to the application, and handshakes; a peer's budget is its tables, what it
     /// is being told, and what QUIC holds for it.
     ///
@@ -604,7 +605,7 @@ impl Config {
         let peer = tables + requests + frames + calls + quic;
         let handshakes = u64::from(t.handshakes_max) * (HANDSHAKE_BYTES + INCOMING_BYTES);
         let base = outbox + inbox + bodies + handshakes;
-        (4 << 20) + base + u64::from(self.peers_max) * peer
+        (4 << 20) + BLOCKS_BYTES_MAX + base + u64::from(self.peers_max) * peer
     }
 }
 

@@ -38,12 +38,12 @@ impl SendBuffer {
         self.len() == 0
     }
 
-    /// Appends a payload.
-    pub(crate) fn payload(&mut self, bytes: &Bytes) {
+    /// Appends a payload, of which `shared` is a handle.
+    pub(crate) fn payload(&mut self, bytes: &[u8], shared: impl FnOnce() -> Bytes) {
         if bytes.len() <= INLINE_BYTES_MAX {
             self.inline.extend_from_slice(bytes);
         } else {
-            self.share(bytes.clone());
+            self.share(shared());
         }
     }
 

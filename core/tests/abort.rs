@@ -139,7 +139,7 @@ fn a_request_not_yet_answered_is_refused_when_its_artifact_is_aborted() {
 }
 
 #[test]
-fn an_abort_is_told_as_withdrawn_and_then_as_expired() {
+fn an_abort_is_told_as_withdrawn_and_the_last_one_as_expired() {
     let mut net = Net::new(config(|_| {}), 3);
     let block = small(1);
     net.publish(0, &block);
@@ -148,11 +148,10 @@ fn an_abort_is_told_as_withdrawn_and_then_as_expired() {
     assert_eq!(net.delivered(2), [block.id()]);
     net.abort(0, &block);
     net.run();
-    let withdrawn = |by| Event::Withdrawn { id: block.id(), by: node(by) };
-    assert_eq!(net.events(2), [withdrawn(0)]);
+    assert_eq!(net.events(2), [Event::Withdrawn { id: block.id(), by: node(0) }]);
     net.abort(1, &block);
     net.run();
-    assert_eq!(net.events(2), [withdrawn(1), Event::Expired { id: block.id() }]);
+    assert_eq!(net.events(2), [Event::Expired { id: block.id() }]);
     assert_eq!(net.events(0), [], "its own artifact was never delivered to it");
 }
 
@@ -197,7 +196,7 @@ fn an_artifact_that_expired_is_delivered_again_when_it_comes_back() {
     solo.push(0, 0, 1, &block);
     solo.expect_delivered([&block]);
     solo.clear(0, 0, 2);
-    assert_eq!(solo.events(), [Event::Withdrawn { id, by: node(0) }, Event::Expired { id }]);
+    assert_eq!(solo.events(), [Event::Expired { id }]);
     solo.push(0, 0, 3, &block);
     solo.expect_delivered([&block]);
 }

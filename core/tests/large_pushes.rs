@@ -49,7 +49,7 @@ fn i11_large_artifacts_go_back_and_forth() {
         assert_eq!(net.delivered(1 - from), [block.id()]);
         net.abort(from, &block);
         net.run();
-        assert_eq!(net.events(1 - from).len(), 2);
+        assert_eq!(net.events(1 - from).len(), 1);
     }
     assert!(
         net.frames(0, 1)

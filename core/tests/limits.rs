@@ -49,7 +49,7 @@ fn r2_l16_updates_beyond_a_bound_are_faults_and_change_nothing() {
     let clear = Update::Clear { slot: Slot(10), version: Version(1) };
     let live = LiveSlots(&[0, 4]);
     let snapshot = Update::Snapshot { version: Version(1), live };
-    let mut forged = longer.advert().clone();
+    let mut forged = longer.advert();
     forged.length = ARTIFACT_BYTES_LIMIT;
     let slot = Slot(0);
     let endless = Update::Advert {

@@ -134,12 +134,12 @@ fn the_smallest_configuration_has_a_base() {
     t.handshakes_max = 1;
     // The longest frame is a hello, or else a push.
     let of_peer = PER_SLOT + REQUESTS + 3 * 128 * KIB + 8 * (192 + 16) * KIB + 64 * KIB;
-    assert_eq!(bound(&config), 4 * MIB + 1536 + MIB + HANDSHAKE + of_peer);
+    assert_eq!(bound(&config), 8 * MIB + 1536 + MIB + HANDSHAKE + of_peer);
     config.channels[0].push_bytes_max =
         16_384 - 128 - (FRAME_OVERHEAD_MAX + FURTHER_BYTES_MAX) as u32;
-    assert_eq!(bound(&config), 4 * MIB + 1536 + MIB + HANDSHAKE + of_peer);
+    assert_eq!(bound(&config), 8 * MIB + 1536 + MIB + HANDSHAKE + of_peer);
     config.channels[0].push_bytes_max += 10;
-    assert_eq!(bound(&config), 4 * MIB + 1536 + MIB + HANDSHAKE + of_peer + 8 * 10);
+    assert_eq!(bound(&config), 8 * MIB + 1536 + MIB + HANDSHAKE + of_peer + 8 * 10);
 }
 
 #[test]

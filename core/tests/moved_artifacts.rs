@@ -47,7 +47,7 @@ fn f16_only_the_newest_of_many_slots_with_one_artifact_counts() {
     assert!(solo.machine.is_advertised(CHANNEL, &block.id()) && solo.events().is_empty());
     solo.clear(0, 999, 5000);
     assert_eq!(solo.machine.known_count(), 1, "until its end was told");
-    assert_eq!(solo.events().len(), 2);
+    assert_eq!(solo.events().len(), 1);
     assert_eq!(solo.machine.known_count(), 0);
 }
 

@@ -9,8 +9,7 @@ use slotcast::id::{Slot, Version};
 use slotcast::membership::Overlay;
 use slotcast::wire::{Refusal, Request, Update};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, LARGE_CHUNKS, Net, Order, Solo, advert, artifact, config, large, node, peer,
-    small,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Order, Solo, advert, artifact, config, large, peer, small,
 };
 
 fn relaying(relay: Relay) -> Config {
@@ -202,8 +201,7 @@ fn a_relayed_artifact_that_the_node_publishes_itself_outlives_the_first_publishe
     assert_eq!(net.delivered(2), [block.id()]);
     net.abort(1, &block);
     net.run();
-    let expired = Event::Expired { id: block.id() };
-    assert_eq!(net.events(2), [Event::Withdrawn { id: block.id(), by: node(1) }, expired]);
+    assert_eq!(net.events(2), [Event::Expired { id: block.id() }]);
 }
 
 /// The relay remembers that the peer showed the artifact before it restarted.
@@ -230,7 +228,7 @@ fn l16_a_relay_beyond_the_hops_is_a_fault_and_changes_nothing() {
 }
 
 fn pushed_from(hops: u8, version: u64, artifact: &Artifact) -> Update<'_> {
-    let metadata = artifact.advert().metadata.clone();
+    let metadata = artifact.metadata();
     let (slot, version) = (Slot(0), Version(version));
     Update::Push { slot, version, hops, metadata, bytes: artifact.bytes() }
 }

@@ -3,14 +3,9 @@
 
 use slotcast::broadcast::Event;
 use slotcast::error::Fault;
-use slotcast::id::ArtifactId;
 use slotcast_testkit::machines::{
     CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, config, delivered, large, node, small,
 };
-
-fn events_of(id: ArtifactId, by: usize) -> [Event; 2] {
-    [Event::Withdrawn { id, by: node(by) }, Event::Expired { id }]
-}
 
 #[test]
 fn s2_a_new_epoch_repeats_what_is_active_to_that_peer_only() {
@@ -91,7 +86,7 @@ fn i3_a_flapping_link_causes_no_second_download_and_no_second_delivery() {
     assert_eq!(net.events(1), []);
     net.abort(0, &block);
     net.run();
-    assert_eq!(net.events(1), events_of(block.id(), 0));
+    assert_eq!(net.events(1), [Event::Expired { id: block.id() }]);
 }
 
 #[test]
@@ -143,11 +138,9 @@ fn l3_a_restarted_peer_with_fewer_slots_leaves_nothing_stale_behind() {
     assert_eq!(net.heard(1, 0), [(0, blocks[4].id())]);
     let events = net.events(1);
     for block in &blocks[..4] {
-        for event in events_of(block.id(), 0) {
-            assert!(events.contains(&event), "{event:?}");
-        }
+        assert!(events.contains(&Event::Expired { id: block.id() }));
     }
-    assert_eq!(events.len(), 8, "and nothing of the one that is active again: {events:?}");
+    assert_eq!(events.len(), 4, "and nothing of the one that is active again: {events:?}");
     assert_eq!(net.nodes[1].known_count(), 1);
 }
 
@@ -160,7 +153,7 @@ fn l3_a_restarted_peer_with_no_slots_at_all_leaves_nothing_behind() {
     net.restart(0);
     net.connect(0, 1);
     net.run();
-    assert_eq!(net.events(1), events_of(small(1).id(), 0));
+    assert_eq!(net.events(1), [Event::Expired { id: small(1).id() }]);
     assert_eq!(net.nodes[1].known_count(), 0);
 }
 
@@ -181,7 +174,7 @@ fn old_entries_stay_until_the_last_slot_of_the_snapshot_is_heard_of() {
     assert!(!solo.machine.is_advertised(CHANNEL, &gone.id()));
     let mut events = solo.events();
     events.retain(|event| !matches!(event, Event::Delivered { .. }));
-    assert_eq!(events, events_of(gone.id(), 0));
+    assert_eq!(events, [Event::Expired { id: gone.id() }]);
 }
 
 /// A slot named by the snapshot may be cleared before its content was ever sent.

@@ -129,10 +129,8 @@ fn r3_r4_an_overwritten_slot_ends_the_old_artifact_and_reports_both() {
     solo.expect_delivered([&old]);
     solo.push(0, 0, 2, &new);
     let events = solo.events();
-    let (by, id) = (node(0), old.id());
     assert_eq!(delivered(&events), [new.id()]);
-    assert!(events.contains(&Event::Withdrawn { id, by }) && events.len() == 3, "{events:?}");
-    assert!(events.contains(&Event::Expired { id }));
+    assert!(events.contains(&Event::Expired { id: old.id() }) && events.len() == 2, "{events:?}");
     assert_eq!(solo.machine.known_count(), 1);
 }
 
@@ -162,8 +160,7 @@ fn r5_two_peers_that_push_one_artifact_make_one_delivery() {
     solo.clear(0, 0, 2);
     assert_eq!(solo.events(), [Event::Withdrawn { id: block.id(), by: node(0) }]);
     solo.clear(1, 5, 2);
-    let id = block.id();
-    assert_eq!(solo.events(), [Event::Withdrawn { id, by: node(1) }, Event::Expired { id }]);
+    assert_eq!(solo.events(), [Event::Expired { id: block.id() }]);
 }
 
 /// The request's end is still to be sent when the artifact is wanted again.
@@ -184,10 +181,8 @@ fn r6_an_advert_that_comes_while_its_fetch_ends_starts_another() {
     solo.expect_delivered([&block]);
 }
 
-fn withdrawn_and_expired(solo: &mut Solo, id: ArtifactId) -> bool {
-    let events = solo.events();
-    events.contains(&Event::Withdrawn { id, by: node(0) })
-        && events.contains(&Event::Expired { id })
+fn has_expired(solo: &mut Solo, id: ArtifactId) -> bool {
+    solo.events().contains(&Event::Expired { id })
 }
 
 /// Unlike in the reference, which waits for both: a member has an artifact in one slot at a time, so
@@ -204,7 +199,7 @@ fn l12_an_unknown_update_or_a_part_of_another_artifact_ends_what_a_slot_held() {
         hops: 0,
         streamed,
         spread: false,
-        advert: part.advert().clone(),
+        advert: part.advert(),
         have: ChunkBits(&[1]),
     };
     let updates = [(unknown(0, version), false), (partial(false), false), (partial(true), true)];
@@ -216,7 +211,7 @@ fn l12_an_unknown_update_or_a_part_of_another_artifact_ends_what_a_slot_held() {
         assert_eq!(solo.events(), [], "it is older");
         let taken = solo.update(0, &update).expect("no fault");
         assert_eq!(matches!(taken, Taken::Chunks(_)), is_streamed);
-        assert!(withdrawn_and_expired(&mut solo, whole.id()));
+        assert!(has_expired(&mut solo, whole.id()));
         solo.push(0, 0, 4, &whole);
         assert_eq!(solo.events(), [], "overtaken");
         assert_eq!(solo.update(0, &unknown(1024, version)), Err(Fault::SlotBeyondBound));
@@ -239,7 +234,7 @@ fn r9_one_id_in_two_slots_expires_after_the_newer_is_overwritten() {
         assert!(solo.machine.is_advertised(CHANNEL, &moved.id()));
         solo.push(0, 1, 5, &small(3));
         assert!(!solo.machine.is_advertised(CHANNEL, &moved.id()));
-        assert!(withdrawn_and_expired(&mut solo, moved.id()));
+        assert!(has_expired(&mut solo, moved.id()));
     }
 }
 
@@ -252,11 +247,11 @@ fn r10_a_slot_overwritten_with_an_id_of_another_slot_ends_only_what_it_held() {
     solo.expect_delivered([&kept, &replaced]);
     solo.push(0, 1, 4, &kept);
     assert_eq!(solo.heard(0), [(1, kept.id())]);
-    assert!(withdrawn_and_expired(&mut solo, replaced.id()));
+    assert!(has_expired(&mut solo, replaced.id()));
     solo.clear(0, 0, 3);
     assert!(solo.events().is_empty(), "the other slot still holds it");
     solo.clear(0, 1, 5);
-    assert!(withdrawn_and_expired(&mut solo, kept.id()));
+    assert!(has_expired(&mut solo, kept.id()));
 }
 
 #[test]

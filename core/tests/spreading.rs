@@ -95,7 +95,7 @@ fn part<'a>(
     streamed: bool,
     have: &'a [u8],
 ) -> Update<'a> {
-    let (slot, version, advert) = (Slot(0), Version(version), block.advert().clone());
+    let (slot, version, advert) = (Slot(0), Version(version), block.advert());
     let have = ChunkBits(have);
     Update::Partial { slot, version, hops, streamed, spread: false, advert, have }
 }
@@ -167,7 +167,7 @@ fn what_comes_again_and_again_is_stopped() {
 fn when_a_part_does_not_come_it_is_asked_for() {
     let mut solo = Solo::new(&config(|_| {}), 2);
     let block = large(1);
-    let advert = block.advert().clone();
+    let advert = block.advert();
     let (slot, version) = (Slot(0), Version(1));
     let told = Update::Advert { slot, version, hops: 0, streamed: true, spread: true, advert };
     let Ok(Taken::Chunks(stream)) = solo.update(0, &told) else { panic!("wanted") };

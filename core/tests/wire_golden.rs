@@ -64,12 +64,9 @@ fn updates() -> Vec<(Golden, Update<'static>)> {
         let (advert, have) = (advert(), ChunkBits(have));
         Update::Partial { slot, version, hops, streamed, spread, advert, have }
     };
-    let push = |hops, metadata: &[u8], bytes| Update::Push {
-        slot: Slot(5),
-        version: Version(70),
-        hops,
-        metadata: Metadata::from_slice(metadata).unwrap(),
-        bytes,
+    let push = |hops, metadata, bytes| {
+        let (slot, version) = (Slot(5), Version(70));
+        Update::Push { slot, version, hops, metadata, bytes }
     };
     let snapshot = |live| Update::Snapshot { version: Version(20_000), live: LiveSlots(live) };
     vec![

@@ -225,7 +225,7 @@ impl Publisher {
         self.abort(name, entry);
         let name = name.as_encoded_bytes();
         let published_at = Instant::now();
-        match self.channel.publish(artifact.bytes().clone(), name) {
+        match self.channel.publish(artifact.to_bytes(), name) {
             Ok(id) => {
                 entry.active = Some(id);
                 let (name, bytes) = (shown(name), artifact.bytes().len());

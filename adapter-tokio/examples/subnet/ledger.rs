@@ -21,7 +21,6 @@ pub(crate) struct Receipt {
     /// It had to be delivered here: it was active until it was, or to the end.
     pub(crate) owed: bool,
     pub(crate) delivered: Option<Instant>,
-    pub(crate) withdrawn: bool,
     pub(crate) expired: bool,
 }
 
@@ -259,12 +258,11 @@ impl Ledger {
     pub(crate) fn withdrawn(&self, life: usize, id: &ArtifactId, by: NodeId) {
         self.event(|book, _| {
             let Some(record) = book.records.get_mut(id) else { return book.unexpected += 1 };
-            let receipt = &mut record.receipts[life];
+            let receipt = &record.receipts[life];
             let is_right = record.end.is_some()
                 && receipt.delivered.is_some()
                 && !receipt.expired
                 && by == book.lives[record.name.life].node;
-            receipt.withdrawn = true;
             book.unexpected += usize::from(!is_right);
         });
     }

@@ -175,7 +175,7 @@ impl Publisher {
         loop {
             // Before, since it may arrive before the call returns.
             self.ledger.published(id, self.name, fate);
-            match self.channel.publish(artifact.bytes().clone(), artifact.metadata()) {
+            match self.channel.publish(artifact.to_bytes(), artifact.metadata()) {
                 Ok(published) => {
                     assert_eq!(published, id, "an id follows from bytes and metadata");
                     break;

@@ -20,7 +20,6 @@ struct Tally {
     expected: usize,
     missing: usize,
     delivered: usize,
-    withdrawn: usize,
     expired: usize,
     expired_missing: usize,
     payload_bytes: u64,
@@ -73,7 +72,6 @@ impl Report {
                     missing.push((record.name, at));
                 }
                 tally.delivered += usize::from(is_here);
-                tally.withdrawn += usize::from(receipt.withdrawn);
                 tally.expired += usize::from(receipt.expired);
                 tally.expired_missing += usize::from(is_here && life.is_up && !receipt.expired);
                 let Some(delivered) = receipt.delivered else { continue };
@@ -129,7 +127,7 @@ impl Report {
     /// The result as a JSON object in one line.
     pub(crate) fn json(&self) -> String {
         let Tally { published, aborted, expected, delivered, missing, .. } = self.total;
-        let Tally { withdrawn, expired, expired_missing, payload_bytes, .. } = self.total;
+        let Tally { expired, expired_missing, payload_bytes, .. } = self.total;
         let Self { nodes, unpublished, duplicates, corrupt, unexpected, .. } = self;
         let Self { udp_bytes, connections, faults, seconds, .. } = self;
         let [p50, p99, max] = self.total.quantiles();
@@ -151,7 +149,6 @@ impl Report {
         member("duplicates", duplicates);
         member("corrupt", corrupt);
         member("unexpected", unexpected);
-        member("withdrawn", &withdrawn);
         member("expired", &expired);
         member("expired_missing", &expired_missing);
         let latency = format!("{{\"p50\":{p50:.3},\"p99\":{p99:.3},\"max\":{max:.3}}}");
@@ -178,7 +175,6 @@ impl Tally {
         self.expected += other.expected;
         self.missing += other.missing;
         self.delivered += other.delivered;
-        self.withdrawn += other.withdrawn;
         self.expired += other.expired;
         self.expired_missing += other.expired_missing;
         self.payload_bytes += other.payload_bytes;
@@ -194,24 +190,24 @@ impl Tally {
     }
 
     fn row(&self, f: &mut fmt::Formatter<'_>, name: &str, size: &str) -> fmt::Result {
-        let Self { published, aborted, delivered, withdrawn, expired, .. } = self;
+        let Self { published, aborted, delivered, expired, .. } = self;
         let [p50, p99, max] = self.quantiles();
         writeln!(
             f,
-            "{name:<8}{size:>9} {published:>10}{aborted:>9}{delivered:>11}{withdrawn:>11}\
-             {expired:>9} {p50:>10.2}{p99:>10.2}{max:>10.2}"
+            "{name:<8}{size:>9} {published:>10}{aborted:>9}{delivered:>11}{expired:>9} \
+             {p50:>10.2}{p99:>10.2}{max:>10.2}"
         )
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heads = ["published", "aborted", "delivered", "withdrawn", "expired"];
-        let [published, aborted, delivered, withdrawn, expired] = heads;
-        writeln!(f, "{:>99}", "publish to delivery, ms")?;
+        let [published, aborted, delivered, expired] =
+            ["published", "aborted", "delivered", "expired"];
+        writeln!(f, "{:>88}", "publish to delivery, ms")?;
         writeln!(
             f,
-            "{:<8}{:>9} {published:>10}{aborted:>9}{delivered:>11}{withdrawn:>11}{expired:>9} \
+            "{:<8}{:>9} {published:>10}{aborted:>9}{delivered:>11}{expired:>9} \
              {:>10}{:>10}{:>10}",
             "channel", "size", "p50", "p99", "max"
         )?;

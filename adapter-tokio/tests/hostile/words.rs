@@ -61,7 +61,7 @@ pub(crate) fn push(slot: u32, version: u64, bytes: &[u8]) -> Vec<u8> {
 
 /// An advert with all of its artifact behind it: a small one, of one chunk.
 pub(crate) fn streamed(slot: u32, version: u64, artifact: &Artifact) -> [Vec<u8>; 2] {
-    [frames::advert(slot, version, 0, true, artifact.advert()), frames::chunk(artifact, 0)]
+    [frames::advert(slot, version, 0, true, &artifact.advert()), frames::chunk(artifact, 0)]
 }
 
 pub(crate) fn artifact(number: u64) -> Artifact {

@@ -212,7 +212,7 @@ fn parts(first: u32, adverts: impl Iterator<Item = Advert>) -> Vec<u8> {
 /// What a hoarder says at first: of artifacts that are there, and what it pushes.
 fn updates(at: usize, artifacts: &[Artifact]) -> VecDeque<Vec<u8>> {
     let snapshot = frames::snapshot(0, &[]);
-    let there = parts(0, artifacts.iter().map(|artifact| artifact.advert().clone()));
+    let there = parts(0, artifacts.iter().map(|artifact| artifact.advert()));
     let pushes = (SLOTS - PUSHES..SLOTS).map(|slot| {
         let mut bytes = vec![slot as u8; PUSH_BYTES as usize];
         bytes[0] = at as u8;

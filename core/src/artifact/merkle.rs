@@ -253,7 +253,7 @@ mod tests {
         for chunks in [1].into_iter().chain(5..=17).chain([255, 256]) {
             let artifact = sample(chunks);
             for seed in 0..4 {
-                let mut tree = PartialTree::new(artifact.advert());
+                let mut tree = PartialTree::new(&artifact.advert());
                 let order = shuffled(&artifact, seed);
                 for (count, index) in order.iter().enumerate() {
                     let (chunk, proof) = artifact.chunk(*index);
@@ -262,7 +262,7 @@ mod tests {
                     checked
                         .for_each(|index| assert_eq!(tree.proof(*index), artifact.chunk(*index).1));
                 }
-                assert_eq!(tree.into_levels(), artifact.tree);
+                assert_eq!(tree.into_levels(), artifact.tree());
             }
         }
     }
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn l17_what_is_wrong_changes_nothing() {
         let artifact = sample(11);
-        let mut tree = PartialTree::new(artifact.advert());
+        let mut tree = PartialTree::new(&artifact.advert());
         for index in shuffled(&artifact, 7) {
             let (chunk, proof) = artifact.chunk(index);
             let before = state(&tree);
@@ -297,13 +297,13 @@ mod tests {
             assert_eq!(state(&tree), before);
             assert!(tree.check(index, &proof, &chunk));
         }
-        assert_eq!(tree.into_levels(), artifact.tree);
+        assert_eq!(tree.into_levels(), artifact.tree());
     }
 
     #[test]
     fn a_proof_is_not_looked_at_above_a_known_node() {
         let artifact = sample(16);
-        let mut tree = PartialTree::new(artifact.advert());
+        let mut tree = PartialTree::new(&artifact.advert());
         let (chunk, proof) = artifact.chunk(5);
         assert!(tree.check(5, &proof, &chunk));
         // Chunk 7 meets what chunk 5 proved at the parent of its own parent.

@@ -5,6 +5,7 @@
 //! Up to [`SINGLE_CHUNK_BYTES_MAX`] it is one chunk. An artifact without bytes has one empty chunk.
 //! Invariant 6 rests on this folder.
 
+mod blocks;
 mod merkle;
 
 use alloc::sync::Arc;
@@ -13,6 +14,7 @@ use core::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::id::ArtifactId;
+pub(crate) use blocks::{BLOCKS_BYTES_MAX, Blocks};
 pub(crate) use merkle::PartialTree;
 
 /// An artifact of up to so many bytes is a single chunk: spreading or asking for parts of it would
@@ -63,25 +65,10 @@ pub struct Advert {
 }
 
 impl Advert {
-    /// The advert of a single-chunk artifact.
-    ///
-    /// # Panics
-    /// If `bytes` are longer than [`SINGLE_CHUNK_BYTES_MAX`] (the callers' bound).
-    pub(crate) fn of_chunk(metadata: Metadata, bytes: &[u8]) -> Self {
-        assert!(bytes.len() <= SINGLE_CHUNK_BYTES_MAX, "one chunk");
-        Self { length: bytes.len() as u64, metadata, root: merkle::leaf(bytes) }
-    }
-
     /// SHA-256 over domain, length (8 bytes, big endian), metadata length (1 byte), metadata, root:
     /// neither the length nor the metadata can be forged for an id.
     pub fn id(&self) -> ArtifactId {
-        let mut hasher = Sha256::new();
-        hasher.update(DOMAIN);
-        hasher.update(self.length.to_be_bytes());
-        hasher.update([self.metadata.len() as u8]);
-        hasher.update(&self.metadata);
-        hasher.update(self.root);
-        ArtifactId(hasher.finalize().into())
+        id(self.length, &self.metadata, &self.root)
     }
 
     /// Bytes in each chunk but the last, which may be shorter: [`SINGLE_CHUNK_BYTES_MAX`], if that is
@@ -110,6 +97,27 @@ impl Advert {
             && chunk.len() == self.chunk_bytes(index)
             && merkle::root(merkle::leaf(chunk), chunks, index, proof) == Some(self.root)
     }
+}
+
+/// See [`Advert::id`].
+pub(crate) fn id(length: u64, metadata: &[u8], root: &Hash) -> ArtifactId {
+    // Hashed in one go: the hasher's own buffer costs more than this one.
+    let mut input = [0; DOMAIN.len() + 8 + 1 + METADATA_BYTES_MAX + size_of::<Hash>()];
+    let mut end = 0;
+    for part in [DOMAIN, &length.to_be_bytes(), &[metadata.len() as u8], metadata, root] {
+        input[end..][..part.len()].copy_from_slice(part);
+        end += part.len();
+    }
+    ArtifactId(Sha256::digest(&input[..end]).into())
+}
+
+/// The root of an artifact of a single chunk.
+///
+/// # Panics
+/// If `bytes` are longer than [`SINGLE_CHUNK_BYTES_MAX`] (the callers' bound).
+pub(crate) fn root_of_chunk(bytes: &[u8]) -> Hash {
+    assert!(bytes.len() <= SINGLE_CHUNK_BYTES_MAX, "one chunk");
+    merkle::leaf(bytes)
 }
 
 /// See [`Advert::chunk_size`].
@@ -150,10 +158,28 @@ impl fmt::Display for ArtifactError {
 
 impl core::error::Error for ArtifactError {}
 
-/// An artifact whose bytes are here and known to match its id. Cheap to clone.
-#[derive(Clone, PartialEq, Eq)]
+/// Bytes in the longest artifact that is kept in one piece with what is known of it. Up to here, copying
+/// is cheaper than one allocation more.
+const SHORT_BYTES_MAX: usize = 1 << 10;
+
+/// An artifact whose bytes are here and known to match its id. Cheap to clone and to move.
+///
+/// Short ones that were received, up to 1 KiB, share buffers of 16 KiB with others: whoever keeps one for
+/// long, and many do not matter any more, is better off with a copy of its bytes.
+#[derive(Clone)]
 pub struct Artifact {
     id: ArtifactId,
+    content: Content,
+}
+
+#[derive(Clone)]
+enum Content {
+    /// The root, the length of the metadata (1 byte), the metadata and the bytes, in this order.
+    Short(Bytes),
+    Long(Arc<Long>),
+}
+
+struct Long {
     advert: Advert,
     bytes: Bytes,
     /// The Merkle levels from the leaves up, one after the other, without the root; empty for a
@@ -161,8 +187,22 @@ pub struct Artifact {
     tree: Option<Arc<[Hash]>>,
 }
 
+/// Where the metadata of a short artifact begins.
+const SHORT_METADATA: usize = size_of::<Hash>() + 1;
+
+/// The parts of a short artifact, see [`Content::Short`].
+fn short_parts<'a>(
+    root: &'a Hash,
+    length: &'a [u8; 1],
+    metadata: &'a [u8],
+    bytes: &'a [u8],
+) -> [&'a [u8]; 4] {
+    debug_assert!(bytes.len() <= SHORT_BYTES_MAX && usize::from(length[0]) == metadata.len());
+    [root, length, metadata, bytes]
+}
+
 impl Artifact {
-    /// Hashes `bytes` (about 0.6 ms for a megabyte) and takes them as they are, without a copy.
+    /// Hashes `bytes` (about 0.6 ms for a megabyte). Above 1 KiB they are taken as they are, without a copy.
     ///
     /// # Errors
     /// If the metadata or the bytes exceed what the format carries.
@@ -174,17 +214,43 @@ impl Artifact {
         }
         let length = bytes.len() as u64;
         if bytes.len() <= SINGLE_CHUNK_BYTES_MAX {
-            return Ok(Self::of_chunk(Advert::of_chunk(metadata, &bytes), bytes));
+            let advert = Advert { length, metadata, root: merkle::leaf(&bytes) };
+            return Ok(Self::of_parts(advert.id(), advert, bytes, None));
         }
         let leaves = bytes.chunks(chunk_size(length)).map(merkle::leaf).collect();
         let (root, tree) = merkle::grow(leaves);
         let advert = Advert { length, metadata, root };
-        Ok(Self { id: advert.id(), advert, bytes, tree: Some(tree) })
+        Ok(Self::of_parts(advert.id(), advert, bytes, Some(tree)))
     }
 
-    /// A single-chunk artifact whose advert was made from `bytes`.
-    pub(crate) fn of_chunk(advert: Advert, bytes: Bytes) -> Self {
-        Self { id: advert.id(), advert, bytes, tree: None }
+    fn of_parts(id: ArtifactId, advert: Advert, bytes: Bytes, tree: Option<Arc<[Hash]>>) -> Self {
+        debug_assert_eq!(advert.length, bytes.len() as u64);
+        let Advert { metadata, root, .. } = &advert;
+        let content = if bytes.len() <= SHORT_BYTES_MAX {
+            let length = [metadata.len() as u8];
+            Content::Short(blocks::join(&short_parts(root, &length, metadata, &bytes)))
+        } else {
+            Content::Long(Arc::new(Long { advert, bytes, tree }))
+        };
+        Self { id, content }
+    }
+
+    /// A copy of an artifact of a single chunk, which came with its bytes. Short ones go into `blocks`.
+    pub(crate) fn of_push(
+        id: ArtifactId,
+        root: &Hash,
+        metadata: &[u8],
+        bytes: &[u8],
+        blocks: &mut Blocks,
+    ) -> Self {
+        if bytes.len() > SHORT_BYTES_MAX {
+            let metadata = Metadata::from_slice(metadata).expect("checked when it was decoded");
+            let advert = Advert { length: bytes.len() as u64, metadata, root: *root };
+            return Self::of_parts(id, advert, Bytes::copy_from_slice(bytes), None);
+        }
+        let length = [metadata.len() as u8];
+        let content = blocks.copy(&short_parts(root, &length, metadata, bytes));
+        Self { id, content: Content::Short(content) }
     }
 
     /// An artifact all of whose chunks were checked by `tree`.
@@ -194,8 +260,7 @@ impl Artifact {
         bytes: Bytes,
         tree: PartialTree,
     ) -> Self {
-        debug_assert_eq!(advert.length, bytes.len() as u64);
-        Self { id, advert, bytes, tree: tree.into_levels() }
+        Self::of_parts(id, advert, bytes, tree.into_levels())
     }
 
     /// The id.
@@ -204,37 +269,86 @@ impl Artifact {
     }
 
     /// Its advert.
-    pub fn advert(&self) -> &Advert {
-        &self.advert
+    pub fn advert(&self) -> Advert {
+        match &self.content {
+            Content::Short(content) => Advert {
+                length: self.bytes().len() as u64,
+                metadata: Metadata::from_slice(self.metadata()).expect("it has been one"),
+                root: *content.first_chunk().expect("it begins with the root"),
+            },
+            Content::Long(long) => long.advert.clone(),
+        }
     }
 
     /// The application's metadata.
     pub fn metadata(&self) -> &[u8] {
-        &self.advert.metadata
+        match &self.content {
+            Content::Short(content) => {
+                &content[SHORT_METADATA..][..usize::from(content[SHORT_METADATA - 1])]
+            }
+            Content::Long(long) => &long.advert.metadata,
+        }
     }
 
     /// The bytes.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+    pub fn bytes(&self) -> &[u8] {
+        match &self.content {
+            Content::Short(content) => &content[start_of_bytes(content)..],
+            Content::Long(long) => &long.bytes,
+        }
     }
 
-    /// The bytes alone.
-    pub fn into_bytes(self) -> Bytes {
-        self.bytes
+    /// A handle to the bytes, without a copy.
+    pub fn to_bytes(&self) -> Bytes {
+        match &self.content {
+            Content::Short(content) => content.slice(start_of_bytes(content)..),
+            Content::Long(long) => long.bytes.clone(),
+        }
+    }
+
+    #[cfg(test)]
+    fn tree(&self) -> Option<Arc<[Hash]>> {
+        match &self.content {
+            Content::Short(_) => None,
+            Content::Long(long) => long.tree.clone(),
+        }
+    }
+
+    /// Number of chunks, at least one.
+    pub(crate) fn chunks(&self) -> u32 {
+        match &self.content {
+            Content::Short(_) => 1,
+            Content::Long(long) => long.advert.chunks(),
+        }
     }
 
     /// Chunk `index`, which must be below [`Advert::chunks`], and its proof.
     pub fn chunk(&self, index: u32) -> (Bytes, Proof) {
-        let start = index as usize * self.advert.chunk_size();
-        let chunk = self.bytes.slice(start..start + self.advert.chunk_bytes(index));
-        let nodes = self.tree.as_deref().unwrap_or_default();
-        (chunk, merkle::proof(nodes, self.advert.chunks(), index))
+        let Content::Long(long) = &self.content else { return (self.to_bytes(), Proof::new()) };
+        let start = index as usize * long.advert.chunk_size();
+        let chunk = long.bytes.slice(start..start + long.advert.chunk_bytes(index));
+        let nodes = long.tree.as_deref().unwrap_or_default();
+        (chunk, merkle::proof(nodes, long.advert.chunks(), index))
     }
 }
 
+/// Where the bytes of a short artifact begin.
+fn start_of_bytes(content: &[u8]) -> usize {
+    SHORT_METADATA + usize::from(content[SHORT_METADATA - 1])
+}
+
+/// Of two artifacts with one id, all is equal.
+impl PartialEq for Artifact {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Artifact {}
+
 impl fmt::Debug for Artifact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Artifact({:#}, {} bytes)", self.id, self.bytes.len())
+        write!(f, "Artifact({:#}, {} bytes)", self.id, self.bytes().len())
     }
 }
 
@@ -265,7 +379,7 @@ mod tests {
             (256 * MIB + 1, MIB, 257, 1),
             (ARTIFACT_BYTES_LIMIT, MIB, 1 << 20, MIB),
         ] {
-            let advert = Advert { length, ..Advert::of_chunk(Metadata::new(), &[]) };
+            let advert = Advert { length, ..sample(0).advert() };
             let cut = (advert.chunk_size() as u64, advert.chunks());
             assert_eq!((cut, advert.chunk_bytes(chunks - 1) as u64), ((size, chunks), last));
             let longest = size.max(64 * KIB).min(length);

@@ -8,14 +8,13 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use bytes::Bytes;
 use foldhash::quality::FixedState;
 
-use super::catalogue::{Catalogue, EventChain, FetchAll, Known, OrderChain, PendingChain, State};
-use super::tables::{Age, Applied, Tables};
+use super::catalogue::{Age, Catalogue, EventChain, Known, OrderChain, PendingChain, State};
+use super::tables::{Applied, Tables};
 use super::{Candidate, Decision, Event, Filter, PeerTable, Priority, RequestId};
 use crate::arena::List;
-use crate::artifact::{Advert, Artifact};
+use crate::artifact::{Advert, Artifact, Blocks, Hash, Metadata};
 use crate::config::{ChannelConfig, Config};
 use crate::error::Fault;
 use crate::id::{ArtifactId, NodeId, PeerIndex, Slot};
@@ -25,7 +24,8 @@ use crate::wire::{Chunk, LiveSlots};
 
 struct Channel {
     config: ChannelConfig,
-    filter: Box<dyn Filter>,
+    /// Without one, all is fetched.
+    filter: Option<Box<dyn Filter>>,
     events: List<EventChain>,
     pending: List<PendingChain>,
 }
@@ -42,6 +42,8 @@ pub(super) struct Inbox {
     /// Artifacts that the peer of the input has ceased to advertise, each once, and that are still to
     /// be looked at. Empty between inputs.
     unlinked: Vec<u32>,
+    /// For what is pushed.
+    blocks: Blocks,
 }
 
 /// An artifact that has left the catalogue, as far as the sending side must know.
@@ -52,16 +54,39 @@ pub(super) struct Forgotten {
 /// What a slot of a peer is said to hold.
 pub(super) struct Content<'a> {
     pub(super) id: ArtifactId,
-    pub(super) advert: &'a Advert,
+    pub(super) told: Told<'a>,
     pub(super) hops: u8,
-    /// The bytes, if they came along.
-    pub(super) pushed: Option<&'a [u8]>,
     /// Chunks follow behind it.
     pub(super) streamed: bool,
     /// This node is to pass on what the peer sends, and others do the same.
     pub(super) spread: bool,
     /// The chunks that the peer has.
     pub(super) have: Have,
+}
+
+/// What is said of an artifact.
+#[derive(Clone, Copy)]
+pub(super) enum Told<'a> {
+    Advert(&'a Advert),
+    /// The bytes came along. They are a single chunk.
+    Push {
+        metadata: &'a [u8],
+        root: Hash,
+        bytes: &'a [u8],
+    },
+}
+
+impl Told<'_> {
+    fn advert(&self) -> Advert {
+        match *self {
+            Self::Advert(advert) => advert.clone(),
+            Self::Push { metadata, root, bytes } => Advert {
+                length: bytes.len() as u64,
+                metadata: Metadata::from_slice(metadata).expect("checked when it was decoded"),
+                root,
+            },
+        }
+    }
 }
 
 /// What became of a slot's content.
@@ -77,7 +102,7 @@ impl Inbox {
     pub(super) fn new(config: &Config, hasher: &FixedState, seed: u64) -> Self {
         let channel = |config: &ChannelConfig| Channel {
             config: config.clone(),
-            filter: Box::new(FetchAll),
+            filter: None,
             events: List::default(),
             pending: List::default(),
         };
@@ -89,11 +114,12 @@ impl Inbox {
             reports: List::default(),
             with_events: 0,
             unlinked: Vec::new(),
+            blocks: Blocks::default(),
         }
     }
 
     pub(super) fn set_filter(&mut self, channel: u16, filter: Box<dyn Filter>) {
-        self.channels[channel as usize].filter = filter;
+        self.channels[channel as usize].filter = Some(filter);
     }
 
     pub(super) fn peer_up(&mut self, peer: PeerIndex) {
@@ -127,7 +153,7 @@ impl Inbox {
         for channel in &mut self.channels {
             let mut next = channel.events.front();
             while let Some(known) = next {
-                self.catalogue.items[known].withdrawn.remove(peer);
+                self.catalogue.forget_withdrawn(known, peer);
                 next = channel.events.next(&mut self.catalogue.items, known);
             }
         }
@@ -146,10 +172,8 @@ impl Inbox {
         content: &Content<'_>,
         own_slot: Option<Slot>,
     ) -> Result<ContentOutcome, Fault> {
-        let found = self.catalogue.find(channel, &content.id);
-        let is_reborn = found.is_some_and(|known| self.catalogue.items[known].is_gone());
-        let known = found
-            .unwrap_or_else(|| self.catalogue.insert(channel, content.id, content.advert.clone()));
+        let (known, was_known) = self.catalogue.find_or_insert(channel, content.id);
+        let is_reborn = was_known && self.catalogue.items[known].is_gone();
         let held = Some((known, content.hops, content.have));
         // An artifact that has just become known cannot be in another slot.
         match self.tables.apply(&mut self.catalogue, (peer, channel, slot), version, held)? {
@@ -157,26 +181,32 @@ impl Inbox {
             Applied::Same => {}
             Applied::Stale => unreachable!("the caller has looked"),
         }
+        self.catalogue.forget_withdrawn(known, peer);
         let item = &mut self.catalogue.items[known];
-        item.withdrawn.remove(peer);
         if is_reborn {
             (item.delivered, item.expiry_due) = (false, true);
+            self.catalogue.forget_all_withdrawn(known);
         }
         let mut outcome = ContentOutcome { known, is_complete: false, request: None };
-        if found.is_none() || is_reborn {
+        let item = &mut self.catalogue.items[known];
+        if !was_known || is_reborn {
             item.own_slot = own_slot;
             item.state = State::Done;
             if own_slot.is_none() {
-                let decision = self.ask_filter(peers, known, peer);
+                let advert = || content.told.advert();
+                let decision = self.ask_filter(peers, known, advert, peer);
                 let is_wanted = matches!(decision, Decision::Fetch(_));
-                if is_wanted && self.take_pushed(known, peers.node(peer), content.pushed) {
+                if is_wanted && self.take_pushed(known, peers.node(peer), content.told) {
                     outcome.is_complete = true;
                 } else {
+                    if decision != Decision::Drop {
+                        self.catalogue.details_mut(known).advert = Some(advert());
+                    }
                     self.decide(known, decision);
                 }
             }
         } else if let State::Wanted(at) = item.state {
-            if self.take_pushed(known, peers.node(peer), content.pushed) {
+            if self.take_pushed(known, peers.node(peer), content.told) {
                 outcome.is_complete = true;
             } else {
                 self.transfers.offer(at, peer, self.tables.have(known, peer));
@@ -208,13 +238,22 @@ impl Inbox {
         self.catalogue.holds(known, peer) && has(self.tables.have(known, peer))
     }
 
-    fn ask_filter(&mut self, peers: &PeerTable, known: u32, from: PeerIndex) -> Decision {
+    fn ask_filter(
+        &mut self,
+        peers: &PeerTable,
+        known: u32,
+        advert: impl FnOnce() -> Advert,
+        from: PeerIndex,
+    ) -> Decision {
         let item = &self.catalogue.items[known];
         let channel = &mut self.channels[item.channel as usize];
-        channel.filter.decide(&Candidate {
+        let Some(filter) = &mut channel.filter else {
+            return Decision::Fetch(Priority::Normal);
+        };
+        filter.decide(&Candidate {
             channel: channel.config.id,
             id: &item.id,
-            advert: &item.advert,
+            advert: &advert(),
             from: peers.node(from),
         })
     }
@@ -229,13 +268,15 @@ impl Inbox {
     }
 
     fn want(&mut self, known: u32, priority: Priority) {
-        let item = &mut self.catalogue.items[known];
+        let item = &self.catalogue.items[known];
         if let State::Wanted(at) = item.state {
             return self.transfers.set_priority(at, priority);
         }
-        let at = self.transfers.want(known, item.channel, priority, item.advert.clone());
-        item.state = State::Wanted(at);
-        for holder in item.holders.iter() {
+        let channel = item.channel;
+        let advert = self.catalogue.advert(known).clone();
+        let at = self.transfers.want(known, channel, priority, advert);
+        self.catalogue.items[known].state = State::Wanted(at);
+        for holder in self.catalogue.holders(known).iter() {
             self.transfers.offer(at, holder, self.tables.have(known, holder));
         }
     }
@@ -262,24 +303,24 @@ impl Inbox {
     }
 
     /// Takes pushed bytes, if there are some and there is room for them; else they will be fetched.
-    fn take_pushed(&mut self, known: u32, from: NodeId, bytes: Option<&[u8]>) -> bool {
-        let Some(bytes) = bytes else { return false };
+    fn take_pushed(&mut self, known: u32, from: NodeId, told: Told<'_>) -> bool {
+        let Told::Push { metadata, root, bytes } = told else { return false };
         let item = &self.catalogue.items[known];
         if !self.transfers.can_push(item.channel, bytes.len() as u64) {
             return false;
         }
-        let artifact = Artifact::of_chunk(item.advert.clone(), Bytes::copy_from_slice(bytes));
+        let artifact = Artifact::of_push(item.id, &root, metadata, bytes, &mut self.blocks);
         self.complete(known, from, artifact);
         true
     }
 
     fn complete(&mut self, known: u32, from: NodeId, artifact: Artifact) {
         self.stop_fetching(known, State::Ready);
-        let item = &mut self.catalogue.items[known];
-        debug_assert_eq!(item.id, artifact.id(), "invariant 6");
+        let item = &self.catalogue.items[known];
+        debug_assert_eq!(item.id, artifact.advert().id(), "invariant 6");
         self.transfers.note_ready(item.channel, artifact.bytes().len() as u64);
-        item.artifact = Some(artifact);
-        item.from = Some(from);
+        let details = self.catalogue.details_mut(known);
+        (details.artifact, details.from) = (Some(artifact), Some(from));
         self.report(known);
     }
 
@@ -314,9 +355,12 @@ impl Inbox {
 
     /// Gives up what is here of an artifact, and what was to come.
     fn drop_bytes(&mut self, known: u32) {
-        let item = &mut self.catalogue.items[known];
-        if let Some(artifact) = item.artifact.take() {
-            self.transfers.note_taken(item.channel, artifact.bytes().len() as u64);
+        let item = &self.catalogue.items[known];
+        if item.state == State::Ready {
+            let channel = item.channel;
+            let artifact = self.catalogue.details_mut(known).artifact.take();
+            let bytes = artifact.expect("it is ready").bytes().len() as u64;
+            self.transfers.note_taken(channel, bytes);
         }
         self.stop_fetching(known, State::Done);
         self.update_pending(known);
@@ -370,13 +414,14 @@ impl Inbox {
         peer: PeerIndex,
         is_member: bool,
     ) -> Option<Forgotten> {
+        debug_assert!(!self.catalogue.holds(known, peer), "an artifact is in one slot of a peer");
         let item = &mut self.catalogue.items[known];
-        debug_assert!(!item.holders.contains(peer), "an artifact is in one slot of a peer");
         if item.delivered {
-            if is_member {
-                item.withdrawn.insert(peer);
-            }
-            if is_member || item.is_gone() {
+            if item.is_gone() {
+                self.catalogue.forget_all_withdrawn(known);
+                self.report(known);
+            } else if is_member {
+                self.catalogue.note_withdrawn(known, peer);
                 self.report(known);
             }
         } else if item.is_gone() {
@@ -400,7 +445,7 @@ impl Inbox {
         if self.catalogue.items[known].has_event {
             self.unreport(known);
         }
-        Forgotten { own_slot: self.catalogue.remove(known).own_slot }
+        Forgotten { own_slot: self.catalogue.remove(known) }
     }
 
     pub(super) fn handle_chunk(
@@ -429,9 +474,10 @@ impl Inbox {
             // Before the artifact may leave the list.
             let pending = &self.channels[channel as usize].pending;
             next = pending.next(&mut self.catalogue.items, known);
-            let holder = self.catalogue.items[known].holders.first();
+            let holder = self.catalogue.holders(known).first();
             let holder = holder.expect("what is pending is advertised");
-            let decision = self.ask_filter(peers, known, holder);
+            let advert = self.catalogue.advert(known).clone();
+            let decision = self.ask_filter(peers, known, || advert, holder);
             self.decide(known, decision);
             self.update_pending(known);
         }
@@ -477,8 +523,8 @@ impl Inbox {
 
     /// What there is to report of an artifact first, unless it has become untrue.
     fn take_report(&mut self, peers: &PeerTable, known: u32) -> Option<(Event, Option<Forgotten>)> {
-        let item = &mut self.catalogue.items[known];
-        let event = next_event(item, peers);
+        let event = self.next_event(peers, known);
+        let item = &self.catalogue.items[known];
         let (is_gone, channel) = (item.is_gone(), item.channel);
         if !item.has_report() {
             self.unreport(known);
@@ -496,10 +542,32 @@ impl Inbox {
         Some((event?, None))
     }
 
+    /// Takes what there is to report of an artifact now.
+    fn next_event(&mut self, peers: &PeerTable, known: u32) -> Option<Event> {
+        let item = &mut self.catalogue.items[known];
+        if !item.has_report() {
+            return None;
+        }
+        if item.has_withdrawn {
+            let id = item.id;
+            let peer = self.catalogue.details(known).withdrawn.first().expect("it has some");
+            self.catalogue.forget_withdrawn(known, peer);
+            return Some(Event::Withdrawn { id, by: peers.node(peer) });
+        }
+        if item.expiry_due || item.delivered {
+            (item.delivered, item.expiry_due) = (false, false);
+            return Some(Event::Expired { id: item.id });
+        }
+        (item.state, item.delivered) = (State::Done, true);
+        let details = self.catalogue.details_mut(known);
+        let artifact = details.artifact.take().expect("it is ready");
+        Some(Event::Delivered { artifact, from: details.from.expect("set with the bytes") })
+    }
+
     #[cfg(feature = "internals")]
     pub(super) fn explain(&self, channel: u16, known: u32) -> alloc::string::String {
         let item = &self.catalogue.items[known];
-        let holders: Vec<u16> = item.holders.iter().map(|peer| peer.0).collect();
+        let holders: Vec<u16> = self.catalogue.holders(known).iter().map(|peer| peer.0).collect();
         let (ready, begun) = self.transfers.room_used(channel);
         let max = self.channels[channel as usize].config.inbox_bytes_max;
         let transfer = match item.state {
@@ -509,10 +577,9 @@ impl Inbox {
         let others = self.transfers.begun(channel).into_iter().map(|at| self.transfers.explain(at));
         let others: Vec<_> = others.collect();
         alloc::format!(
-            "{:?}, {} bytes, held by {holders:?}; {ready} bytes ready and {begun} begun of {max}; \
-             {transfer}; begun are {others:#?}",
+            "{:?}, held by {holders:?}; {ready} bytes ready and {begun} begun of {max}; {transfer}; \
+             begun are {others:#?}",
             item.state,
-            item.advert.length,
         )
     }
 
@@ -528,20 +595,26 @@ impl Inbox {
                 if item.channel as usize != at {
                     continue;
                 }
-                assert_eq!(item.artifact.is_some(), item.state == State::Ready);
+                let details = self.catalogue.details(known);
+                assert_eq!(details.artifact.is_some(), item.state == State::Ready);
+                assert!(details.advert.is_some() || !item.is_pending);
                 assert!(!item.is_orphan(), "invariant 5: known iff advertised");
                 if let State::Wanted(at) = item.state {
                     wanted += 1;
                     let offered = |peer: &PeerIndex| self.transfers.is_offered(at, *peer);
-                    assert!(item.holders.iter().all(|peer| offered(&peer)), "holders are asked");
+                    assert!(
+                        self.catalogue.holders(known).iter().all(|peer| offered(&peer)),
+                        "holders are asked"
+                    );
                     assert_eq!(self.transfers.known(at), known);
                 }
-                assert!(item.withdrawn.is_empty() || item.has_event);
+                assert!(!item.has_withdrawn || item.has_event && !details.withdrawn.is_empty());
                 assert_eq!(item.is_pending, item.state.is_pending());
                 assert!(!item.is_pending || !item.is_gone(), "what is pending is advertised");
                 let is_silent = item.state != State::Ready && !item.expiry_due;
                 assert!(is_silent || item.has_event, "invariant 7");
-                ready += item.artifact.as_ref().map_or(0, |artifact| artifact.bytes().len() as u64);
+                let bytes = |artifact: &Artifact| artifact.bytes().len() as u64;
+                ready += details.artifact.as_ref().map_or(0, bytes);
             }
             let (ready_bytes, begun) = self.transfers.room_used(at as u16);
             assert_eq!(ready, ready_bytes);
@@ -553,37 +626,15 @@ impl Inbox {
 }
 
 impl Known {
-    fn is_gone(&self) -> bool {
-        self.holders.is_empty()
-    }
-
     fn has_report(&self) -> bool {
-        let was_delivered = self.delivered && (!self.withdrawn.is_empty() || self.is_gone());
-        self.artifact.is_some() || self.expiry_due || was_delivered
+        let was_delivered = self.delivered && (self.has_withdrawn || self.is_gone());
+        self.state == State::Ready || self.expiry_due || was_delivered
     }
 
     /// Neither advertised nor still to be reported as expired.
     fn is_orphan(&self) -> bool {
         self.is_gone() && !(self.delivered && self.has_event)
     }
-}
-
-/// Takes what there is to report of an artifact now.
-fn next_event(item: &mut Known, peers: &PeerTable) -> Option<Event> {
-    if !item.has_report() {
-        return None;
-    }
-    if let Some(peer) = item.withdrawn.first() {
-        item.withdrawn.remove(peer);
-        return Some(Event::Withdrawn { id: item.id, by: peers.node(peer) });
-    }
-    if item.expiry_due || item.delivered {
-        (item.delivered, item.expiry_due) = (false, false);
-        return Some(Event::Expired { id: item.id });
-    }
-    let artifact = item.artifact.take().expect("nothing else is to be reported");
-    (item.state, item.delivered) = (State::Done, true);
-    Some(Event::Delivered { artifact, from: item.from.expect("set with the bytes") })
 }
 
 impl PeerTable {

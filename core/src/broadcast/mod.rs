@@ -39,7 +39,7 @@ use core::time::Duration;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use crate::artifact::{Advert, Artifact, ArtifactError, CHUNKS_PREFERRED_MAX};
+use crate::artifact::{self, Advert, Artifact, ArtifactError, CHUNKS_PREFERRED_MAX};
 use crate::bits::ones;
 use crate::config::{ChannelConfig, Config, ConfigError};
 use crate::error::{Fault, PublishError};
@@ -50,7 +50,7 @@ use crate::time::Time;
 use crate::transfer::ChunksTold;
 use crate::wire::{Chunk, ChunkRange, Ranges, Refusal, Request, Update};
 use catalogue::State;
-use inbox::{Content, Forgotten, Inbox};
+use inbox::{Content, Forgotten, Inbox, Told};
 use outbox::{Body, Full, Outbox};
 use send::Sender;
 
@@ -114,7 +114,6 @@ impl<F: FnMut(&Candidate<'_>) -> Decision + core::marker::Send> Filter for F {
 /// An event of a channel, for the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-#[allow(clippy::large_enum_variant, reason = "a box would be an allocation per delivery")]
 pub enum Event {
     /// An artifact, once while any member advertises it.
     Delivered {
@@ -123,14 +122,15 @@ pub enum Event {
         /// Who sent the bytes.
         from: NodeId,
     },
-    /// A member does not advertise a delivered artifact any more.
+    /// A member does not advertise a delivered artifact any more, and others do.
     Withdrawn {
         /// The artifact.
         id: ArtifactId,
         /// The member.
         by: NodeId,
     },
-    /// No member advertises a delivered artifact any more.
+    /// No member advertises a delivered artifact any more. Who has withdrawn it since the last event is
+    /// not told one by one.
     Expired {
         /// The artifact.
         id: ArtifactId,
@@ -378,7 +378,7 @@ impl Broadcast {
                 let is_part = active.is_part();
                 outbox.adopt(slot, artifact).map_err(full)?;
                 if let Some(known) = self.inbox.catalogue.find(channel_index, &id) {
-                    self.inbox.catalogue.items[known].end_relay();
+                    self.inbox.catalogue.end_relay(known);
                     if is_part {
                         self.inbox.own(known, slot);
                     }
@@ -389,8 +389,8 @@ impl Broadcast {
             return Ok(());
         }
         let known = self.inbox.catalogue.find(channel_index, &id);
-        let chunks = artifact.advert().chunks();
-        let is_long = artifact.advert().length >= outbox.spread_bytes_min();
+        let chunks = artifact.chunks();
+        let is_long = artifact.bytes().len() as u64 >= outbox.spread_bytes_min();
         let slot = outbox.insert(Body::Whole(artifact), 0, known).map_err(full)?;
         if self.may_spread && is_long && (2..=CHUNKS_PREFERRED_MAX).contains(&chunks) {
             outbox.spread(slot);
@@ -426,7 +426,7 @@ impl Broadcast {
         if let Some(known) = active.known {
             let item = &mut self.inbox.catalogue.items[known];
             item.own_slot = None;
-            item.end_relay();
+            item.is_relayed = false;
             if let State::Wanted(transfer) = item.state {
                 self.inbox.transfers.set_passed_on(transfer, false);
             }
@@ -496,14 +496,13 @@ impl Broadcast {
                     return Err(Fault::HopsBeyondBound);
                 }
                 if is_news(slot, version.0)? {
-                    let advert = Advert::of_chunk(metadata.clone(), bytes);
-                    let id = advert.id();
-                    let pushed = Some(*bytes);
+                    let root = artifact::root_of_chunk(bytes);
+                    let id = artifact::id(bytes.len() as u64, metadata, &root);
+                    let told = Told::Push { metadata, root, bytes };
                     let content = Content {
                         id,
-                        advert: &advert,
+                        told,
                         hops: *hops,
-                        pushed,
                         streamed: false,
                         spread: false,
                         have: None,
@@ -527,8 +526,8 @@ impl Broadcast {
                         _ => None,
                     };
                     let (id, hops, streamed, spread) = (advert.id(), *hops, *streamed, *spread);
-                    let content =
-                        Content { id, advert, hops, pushed: None, streamed, spread, have };
+                    let told = Told::Advert(advert);
+                    let content = Content { id, told, hops, streamed, spread, have };
                     let at = (peer, channel_index, *slot);
                     let request = self.fill(now, at, version.0, &content)?;
                     request.map_or(unwanted, Taken::Chunks)
@@ -627,7 +626,7 @@ impl Broadcast {
             let outbox = &self.outboxes[channel_index as usize];
             let slot = outbox.slot_of(id)?;
             let body = &outbox.active(slot).filter(|active| !active.is_dormant())?.body;
-            let chunks = body.advert().chunks();
+            let chunks = body.chunks();
             let is_here = |range: &ChunkRange| match body.transfer() {
                 Some(transfer) => self.inbox.transfers.has_all(transfer, *range),
                 None => true,
@@ -895,7 +894,7 @@ impl Broadcast {
         let known = self
             .channel_index(channel)
             .and_then(|channel_index| self.inbox.catalogue.find(channel_index, id));
-        known.is_some_and(|known| !self.inbox.catalogue.items[known].holders.is_empty())
+        known.is_some_and(|known| !self.inbox.catalogue.items[known].is_gone())
     }
 
     /// Whether the bytes of an artifact are complete, and wait for the application.
@@ -931,7 +930,7 @@ impl Broadcast {
             if let Some(slot) = item.own_slot {
                 let active = self.outboxes[item.channel as usize].active(slot).expect("own slot");
                 assert_eq!((active.known, active.body.id()), (Some(known), item.id));
-                assert_eq!(active.hops, item.relay_hops);
+                assert_eq!(active.hops, self.inbox.catalogue.relay_hops(known));
             }
         }
     }

@@ -28,26 +28,52 @@ use crate::id::{ArtifactId, PeerIndex, Slot, Version};
 #[derive(Debug)]
 pub(super) enum Body {
     Whole(Artifact),
-    /// The chunks that have come so far, of a transfer.
-    Part {
-        transfer: u32,
-        id: ArtifactId,
-        advert: Advert,
-    },
+    Part(Box<Part>),
+}
+
+/// The chunks that have come so far, of a transfer.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) transfer: u32,
+    pub(super) id: ArtifactId,
+    pub(super) advert: Advert,
 }
 
 impl Body {
     pub(super) fn id(&self) -> ArtifactId {
         match self {
             Self::Whole(artifact) => artifact.id(),
-            Self::Part { id, .. } => *id,
+            Self::Part(part) => part.id,
         }
     }
 
-    pub(super) fn advert(&self) -> &Advert {
+    pub(super) fn advert(&self) -> Advert {
         match self {
             Self::Whole(artifact) => artifact.advert(),
-            Self::Part { advert, .. } => advert,
+            Self::Part(part) => part.advert.clone(),
+        }
+    }
+
+    /// Bytes of the artifact.
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Whole(artifact) => artifact.bytes().len() as u64,
+            Self::Part(part) => part.advert.length,
+        }
+    }
+
+    pub(super) fn metadata(&self) -> &[u8] {
+        match self {
+            Self::Whole(artifact) => artifact.metadata(),
+            Self::Part(part) => &part.advert.metadata,
+        }
+    }
+
+    /// Chunks of the artifact.
+    pub(super) fn chunks(&self) -> u32 {
+        match self {
+            Self::Whole(artifact) => artifact.chunks(),
+            Self::Part(part) => part.advert.chunks(),
         }
     }
 
@@ -55,7 +81,7 @@ impl Body {
     pub(super) fn transfer(&self) -> Option<u32> {
         match self {
             Self::Whole(_) => None,
-            Self::Part { transfer, .. } => Some(*transfer),
+            Self::Part(part) => Some(part.transfer),
         }
     }
 }
@@ -283,7 +309,7 @@ impl Outbox {
         hops: u8,
         known: Option<u32>,
     ) -> Result<Slot, Full> {
-        let bytes = body.advert().length;
+        let bytes = body.length();
         let (share, slots_max) = match hops {
             0 => (&mut self.published, self.config.publish_slots_max()),
             _ => (&mut self.relayed, self.config.relay_slots_max),
@@ -319,7 +345,7 @@ impl Outbox {
         assert!(active.hops > 0 && active.may_wait(), "a relay of all of it");
         let was_dormant = active.dormant_since.replace(version).is_some();
         assert!(!was_dormant, "it was advertised");
-        self.waiting.add(active.body.advert().length);
+        self.waiting.add(active.body.length());
         (active.spread, active.suspensions) = (None, active.suspensions + 1);
         self.dormant.push_back((version, slot));
         core::mem::take(&mut active.serving)
@@ -330,7 +356,7 @@ impl Outbox {
         let active = self.slots[slot.0 as usize].active.as_mut().expect("the slot is active");
         let was_dormant = active.dormant_since.take().is_some();
         if was_dormant {
-            self.waiting.give_back(active.body.advert().length);
+            self.waiting.give_back(active.body.length());
             self.bump_version(slot);
         }
         was_dormant
@@ -390,7 +416,7 @@ impl Outbox {
         let active = self.slots[slot.0 as usize].active.take().expect("the slot is active");
         self.free.give_back(slot);
         self.by_id.remove(&active.body.id());
-        let bytes = active.body.advert().length;
+        let bytes = active.body.length();
         if active.is_dormant() {
             self.waiting.give_back(bytes);
         }
@@ -566,7 +592,7 @@ impl Outbox {
         let dormant = active.iter().filter(|active| active.is_dormant()).count();
         assert_eq!(dormant as u32, self.waiting.slots);
         assert_eq!((active.len() - dormant) as u32, self.active_count());
-        let bytes: u64 = active.iter().map(|active| active.body.advert().length).sum();
+        let bytes: u64 = active.iter().map(|active| active.body.length()).sum();
         assert_eq!(bytes, self.published.bytes + self.relayed.bytes);
         let mut current = vec![0; self.slots.len()];
         for (version, slot) in &self.log {

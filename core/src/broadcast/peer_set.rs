@@ -11,6 +11,13 @@ const WORDS: usize = PEERS_LIMIT as usize / 64;
 pub(crate) struct PeerSet([u64; WORDS]);
 
 impl PeerSet {
+    /// The set of one peer.
+    pub(crate) fn of(peer: PeerIndex) -> Self {
+        let mut set = Self::default();
+        set.insert(peer);
+        set
+    }
+
     pub(crate) fn insert(&mut self, peer: PeerIndex) {
         self.0[peer.at() / 64] |= 1 << (peer.0 % 64);
     }

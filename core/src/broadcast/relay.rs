@@ -1,8 +1,10 @@
 //! Relays: what this node passes on of what others publish, whole or in parts, and what it says of that.
 
+use alloc::boxed::Box;
+
 use super::Broadcast;
-use super::catalogue::{Known, State};
-use super::outbox::{Active, Body, Outbox};
+use super::catalogue::State;
+use super::outbox::{Active, Body, Outbox, Part};
 use crate::artifact::{Artifact, CHUNKS_PREFERRED_MAX};
 use crate::config::Relay;
 use crate::error::RelayError;
@@ -63,7 +65,7 @@ impl Broadcast {
         body: Body,
         hops: u8,
     ) -> Result<(), RelayError> {
-        let (bytes, full) = (body.advert().length, |_| RelayError::OutboxFull);
+        let (bytes, full) = (body.length(), |_| RelayError::OutboxFull);
         let in_the_way = |outbox: &mut Outbox| outbox.in_the_way(bytes).map_err(full);
         while let Some(slot) = in_the_way(&mut self.outboxes[channel_index as usize])? {
             self.clear(channel_index, slot);
@@ -80,7 +82,8 @@ impl Broadcast {
         let item = &self.inbox.catalogue.items[known];
         let config = &self.channels[item.channel as usize];
         if config.relay == Relay::Automatic
-            && let Some(artifact) = item.artifact.clone()
+            && item.state == State::Ready
+            && let Some(artifact) = self.inbox.catalogue.details(known).artifact.clone()
         {
             // Without room, or too far from the publisher, the artifact is just not passed on.
             let _ = self.relay(config.id, &artifact);
@@ -96,7 +99,7 @@ impl Broadcast {
         }
         let item = &self.inbox.catalogue.items[received.known];
         let channel_index = item.channel;
-        if !self.tells_of_parts(item) {
+        if !self.tells_of_parts(received.known) {
             return;
         }
         let is_told =
@@ -132,9 +135,11 @@ impl Broadcast {
     }
 
     /// Whether members of a channel tell each other of parts of such an artifact.
-    fn tells_of_parts(&self, item: &Known) -> bool {
-        let is_relaying = self.channels[item.channel as usize].relay == Relay::Automatic;
-        is_relaying && item.advert.chunks() <= CHUNKS_PREFERRED_MAX
+    fn tells_of_parts(&self, known: u32) -> bool {
+        let catalogue = &self.inbox.catalogue;
+        let channel = &self.channels[catalogue.items[known].channel as usize];
+        let is_relaying = channel.relay == Relay::Automatic;
+        is_relaying && catalogue.advert(known).chunks() <= CHUNKS_PREFERRED_MAX
     }
 
     /// There is more to be sent from a slot to those that are sent chunks, or nothing any more.
@@ -150,10 +155,11 @@ impl Broadcast {
             let (channel_index, State::Wanted(transfer)) = (item.channel, item.state) else {
                 continue;
             };
-            if !self.tells_of_parts(item) || self.inbox.transfers.have_count(transfer) == 0 {
+            let own_slot = item.own_slot;
+            if !self.tells_of_parts(known) || self.inbox.transfers.have_count(transfer) == 0 {
                 continue;
             }
-            match item.own_slot {
+            match own_slot {
                 Some(slot) => self.repeat(channel_index, slot),
                 None => self.tell_first(known, transfer),
             }
@@ -166,9 +172,10 @@ impl Broadcast {
             return;
         }
         let item = &self.inbox.catalogue.items[known];
-        let (channel_index, id, advert) = (item.channel, item.id, item.advert.clone());
+        let (channel_index, id) = (item.channel, item.id);
+        let advert = self.inbox.catalogue.advert(known).clone();
         let Ok(hops) = self.relay_hops(channel_index, known) else { return };
-        let body = Body::Part { transfer, id, advert };
+        let body = Body::Part(Box::new(Part { transfer, id, advert }));
         if self.advertise(channel_index, known, body, hops).is_ok() {
             self.inbox.transfers.set_passed_on(transfer, true);
         }
@@ -176,7 +183,8 @@ impl Broadcast {
 
     fn tell_progress(&mut self, received: &Received) {
         let item = &self.inbox.catalogue.items[received.known];
-        let (channel_index, chunk_bytes) = (item.channel, item.advert.chunk_size());
+        let channel_index = item.channel;
+        let chunk_bytes = self.inbox.catalogue.advert(received.known).chunk_size();
         match item.own_slot {
             None => self.tell_first(received.known, received.transfer),
             Some(slot) if !received.is_of_stripe => {
@@ -210,10 +218,11 @@ impl Broadcast {
     pub(super) fn check_relay(&mut self, known: u32) {
         let item = &self.inbox.catalogue.items[known];
         let (channel_index, Some(slot)) = (item.channel, item.own_slot) else { return };
-        if item.relay_hops == 0 {
+        if !item.is_relayed {
             return;
         }
-        let (has_nearer, has_holders) = (item.nearer > 0, !item.holders.is_empty());
+        let has_nearer = self.inbox.catalogue.details(known).nearer > 0;
+        let has_holders = !item.is_gone();
         let outbox = &mut self.outboxes[channel_index as usize];
         let active = outbox.active(slot).expect("own slot");
         if has_nearer {

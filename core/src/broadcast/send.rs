@@ -489,8 +489,8 @@ impl Sender {
                 outbox.set_last_sent(index, slot, version, LastSent::NOTHING);
                 continue;
             };
-            let (advert, body) = (active.body.advert(), &active.body);
-            let bytes = advert.length as usize;
+            let body = &active.body;
+            let bytes = body.length() as usize;
             let may_push = active.hops == 0 && !holds(active);
             let is_short = self.pushed_on_bytes_max.is_some_and(|max| bytes <= max);
             // What the peer may have had, or heard of, is only advertised.
@@ -504,7 +504,7 @@ impl Sender {
                 _ => None,
             };
             let is_pushed = pushed.is_some();
-            let (chunks, hops) = (advert.chunks(), active.hops);
+            let (chunks, hops) = (body.chunks(), active.hops);
             let spread = active.spread.as_ref().filter(|spread| spread.is_due(index));
             let source = match (spread, hops) {
                 (Some(spread), 0) => Some(spread.stripe(index, &body.id(), chunks))
@@ -516,7 +516,7 @@ impl Sender {
             };
             let source = source.filter(|_| streamed_now < streamed_max);
             let (streamed, is_spread) = (source.is_some(), spread.is_some());
-            let length = advert.metadata.len() + if is_pushed { bytes } else { 64 };
+            let length = body.metadata().len() + if is_pushed { bytes } else { 64 };
             let is_over = out.len() + length + FRAME_OVERHEAD_MAX > limit;
             if !out.is_empty() && (is_over || streamed) {
                 break;
@@ -526,13 +526,13 @@ impl Sender {
             if let Some(artifact) = pushed {
                 let metadata = artifact.metadata();
                 wire::put_push_start(&mut out.inline, (slot, version), hops, metadata, bytes);
-                out.payload(artifact.bytes());
-            } else if let Body::Part { transfer, .. } = body {
-                let (bits, length) = inbox.transfers.have(*transfer).encoded();
-                let have = ChunkBits(&bits[..length]);
-                wire::put_told(&mut out.inline, (slot, version), told, advert, Some(have));
+                out.payload(artifact.bytes(), || artifact.to_bytes());
             } else {
-                wire::put_told(&mut out.inline, (slot, version), told, advert, None);
+                let told_of = |transfer| inbox.transfers.have(transfer).encoded();
+                let bits = body.transfer().map(told_of);
+                let have = bits.as_ref().map(|(bits, length)| ChunkBits(&bits[..*length]));
+                let advert = &body.advert();
+                wire::put_told(&mut out.inline, (slot, version), told, advert, have);
             }
             outbox.set_last_sent(index, slot, version, LastSent::in_stream(stream.0));
             current += 1;
@@ -606,7 +606,7 @@ impl Sender {
         while let Some(chunk) = job.next_chunk(active, has) {
             let (bytes, proof) = match &active.body {
                 Body::Whole(artifact) => artifact.chunk(chunk),
-                Body::Part { transfer, .. } => inbox.transfers.chunk(*transfer, chunk),
+                Body::Part(part) => inbox.transfers.chunk(part.transfer, chunk),
             };
             wire::put_chunk_start(&mut out.inline, chunk, &proof, bytes.len());
             out.share(bytes);

@@ -3,8 +3,9 @@
 //! A member has an artifact in one slot at a time, so a peer's table holds an artifact in one entry
 //! at most. Of two slots that a peer names for one artifact, that with the newer version counts, and
 //! the other one has been emptied, even if the update that says so has not been received yet. So an
-//! artifact's holders are a set of peers, and a map leads from artifact and peer to the entry: an
-//! update costs the same whatever the peer, or all peers together, advertise.
+//! artifact's holders are a set of peers. Where a single one has it is noted with the artifact; of
+//! several, a map leads from artifact and peer to the entry. An update costs the same whatever the
+//! peer, or all peers together, advertise.
 //!
 //! When a peer's new epoch begins, its entries become *stale*: they count as advertised until the
 //! epoch's snapshot has named the live slots and an update of each of those has been received, or
@@ -14,7 +15,8 @@ use alloc::vec::Vec;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use super::catalogue::{Catalogue, Known};
+use super::catalogue::{Age, Catalogue, Holders, Position};
+use super::peer_set::PeerSet;
 use super::work;
 use crate::error::Fault;
 use crate::id::{PeerIndex, Slot};
@@ -32,20 +34,6 @@ const NOBODY: u32 = u32::MAX;
 /// changes of the slots that it left may all be overtaken on their way, or be still to be sent,
 /// because those slots have changed again meanwhile.
 const MOVE_VERSIONS: u64 = 2;
-
-/// Which epoch of the peer an entry was heard in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Age {
-    Current,
-    Stale,
-}
-
-/// An entry of a peer's table of a channel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Position {
-    age: Age,
-    slot: Slot,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -105,7 +93,7 @@ pub(super) struct Tables {
     channels: usize,
     /// Per peer, then per channel; empty for a peer that is no member.
     peers: Vec<Vec<Table>>,
-    /// By artifact and peer, see [`key`].
+    /// By artifact and peer, see [`key`], of artifacts with [`Holders::Several`].
     positions: HashMap<u64, Position, FixedState>,
     /// By artifact and peer, what those have that do not have all of it.
     partial: HashMap<u64, ChunksTold, FixedState>,
@@ -144,8 +132,14 @@ impl Tables {
 
     /// Where a peer advertises an artifact.
     fn position(&self, catalogue: &Catalogue, known: u32, peer: PeerIndex) -> Option<Position> {
-        let is_holder = catalogue.holds(known, peer);
-        is_holder.then(|| self.positions[&key(known, peer)])
+        match catalogue.items[known].holders {
+            Holders::Nobody => None,
+            Holders::One(holder, position) => (holder == peer).then_some(position),
+            Holders::Several => {
+                let is_holder = catalogue.details(known).holders.contains(peer);
+                is_holder.then(|| self.positions[&key(known, peer)])
+            }
+        }
     }
 
     /// Whether a change of `version` is newer than the slot's entry. Only then its artifact has to
@@ -193,10 +187,9 @@ impl Tables {
             && known == was
         {
             self.set_have(known, peer, have);
-            let item = &mut catalogue.items[known];
             let entry = self.table(peer, channel).entry(slot);
-            item.note_hops(entry.hops, false);
-            item.note_hops(hops, true);
+            catalogue.note_hops(known, entry.hops, false);
+            catalogue.note_hops(known, hops, true);
             entry.hops = hops;
             return Ok(Applied::Same);
         }
@@ -221,10 +214,24 @@ impl Tables {
     ) {
         let entry = self.table(peer, channel).entry(slot);
         (entry.known, entry.hops) = (known, hops);
-        self.positions.insert(key(known, peer), Position { age: Age::Current, slot });
-        let item = &mut catalogue.items[known];
-        item.holders.insert(peer);
-        item.note_hops(hops, true);
+        let position = Position { age: Age::Current, slot };
+        let holders = &mut catalogue.items[known].holders;
+        match *holders {
+            Holders::Nobody => *holders = Holders::One(peer, position),
+            Holders::One(first, its_position) => {
+                *holders = Holders::Several;
+                self.positions.insert(key(known, first), its_position);
+                self.positions.insert(key(known, peer), position);
+                let mut both = PeerSet::of(first);
+                both.insert(peer);
+                catalogue.details_mut(known).holders = both;
+            }
+            Holders::Several => {
+                self.positions.insert(key(known, peer), position);
+                catalogue.details_mut(known).holders.insert(peer);
+            }
+        }
+        catalogue.note_hops(known, hops, true);
     }
 
     /// Empties an entry, and names the artifact that it held, which the peer does not advertise any
@@ -237,19 +244,28 @@ impl Tables {
     ) -> u32 {
         let entry = &mut self.table(peer, channel).entries(age)[slot.0 as usize];
         let (known, hops) = (core::mem::replace(&mut entry.known, NOBODY), entry.hops);
-        self.positions.remove(&key(known, peer));
         self.set_have(known, peer, None);
-        let item = &mut catalogue.items[known];
-        item.holders.remove(peer);
-        item.note_hops(hops, false);
+        let holders = &mut catalogue.items[known].holders;
+        let is_last = if *holders == Holders::Several {
+            self.positions.remove(&key(known, peer));
+            let several = &mut catalogue.details_mut(known).holders;
+            several.remove(peer);
+            several.is_empty()
+        } else {
+            true
+        };
+        if is_last {
+            catalogue.items[known].holders = Holders::Nobody;
+        }
+        catalogue.note_hops(known, hops, false);
         known
     }
 
-    /// The hops at which a peer advertises an artifact.
-    fn hops(&self, known: &Known, at: u32, peer: PeerIndex) -> u8 {
+    /// The hops at which a holder advertises an artifact.
+    fn hops(&self, catalogue: &Catalogue, known: u32, peer: PeerIndex) -> u8 {
         work::count();
-        let Position { age, slot } = self.positions[&key(at, peer)];
-        let table = &self.peers[peer.at()][known.channel as usize];
+        let Position { age, slot } = self.position(catalogue, known, peer).expect("a holder");
+        let table = &self.peers[peer.at()][catalogue.items[known].channel as usize];
         let entries = if age == Age::Stale { &table.stale } else { &table.current };
         entries[slot.0 as usize].hops
     }
@@ -275,21 +291,18 @@ impl Tables {
     /// The fewest hops from the publisher at which an artifact is advertised. Looks at each holder:
     /// for the one decision whether the artifact is relayed, not for updates.
     pub(super) fn nearest(&self, catalogue: &Catalogue, known: u32) -> Option<u8> {
-        let item = &catalogue.items[known];
-        item.holders.iter().map(|peer| self.hops(item, known, peer)).min()
+        catalogue.holders(known).iter().map(|peer| self.hops(catalogue, known, peer)).min()
     }
 
     /// This node begins to relay an artifact at `hops`. Looks at each holder, as
     /// [`Tables::nearest`].
     pub(super) fn begin_relay(&self, catalogue: &mut Catalogue, known: u32, hops: u8) {
-        let nearer = self.count_nearer(&catalogue.items[known], known, hops);
-        let item = &mut catalogue.items[known];
-        (item.relay_hops, item.nearer) = (hops, nearer);
+        catalogue.begin_relay(known, hops, self.count_nearer(catalogue, known, hops));
     }
 
-    fn count_nearer(&self, item: &Known, known: u32, hops: u8) -> u16 {
-        let is_nearer = |peer: &PeerIndex| self.hops(item, known, *peer) < hops;
-        item.holders.iter().filter(is_nearer).count() as u16
+    fn count_nearer(&self, catalogue: &Catalogue, known: u32, hops: u8) -> u16 {
+        let is_nearer = |peer: &PeerIndex| self.hops(catalogue, known, *peer) < hops;
+        catalogue.holders(known).iter().filter(is_nearer).count() as u16
     }
 
     /// A peer's new epoch begins: what it advertised becomes stale. Entries that were stale
@@ -314,7 +327,14 @@ impl Tables {
             }
             if was.known != NOBODY {
                 self.table(peer, channel).stale[at] = was;
-                self.positions.insert(key(was.known, peer), stale);
+                let holders = &mut catalogue.items[was.known].holders;
+                match holders {
+                    Holders::One(_, position) => *position = stale,
+                    Holders::Several => {
+                        self.positions.insert(key(was.known, peer), stale);
+                    }
+                    Holders::Nobody => unreachable!("this peer holds it"),
+                }
             }
         }
     }
@@ -400,34 +420,28 @@ impl Tables {
                 }
             }
         }
-        assert_eq!(linked, self.positions.len(), "an artifact is in one entry of a peer");
-        assert!(self.partial.keys().all(|key| self.positions.contains_key(key)));
-        let mut held = 0;
+        let (mut held, mut mapped, mut partial) = (0, 0, 0);
         for known in catalogue.items.indices() {
             let item = &catalogue.items[known];
-            for peer in item.holders.iter() {
-                let Position { age, slot } = self.positions[&key(known, peer)];
+            let holders = catalogue.holders(known);
+            mapped += if item.holders == Holders::Several { holders.count() as usize } else { 0 };
+            for peer in holders.iter() {
+                let position = self.position(catalogue, known, peer);
+                let Position { age, slot } = position.expect("where a holder has it");
                 let table = &self.peers[peer.at()][item.channel as usize];
                 let entries = if age == Age::Stale { &table.stale } else { &table.current };
                 assert_eq!(entries[slot.0 as usize].known, known);
+                let is_partial = self.partial.contains_key(&key(known, peer));
+                partial += usize::from(is_partial);
                 held += 1;
             }
-            assert_eq!(item.nearer, self.count_nearer(item, known, item.relay_hops));
+            let relay_hops = catalogue.relay_hops(known);
+            let nearer = self.count_nearer(catalogue, known, relay_hops);
+            assert!(!item.is_relayed || nearer == catalogue.details(known).nearer);
         }
+        assert_eq!(mapped, self.positions.len(), "an artifact is in one entry of a peer");
+        assert_eq!(partial, self.partial.len(), "who has a part advertises it");
         assert_eq!(linked, held, "sets hold what tables hold");
-    }
-}
-
-impl Known {
-    /// Counts a holder at `hops` in, or out, if it is nearer to the publisher than this node's
-    /// relay.
-    fn note_hops(&mut self, hops: u8, is_in: bool) {
-        if hops < self.relay_hops {
-            match is_in {
-                true => self.nearer += 1,
-                false => self.nearer -= 1,
-            }
-        }
     }
 }
 
@@ -474,7 +488,7 @@ mod tests {
     }
 
     fn advert(artifact: &Artifact, slot: u32, version: u64, hops: u8) -> Update<'static> {
-        let (slot, version, advert) = (Slot(slot), Version(version), artifact.advert().clone());
+        let (slot, version, advert) = (Slot(slot), Version(version), artifact.advert());
         Update::Advert { slot, version, hops, streamed: false, spread: false, advert }
     }
 
@@ -517,8 +531,8 @@ mod tests {
         let (mut machine, last) = (machine(16, peers), peers - 1);
         let block = artifact(if is_relayed { 100 } else { 100_000 });
         let (slot, version) = (Slot(0), Version(1));
-        let metadata = block.advert().metadata.clone();
-        let push = Update::Push { slot, version, hops: 0, metadata, bytes: block.bytes() };
+        let (metadata, bytes) = (block.metadata(), block.bytes());
+        let push = Update::Push { slot, version, hops: 0, metadata, bytes };
         let first = if is_relayed { push } else { advert(&block, 0, 1, 0) };
         cost(&mut machine, 0, &first);
         let request = machine.poll_send(NOW, PeerIndex(0), 1000, &mut SendBuffer::new());

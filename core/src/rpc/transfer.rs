@@ -106,7 +106,7 @@ impl Sending {
         out.inline.extend_from_slice(&self.frames[start.min(frames)..end.min(frames)]);
         let body = start.max(frames) - frames..end.max(frames) - frames;
         if !body.is_empty() {
-            out.payload(&self.body.slice(body));
+            out.payload(&self.body[body.clone()], || self.body.slice(body));
         }
         Offer { bytes: end - start, ends: self.ends && end == self.length() }
     }

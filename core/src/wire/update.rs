@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 
 use super::{Fields, Malformed, kind, put_frame_start, put_varint, varint_len};
-use crate::artifact::{ARTIFACT_BYTES_LIMIT, Advert, CHUNKS_PREFERRED_MAX, Metadata};
+use crate::artifact::{
+    ARTIFACT_BYTES_LIMIT, Advert, CHUNKS_PREFERRED_MAX, METADATA_BYTES_MAX, Metadata,
+};
 use crate::id::{Slot, Version};
 
 /// One change of a slot, or what a sender says of its table.
@@ -25,8 +27,8 @@ pub enum Update<'a> {
         version: Version,
         /// How far the sender is from the publisher: 0 is the publisher itself.
         hops: u8,
-        /// The artifact's metadata.
-        metadata: Metadata,
+        /// The artifact's metadata: at most [`METADATA_BYTES_MAX`] bytes.
+        metadata: &'a [u8],
         /// The artifact's bytes.
         bytes: &'a [u8],
     },
@@ -188,6 +190,7 @@ fn told<'a>(kind: u64, fields: &mut Fields<'a>) -> Result<Update<'a>, Malformed>
     let (hops, flags) = (fields.small()?, fields.varint()?);
     let (streamed, spread) = (flags & STREAMED != 0, flags & SPREAD != 0);
     let (length, metadata) = (length(fields)?, metadata(fields)?);
+    let metadata = Metadata::from_slice(metadata).expect("just checked");
     let advert = Advert { length, metadata, root: *fields.array()? };
     if kind == kind::ADVERT {
         return Ok(Update::Advert { slot, version, hops, streamed, spread, advert });
@@ -216,10 +219,10 @@ fn length(fields: &mut Fields<'_>) -> Result<u64, Malformed> {
     if length <= ARTIFACT_BYTES_LIMIT { Ok(length) } else { Err(Malformed::OutOfRange) }
 }
 
-fn metadata(fields: &mut Fields<'_>) -> Result<Metadata, Malformed> {
+fn metadata<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], Malformed> {
     let length = fields.small()?;
-    let bytes = fields.bytes(length)?;
-    Metadata::from_slice(bytes).map_err(|_| Malformed::OutOfRange)
+    let metadata = fields.bytes(length)?;
+    if metadata.len() <= METADATA_BYTES_MAX { Ok(metadata) } else { Err(Malformed::OutOfRange) }
 }
 
 pub(crate) fn put_clear(out: &mut Vec<u8>, slot: Slot, version: Version) {

@@ -166,7 +166,7 @@ fn updates(version: u64) -> Vec<u8> {
     let mut stream = head(StreamHead::Updates(CHANNELS[1]));
     let content = [&[7; 100][..], &version.to_be_bytes()].concat();
     for slot in 0..SLOTS_MAX {
-        let (slot, version, metadata) = (Slot(slot), Version(version), Metadata::new());
+        let (slot, version, metadata) = (Slot(slot), Version(version), &[]);
         Update::Push { slot, version, hops: 0, metadata, bytes: &content }.encode(&mut stream);
     }
     stream

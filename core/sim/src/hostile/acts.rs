@@ -100,7 +100,7 @@ impl Byzantine {
         let told = match self.random.below(5) {
             0 => frames::clear(slot, version),
             1 => frames::push(slot, version, b"", b"nowhere"),
-            2 => frames::advert(slot, version, 0, false, artifact.advert()),
+            2 => frames::advert(slot, version, 0, false, &artifact.advert()),
             3 => {
                 // A slot that is no slot number at all.
                 let mut body = Vec::new();
@@ -247,7 +247,7 @@ impl Byzantine {
         if self.one_in(3) {
             let chunks = 0..artifact.advert().chunks();
             let chunks: Vec<_> = chunks.map(|chunk| frames::chunk(&artifact, chunk)).collect();
-            let told = frames::advert(slot, version, 0, true, artifact.advert());
+            let told = frames::advert(slot, version, 0, true, &artifact.advert());
             let bytes = frames::updates(self.channel(channel), &[&told, &chunks.concat()]);
             return self.all_but_last(now, line, bytes);
         }

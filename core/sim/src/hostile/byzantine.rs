@@ -231,7 +231,7 @@ impl Byzantine {
             return frames::push(slot, version, artifact.metadata(), artifact.bytes());
         }
         self.offers.insert(artifact.clone(), manner);
-        frames::advert(slot, version, 0, false, artifact.advert())
+        frames::advert(slot, version, 0, false, &artifact.advert())
     }
 
     /// Writes a whole stream. False if the peer allows no more.

@@ -147,7 +147,7 @@ impl Byzantine {
         let (slot, version) = (self.any_slot(channel), self.next_version(channel));
         let artifact = self.fresh(channel, true);
         if self.one_in(3) {
-            let told = frames::advert(slot, version, 0, true, artifact.advert());
+            let told = frames::advert(slot, version, 0, true, &artifact.advert());
             let chunks: Vec<u32> = (0..artifact.advert().chunks()).collect();
             let wrong = self.wrong_chunks(&artifact, &chunks);
             let bytes = frames::updates(self.channel(channel), &[&told, &wrong]);

@@ -3,7 +3,7 @@
 use quinn_proto::VarInt;
 use quinn_proto::coding::Codec;
 
-use slotcast::artifact::{Advert, Artifact, Metadata};
+use slotcast::artifact::{Advert, Artifact, METADATA_BYTES_MAX, Metadata};
 use slotcast::id::{ChannelId, Slot, Version};
 use slotcast::wire::{
     CallHead, ChannelHello, Chunk, ChunkBits, ChunkRange, Hello, LiveSlots, MINOR, Ranges, Reply,
@@ -88,7 +88,7 @@ pub fn clear(slot: u32, version: u64) -> Vec<u8> {
 }
 
 pub fn push(slot: u32, version: u64, metadata: &[u8], bytes: &[u8]) -> Vec<u8> {
-    let metadata = Metadata::from_slice(metadata).expect("short metadata");
+    assert!(metadata.len() <= METADATA_BYTES_MAX, "short metadata");
     update(&Update::Push { slot: Slot(slot), version: Version(version), hops: 0, metadata, bytes })
 }
 

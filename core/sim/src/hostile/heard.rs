@@ -194,8 +194,8 @@ impl Ears {
                     if bytes.len() <= SINGLE_CHUNK_BYTES_MAX =>
                 {
                     let bytes = Bytes::copy_from_slice(bytes);
-                    let artifact = Artifact::new(bytes, &metadata).expect("within bounds");
-                    self.heard.push((channel, artifact.advert().clone(), Some(artifact)));
+                    let artifact = Artifact::new(bytes, metadata).expect("within bounds");
+                    self.heard.push((channel, artifact.advert(), Some(artifact)));
                 }
                 _ => {}
             },

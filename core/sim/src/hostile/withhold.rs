@@ -121,7 +121,7 @@ impl Byzantine {
                 _ => {}
             }
             let is_streamed = !stripe.is_empty();
-            let told = frames::spread_advert(slot, version, is_streamed, artifact.advert());
+            let told = frames::spread_advert(slot, version, is_streamed, &artifact.advert());
             let stripe: Vec<_> = stripe.map(|chunk| frames::chunk(&artifact, chunk)).collect();
             let mut bytes = frames::updates(self.channel(channel), &[&told, &stripe.concat()]);
             said |= match way {

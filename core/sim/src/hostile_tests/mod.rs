@@ -88,7 +88,7 @@ fn push(slot: u32, version: u64, bytes: &[u8]) -> Vec<u8> {
 
 /// The first advert of a publisher's slot.
 fn advert(slot: u32, artifact: &Artifact) -> Vec<u8> {
-    frames::advert(slot, 1, 0, false, artifact.advert())
+    frames::advert(slot, 1, 0, false, &artifact.advert())
 }
 
 /// A stream that is cut off in the middle of a frame.

@@ -37,7 +37,7 @@ fn breaches() -> Vec<Breach> {
     let block = artifact(1, 5 * CHUNK_BYTES_MIN);
     let id = block.id();
     let fetch = Request::Fetch { request: 1, channel: CHANNEL, id, ranges: frames::ranges(0, 1) };
-    let advert = |hops, streamed| frames::advert(0, 1, hops, streamed, block.advert());
+    let advert = |hops, streamed| frames::advert(0, 1, hops, streamed, &block.advert());
     let asking = |frame: &[u8]| stream(StreamHead::Requests, &[frame]);
     let malformed = Fault::Malformed;
     vec![
@@ -113,8 +113,8 @@ fn breaches() -> Vec<Breach> {
         (
             "an artifact in two slots",
             updates(&[
-                &frames::advert(0, 1, 0, false, block.advert()),
-                &frames::advert(1, 2, 0, false, block.advert()),
+                &frames::advert(0, 1, 0, false, &block.advert()),
+                &frames::advert(1, 2, 0, false, &block.advert()),
             ]),
             Fault::ArtifactInTwoSlots,
         ),
@@ -157,7 +157,7 @@ fn nothing_of_a_stream_after_the_breach_is_applied_and_all_before_it_is() {
     arena.write(&updates(&[&push(1, 1, b"before"), &bad, &push(2, 2, b"after")]));
     arena.elapse(ms(100));
     let delivered: Vec<_> =
-        arena.delivered(VICTIM).iter().map(|(artifact, _)| artifact.bytes().clone()).collect();
+        arena.delivered(VICTIM).iter().map(|(artifact, _)| artifact.to_bytes()).collect();
     assert_eq!(delivered, [Bytes::from_static(b"before")]);
 }
 

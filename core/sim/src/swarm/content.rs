@@ -110,7 +110,6 @@ pub(super) fn words(datagram: &[u8]) -> impl Iterator<Item = (u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slotcast::artifact::Advert;
     use slotcast::id::NodeId;
 
     #[test]
@@ -128,7 +127,7 @@ mod tests {
     fn what_metadata_says_is_what_is_decided() {
         let decided = |kind: Kind, at, height| {
             let made = artifact(ChannelId(3), 77, kind, 10);
-            let advert: &Advert = made.advert();
+            let advert = &made.advert();
             let (id, from) = (made.id(), NodeId([0; 32]));
             decide(&Candidate { channel: ChannelId(3), id: &id, advert, from }, at, height)
         };

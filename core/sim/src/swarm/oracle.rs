@@ -299,7 +299,7 @@ impl Oracle {
     ) {
         let (at, time, id) = (node.at(), node.time(), artifact.id());
         self.counts.delivered += 1;
-        let anew = Artifact::new(artifact.bytes().clone(), artifact.metadata());
+        let anew = Artifact::new(artifact.to_bytes(), artifact.metadata());
         let is_true = anew.is_ok_and(|anew| anew.id() == id);
         self.check(6, time, is_true, || format!("{at} is brought bytes that are not {id:#}"));
         let is_first = self.replicas[at].live.insert((channel, id), from).is_none();
@@ -383,6 +383,8 @@ impl Oracle {
             format!("{at} is told that {id:#} expired, which it has not")
         });
         let Some(serial) = self.serials.get(&name).copied() else { return };
+        // Its maker has withdrawn it, as all others have.
+        self.replicas[at].withdrawn.insert(serial, time);
         let is_constant = from.is_some_and(|from| self.is_constant(&from, at, serial));
         self.check(5, time, !is_constant, || {
             format!("{at} is told that {id:#} expired, which {from:?} advertises")

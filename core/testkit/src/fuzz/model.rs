@@ -227,6 +227,7 @@ impl Channel {
             let known = self.known.entry(art).or_insert_with(born);
             if known.delivered && !was_advertised {
                 (known.step, known.delivered, known.expiry_due) = (step, false, true);
+                known.withdrawn.clear();
             }
             known.withdrawn.remove(&peer);
             if let Some(from) = pushed
@@ -294,10 +295,13 @@ impl Channel {
         let gone: Vec<Art> = before.iter().filter(|art| !after.contains(art)).copied().collect();
         for art in &gone {
             let known = self.known.get_mut(art).expect("held until now");
-            if known.delivered && is_member {
+            let is_held = self.heard.iter().any(|heard| heard.holds(*art));
+            if known.delivered && !is_held {
+                known.withdrawn.clear();
+            } else if known.delivered && is_member {
                 known.withdrawn.insert(peer);
             }
-            if known.delivered || self.heard.iter().any(|heard| heard.holds(*art)) {
+            if known.delivered || is_held {
                 continue;
             }
             if known.expiry_due {

@@ -238,7 +238,7 @@ fn update(feed: &mut Feed<'_>) -> Vec<u8> {
         6 | 7 => told(feed).0,
         _ => {
             let flags = feed.byte();
-            let mut advert = art.advert().clone();
+            let mut advert = art.advert();
             if flags & 0x40 != 0 {
                 advert.length = advert.length.wrapping_add(feed.byte().into());
             }
@@ -274,7 +274,7 @@ fn told(feed: &mut Feed<'_>) -> (Vec<u8>, Art) {
     let (slot, version) = (u32::from(feed.byte() & 15), u64::from(feed.byte()).max(1));
     let (art, how, bits) = (art_of(feed), feed.byte(), feed.byte());
     let (hops, streamed, spread) = (how & 3, how & 4 == 0, how & 8 != 0);
-    let advert = artifact(art).advert().clone();
+    let advert = artifact(art).advert();
     // At times with a chunk that there is not, or an empty byte at the end.
     let bits = [if how >> 4 == 15 { bits } else { bits & ((1 << advert.chunks()) - 1) as u8 }];
     let (slot, version) = (Slot(slot), Version(version));
@@ -330,7 +330,7 @@ struct Told {
 impl Application for Told {
     fn handle_event(&mut self, node: &mut Context<'_>, _: ChannelId, event: Event) {
         if let Event::Delivered { artifact, .. } = event {
-            let anew = Artifact::new(artifact.bytes().clone(), artifact.metadata());
+            let anew = Artifact::new(artifact.to_bytes(), artifact.metadata());
             assert_eq!(anew.expect("as long as it is").id(), artifact.id(), "invariant 6");
             self.delivered.push((node.at(), artifact.id()));
         }

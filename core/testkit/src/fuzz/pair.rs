@@ -246,10 +246,6 @@ impl Pair {
                 assert!(side.machine.is_advertised(CHANNEL, &artifact.id()), "invariant 5");
                 assert!(side.delivered.insert(art), "invariant 7");
             }
-            Event::Withdrawn { id, by } => {
-                assert_eq!(by, node);
-                assert!(side.delivered.contains(&pool::art(&id)));
-            }
             Event::Expired { id } => {
                 // It may be advertised again by now.
                 assert!(side.delivered.remove(&pool::art(&id)));

@@ -352,7 +352,7 @@ impl Run {
         let is_too_far = hops > config.relay_hops_max;
         let is_twice = self.model[channel].is_in_two_slots(peer, slot, version, art);
         let (slot_id, version_id) = (Slot(slot), Version(version));
-        let metadata = artifact.advert().metadata.clone();
+        let metadata = artifact.metadata();
         let bytes = artifact.bytes();
         let push = Update::Push { slot: slot_id, version: version_id, hops, metadata, bytes };
         match self.update(peer, channel, &push) {
@@ -385,7 +385,7 @@ impl Run {
         }
         let mut taken_as = None;
         let Told { art, hops, streamed, spread, have } = told;
-        let (advert, config) = (pool::artifact(art).advert().clone(), &self.model[channel].config);
+        let (advert, config) = (pool::artifact(art).advert(), &self.model[channel].config);
         let rules = [
             (Fault::ArtifactTooLong, advert.length > config.artifact_bytes_max),
             (Fault::HopsBeyondBound, hops > config.relay_hops_max),

@@ -256,7 +256,7 @@ impl Solo {
 }
 
 pub fn push<'a>(slot: u32, version: u64, artifact: &'a Artifact) -> Update<'a> {
-    let metadata = artifact.advert().metadata.clone();
+    let metadata = artifact.metadata();
     let (slot, version) = (Slot(slot), Version(version));
     Update::Push { slot, version, hops: 0, metadata, bytes: artifact.bytes() }
 }
@@ -269,12 +269,5 @@ pub fn advert(
     artifact: &Artifact,
 ) -> Update<'static> {
     let (slot, version) = (Slot(slot), Version(version));
-    Update::Advert {
-        slot,
-        version,
-        hops,
-        streamed,
-        spread: false,
-        advert: artifact.advert().clone(),
-    }
+    Update::Advert { slot, version, hops, streamed, spread: false, advert: artifact.advert() }
 }
