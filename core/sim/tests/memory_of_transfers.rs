@@ -277,5 +277,5 @@ fn l13_transfers_that_lack_one_chunk_each_stay_within_the_bound() {
     }
     let percent = 100 * most / bound;
     println!("{most} bytes, {percent} % of the bound of {bound}");
-    assert!(percent >= 60, "{most} bytes, {percent} % of the bound of {bound}");
+    assert!(percent >= 55, "{most} bytes, {percent} % of the bound of {bound}");
 }
