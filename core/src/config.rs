@@ -145,6 +145,11 @@ pub struct ChannelConfig {
     /// in a full mesh. Default 256 KiB: below, a part would be less than a chunk in a subnet of 16.
     /// `u64::MAX` for never.
     pub spread_bytes_min: u64,
+    /// How long a member that was pushed an artifact may not yet be told that it was aborted, if there is
+    /// nothing else to tell it meanwhile: by itself that takes a datagram, and another one that
+    /// acknowledges it. What is still to be sent of the artifact is not sent in any case. Default 50
+    /// ms: an acknowledgement that is due goes out within 25. Zero to tell it at once.
+    pub clear_delay: Duration,
 }
 
 impl ChannelConfig {
@@ -163,6 +168,7 @@ impl ChannelConfig {
             relay: Relay::Off,
             relay_hops_max: 4,
             spread_bytes_min: 256 << 10,
+            clear_delay: Duration::from_millis(50),
         }
     }
 

@@ -1,6 +1,5 @@
 //! slotcast, as the benches of broadcasts use it.
 
-use std::iter;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -117,11 +116,11 @@ pub async fn all_connected(nodes: &[NodeHandle]) {
 }
 
 async fn collect(node: u16, channel: Channel, log: Arc<Log>) {
-    while let Some(event) = channel.next_event().await {
+    let mut events = Vec::new();
+    while channel.next_events(&mut events).await > 0 {
         let at = Instant::now();
-        let waiting = iter::from_fn(|| channel.try_event());
         let mut arrived = log.arrived.lock().expect("nobody panics");
-        for event in iter::once(event).chain(waiting) {
+        for event in events.drain(..) {
             if let Event::Delivered { artifact, .. } = event {
                 arrived.push(Delivery { node, id: artifact.id().0, at });
             }

@@ -17,6 +17,7 @@
 
 mod catalogue;
 mod free_slots;
+mod held;
 mod inbox;
 mod outbox;
 mod peer_set;
@@ -175,6 +176,8 @@ pub enum Wake {
     Input,
     /// A holder that has to have sent a chunk, or may be asked again.
     Fetch,
+    /// A peer that has still to be told what is not active any more.
+    Update,
     /// A call or request whose deadline passes, or whose body is too slow.
     Call,
     /// A timer of a connection, or the next dial.
@@ -431,21 +434,37 @@ impl Broadcast {
                 self.inbox.transfers.set_passed_on(transfer, false);
             }
         }
-        self.slot_changed(channel_index, slot);
+        let config = &self.channels[channel_index as usize];
+        let is_push = active.body.length() <= config.push_bytes_max.into();
+        let may_wait = active.hops == 0 && active.spread.is_none() && is_push;
+        let delay = Some(config.clear_delay).filter(|delay| may_wait && !delay.is_zero());
+        self.peers_are_behind(channel_index, slot, delay.map(|delay| self.now + delay));
         self.sender.stop_serving(&active.serving, (channel_index, slot), &mut self.outputs);
     }
 
     /// What peers were sent of the slot is obsolete. Streams without any other current update are
     /// reset.
     fn slot_changed(&mut self, channel_index: u16, slot: Slot) {
+        self.peers_are_behind(channel_index, slot, None);
+    }
+
+    /// The same. Those that were sent the slot's content may be told of the change at `until`, if that is
+    /// a time.
+    fn peers_are_behind(&mut self, channel_index: u16, slot: Slot, until: Option<Time>) {
         let outbox = &mut self.outboxes[channel_index as usize];
         for at in 0..outbox.peers_end() {
             let peer = PeerIndex(at);
             if !outbox.has_view(peer) {
                 continue;
             }
-            self.sender.mark_updates(peer, channel_index);
-            if let Some(stream) = outbox.outdate(peer, slot)
+            let told_in = outbox.outdate(peer, slot);
+            match until {
+                Some(until) if told_in.is_some() => {
+                    self.sender.held.hold(peer, channel_index, until)
+                }
+                _ => self.sender.mark_updates(peer, channel_index),
+            }
+            if let Some(stream) = told_in
                 && let Some(stream) = self.sender.update_obsolete(peer, stream)
             {
                 self.outputs.push_back(Output::Reset { peer, stream });
@@ -712,6 +731,7 @@ impl Broadcast {
     /// [`Output::Idle`].
     pub fn poll(&mut self, now: Time) -> Output {
         let now = self.clamp(now);
+        self.sender.release_due_clears(now, &self.outboxes);
         self.inbox.transfers.advance(now);
         self.end_lost();
         self.tell_spread();
@@ -720,8 +740,14 @@ impl Broadcast {
             self.outputs.push_back(Output::Stop { peer, request });
         }
         self.outputs.pop_front().unwrap_or_else(|| {
-            let wake_at = self.inbox.transfers.wake_at();
-            let why = if wake_at == Time::NEVER { Wake::Input } else { Wake::Fetch };
+            let (fetch_at, clear_at) =
+                (self.inbox.transfers.wake_at(), self.sender.held.earliest());
+            let wake_at = fetch_at.min(clear_at);
+            let why = match wake_at {
+                Time::NEVER => Wake::Input,
+                _ if fetch_at <= clear_at => Wake::Fetch,
+                _ => Wake::Update,
+            };
             Output::Idle { wake_at, why }
         })
     }
@@ -745,6 +771,12 @@ impl Broadcast {
                 self.sender.mark_requests(peer);
             }
         }
+    }
+
+    /// The transport is about to send something to a peer: what was held back may go along. See
+    /// [`ChannelConfig::clear_delay`].
+    pub fn handle_sending(&mut self, peer: PeerIndex) {
+        self.sender.release_clears(peer, &self.outboxes);
     }
 
     /// Whether a flow that was reported may have more to send.

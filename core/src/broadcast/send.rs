@@ -10,6 +10,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::Output;
+use super::held::HeldClears;
 use super::inbox::Inbox;
 use super::outbox::{Active, Body, LastSent, Outbox};
 use super::peer_set::PeerSet;
@@ -127,6 +128,7 @@ pub(super) struct Sender {
     peers: Vec<Option<Peer>>,
     /// The flows with something to send. See [`Sender::flows`].
     pub(super) ready: ReadyFlows,
+    pub(super) held: HeldClears,
 }
 
 impl Sender {
@@ -142,6 +144,7 @@ impl Sender {
             },
             peers: Vec::new(),
             ready: ReadyFlows::default(),
+            held: HeldClears::new(),
         }
     }
 
@@ -174,6 +177,7 @@ impl Sender {
 
     pub(super) fn peer_down(&mut self, peer: PeerIndex, outboxes: &mut [Outbox]) {
         self.ready.clear(peer);
+        drop(self.held.release(peer));
         let state = self.peer(peer);
         (0..state.streams.len()).for_each(|at| state.release(at));
         state.refusals.clear();
@@ -332,6 +336,26 @@ impl Sender {
         self.ready.mark(peer, updates_flow(channel));
     }
 
+    /// Clears for a peer are not held back any more.
+    pub(super) fn release_clears(&mut self, peer: PeerIndex, outboxes: &[Outbox]) {
+        for channel in self.held.release(peer) {
+            if outboxes[channel as usize].is_behind(peer) {
+                self.mark_updates(peer, channel);
+            }
+        }
+    }
+
+    /// Clears that were held back for long enough are not any more.
+    pub(super) fn release_due_clears(&mut self, now: Time, outboxes: &[Outbox]) {
+        while let Some(channel) = self.held.due(now) {
+            for peer in self.held.release_channel(channel) {
+                if outboxes[channel as usize].is_behind(peer) {
+                    self.ready.mark(peer, updates_flow(channel));
+                }
+            }
+        }
+    }
+
     /// There are chunks of a channel for a peer.
     pub(super) fn mark_chunks(&mut self, peer: PeerIndex, channel: u16) {
         self.ready.mark(peer, chunks_flow(channel));
@@ -389,7 +413,8 @@ impl Sender {
             return None;
         }
         let can_open = can_open && !self.is_full(peer);
-        let was_ready = self.ready.is_ready(peer, flow);
+        let is_held = flow.is_multiple_of(2) && self.held.holds(peer, (flow / 2) as u16);
+        let was_ready = self.ready.is_ready(peer, flow) || is_held;
         let send = if flow == self.requests_flow() {
             self.send_requests(now, peer, room, out, inbox)
         } else {

@@ -195,8 +195,9 @@ pub(super) struct CallTable {
     freed: Vec<u32>,
     /// The value of `Node::links` when the credit was copied.
     links: Option<u64>,
-    /// Commands of this turn. Kept to reuse its memory.
+    /// Commands of this turn, and whom it wakes. Kept to reuse their memory.
     pub(super) commands: Vec<Command>,
+    pub(super) wakers: Vec<Waker>,
 }
 
 impl CallTable {

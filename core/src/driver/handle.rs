@@ -17,6 +17,7 @@ use std::vec::Vec;
 use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::calls::{CallCommand, CallTable, Calls};
 use crate::artifact::{Artifact, ArtifactError};
@@ -287,7 +288,7 @@ impl Shared {
         node: &mut Node,
         call_table: &mut CallTable,
     ) -> bool {
-        let mut wakers = Vec::new();
+        let mut wakers = std::mem::take(&mut call_table.wakers);
         let mut has_staged = false;
         {
             let mut state = self.lock();
@@ -319,11 +320,11 @@ impl Shared {
                 }
                 let Some(event) = node.poll_node_event() else { break };
                 state.node_events.push_back(event);
-                let waiters = std::mem::take(&mut state.node_waiters);
-                wakers.extend(waiters);
+                wakers.append(&mut state.node_waiters);
             }
         }
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.drain(..).for_each(Waker::wake);
+        call_table.wakers = wakers;
         has_staged
     }
 
@@ -595,10 +596,9 @@ impl Channel {
                 return Err(PublishError::Closed);
             }
             let channel = &mut state.channels[self.index];
-            if channel.active.contains_key(&id) {
-                return Ok(id);
-            }
-            if channel.active.len() >= channel.config.publish_slots_max() as usize {
+            let is_full = channel.active.len() >= channel.config.publish_slots_max() as usize;
+            let Entry::Vacant(place) = channel.active.entry(id) else { return Ok(id) };
+            if is_full {
                 return Err(PublishError::OutboxFull);
             }
             if channel.active_bytes + bytes > channel.config.active_bytes_max {
@@ -607,7 +607,7 @@ impl Channel {
             if is_busy {
                 return Err(PublishError::Busy);
             }
-            channel.active.insert(id, bytes);
+            place.insert(bytes);
             channel.active_bytes += bytes;
             state.commands.push_back(Command::Publish(self.index, artifact));
             Ok(id)
@@ -655,7 +655,26 @@ impl Channel {
     /// The next event; `None` once the node has shut down and the events staged by then (up to 256)
     /// are taken.
     pub async fn next_event(&self) -> Option<Event> {
-        poll_fn(|cx| self.poll_event(cx)).await
+        poll_fn(|cx| self.poll_take(cx, Self::try_event)).await
+    }
+
+    /// Waits for events, and moves all that there are (up to 256) to the end of `events`: cheaper than one
+    /// by one. Returns how many; 0 once the node has shut down and all are taken.
+    pub async fn next_events(&self, events: &mut Vec<Event>) -> usize {
+        let mut take = || Some(self.try_events(events)).filter(|count| *count > 0);
+        poll_fn(|cx| self.poll_take(cx, |_| take())).await.unwrap_or(0)
+    }
+
+    /// Moves the events that there are (up to 256) to the end of `events`. Returns how many.
+    pub fn try_events(&self, events: &mut Vec<Event>) -> usize {
+        let taken = self.node.shared().take(|state| {
+            let channel = &mut state.channels[self.index];
+            let count = Some(channel.events.len()).filter(|count| *count > 0)?;
+            events.extend(channel.events.drain(..));
+            channel.event_bytes = 0;
+            Some((count, std::mem::take(&mut channel.is_full)))
+        });
+        taken.unwrap_or(0)
     }
 
     /// An event, if there is one.
@@ -670,9 +689,14 @@ impl Channel {
         })
     }
 
-    fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<Event>> {
-        if let Some(event) = self.try_event() {
-            return Poll::Ready(Some(event));
+    /// What `take` gives, once there is an event for it.
+    fn poll_take<T>(
+        &self,
+        cx: &Context<'_>,
+        mut take: impl FnMut(&Self) -> Option<T>,
+    ) -> Poll<Option<T>> {
+        if let Some(taken) = take(self) {
+            return Poll::Ready(Some(taken));
         }
         let mut state = self.node.shared().lock();
         let is_closed = state.closed.is_some();

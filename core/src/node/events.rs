@@ -25,6 +25,10 @@ impl Node {
             let link = self.links[index].as_mut().expect("its deadlines end with a link");
             if link.quic.poll_timeout().is_some_and(|timeout| timeout <= instant) {
                 link.quic.handle_timeout(instant);
+                if let Some(peer) = link.peer() {
+                    // An acknowledgement, mostly.
+                    self.machine.handle_sending(peer);
+                }
                 self.touch(handle);
             }
             let link = self.links[index].as_mut().expect("just looked at");

@@ -8,6 +8,7 @@ mod connecting;
 mod cut_off;
 mod delivery;
 mod dial_pause;
+mod held_clears;
 mod inert_channels;
 mod late_binding;
 mod late_packets;

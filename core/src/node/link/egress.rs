@@ -31,6 +31,9 @@ const URGENT_SLACK: u64 = 128 * 1024;
 /// bulk data may exceed its room by. Of a short window it leaves an eighth free.
 const BULK_RESERVE_BYTES: u64 = PIECE_BYTES_MAX as u64;
 
+/// A stream of up to so many bytes is not reset once it has begun to be sent: it is in one packet.
+const LEFT_BYTES_MAX: usize = 1 << 10;
+
 /// Priorities in QUIC that a level has. Within a level, QUIC sends in the order in which it was given
 /// the data. If it took turns instead, all streams would complete late, and more of them would become
 /// obsolete before they do.
@@ -45,6 +48,13 @@ struct Rest {
     finish: bool,
 }
 
+/// A stream of the broadcast machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Written {
+    stream: StreamId,
+    bytes: usize,
+}
+
 pub(super) struct Egress {
     schedule: Schedule,
     /// The next stream to be written, opened ahead so that the machine is asked only if there is
@@ -55,7 +65,7 @@ pub(super) struct Egress {
     /// A call waits for a stream.
     awaits_call: bool,
     out_streams: StreamMap<OutStream>,
-    by_index: Vec<Option<StreamId>>,
+    by_index: Vec<Option<Written>>,
     /// What QUIC did not accept, by stream.
     rests: StreamMap<Rest>,
     rest_bytes: usize,
@@ -271,7 +281,11 @@ impl Link {
     pub(in crate::node) fn send(&mut self, send: Send, out: &mut SendBuffer) -> Option<OutStream> {
         let egress = &mut self.egress;
         let stream = match send.stream {
-            Some(known) if !send.open => egress.by_index[known.index()].expect("opened before"),
+            Some(known) if !send.open => {
+                let written = egress.by_index[known.index()].as_mut().expect("opened before");
+                written.bytes += out.len();
+                written.stream
+            }
             known => {
                 let stream = egress.next_stream.take().expect("room was asked for");
                 if let Some(known) = known {
@@ -279,7 +293,7 @@ impl Link {
                     if egress.by_index.len() <= known.index() {
                         egress.by_index.resize(known.index() + 1, None);
                     }
-                    egress.by_index[known.index()] = Some(stream);
+                    egress.by_index[known.index()] = Some(Written { stream, bytes: out.len() });
                 }
                 stream
             }
@@ -365,11 +379,14 @@ impl Link {
         None
     }
 
-    /// Resets a stream of the machine.
+    /// Resets a stream of the machine, unless it is so short that a reset would cost as much as it saves,
+    /// and is in a packet already.
     pub(in crate::node) fn reset(&mut self, stream: OutStream) {
-        let stream = self.egress.by_index.get_mut(stream.index()).and_then(Option::take);
-        if let Some(stream) = stream {
-            self.egress.out_streams.remove(&stream);
+        let written = self.egress.by_index.get_mut(stream.index()).and_then(Option::take);
+        let Some(Written { stream, bytes }) = written else { return };
+        self.egress.out_streams.remove(&stream);
+        let is_short = bytes <= LEFT_BYTES_MAX && !self.egress.rests.contains_key(&stream);
+        if !is_short || self.egress.unsent.iter().sum::<u64>() >= bytes as u64 {
             self.reset_stream(stream);
         }
     }
@@ -400,9 +417,8 @@ impl Link {
     /// A stream was acknowledged completely. Returns the machine's stream, if it was one.
     pub(in crate::node) fn ended(&mut self, stream: StreamId) -> Option<OutStream> {
         let known = self.egress.out_streams.remove(&stream)?;
-        if self.egress.by_index[known.index()] == Some(stream) {
-            self.egress.by_index[known.index()] = None;
-        }
+        let place = &mut self.egress.by_index[known.index()];
+        place.take_if(|written| written.stream == stream);
         Some(known)
     }
 
