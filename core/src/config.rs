@@ -150,6 +150,11 @@ pub struct ChannelConfig {
     /// acknowledges it. What is still to be sent of the artifact is not sent in any case. Default 50
     /// ms: an acknowledgement that is due goes out within 25. Zero to tell it at once.
     pub clear_delay: Duration,
+    /// Whether the application is told when members withdraw what was delivered to it
+    /// ([`Event::Withdrawn`](crate::broadcast::Event::Withdrawn),
+    /// [`Event::Expired`](crate::broadcast::Event::Expired)). Default true. Where artifacts are used up
+    /// when they are delivered, it costs an event each for nothing.
+    pub tells_withdrawals: bool,
 }
 
 impl ChannelConfig {
@@ -169,6 +174,7 @@ impl ChannelConfig {
             relay_hops_max: 4,
             spread_bytes_min: 256 << 10,
             clear_delay: Duration::from_millis(50),
+            tells_withdrawals: true,
         }
     }
 
@@ -226,6 +232,10 @@ impl ChannelConfig {
             (
                 !is_relaying || self.relay_hops_max > 0,
                 ("relay_hops_max", "must be at least 1 with relaying"),
+            ),
+            (
+                self.clear_delay <= SPAN_LIMIT,
+                ("clear_delay", "must not exceed 2^32 - 1 ms (49 days)"),
             ),
             (
                 self.artifact_bytes_max <= ARTIFACT_BYTES_LIMIT,

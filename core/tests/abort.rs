@@ -156,6 +156,23 @@ fn an_abort_is_told_as_withdrawn_and_the_last_one_as_expired() {
 }
 
 #[test]
+fn a_channel_may_keep_withdrawals_to_itself() {
+    let mut net = Net::new(config(|channel| channel.tells_withdrawals = false), 3);
+    let block = small(1);
+    for _ in 0..2 {
+        (0..2).for_each(|at| net.publish(at, &block));
+        net.run();
+        assert_eq!(net.delivered(2), [block.id()], "again, once it was gone");
+        for at in 0..2 {
+            net.abort(at, &block);
+            net.run();
+            assert_eq!(net.events(2), []);
+        }
+        assert_eq!(net.nodes[2].known_count(), 0);
+    }
+}
+
+#[test]
 fn what_came_and_went_before_the_application_looked_is_not_reported() {
     let mut net = Net::new(config(|_| {}), 2);
     for block in [small(1), large(2)] {

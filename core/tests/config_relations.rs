@@ -55,6 +55,11 @@ fn each_value_of_a_channel_has_its_bounds() {
         ),
         ("relay_slots_max", |c| c.relay_slots_max = 0, |c| c.relay_slots_max = 1),
         (
+            "clear_delay",
+            |c| c.clear_delay = Duration::from_millis(u32::MAX.into()),
+            |c| c.clear_delay = Duration::from_millis(1 << 32),
+        ),
+        (
             "relay_hops_max",
             |c| (c.relay, c.relay_slots_max, c.relay_hops_max) = (Relay::Confirmed, 1, 1),
             |c| (c.relay, c.relay_slots_max, c.relay_hops_max) = (Relay::Confirmed, 1, 0),

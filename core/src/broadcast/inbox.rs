@@ -416,6 +416,9 @@ impl Inbox {
     ) -> Option<Forgotten> {
         debug_assert!(!self.catalogue.holds(known, peer), "an artifact is in one slot of a peer");
         let item = &mut self.catalogue.items[known];
+        if item.delivered && !self.channels[item.channel as usize].config.tells_withdrawals {
+            return item.is_gone().then(|| self.forget(known));
+        }
         if item.delivered {
             if item.is_gone() {
                 self.catalogue.forget_all_withdrawn(known);

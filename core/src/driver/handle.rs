@@ -96,6 +96,31 @@ impl State {
     pub(super) fn is_closed(&self) -> bool {
         self.closed.is_some()
     }
+
+    /// Has the node publish an artifact, if there is room for it.
+    fn publish(&mut self, index: usize, artifact: Artifact) -> Result<(), PublishError> {
+        if self.is_ending() {
+            return Err(PublishError::Closed);
+        }
+        let is_busy = self.commands.len() >= COMMANDS_MAX;
+        let channel = &mut self.channels[index];
+        let is_full = channel.active.len() >= channel.config.publish_slots_max() as usize;
+        let bytes = artifact.bytes().len() as u64;
+        let Entry::Vacant(place) = channel.active.entry(artifact.id()) else { return Ok(()) };
+        if is_full {
+            return Err(PublishError::OutboxFull);
+        }
+        if channel.active_bytes + bytes > channel.config.active_bytes_max {
+            return Err(PublishError::ActiveBytesExceeded);
+        }
+        if is_busy {
+            return Err(PublishError::Busy);
+        }
+        place.insert(bytes);
+        channel.active_bytes += bytes;
+        self.commands.push_back(Command::Publish(index, artifact));
+        Ok(())
+    }
 }
 
 pub(super) struct Shared {
@@ -350,6 +375,13 @@ impl Shared {
 }
 
 impl ChannelState {
+    /// An artifact is not active any more. False if it was not.
+    fn remove(&mut self, id: &ArtifactId) -> bool {
+        let bytes = self.active.remove(id);
+        self.active_bytes -= bytes.unwrap_or(0);
+        bytes.is_some()
+    }
+
     fn has_stage(&self) -> bool {
         self.events.len() < STAGED_MAX && self.event_bytes < STAGED_BYTES_MAX
     }
@@ -572,8 +604,8 @@ impl Channel {
         self.id
     }
 
-    /// Publishes an artifact to all members, until it is aborted. The bytes are taken without a
-    /// copy, and hashed here and now (about 0.6 ms for a megabyte). Publishing what is published
+    /// Publishes an artifact to all members, until it is aborted. The bytes are hashed here and now (about
+    /// 0.6 ms for a megabyte); above 1 KiB they are taken without a copy. Publishing what is published
     /// already changes nothing. Equal bytes and metadata are one artifact, whoever publishes them: it
     /// is not delivered to a member that publishes it, too.
     ///
@@ -589,28 +621,32 @@ impl Channel {
             return Err(ArtifactError::TooLong.into());
         }
         let artifact = Artifact::new(bytes, metadata)?;
-        let (id, bytes) = (artifact.id(), artifact.bytes().len() as u64);
+        let id = artifact.id();
+        self.node.shared().command(|state| state.publish(self.index, artifact))?;
+        Ok(id)
+    }
+
+    /// Publishes artifacts that were made before, as [`Channel::publish`] does: all of them or none. The
+    /// driver is woken once.
+    ///
+    /// # Errors
+    /// If one of them is too long, or the channel has no room for all; nothing has changed then.
+    pub fn publish_all(&self, artifacts: &[Artifact]) -> Result<(), PublishError> {
+        if artifacts.iter().any(|artifact| artifact.bytes().len() as u64 > self.artifact_bytes_max)
+        {
+            return Err(ArtifactError::TooLong.into());
+        }
         self.node.shared().command(|state| {
-            let is_busy = state.commands.len() >= COMMANDS_MAX;
-            if state.is_ending() {
-                return Err(PublishError::Closed);
+            let before = state.commands.len();
+            let publish = |artifact: &Artifact| state.publish(self.index, artifact.clone());
+            let published = artifacts.iter().try_for_each(publish);
+            if published.is_err() {
+                for command in state.commands.split_off(before) {
+                    let Command::Publish(_, artifact) = command else { unreachable!("just added") };
+                    state.channels[self.index].remove(&artifact.id());
+                }
             }
-            let channel = &mut state.channels[self.index];
-            let is_full = channel.active.len() >= channel.config.publish_slots_max() as usize;
-            let Entry::Vacant(place) = channel.active.entry(id) else { return Ok(id) };
-            if is_full {
-                return Err(PublishError::OutboxFull);
-            }
-            if channel.active_bytes + bytes > channel.config.active_bytes_max {
-                return Err(PublishError::ActiveBytesExceeded);
-            }
-            if is_busy {
-                return Err(PublishError::Busy);
-            }
-            place.insert(bytes);
-            channel.active_bytes += bytes;
-            state.commands.push_back(Command::Publish(self.index, artifact));
-            Ok(id)
+            published
         })
     }
 
@@ -618,11 +654,11 @@ impl Channel {
     /// False if it was not active.
     pub fn abort(&self, id: &ArtifactId) -> bool {
         self.node.shared().command(|state| {
-            let channel = &mut state.channels[self.index];
-            let Some(bytes) = channel.active.remove(id) else { return false };
-            channel.active_bytes -= bytes;
-            state.commands.push_back(Command::Abort(self.index, *id));
-            true
+            let was_active = state.channels[self.index].remove(id);
+            if was_active {
+                state.commands.push_back(Command::Abort(self.index, *id));
+            }
+            was_active
         })
     }
 

@@ -1,7 +1,9 @@
 //! What is staged for the application: so much and no more, and what there was no room for follows as
 //! soon as some was taken.
 
+use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
+use slotcast::error::PublishError;
 
 use crate::subnet::{Subnet, config, ms};
 
@@ -38,6 +40,50 @@ fn who_takes_half_of_the_stage_has_it_filled_again() {
         subnet.settle();
     }
     assert_eq!(to.try_event(), None);
+}
+
+#[test]
+fn events_are_taken_all_at_once() {
+    let mut subnet = Subnet::connected(2, &config());
+    let (from, to) = (subnet.channel(0), subnet.channel(1));
+    let made = |number: u32| Artifact::new(number.to_be_bytes().to_vec().into(), b"").unwrap();
+    let artifacts: Vec<Artifact> = (0..1000).map(made).collect();
+    from.publish_all(&artifacts).expect("there is room");
+    subnet.elapse(ms(1000));
+    let mut events = Vec::new();
+    let mut counts = Vec::new();
+    while events.len() < artifacts.len() {
+        counts.push(subnet.run(to.next_events(&mut events)));
+    }
+    assert!((4..=8).contains(&counts.len()) && !counts.contains(&0), "{counts:?}");
+    for (event, artifact) in events.iter().zip(&artifacts) {
+        let Event::Delivered { artifact: delivered, .. } = event else { panic!("{event:?}") };
+        assert_eq!(delivered, artifact, "in the order in which they were published");
+    }
+    subnet.settle();
+    assert_eq!(to.try_events(&mut events), 0);
+}
+
+#[test]
+fn publishing_many_does_all_or_nothing() {
+    let mut config = config();
+    config.channels[0].slots_max = 10;
+    let mut subnet = Subnet::connected(2, &config);
+    let (from, to) = (subnet.channel(0), subnet.channel(1));
+    let made = |number: u8| Artifact::new(vec![number].into(), b"").unwrap();
+    let artifacts: Vec<Artifact> = (0..11).map(made).collect();
+    from.publish_all(&artifacts[..2]).expect("there is room");
+    assert_eq!(from.publish_all(&artifacts), Err(PublishError::OutboxFull));
+    assert!(!from.abort(&artifacts[2].id()), "nothing has changed");
+    subnet.elapse(ms(100));
+    let mut events = Vec::new();
+    assert_eq!(to.try_events(&mut events), 2);
+    // What is published already takes no room.
+    from.publish_all(&artifacts[..10]).expect("there is room");
+    subnet.elapse(ms(100));
+    assert_eq!(to.try_events(&mut events), 8);
+    assert!(from.abort(&artifacts[9].id()));
+    from.publish_all(&artifacts[10..]).expect("one slot is free again");
 }
 
 #[test]
