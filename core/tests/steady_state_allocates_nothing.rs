@@ -1,5 +1,5 @@
-//! Once they have seen their load, the pure machines allocate nothing but the payloads that they
-//! receive, each once (DESIGN, section 11).
+//! Once they have seen their load, the pure machines allocate nothing, but for artifacts above 1 KiB
+//! (DESIGN, section 11).
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::subnet::{Recorded, Told, connected};
-use slotcast_testkit::machines::{config, large, ms, small};
+use crate::subnet::{Recorded, Subnet, connected};
+use slotcast_testkit::machines::{config, ms, small};
 
 const NODES: usize = 7;
 
@@ -12,7 +12,7 @@ const NODES: usize = 7;
 fn datagrams_each(clear_delay: Duration) -> f64 {
     const ROUNDS: usize = 40;
     let mut subnet = connected(&config(|channel| channel.clear_delay = clear_delay), NODES);
-    let sent = |subnet: &crate::subnet::Subnet| -> u64 {
+    let sent = |subnet: &Subnet| -> u64 {
         (0..NODES).map(|at| subnet.stats(at).sent_datagrams).sum()
     };
     let before = sent(&subnet);
