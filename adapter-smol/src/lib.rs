@@ -48,7 +48,11 @@ pub fn bind_unspawned(
 ) -> Result<(NodeHandle, Driver<SmolIo>), StartError> {
     let (socket, udp, local) =
         open(address).map_err(|error| StartError::Socket { address, error })?;
-    start(setup, SmolIo { socket, udp, timer: Timer::never(), deadline: None }, local)
+    start(
+        setup,
+        SmolIo { socket, udp, timer: Timer::never(), deadline: None, has_fired: false },
+        local,
+    )
 }
 
 fn open(address: SocketAddr) -> io::Result<(Async<UdpSocket>, Udp, SocketAddr)> {
@@ -64,8 +68,9 @@ pub struct SmolIo {
     socket: Async<UdpSocket>,
     udp: Udp,
     timer: Timer,
-    /// What the timer was last set to, until it has fired.
+    /// What the timer was last set to, and whether it has fired since.
     deadline: Option<Instant>,
+    has_fired: bool,
 }
 
 impl Io for SmolIo {
@@ -87,11 +92,19 @@ impl Io for SmolIo {
         receive: &mut Receive<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
+            // After a pause of the process, the reactor may have run its timers before it has looked at
+            // its sockets.
+            let is_overdue = || self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+            if self.udp.is_drained() && self.socket.poll_readable(cx)?.is_pending() && !is_overdue()
+            {
+                return Poll::Pending;
+            }
             match self.udp.receive(self.socket.get_ref(), receive) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.socket.poll_readable(cx))?;
+                }
                 result => return Poll::Ready(result),
             }
-            ready!(self.socket.poll_readable(cx))?;
         }
     }
 
@@ -111,14 +124,15 @@ impl Io for SmolIo {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
-        let Some(deadline) = deadline else { return Poll::Pending };
-        if self.deadline.replace(deadline) != Some(deadline) {
-            self.timer.set_at(deadline);
+        if std::mem::replace(&mut self.deadline, deadline) != deadline {
+            self.has_fired = false;
+            deadline.into_iter().for_each(|deadline| self.timer.set_at(deadline));
         }
-        let passed = Pin::new(&mut self.timer).poll(cx).map(drop);
-        if passed.is_ready() {
-            self.deadline = None;
+        if deadline.is_none() {
+            return Poll::Pending;
         }
-        passed
+        // A timer of async-io fires once.
+        self.has_fired |= Pin::new(&mut self.timer).poll(cx).is_ready();
+        if self.has_fired { Poll::Ready(()) } else { Poll::Pending }
     }
 }

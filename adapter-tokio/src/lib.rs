@@ -104,7 +104,7 @@ impl Io for TokioIo {
             // what it remembers of them is not to be trusted then.
             let is_overdue = || deadline.is_some_and(|deadline| deadline <= Instant::now());
             let result = match is_ready {
-                true => socket.try_io(Interest::READABLE, || udp.receive(socket, receive)),
+                true => receive_ready(socket, udp, receive),
                 false if is_overdue() => udp.receive(socket, receive),
                 false => return Poll::Pending,
             };
@@ -148,6 +148,22 @@ impl Io for TokioIo {
         }
         self.timer.as_mut().poll(cx)
     }
+}
+
+/// Receives from a socket that tokio takes to be readable, and tells tokio if it is not any more. A batch
+/// that is not full says so, too, without another call that would give nothing.
+fn receive_ready(socket: &UdpSocket, udp: &mut Udp, receive: &mut Receive<'_>) -> io::Result<()> {
+    let mut result = Err(io::ErrorKind::WouldBlock.into());
+    let _ = socket.try_io(Interest::READABLE, || {
+        result = udp.receive(socket, receive);
+        let is_blocked = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        match &result {
+            Ok(()) if udp.is_drained() => Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) if is_blocked(error) => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        }
+    });
+    result
 }
 
 #[cfg(test)]

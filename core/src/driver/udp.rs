@@ -91,6 +91,12 @@ impl Udp {
         self.next < self.filled
     }
 
+    /// Whether the socket had no more than what was received last, all of which is handed over: asking it
+    /// again before it is readable gives nothing.
+    pub fn is_drained(&self) -> bool {
+        !self.has_received() && self.filled < BATCH_SIZE
+    }
+
     /// Hands over what was received and not handed over yet, or else what the socket has, without
     /// waiting.
     ///
@@ -125,7 +131,10 @@ impl Udp {
         loop {
             match self.state.recv(socket.into(), &mut messages, &mut self.metas) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    (self.next, self.filled) = (0, 0);
+                    return Err(error);
+                }
                 Ok(filled) => {
                     (self.next, self.filled) = (0, filled);
                     return Ok(());

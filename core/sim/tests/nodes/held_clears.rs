@@ -12,9 +12,8 @@ const NODES: usize = 7;
 fn datagrams_each(clear_delay: Duration) -> f64 {
     const ROUNDS: usize = 40;
     let mut subnet = connected(&config(|channel| channel.clear_delay = clear_delay), NODES);
-    let sent = |subnet: &Subnet| -> u64 {
-        (0..NODES).map(|at| subnet.stats(at).sent_datagrams).sum()
-    };
+    let sent =
+        |subnet: &Subnet| -> u64 { (0..NODES).map(|at| subnet.stats(at).sent_datagrams).sum() };
     let before = sent(&subnet);
     for round in 0..ROUNDS {
         for at in 0..NODES {
