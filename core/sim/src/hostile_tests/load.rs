@@ -103,7 +103,7 @@ fn a_stream_that_is_stopped_before_it_is_written_is_not_written() {
         arena.publish(VICTIM, &block);
         arena.elapse(ms(100));
         let hostile = arena.hostile();
-        let has = |bytes: &Vec<u8>| bytes.windows(700).any(|part| part == &block.bytes()[..]);
+        let has = |bytes: &Vec<u8>| bytes.windows(700).any(|part| part == block.bytes());
         assert!(hostile.read.values().any(has), "round {round}");
     }
     assert!(arena.is_taken_on());
@@ -132,7 +132,7 @@ fn a_peer_without_credit_is_sent_what_comes_after_what_was_aborted() {
     let after = artifact(9, 900);
     arena.publish(VICTIM, &after);
     arena.elapse(ms(1_000));
-    let has = |bytes: &Vec<u8>| bytes.windows(900).any(|part| part == &after.bytes()[..]);
+    let has = |bytes: &Vec<u8>| bytes.windows(900).any(|part| part == after.bytes());
     assert!(arena.hostile().read.values().any(has));
     arena.assert_unharmed();
 }
