@@ -6,12 +6,13 @@
 //! Counted by valgrind, which this starts on itself. Each stage is run with all before it, for two numbers
 //! of artifacts, so that what is the same in two runs falls out. The counts are compared with those in
 //! `instructions.txt` beside this file, which `--write` replaces: a stage that takes a tenth more is an
-//! error. Without valgrind nothing is counted, and that is no error.
+//! error. Without valgrind nothing is counted, and counts of another compiler are not compared.
 //!
 //! valgrind does not know the processor's instructions for SHA-256, so hashing counts for some 20 times as
 //! much as it takes. It is a stage by itself, and in `apply`, where the receiver hashes the same.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
@@ -134,11 +135,22 @@ fn counted(stage: usize, count: usize) -> Option<u64> {
     let this = env::current_exe().expect("this bench is a file");
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(this);
-    let output = command.args(["--run", &stage.to_string(), &count.to_string()]).output().ok()?;
+    let output = command.args(["--run", &stage.to_string(), &count.to_string()]).output();
+    let output = match output {
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        output => output.expect("valgrind starts"),
+    };
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "valgrind has failed: {told}");
     let total = told.lines().find_map(|line| line.split_once("Collected :"));
     Some(total.expect("it says how many").1.trim().parse().expect("a number"))
+}
+
+/// Name and version of the compiler.
+fn compiler() -> String {
+    let rustc = env::var_os("RUSTC").unwrap_or("rustc".into());
+    let output = Command::new(rustc).arg("--version").output().expect("the compiler is here");
+    String::from_utf8_lossy(&output.stdout).trim().to_string()
 }
 
 /// Instructions of each stage, for one artifact.
@@ -167,13 +179,15 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let written = fs::read_to_string(SNAPSHOT).unwrap_or_default();
+    let compiler = compiler();
+    let is_comparable = written.lines().next() == Some(&compiler);
     let before: BTreeMap<&str, u64> = written
         .lines()
         .filter_map(|line| line.split_once(' '))
         .filter_map(|(name, count)| Some((name, count.trim().parse().ok()?)))
         .collect();
     println!("{:<10}{:>14}{:>10}", "stage", "instructions", "before");
-    let mut lines = String::new();
+    let mut lines = format!("{compiler}\n");
     let mut has_more = false;
     for ((name, what), count) in STAGES.into_iter().zip(counts) {
         let known = before.get(name).copied();
@@ -184,6 +198,8 @@ fn main() -> ExitCode {
     }
     if options.iter().any(|option| option == "--write") {
         fs::write(SNAPSHOT, lines).expect("the file can be written");
+    } else if !is_comparable {
+        println!("counted before with another compiler: not compared");
     } else if has_more {
         eprintln!(
             "A stage takes {MORE_MAX} % more than before. If that is as it should be, write the new \

@@ -99,7 +99,8 @@ pub enum Relay {
     Off,
     /// When the application says so, after it has validated the artifact.
     Confirmed,
-    /// As soon as the artifact is delivered.
+    /// As soon as the artifact has come; of one that is spread, each chunk once it is checked, before the
+    /// application has seen anything of it.
     Automatic,
 }
 
@@ -142,18 +143,21 @@ pub struct ChannelConfig {
     /// Artifacts of at least so many bytes are *spread*: the publisher sends each member another part
     /// of them, unasked, and each passes its part on to all others while it comes. So all have it in
     /// little more than the time in which the publisher sends it once. Only with [`Relay::Automatic`],
-    /// in a full mesh. Default 256 KiB: below, a part would be less than a chunk in a subnet of 16.
-    /// `u64::MAX` for never.
+    /// in a full mesh, and up to 256 MiB; without effect otherwise. A member whose filter does not want an
+    /// artifact passes nothing of it on. Default 256 KiB: below, a part would be less than a chunk in a
+    /// subnet of 16. `u64::MAX` for never.
     pub spread_bytes_min: u64,
-    /// How long a member that was pushed an artifact may not yet be told that it was aborted, if there is
-    /// nothing else to tell it meanwhile: by itself that takes a datagram, and another one that
-    /// acknowledges it. What is still to be sent of the artifact is not sent in any case. Default 50
-    /// ms: an acknowledgement that is due goes out within 25. Zero to tell it at once.
+    /// How long at most a member that was pushed an artifact may not yet be told that it was aborted, if
+    /// there is nothing else to tell it meanwhile: by itself that takes a datagram, and another one
+    /// that acknowledges it. What is still to be sent of the artifact is not sent in any case. Default
+    /// 100 ms: after half of it, acknowledgements that were due have gone out, within 25 ms each. Zero to
+    /// tell it at once.
     pub clear_delay: Duration,
     /// Whether the application is told when members withdraw what was delivered to it
     /// ([`Event::Withdrawn`](crate::broadcast::Event::Withdrawn),
     /// [`Event::Expired`](crate::broadcast::Event::Expired)). Default true. Where artifacts are used up
-    /// when they are delivered, it costs an event each for nothing.
+    /// when they are delivered, it costs an event each for nothing. Without it, an artifact that is gone
+    /// and comes back is delivered again, with no event in between.
     pub tells_withdrawals: bool,
 }
 
@@ -173,7 +177,7 @@ impl ChannelConfig {
             relay: Relay::Off,
             relay_hops_max: 4,
             spread_bytes_min: 256 << 10,
-            clear_delay: Duration::from_millis(50),
+            clear_delay: Duration::from_millis(100),
             tells_withdrawals: true,
         }
     }

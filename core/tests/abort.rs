@@ -1,9 +1,11 @@
 //! Abort: nothing leaves that has not left yet, and everybody learns of it.
 
-use slotcast::broadcast::{Event, Output};
+use slotcast::broadcast::{Broadcast, Event, Output, SendBuffer, Wake};
+use slotcast::id::ArtifactId;
+use slotcast::time::Time;
 use slotcast::wire::{Refusal, Request};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, config, large, node, range, small,
+    CHANNEL, Frame, LARGE_CHUNKS, Net, Solo, config, large, ms, node, peer, range, small,
 };
 
 #[test]
@@ -235,7 +237,84 @@ fn a_connection_that_ends_takes_its_resets_along() {
     solo.send(0, 1000).expect("a push");
     // Without a poll between the two.
     solo.machine.abort(CHANNEL, &small(1).id());
-    solo.machine.peer_down(solo.now, slotcast_testkit::machines::peer(0));
+    solo.machine.peer_down(solo.now, peer(0));
     solo.settle();
     assert!(!solo.outputs.iter().any(|output| matches!(output, Output::Reset { .. })));
+}
+
+/// A machine with a peer that was pushed an artifact and has acknowledged it, and a time long after that.
+fn pushed_long_ago() -> (Broadcast, ArtifactId, Time) {
+    let mut machine = Broadcast::new(&config(|_| {}), node(1), 1).unwrap();
+    machine.add_peer(peer(0), node(0));
+    machine.peer_up(Time(1), peer(0), |_| true);
+    machine.publish(CHANNEL, small(1)).unwrap();
+    let mut out = SendBuffer::new();
+    while let Some((to, flow)) = machine.poll_ready() {
+        while let Some(sent) = machine.poll_flow(to, flow, 1 << 16, true, &mut out) {
+            machine.handle_acked(to, sent.stream.expect("updates"));
+        }
+    }
+    (machine, small(1).id(), Time(1) + ms(10_000))
+}
+
+#[test]
+fn a_clear_that_nobody_waits_for_is_sent_when_it_is_due() {
+    let (mut machine, id, now) = pushed_long_ago();
+    let never = Output::Idle { wake_at: Time::NEVER, why: Wake::Input };
+    assert_eq!(machine.poll(Time(2)), never);
+    // The machine has not been told the time for a while.
+    assert!(machine.abort(CHANNEL, &id));
+    let due = now + ms(50);
+    assert_eq!(machine.poll(now), Output::Idle { wake_at: due, why: Wake::Update });
+    assert_eq!(machine.poll_ready(), None);
+    assert_eq!(machine.poll(due), never);
+    let (to, flow) = machine.poll_ready().expect("it is due");
+    assert!(machine.poll_flow(to, flow, 1 << 16, true, &mut SendBuffer::new()).is_some());
+    assert_eq!(machine.poll_ready(), None);
+}
+
+#[test]
+fn a_later_clear_has_a_deadline_of_its_own() {
+    let (mut machine, id, now) = pushed_long_ago();
+    machine.publish(CHANNEL, small(2)).unwrap();
+    let mut out = SendBuffer::new();
+    let mut send = |machine: &mut Broadcast| {
+        let (to, flow) = machine.poll_ready()?;
+        let sent = machine.poll_flow(to, flow, 1 << 16, true, &mut out);
+        assert!(machine.poll_flow(to, flow, 1 << 16, true, &mut out).is_none());
+        sent
+    };
+    assert!(send(&mut machine).is_some());
+    assert!(machine.abort(CHANNEL, &id));
+    machine.poll(now);
+    // It goes along with another artifact, whose clear comes just before the deadline of the first.
+    machine.publish(CHANNEL, small(3)).unwrap();
+    assert!(send(&mut machine).is_some());
+    assert!(machine.abort(CHANNEL, &small(2).id()));
+    machine.poll(now + ms(49));
+    let due = now + ms(100);
+    assert_eq!(machine.poll(now + ms(50)), Output::Idle { wake_at: due, why: Wake::Update });
+    assert!(send(&mut machine).is_none());
+    machine.poll(due);
+    assert!(send(&mut machine).is_some());
+}
+
+#[test]
+fn a_clear_goes_along_with_what_is_sent_anyway() {
+    let (mut machine, id, now) = pushed_long_ago();
+    assert!(machine.abort(CHANNEL, &id));
+    machine.poll(now);
+    assert_eq!(machine.poll_ready(), None);
+    machine.handle_sending(peer(0));
+    assert!(machine.poll_ready().is_some());
+    // Another change of the channel takes it along, too.
+    let (mut machine, id, now) = pushed_long_ago();
+    assert!(machine.abort(CHANNEL, &id));
+    machine.poll(now);
+    machine.publish(CHANNEL, small(2)).unwrap();
+    let (to, flow) = machine.poll_ready().expect("the other one");
+    assert!(machine.poll_flow(to, flow, 1 << 16, true, &mut SendBuffer::new()).is_some());
+    let never = Output::Idle { wake_at: Time::NEVER, why: Wake::Input };
+    assert_eq!(machine.poll(now + ms(50)), never);
+    assert_eq!(machine.poll_ready(), None, "nothing is left to be sent");
 }

@@ -124,7 +124,7 @@ async fn take_events(
                 ledger.delivered(life, &id, at, name.is_some_and(is_genuine));
                 archive.delivered(artifact);
             }
-            Event::Withdrawn { id, by } => ledger.withdrawn(life, &id, by),
+            Event::Withdrawn { .. } => ledger.withdrawn(),
             Event::Expired { id } => {
                 ledger.expired(life, &id);
                 archive.expired(&id);

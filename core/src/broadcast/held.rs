@@ -10,58 +10,86 @@
 
 use alloc::vec::Vec;
 
+use super::outbox::Outbox;
 use crate::bits::ones;
+use crate::config::ChannelConfig;
 use crate::deadlines::Deadlines;
-use crate::id::PeerIndex;
+use crate::id::{PeerIndex, Version};
 use crate::time::Time;
 
 #[derive(Debug)]
 pub(super) struct HeldClears {
-    /// By peer, the channels of which it is still to be sent clears. Bit set.
+    /// By peer, the channels of which it may still have to be sent clears. Bit set.
     channels: Vec<u64>,
-    /// When those of a channel are sent at the latest.
+    /// Channels that have clears for somebody, and no deadline yet. Bit set.
+    news: u64,
+    /// When a channel's clears are sent, up to the version that it had when this was set. Later ones get
+    /// another deadline then. So none waits for longer than two of these spans.
     deadlines: Deadlines,
+    /// By channel, the version for the deadline, if there is one.
+    versions: Vec<Option<Version>>,
 }
 
 impl HeldClears {
-    pub(super) fn new() -> Self {
-        Self { channels: Vec::new(), deadlines: Deadlines::new() }
+    pub(super) fn new(channels: usize) -> Self {
+        let (deadlines, versions) = (Deadlines::new(), alloc::vec![None; channels]);
+        Self { channels: Vec::new(), news: 0, deadlines, versions }
     }
 
-    pub(super) fn hold(&mut self, peer: PeerIndex, channel: u16, until: Time) {
+    /// A peer has to be sent a clear of a channel, some time.
+    pub(super) fn hold(&mut self, peer: PeerIndex, channel: u16) {
         if self.channels.len() <= peer.at() {
             self.channels.resize(peer.at() + 1, 0);
         }
         self.channels[peer.at()] |= 1 << channel;
-        self.deadlines.bring_forward(channel.into(), until);
+        self.news |= 1 << channel;
     }
 
-    /// Whether a peer is still to be sent clears of a channel.
+    /// Whether a peer may still have to be sent clears of a channel.
     pub(super) fn holds(&self, peer: PeerIndex, channel: u16) -> bool {
         self.channels.get(peer.at()).is_some_and(|channels| channels >> channel & 1 == 1)
     }
 
-    /// The channels of which a peer is to be sent clears now.
+    /// The channels of which a peer may have to be sent clears. From now on it counts as told.
     pub(super) fn release(&mut self, peer: PeerIndex) -> impl Iterator<Item = u16> + use<> {
         let channels = self.channels.get_mut(peer.at()).map_or(0, core::mem::take);
         ones(channels).map(|channel| channel as u16)
     }
 
-    /// A channel whose clears are due.
-    pub(super) fn due(&mut self, now: Time) -> Option<u16> {
-        let channel = self.deadlines.due(now)?;
-        self.deadlines.set(channel, Time::NEVER);
-        Some(channel as u16)
+    /// A peer and a channel whose clears were held for long enough. To be called until there are no more.
+    pub(super) fn due(&mut self, now: Time, outboxes: &[Outbox]) -> Option<(PeerIndex, u16)> {
+        while let Some(channel) = self.deadlines.due(now) {
+            let version = self.versions[channel].expect("it has a deadline");
+            let (outbox, bit) = (&outboxes[channel], 1 << channel);
+            for (at, channels) in self.channels.iter_mut().enumerate() {
+                let peer = PeerIndex(at as u16);
+                if *channels & bit == 0 {
+                    continue;
+                }
+                if !outbox.is_behind(peer) {
+                    *channels &= !bit;
+                } else if outbox.is_behind_version(peer, version) {
+                    *channels &= !bit;
+                    return Some((peer, channel as u16));
+                } else {
+                    // What it has to be told is newer.
+                    self.news |= bit;
+                }
+            }
+            self.deadlines.set(channel, Time::NEVER);
+            self.versions[channel] = None;
+        }
+        None
     }
 
-    /// The peers that are to be sent clears of a channel now.
-    pub(super) fn release_channel(&mut self, channel: u16) -> impl Iterator<Item = PeerIndex> {
-        let peers = self.channels.iter_mut().enumerate();
-        peers.filter_map(move |(at, channels)| {
-            let is_held = *channels >> channel & 1 == 1;
-            *channels &= !(1 << channel);
-            is_held.then_some(PeerIndex(at as u16))
-        })
+    /// Sets the deadlines of channels that have come to need one.
+    pub(super) fn advance(&mut self, now: Time, configs: &[ChannelConfig], outboxes: &[Outbox]) {
+        for channel in ones(core::mem::take(&mut self.news)) {
+            if self.versions[channel].is_none() {
+                self.versions[channel] = Some(outboxes[channel].version());
+                self.deadlines.set(channel, now + configs[channel].clear_delay / 2);
+            }
+        }
     }
 
     pub(super) fn earliest(&self) -> Time {

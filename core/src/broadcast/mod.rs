@@ -123,7 +123,8 @@ pub enum Event {
         /// Who sent the bytes.
         from: NodeId,
     },
-    /// A member does not advertise a delivered artifact any more, and others do.
+    /// A member does not advertise a delivered artifact any more, and others do. In a channel that relays,
+    /// that is no abort: a relay withdraws what nobody needs from it any more.
     Withdrawn {
         /// The artifact.
         id: ArtifactId,
@@ -427,9 +428,9 @@ impl Broadcast {
     fn clear(&mut self, channel_index: u16, slot: Slot) {
         let active = self.outboxes[channel_index as usize].clear(slot);
         if let Some(known) = active.known {
+            self.inbox.catalogue.end_relay(known);
             let item = &mut self.inbox.catalogue.items[known];
             item.own_slot = None;
-            item.is_relayed = false;
             if let State::Wanted(transfer) = item.state {
                 self.inbox.transfers.set_passed_on(transfer, false);
             }
@@ -437,20 +438,20 @@ impl Broadcast {
         let config = &self.channels[channel_index as usize];
         let is_push = active.body.length() <= config.push_bytes_max.into();
         let may_wait = active.hops == 0 && active.spread.is_none() && is_push;
-        let delay = Some(config.clear_delay).filter(|delay| may_wait && !delay.is_zero());
-        self.peers_are_behind(channel_index, slot, delay.map(|delay| self.now + delay));
+        let may_wait = may_wait && !config.clear_delay.is_zero();
+        self.peers_are_behind(channel_index, slot, may_wait);
         self.sender.stop_serving(&active.serving, (channel_index, slot), &mut self.outputs);
     }
 
     /// What peers were sent of the slot is obsolete. Streams without any other current update are
     /// reset.
     fn slot_changed(&mut self, channel_index: u16, slot: Slot) {
-        self.peers_are_behind(channel_index, slot, None);
+        self.peers_are_behind(channel_index, slot, false);
     }
 
-    /// The same. Those that were sent the slot's content may be told of the change at `until`, if that is
-    /// a time.
-    fn peers_are_behind(&mut self, channel_index: u16, slot: Slot, until: Option<Time>) {
+    /// The same. Those that were sent the slot's content need not be told of the change at once, if it
+    /// `may_wait`.
+    fn peers_are_behind(&mut self, channel_index: u16, slot: Slot, may_wait: bool) {
         let outbox = &mut self.outboxes[channel_index as usize];
         for at in 0..outbox.peers_end() {
             let peer = PeerIndex(at);
@@ -458,11 +459,9 @@ impl Broadcast {
                 continue;
             }
             let told_in = outbox.outdate(peer, slot);
-            match until {
-                Some(until) if told_in.is_some() => {
-                    self.sender.held.hold(peer, channel_index, until)
-                }
-                _ => self.sender.mark_updates(peer, channel_index),
+            match may_wait && told_in.is_some() {
+                true => self.sender.held.hold(peer, channel_index),
+                false => self.sender.mark_updates(peer, channel_index),
             }
             if let Some(stream) = told_in
                 && let Some(stream) = self.sender.update_obsolete(peer, stream)
@@ -773,8 +772,8 @@ impl Broadcast {
         }
     }
 
-    /// The transport is about to send something to a peer: what was held back may go along. See
-    /// [`ChannelConfig::clear_delay`].
+    /// The transport probably sends something to a peer now, such as an acknowledgement that is due: what
+    /// was held back may go along. See [`ChannelConfig::clear_delay`].
     pub fn handle_sending(&mut self, peer: PeerIndex) {
         self.sender.release_clears(peer, &self.outboxes);
     }

@@ -476,6 +476,12 @@ impl Outbox {
         view.is_some_and(|view| view.snapshot_due || view.cursor < self.version)
     }
 
+    /// Whether there may be changes to send that are no newer than `version`.
+    pub(super) fn is_behind_version(&self, peer: PeerIndex, version: Version) -> bool {
+        let view = self.views.get(peer.at()).and_then(Option::as_ref);
+        view.is_some_and(|view| view.cursor < version.0)
+    }
+
     /// The position in the log from which a peer is to be served. Valid until the next change.
     pub(super) fn position(&self, peer: PeerIndex) -> usize {
         let cursor = self.views[peer.at()].as_ref().expect("the peer is up").cursor;

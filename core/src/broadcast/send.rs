@@ -144,7 +144,7 @@ impl Sender {
             },
             peers: Vec::new(),
             ready: ReadyFlows::default(),
-            held: HeldClears::new(),
+            held: HeldClears::new(config.channels.len()),
         }
     }
 
@@ -347,13 +347,10 @@ impl Sender {
 
     /// Clears that were held back for long enough are not any more.
     pub(super) fn release_due_clears(&mut self, now: Time, outboxes: &[Outbox]) {
-        while let Some(channel) = self.held.due(now) {
-            for peer in self.held.release_channel(channel) {
-                if outboxes[channel as usize].is_behind(peer) {
-                    self.ready.mark(peer, updates_flow(channel));
-                }
-            }
+        while let Some((peer, channel)) = self.held.due(now, outboxes) {
+            self.mark_updates(peer, channel);
         }
+        self.held.advance(now, &self.channels, outboxes);
     }
 
     /// There are chunks of a channel for a peer.

@@ -630,7 +630,8 @@ impl Channel {
     /// driver is woken once.
     ///
     /// # Errors
-    /// If one of them is too long, or the channel has no room for all; nothing has changed then.
+    /// If one of them is too long, or the channel, or the queue to the driver (65,536 commands), has no room
+    /// for all; nothing has changed then.
     pub fn publish_all(&self, artifacts: &[Artifact]) -> Result<(), PublishError> {
         if artifacts.iter().any(|artifact| artifact.bytes().len() as u64 > self.artifact_bytes_max)
         {

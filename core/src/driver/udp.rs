@@ -22,6 +22,9 @@ const MESSAGE_BYTES: usize = 65_536;
 /// a millisecond of a gigabit; the kernel grants what its limits allow.
 const SOCKET_BUFFER: usize = 4 << 20;
 
+/// The system hands over all messages that it has, up to [`BATCH_SIZE`].
+const TAKES_BATCHES: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// The error of a datagram that is longer than the path takes (`EMSGSIZE`), for which
 /// [`io::ErrorKind`] has no name.
 const MESSAGE_TOO_LONG: i32 = match () {
@@ -91,10 +94,11 @@ impl Udp {
         self.next < self.filled
     }
 
-    /// Whether the socket had no more than what was received last, all of which is handed over: asking it
-    /// again before it is readable gives nothing.
+    /// Whether the socket is known to have had no more than what was received last, all of which is handed
+    /// over: asking it again before it is readable gives nothing. Where the system hands over one message
+    /// at a time, this is not known before it says that there is none.
     pub fn is_drained(&self) -> bool {
-        !self.has_received() && self.filled < BATCH_SIZE
+        !self.has_received() && self.filled < if TAKES_BATCHES { BATCH_SIZE } else { 1 }
     }
 
     /// Hands over what was received and not handed over yet, or else what the socket has, without

@@ -26,7 +26,7 @@ impl Node {
             if link.quic.poll_timeout().is_some_and(|timeout| timeout <= instant) {
                 link.quic.handle_timeout(instant);
                 if let Some(peer) = link.peer() {
-                    // An acknowledgement, mostly.
+                    // Of the timers that are due often, that of acknowledgements sends something.
                     self.machine.handle_sending(peer);
                 }
                 self.touch(handle);

@@ -31,8 +31,12 @@ const URGENT_SLACK: u64 = 128 * 1024;
 /// bulk data may exceed its room by. Of a short window it leaves an eighth free.
 const BULK_RESERVE_BYTES: u64 = PIECE_BYTES_MAX as u64;
 
-/// A stream of up to so many bytes is not reset once it has begun to be sent: it is in one packet.
+/// A stream of up to so many bytes, all of which is in packets, is not reset: that would take a packet, too.
 const LEFT_BYTES_MAX: usize = 1 << 10;
+
+/// With no more than so many packets in flight, QUIC does not hold any back to pace them: it lets ten go at
+/// once.
+const UNPACED_PACKETS: u64 = 8;
 
 /// Priorities in QUIC that a level has. Within a level, QUIC sends in the order in which it was given
 /// the data. If it took turns instead, all streams would complete late, and more of them would become
@@ -53,6 +57,8 @@ struct Rest {
 struct Written {
     stream: StreamId,
     bytes: usize,
+    /// It has come to its end.
+    is_finished: bool,
 }
 
 pub(super) struct Egress {
@@ -74,6 +80,8 @@ pub(super) struct Egress {
     /// Bytes that QUIC holds unsent or has to send again, by level, estimated: it sends the most
     /// urgent first.
     unsent: [u64; Level::ALL.len()],
+    /// All that was written is in packets, for certain.
+    is_all_sent: bool,
     flight: Flight,
     pieces: Vec<Bytes>,
     /// Writes so far, from which the priorities within a level derive. When they are used up, nothing
@@ -133,6 +141,7 @@ impl Egress {
             rest_bytes: 0,
             is_blocked: false,
             unsent: [0; Level::ALL.len()],
+            is_all_sent: false,
             flight: Flight::default(),
             pieces: Vec::new(),
             turn: 0,
@@ -242,6 +251,9 @@ impl Link {
 
     /// QUIC has nothing more that may be sent now.
     pub(in crate::node) fn note_drained(&mut self) {
+        let (in_flight, mtu) = (self.meter.in_flight(), u64::from(self.quic.current_mtu()));
+        let is_held_up = in_flight + mtu > self.meter.window();
+        self.egress.is_all_sent = !is_held_up && in_flight <= UNPACED_PACKETS * mtu;
         if !self.meter.has_pending() {
             self.egress.unsent = [0; Level::ALL.len()];
         }
@@ -284,6 +296,7 @@ impl Link {
             Some(known) if !send.open => {
                 let written = egress.by_index[known.index()].as_mut().expect("opened before");
                 written.bytes += out.len();
+                written.is_finished = send.finish;
                 written.stream
             }
             known => {
@@ -293,7 +306,8 @@ impl Link {
                     if egress.by_index.len() <= known.index() {
                         egress.by_index.resize(known.index() + 1, None);
                     }
-                    egress.by_index[known.index()] = Some(Written { stream, bytes: out.len() });
+                    let (bytes, is_finished) = (out.len(), send.finish);
+                    egress.by_index[known.index()] = Some(Written { stream, bytes, is_finished });
                 }
                 stream
             }
@@ -352,6 +366,7 @@ impl Link {
                     rest.bytes -= written.bytes;
                     self.meter.note_written(written.bytes as u64);
                     self.egress.unsent[level as usize] += written.bytes as u64;
+                    self.egress.is_all_sent = false;
                 }
                 // The peer's credit is used up; `Writable` follows.
                 Err(WriteError::Blocked) => return false,
@@ -380,13 +395,13 @@ impl Link {
     }
 
     /// Resets a stream of the machine, unless it is so short that a reset would cost as much as it saves,
-    /// and is in a packet already.
+    /// and all of it is in packets already.
     pub(in crate::node) fn reset(&mut self, stream: OutStream) {
         let written = self.egress.by_index.get_mut(stream.index()).and_then(Option::take);
-        let Some(Written { stream, bytes }) = written else { return };
+        let Some(Written { stream, bytes, is_finished }) = written else { return };
         self.egress.out_streams.remove(&stream);
-        let is_short = bytes <= LEFT_BYTES_MAX && !self.egress.rests.contains_key(&stream);
-        if !is_short || self.egress.unsent.iter().sum::<u64>() >= bytes as u64 {
+        let is_whole = is_finished && !self.egress.rests.contains_key(&stream);
+        if !(is_whole && bytes <= LEFT_BYTES_MAX && self.egress.is_all_sent) {
             self.reset_stream(stream);
         }
     }
