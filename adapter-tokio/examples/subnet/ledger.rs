@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use slotcast::id::{ArtifactId, NodeId};
+use slotcast::id::ArtifactId;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
@@ -49,7 +49,6 @@ pub(crate) struct Record {
 /// One life of a node.
 #[derive(Clone)]
 pub(crate) struct Life {
-    pub(crate) node: NodeId,
     pub(crate) is_up: bool,
     /// When all others were connected.
     pub(crate) connected: Option<Instant>,
@@ -97,10 +96,10 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// An empty book for the lives of these nodes; none has begun.
-    pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
-        let life = |node| Life { node, is_up: false, connected: None, lanes: Default::default() };
-        let lives: Vec<_> = nodes.into_iter().map(life).collect();
+    /// An empty book for so many lives; none has begun.
+    pub(crate) fn new(lives: usize) -> Self {
+        let life = |_| Life { is_up: false, connected: None, lanes: Default::default() };
+        let lives: Vec<_> = (0..lives).map(life).collect();
         let publishers = lives.iter().map(|_| Default::default()).collect();
         let book = Book {
             records: HashMap::new(),

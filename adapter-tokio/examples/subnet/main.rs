@@ -90,8 +90,7 @@ async fn run(options: &Options) -> Result<Report, Failure> {
     let keys: Vec<_> = (0..count).map(|_| NodeKey::from_seed(random_bytes())).collect();
     let restarted = (options.seed % count as u64) as usize;
     // The last life is the second one of the node that restarts.
-    let ids = keys.iter().chain([&keys[restarted]]).map(NodeKey::id);
-    let ledger = Arc::new(Ledger::new(ids));
+    let ledger = Arc::new(Ledger::new(keys.len() + 1));
     let setup = |node: usize, topology: &Topology| {
         Setup::new(keys[node].clone(), load.config(count), topology.clone())
     };

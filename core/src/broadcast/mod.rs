@@ -124,7 +124,7 @@ pub enum Event {
         from: NodeId,
     },
     /// A member does not advertise a delivered artifact any more, and others do. In a channel that relays,
-    /// that is no abort: a relay withdraws what nobody needs from it any more.
+    /// that may be no abort: a relay does not go on telling a member of what it has itself.
     Withdrawn {
         /// The artifact.
         id: ArtifactId,
