@@ -27,6 +27,13 @@ const QUIET_MIN: Duration = Duration::from_millis(20);
 /// The longest: about the longest round trip on earth.
 const QUIET_MAX: Duration = Duration::from_secs(1);
 
+/// The time in which the first chunk comes: adverts are short, and the stripes of all others may wait before
+/// it in the publisher's uplink. 40 of them, of 2 MB in all, take 160 ms at 100 Mbit/s.
+const QUIET_FIRST: Duration = Duration::from_millis(250);
+
+/// If hardly anything has come, so many times what it took counts as the time for the rest.
+const QUIET_TIMES_MAX: u32 = 4;
+
 /// The stripe of one of so many members, of an artifact of so many chunks.
 pub(crate) fn stripe(chunks: u32, members: u32, place: u32) -> Range<u32> {
     let start = |place: u32| (u64::from(chunks) * u64::from(place) / u64::from(members)) as u32;
@@ -148,10 +155,16 @@ impl Transfers {
         let Some(mut spreading) = wanted.spreading else {
             return self.quiets.set(at as usize, Time::NEVER);
         };
-        // A connection that is slow to start brings something in each round trip.
-        let quiet = (spreading.round_trip * 3 / 2).max(now.since(spreading.begun) / 2);
-        let quiet = quiet.clamp(QUIET_MIN, QUIET_MAX);
-        let quiet_at = spreading.quiet_from.max(wanted.progress_at + quiet).min(spreading.limit);
+        let (have, chunks) = (self.have_count(at), wanted.advert.chunks());
+        let progress_at = wanted.progress_at.max(spreading.begun);
+        // A connection that is slow to start brings something in each round trip. Where queues are longer
+        // than that, what is missing takes in proportion to what has come. Of that, half or more is
+        // missing only at first: a third of the members may be silent.
+        let missing =
+            (chunks - have).checked_div(have).map(|times| times.clamp(1, QUIET_TIMES_MAX));
+        let quiet = missing.map_or(QUIET_FIRST, |times| progress_at.since(spreading.begun) * times);
+        let quiet = quiet.max(spreading.round_trip * 3 / 2).clamp(QUIET_MIN, QUIET_MAX);
+        let quiet_at = spreading.quiet_from.max(progress_at + quiet).min(spreading.limit);
         let is_quiet = quiet_at <= now;
         if let Stage::Complete(stripe) = spreading.stage
             && !is_quiet
@@ -170,7 +183,7 @@ impl Transfers {
             return self.queue_all(at);
         }
         self.wanted[at].spreading = Some(spreading);
-        let quiet_at = spreading.quiet_from.max(self.wanted[at].progress_at + quiet);
+        let quiet_at = spreading.quiet_from.max(progress_at + quiet);
         self.quiets.set(at as usize, quiet_at.min(spreading.limit));
     }
 
