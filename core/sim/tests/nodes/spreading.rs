@@ -2,7 +2,7 @@
 
 use slotcast::broadcast::{Candidate, Decision, Filter};
 use slotcast::config::{ChannelConfig, Config, Relay};
-use slotcast_sim::Setup;
+use slotcast_sim::{Bottleneck, Setup};
 
 use crate::subnet::{Recorded, Subnet, connected, limit, of};
 use slotcast_testkit::machines::{CHANNEL, artifact, config, ms};
@@ -41,6 +41,25 @@ fn everybody_sends_about_one_copy_and_it_takes_two_hops() {
         assert!(sent <= LENGTH as u64 * 13 / 10, "{at} has sent {sent} bytes");
     }
     subnet.assert_peace();
+}
+
+/// The first chunks of many stand in the publisher's queue for several round trips, behind adverts that have
+/// come to everybody. They must not be asked for again meanwhile.
+#[test]
+fn what_waits_in_the_publishers_queue_is_not_missed() {
+    const NODES: usize = 40;
+    let access = Bottleneck::new(12_500_000, ms(100));
+    let setup = Setup::new(&spreading(), NODES).uplink(access).downlink(access);
+    let mut subnet = of(setup);
+    subnet.run_until("all are connected", ms(5000), Subnet::is_mesh);
+    subnet.settle();
+    let before = sent_by(&subnet, 0);
+    let block = artifact(1, 2 * LENGTH);
+    subnet.publish(0, &block);
+    subnet.run_until("all have it", ms(1000), |subnet| (1..NODES).all(|at| subnet.has(at, &block)));
+    subnet.settle();
+    let sent = (sent_by(&subnet, 0) - before) as f64 / block.bytes().len() as f64;
+    assert!(sent < 1.4, "{sent} copies");
 }
 
 #[test]
