@@ -56,30 +56,32 @@ impl HeldClears {
         ones(channels).map(|channel| channel as u16)
     }
 
-    /// A peer and a channel whose clears were held for long enough. To be called until there are no more.
-    pub(super) fn due(&mut self, now: Time, outboxes: &[Outbox]) -> Option<(PeerIndex, u16)> {
+    /// Names the peers and channels whose clears were held for long enough: one pass over the peers for
+    /// each channel that is due.
+    pub(super) fn for_each_due(
+        &mut self,
+        now: Time,
+        outboxes: &[Outbox],
+        mut tell: impl FnMut(PeerIndex, u16),
+    ) {
         while let Some(channel) = self.deadlines.due(now) {
-            let version = self.versions[channel].expect("it has a deadline");
+            self.deadlines.set(channel, Time::NEVER);
+            let version = self.versions[channel].take().expect("it has a deadline");
             let (outbox, bit) = (&outboxes[channel], 1 << channel);
-            for (at, channels) in self.channels.iter_mut().enumerate() {
+            let held = self.channels.iter_mut().enumerate();
+            for (at, channels) in held.filter(|(_, channels)| **channels & bit != 0) {
                 let peer = PeerIndex(at as u16);
-                if *channels & bit == 0 {
-                    continue;
-                }
-                if !outbox.is_behind(peer) {
+                if outbox.is_behind_version(peer, version) {
                     *channels &= !bit;
-                } else if outbox.is_behind_version(peer, version) {
-                    *channels &= !bit;
-                    return Some((peer, channel as u16));
-                } else {
+                    tell(peer, channel as u16);
+                } else if outbox.is_behind(peer) {
                     // What it has to be told is newer.
                     self.news |= bit;
+                } else {
+                    *channels &= !bit;
                 }
             }
-            self.deadlines.set(channel, Time::NEVER);
-            self.versions[channel] = None;
         }
-        None
     }
 
     /// Sets the deadlines of channels that have come to need one.

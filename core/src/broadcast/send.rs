@@ -347,9 +347,9 @@ impl Sender {
 
     /// Clears that were held back for long enough are not any more.
     pub(super) fn release_due_clears(&mut self, now: Time, outboxes: &[Outbox]) {
-        while let Some((peer, channel)) = self.held.due(now, outboxes) {
-            self.mark_updates(peer, channel);
-        }
+        let ready = &mut self.ready;
+        let tell = |peer, channel| ready.mark(peer, updates_flow(channel));
+        self.held.for_each_due(now, outboxes, tell);
         self.held.advance(now, &self.channels, outboxes);
     }
 
