@@ -1,0 +1,179 @@
+//! What a channel may cost, and how it treats its artifacts.
+
+use core::time::Duration;
+
+use super::{BUDGET_BYTES_LIMIT, Class, Rule, SPAN_LIMIT, first_broken};
+use crate::artifact::{
+    ARTIFACT_BYTES_LIMIT, METADATA_BYTES_MAX, SINGLE_CHUNK_BYTES_MAX, longest_chunk_bytes,
+};
+use crate::id::ChannelId;
+use crate::wire::{CHUNK_BITS_MAX, Chunk, FRAME_OVERHEAD_MAX, FURTHER_BYTES_MAX};
+
+/// Slots that a channel can have.
+pub const SLOTS_LIMIT: u32 = 1 << 16;
+
+const BUDGET: &str = "must hold the longest artifact, and not exceed 256 TiB";
+
+/// Whether a node passes on what it received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Relay {
+    /// Never: publishers reach every member themselves.
+    #[default]
+    Off,
+    /// When the application says so, after it has validated the artifact.
+    Confirmed,
+    /// As soon as the artifact has come; of one that is spread, each chunk once it is checked, before the
+    /// application has seen anything of it.
+    Automatic,
+}
+
+/// One channel. All members of a subnet should agree on its bounds; a channel is inert towards a
+/// peer that takes less than this node may send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ChannelConfig {
+    /// The channel.
+    pub id: ChannelId,
+    /// How urgent it is.
+    pub class: Class,
+    /// Artifacts active at once per sender, relayed ones included. Default 1,024: an order of
+    /// magnitude above what a consensus round keeps alive.
+    pub slots_max: u32,
+    /// Of those, slots for relayed artifacts. Default 0, without relaying. An artifact for which
+    /// none is free is not passed on.
+    pub relay_slots_max: u32,
+    /// Bytes of the artifacts that this node has published, and again of those that it relays.
+    /// Default 64 MiB.
+    pub active_bytes_max: u64,
+    /// Bytes in one artifact. Default 16 MiB.
+    pub artifact_bytes_max: u64,
+    /// Up to this many bytes an artifact is pushed with its advert, beyond it is fetched. Default
+    /// 16 KiB: below it, a round trip costs more than the bytes. At most 64 KiB, since a
+    /// longer artifact has several chunks.
+    pub push_bytes_max: u32,
+    /// Push larger artifacts, too, as a stream behind the advert: saves a round trip where latency
+    /// counts more than doubled bytes. Default false.
+    pub latency_sensitive: bool,
+    /// Bytes received but not yet taken by the application, and again bytes being fetched: pushes do
+    /// not wait for fetches, which can be made to last. An eighth of it, or one artifact, is what one
+    /// holder may be asked for at a time. Default 128 MiB: eight of the longest artifacts, so that it
+    /// takes eight silent holders to delay what the others have; set it to f + 1 of them.
+    pub inbox_bytes_max: u64,
+    /// Whether received artifacts are passed on.
+    pub relay: Relay,
+    /// Hops from the publisher over which artifacts are passed on. Default 4; a full mesh needs 1.
+    pub relay_hops_max: u8,
+    /// Artifacts of at least so many bytes are *spread*: the publisher sends each member another part
+    /// of them, unasked, and each passes its part on to all others while it comes. So all have it in
+    /// little more than the time in which the publisher sends it once. Only with [`Relay::Automatic`],
+    /// in a full mesh, and up to 256 MiB; without effect otherwise. A member whose filter does not want an
+    /// artifact passes nothing of it on. Default 256 KiB: below, a part would be less than a chunk in a
+    /// subnet of 16. `u64::MAX` for never.
+    pub spread_bytes_min: u64,
+    /// How long at most a member that was pushed an artifact may not yet be told that it was aborted, if
+    /// there is nothing else to tell it meanwhile: by itself that takes a datagram, and another one
+    /// that acknowledges it. What is still to be sent of the artifact is not sent in any case. Default
+    /// 100 ms: after half of it, acknowledgements that were due have gone out, within 25 ms each. Zero to
+    /// tell it at once.
+    pub clear_delay: Duration,
+    /// Whether the application is told when members withdraw what was delivered to it
+    /// ([`Event::Withdrawn`](crate::broadcast::Event::Withdrawn),
+    /// [`Event::Expired`](crate::broadcast::Event::Expired)). Default true. Where artifacts are used up
+    /// when they are delivered, it costs an event each for nothing. Without it, an artifact that is gone
+    /// and comes back is delivered again, with no event in between.
+    pub tells_withdrawals: bool,
+}
+
+impl ChannelConfig {
+    /// A channel with the defaults.
+    pub const fn new(id: ChannelId) -> Self {
+        Self {
+            id,
+            class: Class::Normal,
+            slots_max: 1024,
+            relay_slots_max: 0,
+            active_bytes_max: 64 << 20,
+            artifact_bytes_max: 16 << 20,
+            push_bytes_max: 16 << 10,
+            latency_sensitive: false,
+            inbox_bytes_max: 128 << 20,
+            relay: Relay::Off,
+            relay_hops_max: 4,
+            spread_bytes_min: 256 << 10,
+            clear_delay: Duration::from_millis(100),
+            tells_withdrawals: true,
+        }
+    }
+
+    /// The same channel in another class.
+    #[must_use]
+    pub const fn class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
+    /// The same channel, passing on what it received in up to `slots_max` slots, which are added to
+    /// those for its own artifacts.
+    #[must_use]
+    pub const fn relaying(self, relay: Relay, slots_max: u32) -> Self {
+        let own = self.slots_max - self.relay_slots_max;
+        Self { relay, relay_slots_max: slots_max, slots_max: own + slots_max, ..self }
+    }
+
+    /// Slots for artifacts that this node publishes.
+    pub const fn publish_slots_max(&self) -> u32 {
+        self.slots_max - self.relay_slots_max
+    }
+
+    /// Bytes of the longest frame of updates in this channel, streamed chunks aside.
+    pub(crate) fn update_bytes_max(&self) -> usize {
+        let push = METADATA_BYTES_MAX + self.push_bytes_max as usize;
+        let snapshot = self.slots_max as usize / 8 + 1;
+        let partial = METADATA_BYTES_MAX + 32 + CHUNK_BITS_MAX;
+        FRAME_OVERHEAD_MAX + FURTHER_BYTES_MAX + push.max(snapshot).max(partial)
+    }
+
+    /// Bytes of the longest frame that a peer may begin in this channel: an update, or a chunk with
+    /// its proof.
+    pub(super) fn frame_bytes_max(&self) -> usize {
+        let chunk = longest_chunk_bytes(self.artifact_bytes_max) + Chunk::OVERHEAD_MAX;
+        chunk.max(self.update_bytes_max())
+    }
+
+    pub(super) fn check(&self) -> Result<(), Rule> {
+        let is_relaying = self.relay != Relay::Off;
+        let budget = self.artifact_bytes_max..=BUDGET_BYTES_LIMIT;
+        let push_bytes_max = self.push_bytes_max as usize;
+        first_broken([
+            (
+                (1..=SLOTS_LIMIT).contains(&self.slots_max),
+                ("slots_max", "must lie between 1 and 65,536"),
+            ),
+            (
+                self.relay_slots_max < self.slots_max,
+                ("relay_slots_max", "must leave slots for the node's own artifacts"),
+            ),
+            (
+                is_relaying == (self.relay_slots_max > 0),
+                ("relay_slots_max", "must be 0 without relaying, and above with it"),
+            ),
+            (
+                !is_relaying || self.relay_hops_max > 0,
+                ("relay_hops_max", "must be at least 1 with relaying"),
+            ),
+            (
+                self.clear_delay <= SPAN_LIMIT,
+                ("clear_delay", "must not exceed 2^32 - 1 ms (49 days)"),
+            ),
+            (
+                self.artifact_bytes_max <= ARTIFACT_BYTES_LIMIT,
+                ("artifact_bytes_max", "must not exceed 1 TiB"),
+            ),
+            (
+                push_bytes_max <= SINGLE_CHUNK_BYTES_MAX,
+                ("push_bytes_max", "must not exceed a single chunk (65,536)"),
+            ),
+            (budget.contains(&self.active_bytes_max), ("active_bytes_max", BUDGET)),
+            (budget.contains(&self.inbox_bytes_max), ("inbox_bytes_max", BUDGET)),
+        ])
+    }
+}

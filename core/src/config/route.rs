@@ -1,0 +1,102 @@
+//! What a route may cost.
+
+use alloc::borrow::Cow;
+use core::time::Duration;
+
+use super::{BUDGET_BYTES_LIMIT, Class, Rule, SPAN, first_broken, is_span};
+use crate::id::RouteId;
+
+/// Bytes that a request or answer can have.
+pub const BODY_BYTES_LIMIT: u32 = 128 << 20;
+
+/// Requests of one peer, on all routes together, that can be in flight.
+pub const IN_FLIGHT_LIMIT: u32 = 4096;
+
+/// One route: a kind of request, and what it may cost. Members agree on the number and the meaning
+/// of a route; each has its own bounds, and a caller is held to the narrower ones.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RouteConfig {
+    /// The route.
+    pub id: RouteId,
+    /// Its name, for people.
+    pub name: Cow<'static, str>,
+    /// How urgent its requests and answers are, among the channels and other routes.
+    pub class: Class,
+    /// Bytes in one request. Default 1 MiB, at most [`BODY_BYTES_LIMIT`].
+    pub request_bytes_max: u32,
+    /// Bytes in one answer. Default 1 MiB, at most [`BODY_BYTES_LIMIT`].
+    pub response_bytes_max: u32,
+    /// Whether this node takes requests, too, or only calls. Default true.
+    pub serves: bool,
+    /// Requests of one peer that are being received, dealt with and answered at once; further ones
+    /// stay in their streams. As many of this node's calls may be under way to one peer. Default
+    /// 64: two thousand calls per second and peer over 30 ms.
+    pub in_flight_max: u16,
+    /// Calls to one peer that wait for its credit. Default 64: as many again.
+    pub waiting_max: u16,
+    /// How long a call waits that does not say so itself. Default 10 s.
+    pub deadline: Duration,
+    /// The longest that a request is worked on for a caller, whatever it asks for. Default 5 min.
+    pub deadline_max: Duration,
+    /// Bytes of requests received and not yet taken by the application; again of answers received;
+    /// again of requests that have not arrived or, on a route with long answers, not been answered;
+    /// and of answers, for which room is kept from when a request is taken up until they have
+    /// arrived. An eighth of it, or one body, is what one peer may take of each. Default 128 MiB.
+    pub body_bytes_max: u64,
+    /// The slowest rate of a body, in bytes per second. A slower body is given up after five
+    /// seconds' grace. Default 4 KiB: what is left of a poor link shared by a hundred transfers.
+    pub rate_min: u32,
+}
+
+impl RouteConfig {
+    /// A route with the defaults.
+    pub fn new(id: RouteId, name: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            class: Class::Normal,
+            serves: true,
+            request_bytes_max: 1 << 20,
+            response_bytes_max: 1 << 20,
+            in_flight_max: 64,
+            waiting_max: 64,
+            deadline: Duration::from_secs(10),
+            deadline_max: Duration::from_secs(300),
+            body_bytes_max: 128 << 20,
+            rate_min: 4 << 10,
+        }
+    }
+
+    /// The same route in another class.
+    #[must_use]
+    pub fn class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
+    /// The same route for requests and answers of up to so many bytes.
+    #[must_use]
+    pub fn bytes_max(self, request: u32, response: u32) -> Self {
+        Self { request_bytes_max: request, response_bytes_max: response, ..self }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Rule> {
+        const BODY: &str = "must not exceed 128 MiB";
+        let longest = u64::from(self.request_bytes_max.max(self.response_bytes_max));
+        first_broken([
+            (self.request_bytes_max <= BODY_BYTES_LIMIT, ("request_bytes_max", BODY)),
+            (self.response_bytes_max <= BODY_BYTES_LIMIT, ("response_bytes_max", BODY)),
+            (
+                (longest..=BUDGET_BYTES_LIMIT).contains(&self.body_bytes_max),
+                ("body_bytes_max", "must hold the longest body, and not exceed 256 TiB"),
+            ),
+            (is_span(self.deadline_max), ("deadline_max", SPAN)),
+            (
+                !self.deadline.is_zero() && self.deadline <= self.deadline_max,
+                ("deadline", "must lie above 0, and not above deadline_max"),
+            ),
+            (self.rate_min > 0, ("rate_min", "must be above 0")),
+            (self.in_flight_max > 0, ("in_flight_max", "must be above 0")),
+        ])
+    }
+}
