@@ -16,6 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use async_io::{Async, Timer};
+use slotcast::config::DriverConfig;
 use slotcast::driver::{Io, Receive, Udp, start};
 use slotcast::node::{SocketBuffers, Transmit};
 
@@ -46,8 +47,8 @@ pub fn bind_unspawned(
     setup: Setup,
     address: SocketAddr,
 ) -> Result<(NodeHandle, Driver<SmolIo>), StartError> {
-    let (socket, udp, local) =
-        open(address).map_err(|error| StartError::Socket { address, error })?;
+    let (socket, udp, local) = open(address, &setup.config().driver)
+        .map_err(|error| StartError::Socket { address, error })?;
     start(
         setup,
         SmolIo { socket, udp, timer: Timer::never(), deadline: None, has_fired: false },
@@ -55,9 +56,12 @@ pub fn bind_unspawned(
     )
 }
 
-fn open(address: SocketAddr) -> io::Result<(Async<UdpSocket>, Udp, SocketAddr)> {
+fn open(
+    address: SocketAddr,
+    config: &DriverConfig,
+) -> io::Result<(Async<UdpSocket>, Udp, SocketAddr)> {
     let socket = UdpSocket::bind(address)?;
-    let udp = Udp::new(&socket)?;
+    let udp = Udp::new(&socket, config)?;
     let local = socket.local_addr()?;
     Ok((Async::new(socket)?, udp, local))
 }

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use slotcast::config::DriverConfig;
 use slotcast::driver::{Io, Receive, Udp, start};
 use slotcast::node::{SocketBuffers, Transmit};
 use tokio::io::Interest;
@@ -53,15 +54,15 @@ pub fn bind_unspawned(
     setup: Setup,
     address: SocketAddr,
 ) -> Result<(NodeHandle, Driver<TokioIo>), StartError> {
-    let (socket, udp, local) =
-        open(address).map_err(|error| StartError::Socket { address, error })?;
+    let (socket, udp, local) = open(address, &setup.config().driver)
+        .map_err(|error| StartError::Socket { address, error })?;
     let timer = Box::pin(sleep_until(Instant::now()));
     start(setup, TokioIo { socket, udp, timer, deadline: None }, local)
 }
 
-fn open(address: SocketAddr) -> io::Result<(UdpSocket, Udp, SocketAddr)> {
+fn open(address: SocketAddr, config: &DriverConfig) -> io::Result<(UdpSocket, Udp, SocketAddr)> {
     let socket = std::net::UdpSocket::bind(address)?;
-    let udp = Udp::new(&socket)?;
+    let udp = Udp::new(&socket, config)?;
     let local = socket.local_addr()?;
     Ok((UdpSocket::from_std(socket)?, udp, local))
 }
@@ -179,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn the_socket_is_asked_once_a_deadline_has_passed() {
         let address = "127.0.0.1:0".parse().unwrap();
-        let (socket, udp, local) = open(address).unwrap();
+        let (socket, udp, local) = open(address, &DriverConfig::default()).unwrap();
         let timer = Box::pin(sleep_until(Instant::now()));
         let mut io = TokioIo { socket, udp, timer, deadline: None };
         let receive = |io: &mut TokioIo, cx: &mut Context<'_>| {

@@ -71,7 +71,7 @@ struct Replica {
 
 impl Replica {
     fn new(node: Node, socket: UdpSocket, start: Instant) -> io::Result<Self> {
-        let udp = Udp::new(&socket)?;
+        let udp = Udp::new(&socket, &node.config().driver)?;
         Ok(Self { node, socket, udp, start, buffer: Vec::new(), unsent: None })
     }
 

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use slotcast::config::{
-    BODY_BYTES_LIMIT, BUDGET_BYTES_LIMIT, ChannelConfig, Config, PEERS_LIMIT, Relay, RouteConfig,
-    SLOTS_LIMIT, SPAN_LIMIT, SPAN_MIN,
+    BATCH_BYTES_LIMIT, BODY_BYTES_LIMIT, BUDGET_BYTES_LIMIT, ChannelConfig, Config, DriverConfig,
+    PEERS_LIMIT, Relay, RouteConfig, SLOTS_LIMIT, SPAN_LIMIT, SPAN_MIN,
 };
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::membership::Overlay;
@@ -32,7 +32,7 @@ fn assert_rows<T>(rows: &[Row<T>], of: fn(&mut Config) -> &mut T, has_owner: fn(
         let mut wrong = sound();
         first_wrong(of(&mut wrong));
         let error = wrong.check().expect_err(&format!("row {at}: {name}"));
-        assert_eq!(error.value, *name, "row {at}");
+        assert_eq!(error.field, *name, "row {at}");
         assert!(has_owner(&wrong), "row {at}");
         assert!(error.to_string().contains(name), "row {at}: {error}");
     }
@@ -189,6 +189,11 @@ fn each_value_of_a_node_has_its_bounds() {
             |c| (c.transport.overlay, c.peers_max) = (Overlay::Regular { degree: 4 }, 31),
         ),
         ("batch_bytes_max", |c| c.batch_bytes_max = 1024, |c| c.batch_bytes_max = 1023),
+        (
+            "batch_bytes_max",
+            |c| c.batch_bytes_max = BATCH_BYTES_LIMIT,
+            |c| c.batch_bytes_max = BATCH_BYTES_LIMIT + 1,
+        ),
         ("fetches_per_peer_max", |c| c.fetches_per_peer_max = 1, |c| c.fetches_per_peer_max = 0),
         (
             "fetches_per_peer_max",
@@ -240,6 +245,11 @@ fn each_value_of_the_transport_has_its_bounds() {
             "transport.overlay",
             |c| c.transport.overlay = Overlay::Regular { degree: 6 },
             |c| c.transport.overlay = Overlay::Regular { degree: 5 },
+        ),
+        (
+            "transport.overlay",
+            |c| (c.transport.overlay, c.peers_max) = (Overlay::Regular { degree: 64 }, PEERS_LIMIT),
+            |c| c.transport.overlay = Overlay::Regular { degree: u16::MAX - 1 },
         ),
         ("transport.streams_max", |c| c.transport.streams_max = 8, |c| c.transport.streams_max = 7),
         (
@@ -295,11 +305,12 @@ fn each_value_of_the_transport_has_its_bounds() {
 #[test]
 fn each_span_of_the_transport_has_its_bounds() {
     const MIN: Duration = SPAN_MIN;
+    const TEN: Duration = Duration::from_millis(10);
     let rows: &[Row<Config>] = &[
         (
             "transport.idle_timeout",
-            |c| (c.transport.idle_timeout, c.transport.keep_alive) = (MIN + NS, MIN),
-            |c| (c.transport.idle_timeout, c.transport.keep_alive) = (MIN - NS, MIN),
+            |c| (c.transport.idle_timeout, c.transport.keep_alive) = (10 * TEN, TEN),
+            |c| (c.transport.idle_timeout, c.transport.keep_alive) = (10 * TEN - NS, TEN),
         ),
         (
             "transport.idle_timeout",
@@ -308,8 +319,8 @@ fn each_span_of_the_transport_has_its_bounds() {
         ),
         (
             "transport.keep_alive",
-            |c| c.transport.keep_alive = MIN,
-            |c| c.transport.keep_alive = MIN - NS,
+            |c| c.transport.keep_alive = TEN,
+            |c| c.transport.keep_alive = TEN - NS,
         ),
         (
             "transport.keep_alive",
@@ -361,14 +372,87 @@ fn each_span_of_the_transport_has_its_bounds() {
         ),
         (
             "transport.hello_timeout",
-            |c| c.transport.hello_timeout = MIN,
-            |c| c.transport.hello_timeout = MIN - NS,
+            |c| c.transport.hello_timeout = 10 * TEN,
+            |c| c.transport.hello_timeout = 10 * TEN - NS,
         ),
         (
             "transport.hello_timeout",
             |c| c.transport.hello_timeout = SPAN_LIMIT,
             |c| c.transport.hello_timeout = Duration::MAX,
         ),
+        (
+            "transport.shutdown_timeout",
+            |c| c.transport.shutdown_timeout = MIN,
+            |c| c.transport.shutdown_timeout = MIN - NS,
+        ),
+        (
+            "transport.shutdown_timeout",
+            |c| c.transport.shutdown_timeout = SPAN_LIMIT,
+            |c| c.transport.shutdown_timeout = SPAN_LIMIT + NS,
+        ),
     ];
     assert_rows(rows, |config| config, is_nodes);
+}
+
+#[test]
+fn each_value_of_the_driver_has_its_bounds() {
+    const US: Duration = Duration::from_micros(1);
+    let rows: &[Row<DriverConfig>] = &[
+        ("driver.commands_max", |d| d.commands_max = 1, |d| d.commands_max = 0),
+        ("driver.commands_max", |d| d.commands_max = 65_536, |d| d.commands_max = 65_537),
+        ("driver.staged_events_max", |d| d.staged_events_max = 1, |d| d.staged_events_max = 0),
+        (
+            "driver.staged_events_max",
+            |d| d.staged_events_max = 4096,
+            |d| d.staged_events_max = 4097,
+        ),
+        ("driver.staged_bytes_max", |d| d.staged_bytes_max = 1, |d| d.staged_bytes_max = 0),
+        (
+            "driver.staged_bytes_max",
+            |d| d.staged_bytes_max = 1 << 20,
+            |d| d.staged_bytes_max = (1 << 20) + 1,
+        ),
+        ("driver.poll_max", |d| d.poll_max = 10 * US, |d| d.poll_max = 10 * US - NS),
+        ("driver.poll_max", |d| d.poll_max = 10_000 * US, |d| d.poll_max = 10_000 * US + NS),
+        (
+            "driver.socket_buffer_bytes",
+            |d| d.socket_buffer_bytes = 64 << 10,
+            |d| d.socket_buffer_bytes = (64 << 10) - 1,
+        ),
+        (
+            "driver.socket_buffer_bytes",
+            |d| d.socket_buffer_bytes = 64 << 20,
+            |d| d.socket_buffer_bytes = (64 << 20) + 1,
+        ),
+    ];
+    assert_rows(rows, |config| &mut config.driver, is_nodes);
+}
+
+#[test]
+fn an_error_tells_the_value_and_what_is_allowed() {
+    let text = |change: fn(&mut Config)| {
+        let mut config = sound();
+        change(&mut config);
+        config.check().expect_err("it is wrong").to_string()
+    };
+    let idle = text(|c| c.transport.idle_timeout = Duration::from_secs(u64::MAX));
+    assert_eq!(
+        idle,
+        "transport.idle_timeout: 18446744073709551615s does not lie between 100ms and 4294967.295s"
+    );
+    assert_eq!(
+        text(|c| c.channels[0].inbox_bytes_max = 5),
+        "channel 5: inbox_bytes_max: 5 does not lie between 16777216 and 281474976710656 (it has to \
+         hold the longest artifact)"
+    );
+    assert_eq!(
+        text(|c| c.routes[0].in_flight_max = 0),
+        "route 6: in_flight_max: 0 does not lie between 1 and 65535"
+    );
+    assert_eq!(
+        text(|c| c.channels = [channels(3), channels(2)].concat()),
+        "channels: 0 is named twice"
+    );
+    let degree: fn(&mut Config) = |c| c.transport.overlay = Overlay::Regular { degree: 7 };
+    assert_eq!(text(degree), "transport.overlay: 7 is no even degree");
 }

@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use super::{BUDGET_BYTES_LIMIT, Class, Rule, SPAN_LIMIT, first_broken};
+use super::error::within;
+use super::{BUDGET_BYTES_LIMIT, Class, ConfigError, SPAN_LIMIT};
 use crate::artifact::{
     ARTIFACT_BYTES_LIMIT, METADATA_BYTES_MAX, SINGLE_CHUNK_BYTES_MAX, longest_chunk_bytes,
 };
@@ -12,7 +13,7 @@ use crate::wire::{CHUNK_BITS_MAX, Chunk, FRAME_OVERHEAD_MAX, FURTHER_BYTES_MAX};
 /// Slots that a channel can have.
 pub const SLOTS_LIMIT: u32 = 1 << 16;
 
-const BUDGET: &str = "must hold the longest artifact, and not exceed 256 TiB";
+const BUDGET: &str = "it has to hold the longest artifact";
 
 /// Whether a node passes on what it received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -115,13 +116,13 @@ impl ChannelConfig {
     /// those for its own artifacts.
     #[must_use]
     pub const fn relaying(self, relay: Relay, slots_max: u32) -> Self {
-        let own = self.slots_max - self.relay_slots_max;
-        Self { relay, relay_slots_max: slots_max, slots_max: own + slots_max, ..self }
+        let all = self.publish_slots_max().saturating_add(slots_max);
+        Self { relay, relay_slots_max: slots_max, slots_max: all, ..self }
     }
 
     /// Slots for artifacts that this node publishes.
     pub const fn publish_slots_max(&self) -> u32 {
-        self.slots_max - self.relay_slots_max
+        self.slots_max.saturating_sub(self.relay_slots_max)
     }
 
     /// Bytes of the longest frame of updates in this channel, streamed chunks aside.
@@ -139,41 +140,23 @@ impl ChannelConfig {
         chunk.max(self.update_bytes_max())
     }
 
-    pub(super) fn check(&self) -> Result<(), Rule> {
-        let is_relaying = self.relay != Relay::Off;
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        const RELAYING: &str = "with relaying, some slots are for it, and some for the node's own";
         let budget = self.artifact_bytes_max..=BUDGET_BYTES_LIMIT;
-        let push_bytes_max = self.push_bytes_max as usize;
-        first_broken([
-            (
-                (1..=SLOTS_LIMIT).contains(&self.slots_max),
-                ("slots_max", "must lie between 1 and 65,536"),
-            ),
-            (
-                self.relay_slots_max < self.slots_max,
-                ("relay_slots_max", "must leave slots for the node's own artifacts"),
-            ),
-            (
-                is_relaying == (self.relay_slots_max > 0),
-                ("relay_slots_max", "must be 0 without relaying, and above with it"),
-            ),
-            (
-                !is_relaying || self.relay_hops_max > 0,
-                ("relay_hops_max", "must be at least 1 with relaying"),
-            ),
-            (
-                self.clear_delay <= SPAN_LIMIT,
-                ("clear_delay", "must not exceed 2^32 - 1 ms (49 days)"),
-            ),
-            (
-                self.artifact_bytes_max <= ARTIFACT_BYTES_LIMIT,
-                ("artifact_bytes_max", "must not exceed 1 TiB"),
-            ),
-            (
-                push_bytes_max <= SINGLE_CHUNK_BYTES_MAX,
-                ("push_bytes_max", "must not exceed a single chunk (65,536)"),
-            ),
-            (budget.contains(&self.active_bytes_max), ("active_bytes_max", BUDGET)),
-            (budget.contains(&self.inbox_bytes_max), ("inbox_bytes_max", BUDGET)),
-        ])
+        let is_relaying = self.relay != Relay::Off;
+        within("slots_max", self.slots_max, 1..=SLOTS_LIMIT, "")?;
+        let (relayed, why) = match is_relaying {
+            true => (1..=self.slots_max - 1, RELAYING),
+            false => (0..=0, "the channel does not relay"),
+        };
+        within("relay_slots_max", self.relay_slots_max, relayed, why)?;
+        let hops_min = u8::from(is_relaying);
+        within("relay_hops_max", self.relay_hops_max, hops_min..=u8::MAX, "")?;
+        within("clear_delay", self.clear_delay, Duration::ZERO..=SPAN_LIMIT, "")?;
+        within("artifact_bytes_max", self.artifact_bytes_max, 0..=ARTIFACT_BYTES_LIMIT, "")?;
+        let push = 0..=SINGLE_CHUNK_BYTES_MAX as u32;
+        within("push_bytes_max", self.push_bytes_max, push, "a push is a single chunk")?;
+        within("active_bytes_max", self.active_bytes_max, budget.clone(), BUDGET)?;
+        within("inbox_bytes_max", self.inbox_bytes_max, budget, BUDGET)
     }
 }

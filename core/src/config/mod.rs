@@ -1,20 +1,39 @@
 //! Every bound, rate and timeout, with unit, default and reason, and the memory bound that follows
 //! from them.
+//!
+//! A bound is a field where there is a reason to choose it: what an application keeps, how urgent it is,
+//! what its machines and networks can do. The rest are constants beside the code that they bound, each
+//! with its reason there:
+//!
+//! - What the wire or QUIC decides: lengths of frames, packets of a few hundred bytes, retransmission.
+//! - Shares (an eighth of a budget for one peer, a sixteenth of the rate for lower classes): who needs
+//!   more of something raises the budget.
+//! - What is measured at run time (rates of holders, round trips, queues): constants are where the
+//!   measurement starts, and the ends of what is believed.
+//! - Intervals of reports to the application, 10 s: they bound the events that strangers can cause.
+//! - Buffers of a few kilobytes for what may be dropped without loss, such as responses without a
+//!   connection, which are repeated.
+//! - Counts within one poll of a driver, which only matter if its clock stands still.
 
 mod channel;
+mod driver;
+mod error;
 mod memory;
 mod route;
 mod transport;
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
-use core::fmt;
 use core::time::Duration;
 
 use crate::artifact::longest_chunk_bytes;
-use crate::id::{ChannelId, RouteId};
 use crate::wire::{CALL_FRAME_MAX, CHANNELS_MAX, EAGER_BYTES_MAX, HELLO_BYTES_MAX, ROUTES_MAX};
 
+use error::{invalid, within, within_count, within_span};
+
 pub use channel::{ChannelConfig, Relay, SLOTS_LIMIT};
+pub use driver::DriverConfig;
+pub use error::{ConfigError, Value};
 #[cfg(feature = "quic")]
 pub(crate) use memory::INCOMING_BYTES;
 pub use route::{BODY_BYTES_LIMIT, IN_FLIGHT_LIMIT, RouteConfig};
@@ -35,27 +54,8 @@ pub const SPAN_LIMIT: Duration = Duration::from_millis(u32::MAX as u64);
 /// all channels and routes does not overflow.
 pub const BUDGET_BYTES_LIMIT: u64 = 1 << 48;
 
-/// The name of a value, and what holds for it.
-type Rule = (&'static str, &'static str);
-
-/// The first rule that does not hold.
-fn first_broken(rules: impl IntoIterator<Item = (bool, Rule)>) -> Result<(), Rule> {
-    let broken = rules.into_iter().find(|(holds, _)| !holds);
-    broken.map_or(Ok(()), |(_, rule)| Err(rule))
-}
-
-/// A number of requests: each has a place in a table, whose index has 16 bits.
-fn is_count(count: u16) -> bool {
-    (1..=4096).contains(&count)
-}
-
-fn is_span(span: Duration) -> bool {
-    (SPAN_MIN..=SPAN_LIMIT).contains(&span)
-}
-
-const SPAN: &str = "must lie between 1 ms and 2^32 - 1 ms (49 days)";
-
-const COUNT: &str = "must lie between 1 and 4,096";
+/// Bytes of updates that may be put into one stream: more would hardly ever be reset in time.
+pub const BATCH_BYTES_LIMIT: u32 = 1 << 20;
 
 /// How urgent a channel is. A class goes before all lower ones to the same peer, except for a small
 /// guaranteed share; between peers, connections take turns.
@@ -83,7 +83,7 @@ pub struct Config {
     /// [`overlay`](TransportConfig::overlay). Default 64, at most [`PEERS_LIMIT`].
     pub peers_max: u16,
     /// Bytes of updates put into one stream. Default 64 KiB: large enough that a stream's cost
-    /// vanishes, small enough to be reset as a whole.
+    /// vanishes, small enough to be reset as a whole. Between 1,024 and [`BATCH_BYTES_LIMIT`].
     pub batch_bytes_max: u32,
     /// Fetch requests under way to one peer, in each class. Default 8: a holder has enough to send
     /// while the next ones travel.
@@ -103,6 +103,8 @@ pub struct Config {
     pub fetch_retry: Duration,
     /// Connections.
     pub transport: TransportConfig,
+    /// What a driver does at a time.
+    pub driver: DriverConfig,
 }
 
 impl Config {
@@ -119,6 +121,7 @@ impl Config {
             fetch_timeout: Duration::from_secs(2),
             fetch_retry: Duration::from_secs(1),
             transport: TransportConfig::default(),
+            driver: DriverConfig::default(),
         }
     }
 
@@ -132,7 +135,9 @@ impl Config {
     /// a stream ends for the caller before it does for the callee, and cancelled ones linger.
     pub(crate) fn calls_max(&self) -> u32 {
         let served = self.routes.iter().filter(|route| route.serves);
-        2 * served.map(|route| u32::from(route.in_flight_max)).sum::<u32>()
+        let in_flight = served.map(|route| u32::from(route.in_flight_max));
+        // Saturating for what does not pass the check.
+        in_flight.fold(0, u32::saturating_add).saturating_mul(2)
     }
 
     /// Bidirectional streams to one peer, in both roles, that this node keeps track of.
@@ -149,22 +154,23 @@ impl Config {
         u64::from(self.calls_max()) * (CALL_FRAME_MAX + EAGER_BYTES_MAX) as u64
     }
 
-    /// Checks every value, relations included.
+    /// Checks every value, relations included. What passes has a [`memory_bound`](Config::memory_bound)
+    /// without an overflow.
     ///
     /// # Errors
-    /// Names the first value that is wrong, and why.
+    /// Names the first field that is wrong, its value, and what it may be.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let of_node = |(value, why)| ConfigError { channel: None, route: None, value, why };
         for channel in &self.channels {
-            let of_channel = |rule| ConfigError { channel: Some(channel.id), ..of_node(rule) };
+            let of_channel = |error| ConfigError { channel: Some(channel.id), ..error };
             channel.check().map_err(of_channel)?;
         }
         for route in &self.routes {
-            let of_route = |rule| ConfigError { route: Some(route.id), ..of_node(rule) };
+            let of_route = |error| ConfigError { route: Some(route.id), ..error };
             route.check().map_err(of_route)?;
         }
-        let transport = || self.transport.check(self.peers_max, self.chunk_bytes_max());
-        self.check_numbers().and_then(|()| transport()).map_err(of_node)
+        self.check_numbers()?;
+        self.transport.check(self.peers_max, self.chunk_bytes_max())?;
+        self.driver.check()
     }
 
     /// Bytes in the longest chunk of any channel.
@@ -180,63 +186,30 @@ impl Config {
     }
 
     /// What holds for the node as a whole, connections aside.
-    fn check_numbers(&self) -> Result<(), Rule> {
+    fn check_numbers(&self) -> Result<(), ConfigError> {
         let (channels, routes) = (&self.channels, &self.routes);
-        let mut pairs = channels.iter().enumerate();
-        let has_twins = pairs.any(|(at, one)| channels[..at].iter().any(|two| two.id == one.id));
-        let mut pairs = routes.iter().enumerate();
-        let has_twin_routes =
-            pairs.any(|(at, one)| routes[..at].iter().any(|two| two.id == one.id));
-        first_broken([
-            (
-                (1..=CHANNELS_MAX).contains(&channels.len()),
-                ("channels", "must number between 1 and 64"),
-            ),
-            (!has_twins, ("channels", "must not name a channel twice")),
-            (routes.len() <= ROUTES_MAX, ("routes", "must number at most 64")),
-            (!has_twin_routes, ("routes", "must not name a route twice")),
-            (
-                self.calls_max() <= 2 * IN_FLIGHT_LIMIT,
-                ("routes", "must not have in_flight_max above 4,096 together"),
-            ),
-            (
-                (1..=PEERS_LIMIT).contains(&self.peers_max),
-                ("peers_max", "must lie between 1 and 512"),
-            ),
-            (self.batch_bytes_max >= 1024, ("batch_bytes_max", "must be at least 1,024")),
-            (is_count(self.fetches_per_peer_max), ("fetches_per_peer_max", COUNT)),
-            (is_count(self.serves_per_peer_max), ("serves_per_peer_max", COUNT)),
-            (is_count(self.streamed_per_peer_max), ("streamed_per_peer_max", COUNT)),
-            (is_span(self.fetch_timeout), ("fetch_timeout", SPAN)),
-            (is_span(self.fetch_retry), ("fetch_retry", SPAN)),
-        ])
+        within("channels", channels.len() as u64, 1..=CHANNELS_MAX as u64, "so many of them")?;
+        if let Some(twin) = first_twin(channels.iter().map(|channel| channel.id)) {
+            return Err(invalid("channels", twin.0, "is named twice"));
+        }
+        within("routes", routes.len() as u64, 0..=ROUTES_MAX as u64, "so many of them")?;
+        if let Some(twin) = first_twin(routes.iter().map(|route| route.id)) {
+            return Err(invalid("routes", twin.0, "is named twice"));
+        }
+        let in_flight = self.calls_max() / 2;
+        within("routes", in_flight, 0..=IN_FLIGHT_LIMIT, "in_flight_max of all that are served")?;
+        within("peers_max", self.peers_max, 1..=PEERS_LIMIT, "")?;
+        within("batch_bytes_max", self.batch_bytes_max, 1024..=BATCH_BYTES_LIMIT, "")?;
+        within_count("fetches_per_peer_max", self.fetches_per_peer_max)?;
+        within_count("serves_per_peer_max", self.serves_per_peer_max)?;
+        within_count("streamed_per_peer_max", self.streamed_per_peer_max)?;
+        within_span("fetch_timeout", self.fetch_timeout)?;
+        within_span("fetch_retry", self.fetch_retry)
     }
 }
 
-/// An invalid value of the configuration.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct ConfigError {
-    /// The channel, if the value is one of a channel's.
-    pub channel: Option<ChannelId>,
-    /// The route, if the value is one of a route's.
-    pub route: Option<RouteId>,
-    /// The field's name.
-    pub value: &'static str,
-    /// What holds for it.
-    pub why: &'static str,
+/// The first id that was there before.
+fn first_twin<T: Ord + Copy>(ids: impl Iterator<Item = T>) -> Option<T> {
+    let mut known = BTreeSet::new();
+    ids.into_iter().find(|id| !known.insert(*id))
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(channel) = self.channel {
-            write!(f, "channel {}: ", channel.0)?;
-        }
-        if let Some(route) = self.route {
-            write!(f, "route {}: ", route.0)?;
-        }
-        write!(f, "{} {}", self.value, self.why)
-    }
-}
-
-impl core::error::Error for ConfigError {}

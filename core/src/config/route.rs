@@ -3,7 +3,8 @@
 use alloc::borrow::Cow;
 use core::time::Duration;
 
-use super::{BUDGET_BYTES_LIMIT, Class, Rule, SPAN, first_broken, is_span};
+use super::error::{within, within_span};
+use super::{BUDGET_BYTES_LIMIT, Class, ConfigError};
 use crate::id::RouteId;
 
 /// Bytes that a request or answer can have.
@@ -80,23 +81,17 @@ impl RouteConfig {
         Self { request_bytes_max: request, response_bytes_max: response, ..self }
     }
 
-    pub(super) fn check(&self) -> Result<(), Rule> {
-        const BODY: &str = "must not exceed 128 MiB";
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        const BUDGET: &str = "it has to hold the longest body";
+        const DEADLINE: &str = "it ends at deadline_max";
         let longest = u64::from(self.request_bytes_max.max(self.response_bytes_max));
-        first_broken([
-            (self.request_bytes_max <= BODY_BYTES_LIMIT, ("request_bytes_max", BODY)),
-            (self.response_bytes_max <= BODY_BYTES_LIMIT, ("response_bytes_max", BODY)),
-            (
-                (longest..=BUDGET_BYTES_LIMIT).contains(&self.body_bytes_max),
-                ("body_bytes_max", "must hold the longest body, and not exceed 256 TiB"),
-            ),
-            (is_span(self.deadline_max), ("deadline_max", SPAN)),
-            (
-                !self.deadline.is_zero() && self.deadline <= self.deadline_max,
-                ("deadline", "must lie above 0, and not above deadline_max"),
-            ),
-            (self.rate_min > 0, ("rate_min", "must be above 0")),
-            (self.in_flight_max > 0, ("in_flight_max", "must be above 0")),
-        ])
+        let deadline = Duration::from_nanos(1)..=self.deadline_max;
+        within("request_bytes_max", self.request_bytes_max, 0..=BODY_BYTES_LIMIT, "")?;
+        within("response_bytes_max", self.response_bytes_max, 0..=BODY_BYTES_LIMIT, "")?;
+        within("body_bytes_max", self.body_bytes_max, longest..=BUDGET_BYTES_LIMIT, BUDGET)?;
+        within_span("deadline_max", self.deadline_max)?;
+        within("deadline", self.deadline, deadline, DEADLINE)?;
+        within("rate_min", self.rate_min, 1..=u32::MAX, "")?;
+        within("in_flight_max", self.in_flight_max, 1..=u16::MAX, "")
     }
 }

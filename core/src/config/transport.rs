@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use super::{Rule, SPAN, SPAN_LIMIT, SPAN_MIN, first_broken, is_span};
+use super::error::{invalid, within, within_span};
+use super::{ConfigError, PEERS_LIMIT, SPAN_LIMIT, SPAN_MIN};
 use crate::artifact::SINGLE_CHUNK_BYTES_MAX;
 use crate::membership::{Overlay, VERSIONS_MAX};
 
@@ -13,6 +14,16 @@ const UPLINK_MIN: u64 = 16_000;
 /// The least initial window, in bytes (RFC 9002, section 7.2).
 const INITIAL_WINDOW_MIN: u32 = 14_720;
 
+/// The shortest interval of packets that keep an idle connection alive: more often, they would be a load
+/// with many peers.
+const KEEP_ALIVE_MIN: Duration = Duration::from_millis(10);
+
+/// The least time until a silent peer counts as down: less, and a busy host would lose its peers.
+const IDLE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
+/// The least time for a handshake and a hello, which take two round trips: less, and nobody connects.
+const HELLO_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
 /// How a node connects: used by [`Node`](crate::node) only.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -22,9 +33,11 @@ pub struct TransportConfig {
     /// Largest UDP payload that path MTU discovery may find, in bytes. Default 1,452 (Ethernet,
     /// IPv6); 9,000 and loopback's 65,507 work, too. At least 1,200.
     pub mtu_max: u16,
-    /// A peer silent for so long, and up to one `keep_alive` longer, is down. Default 10 s.
+    /// A peer silent for so long, and up to one `keep_alive` longer, is down. Default 10 s, at least
+    /// 100 ms.
     pub idle_timeout: Duration,
-    /// An idle connection is kept alive at this interval. Default 3 s.
+    /// An idle connection is kept alive at this interval. Default 3 s: two may be lost within
+    /// `idle_timeout`. At least 10 ms.
     pub keep_alive: Duration,
     /// Streams that a peer may have open at once. Default 128: one batch each.
     pub streams_max: u32,
@@ -67,8 +80,12 @@ pub struct TransportConfig {
     pub faults_max: u32,
     /// How long a peer stays cut off. Default 60 s.
     pub cut_off: Duration,
-    /// How long a connection may take from its first datagram to its hello. Default 5 s.
+    /// How long a connection may take from its first datagram to its hello. Default 5 s, at least
+    /// 100 ms.
     pub hello_timeout: Duration,
+    /// How long a node that shuts down waits until its peers have been told. Default 500 ms: a few round
+    /// trips, so that one may be lost. Who was not told notices it by `idle_timeout`.
+    pub shutdown_timeout: Duration,
 }
 
 impl Default for TransportConfig {
@@ -93,87 +110,65 @@ impl Default for TransportConfig {
             faults_max: 3,
             cut_off: Duration::from_secs(60),
             hello_timeout: Duration::from_secs(5),
+            shutdown_timeout: Duration::from_millis(500),
         }
     }
 }
 
 impl TransportConfig {
-    pub(super) fn check(&self, peers_max: u16, chunk_bytes_max: usize) -> Result<(), Rule> {
-        const SOME: &str = "must be at least 1";
-        const CHUNKS: &str =
-            "must hold two of the longest chunks of any channel, and 131,072 bytes";
+    pub(super) fn check(&self, peers_max: u16, chunk_bytes_max: usize) -> Result<(), ConfigError> {
+        const CHUNKS: &str = "it has to hold two of the longest chunks of any channel";
+        const STREAM: &str = "it has to hold stream_window";
         let chunks_min = 2 * chunk_bytes_max.max(SINGLE_CHUNK_BYTES_MAX) as u32;
+        let window = chunks_min..=u32::MAX;
         self.check_overlay(peers_max)?;
-        let limits = first_broken([
-            (
-                (1200..=65_507).contains(&self.mtu_max),
-                ("transport.mtu_max", "must lie between 1,200 and 65,507"),
-            ),
-            (
-                self.initial_window >= INITIAL_WINDOW_MIN,
-                ("transport.initial_window", "must be at least 14,720 bytes"),
-            ),
-            (
-                (8..=4096).contains(&self.streams_max),
-                ("transport.streams_max", "must lie between 8 and 4,096"),
-            ),
-            (self.stream_window >= chunks_min, ("transport.stream_window", CHUNKS)),
-            (
-                self.stream_window <= self.receive_window,
-                ("transport.receive_window", "must not be below stream_window"),
-            ),
-            (self.send_window >= chunks_min, ("transport.send_window", CHUNKS)),
-            (
-                self.uplink.is_none_or(|rate| rate >= UPLINK_MIN),
-                ("transport.uplink", "must be at least 16,000 bytes per second"),
-            ),
-            (self.handshakes_max > 0, ("transport.handshakes_max", SOME)),
-            (self.handshakes_per_address_max > 0, ("transport.handshakes_per_address_max", SOME)),
-            (self.faults_max > 0, ("transport.faults_max", SOME)),
-        ]);
-        limits.and_then(|()| self.check_spans())
+        within("transport.mtu_max", self.mtu_max, 1200..=65_507, "")?;
+        let initial = INITIAL_WINDOW_MIN..=u32::MAX;
+        within("transport.initial_window", self.initial_window, initial, "")?;
+        within("transport.streams_max", self.streams_max, 8..=4096, "")?;
+        within("transport.stream_window", self.stream_window, window.clone(), CHUNKS)?;
+        let receive = self.stream_window..=u32::MAX;
+        within("transport.receive_window", self.receive_window, receive, STREAM)?;
+        within("transport.send_window", self.send_window, window, CHUNKS)?;
+        if let Some(rate) = self.uplink {
+            within("transport.uplink", rate, UPLINK_MIN..=u64::MAX, "")?;
+        }
+        let of_address = self.handshakes_per_address_max;
+        within("transport.handshakes_max", self.handshakes_max, 1..=u16::MAX, "")?;
+        within("transport.handshakes_per_address_max", of_address, 1..=u16::MAX, "")?;
+        within("transport.faults_max", self.faults_max, 1..=u32::MAX, "")?;
+        self.check_spans()
     }
 
-    fn check_overlay(&self, peers_max: u16) -> Result<(), Rule> {
+    fn check_overlay(&self, peers_max: u16) -> Result<(), ConfigError> {
+        const VERSIONS: &str = "the overlays of 8 versions may all be in use";
         let Overlay::Regular { degree } = self.overlay else { return Ok(()) };
-        first_broken([
-            (
-                degree >= 4 && degree % 2 == 0,
-                ("transport.overlay", "must have an even degree of at least 4"),
-            ),
-            (
-                usize::from(degree) * VERSIONS_MAX <= peers_max.into(),
-                ("peers_max", "must be 8 times the overlay's degree, for 8 versions"),
-            ),
-        ])
+        within("transport.overlay", degree, 4..=PEERS_LIMIT / VERSIONS_MAX as u16, "")?;
+        if degree % 2 != 0 {
+            return Err(invalid("transport.overlay", degree, "is no even degree"));
+        }
+        let peers = degree * VERSIONS_MAX as u16..=PEERS_LIMIT;
+        within("peers_max", peers_max, peers, VERSIONS)
     }
 
-    fn check_spans(&self) -> Result<(), Rule> {
-        first_broken([
-            // QUIC takes less than a millisecond for none at all (RFC 9000, section 18.2).
-            (is_span(self.idle_timeout), ("transport.idle_timeout", SPAN)),
-            (
-                (SPAN_MIN..self.idle_timeout).contains(&self.keep_alive),
-                ("transport.keep_alive", "must be 1 ms at least, and shorter than idle_timeout"),
-            ),
-            (is_span(self.dial_pause_max), ("transport.dial_pause_max", SPAN)),
-            (
-                (SPAN_MIN..=self.dial_pause_max).contains(&self.dial_pause_min),
-                ("transport.dial_pause_min", "must be 1 ms at least, and not above dial_pause_max"),
-            ),
-            (
-                (self.dial_pause_min.saturating_mul(2)..=SPAN_LIMIT)
-                    .contains(&self.dial_pause_higher),
-                (
-                    "transport.dial_pause_higher",
-                    "must be twice dial_pause_min at least, and 49 days at most",
-                ),
-            ),
-            (
-                self.cut_off <= SPAN_LIMIT,
-                ("transport.cut_off", "must not exceed 2^32 - 1 ms (49 days)"),
-            ),
-            (is_span(self.hello_timeout), ("transport.hello_timeout", SPAN)),
-        ])
+    fn check_spans(&self) -> Result<(), ConfigError> {
+        const NS: Duration = Duration::from_nanos(1);
+        const IDLE: &str = "it has to be shorter than idle_timeout";
+        const LONGEST: &str = "it grows to dial_pause_max";
+        const HIGHER: &str = "it is twice dial_pause_min at least";
+        let keep_alive = KEEP_ALIVE_MIN..=self.idle_timeout.saturating_sub(NS);
+        let lower = SPAN_MIN..=self.dial_pause_max;
+        // Refused as dial_pause_min, or else within the limit.
+        let higher = self.dial_pause_min.saturating_mul(2).min(SPAN_LIMIT)..=SPAN_LIMIT;
+        let idle = IDLE_TIMEOUT_MIN..=SPAN_LIMIT;
+        within("transport.idle_timeout", self.idle_timeout, idle, "")?;
+        within("transport.keep_alive", self.keep_alive, keep_alive, IDLE)?;
+        within_span("transport.dial_pause_max", self.dial_pause_max)?;
+        within("transport.dial_pause_min", self.dial_pause_min, lower, LONGEST)?;
+        within("transport.dial_pause_higher", self.dial_pause_higher, higher, HIGHER)?;
+        within("transport.cut_off", self.cut_off, Duration::ZERO..=SPAN_LIMIT, "")?;
+        let hello = HELLO_TIMEOUT_MIN..=SPAN_LIMIT;
+        within("transport.hello_timeout", self.hello_timeout, hello, "")?;
+        within_span("transport.shutdown_timeout", self.shutdown_timeout)
     }
 }

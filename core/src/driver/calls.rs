@@ -15,7 +15,7 @@ use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use super::handle::{COMMANDS_MAX, Command, NodeHandle, State, wait};
+use super::handle::{Command, NodeHandle, State, wait};
 use crate::arena::Arena;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, CallError};
@@ -430,7 +430,7 @@ impl Route {
             if state.is_ending() {
                 return Err(CallError::Closed);
             }
-            if state.commands.len() >= COMMANDS_MAX {
+            if state.commands.len() >= state.commands_max {
                 return Err(CallError::Pushback);
             }
             let slot = state.calls.admit(&peer, self.index, waits)?;

@@ -30,16 +30,8 @@ use crate::membership::{Membership, Overlay, Topology, TopologyError};
 use crate::node::{Node, NodeEvent, NodeStats};
 use crate::time::Time;
 
-/// The number of commands that may wait for the driver. The driver takes them at each turn, so the
-/// queue is full only if the driver is not polled or is far behind.
-pub(super) const COMMANDS_MAX: usize = 1 << 16;
-
 /// The number of commands that the driver takes in one turn: some ten microseconds of work.
 const COMMANDS_PER_TURN: usize = 128;
-
-/// Events of a channel, and bytes in them, staged for the application.
-const STAGED_MAX: usize = 256;
-const STAGED_BYTES_MAX: usize = 1 << 20;
 
 /// Futures that may wait for events of one sort.
 const WAITERS_MAX: usize = 1024;
@@ -58,6 +50,9 @@ struct ChannelState {
     active_bytes: u64,
     events: VecDeque<Event>,
     event_bytes: usize,
+    /// Events, and bytes in them, that are staged.
+    staged_max: usize,
+    staged_bytes_max: usize,
     /// The driver left events in the node, since the stage was full.
     is_full: bool,
     waiters: Vec<Waker>,
@@ -67,6 +62,7 @@ pub(super) struct State {
     channels: Vec<ChannelState>,
     pub(super) calls: Calls,
     pub(super) commands: VecDeque<Command>,
+    pub(super) commands_max: usize,
     /// Bit per channel: its filter is to be asked again.
     reconsider: u64,
     /// The membership once the node has applied all changes.
@@ -79,6 +75,7 @@ pub(super) struct State {
     /// The driver's waker, if it is waiting.
     pub(super) driver: Option<Waker>,
     node_events: VecDeque<NodeEvent>,
+    node_staged_max: usize,
     node_waiters: Vec<Waker>,
     /// The driver left events about peers in the node, since their stage was full.
     is_full: bool,
@@ -102,7 +99,7 @@ impl State {
         if self.is_ending() {
             return Err(PublishError::Closed);
         }
-        let is_busy = self.commands.len() >= COMMANDS_MAX;
+        let is_busy = self.commands.len() >= self.commands_max;
         let channel = &mut self.channels[index];
         let is_full = channel.active.len() >= channel.config.publish_slots_max() as usize;
         let bytes = artifact.bytes().len() as u64;
@@ -137,12 +134,15 @@ impl Shared {
         let hasher = FixedState::with_seed(u64::from_le_bytes(
             *node.key_id().0.first_chunk().expect("32 bytes"),
         ));
+        let driver = &node.config().driver;
         let channel = |config: &ChannelConfig| ChannelState {
             config: config.clone(),
             active: HashMap::with_hasher(hasher.clone()),
             active_bytes: 0,
             events: VecDeque::new(),
             event_bytes: 0,
+            staged_max: driver.staged_events_max as usize,
+            staged_bytes_max: driver.staged_bytes_max as usize,
             is_full: false,
             waiters: Vec::new(),
         };
@@ -156,6 +156,7 @@ impl Shared {
                 channels: node.config().channels.iter().map(channel).collect(),
                 calls: Calls::new(node),
                 commands: VecDeque::new(),
+                commands_max: driver.commands_max as usize,
                 reconsider: 0,
                 membership: node.membership().clone(),
                 membership_changed: false,
@@ -164,6 +165,7 @@ impl Shared {
                 closed_waiters: Vec::new(),
                 driver: None,
                 node_events: VecDeque::new(),
+                node_staged_max: driver.staged_events_max as usize,
                 node_waiters: Vec::new(),
                 is_full: false,
                 stats: NodeStats::default(),
@@ -339,7 +341,7 @@ impl Shared {
                 state.peers_up = node.peers_up().collect();
             }
             while node.has_node_events() {
-                if state.node_events.len() >= STAGED_MAX {
+                if state.node_events.len() >= state.node_staged_max {
                     state.is_full = true;
                     break;
                 }
@@ -383,15 +385,17 @@ impl ChannelState {
     }
 
     fn has_stage(&self) -> bool {
-        self.events.len() < STAGED_MAX && self.event_bytes < STAGED_BYTES_MAX
+        self.events.len() < self.staged_max && self.event_bytes < self.staged_bytes_max
     }
 }
 
+/// The bytes that a staged event takes.
 fn event_bytes(event: &Event) -> usize {
-    match event {
+    let bytes = match event {
         Event::Delivered { artifact, .. } => artifact.bytes().len(),
         Event::Withdrawn { .. } | Event::Expired { .. } => 0,
-    }
+    };
+    bytes + size_of::<Event>()
 }
 
 /// Arranges for a wake-up. The waker of a dropped future stays in the list until the next event. If
@@ -532,7 +536,7 @@ impl NodeHandle {
     pub fn try_event(&self) -> Option<NodeEvent> {
         self.shared().take(|state| {
             let event = state.node_events.pop_front()?;
-            Some((event, state.is_full && state.node_events.len() <= STAGED_MAX / 2))
+            Some((event, state.is_full && state.node_events.len() <= state.node_staged_max / 2))
         })
     }
 
@@ -563,7 +567,7 @@ impl NodeHandle {
     }
 
     /// Shuts the node down: peers are told, waiting calls end. Done when the driver has ended: at the
-    /// latest after half a second, and [`CLOSE_MAX`](super::CLOSE_MAX) more if the socket takes that
+    /// latest after `shutdown_timeout`, and [`CLOSE_MAX`](super::CLOSE_MAX) more if the socket takes that
     /// long to close. Dropping the future does not take the shutdown back.
     ///
     /// # Errors
@@ -676,7 +680,7 @@ impl Channel {
             if state.channels[self.index].config.relay == Relay::Off {
                 return Err(RelayError::Off);
             }
-            if state.commands.len() >= COMMANDS_MAX {
+            if state.commands.len() >= state.commands_max {
                 return Err(RelayError::Busy);
             }
             state.commands.push_back(Command::Relay(self.index, artifact.clone()));
@@ -720,7 +724,7 @@ impl Channel {
             let channel = &mut state.channels[self.index];
             let event = channel.events.pop_front()?;
             channel.event_bytes -= event_bytes(&event);
-            let is_due = channel.is_full && channel.events.len() <= STAGED_MAX / 2;
+            let is_due = channel.is_full && channel.events.len() <= channel.staged_max / 2;
             channel.is_full &= !is_due;
             Some((event, is_due))
         })

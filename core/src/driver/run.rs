@@ -26,18 +26,9 @@ use crate::id::NodeId;
 use crate::node::{Node, Output, Transmit};
 use crate::time::Time;
 
-/// How long one poll of the driver goes on before it lets other tasks of the runtime run. Short
-/// enough that they need not notice; long enough that a runtime's way around its tasks, about a
-/// microsecond, costs nothing.
-const POLL_MAX: Duration = Duration::from_micros(200);
-
-/// How long datagrams are received in one turn before their effects are processed. The rest of the
-/// turn is for sending, so each direction gets half of the time when both have more to do than
-/// fits.
-const RECEIVE_MAX: Duration = Duration::from_micros(100);
-
 /// Further bounds of a poll, since a runtime's clock may stand still: turns in a poll, slices
-/// received in a turn, and batches sent in a turn. They are higher than what the time bounds allow.
+/// received in a turn, and batches sent in a turn. They are higher than what the time bounds allow, by
+/// default.
 const TURNS_MAX: usize = 16;
 const SLICES_MAX: usize = 64;
 const SENDS_MAX: usize = 64;
@@ -53,10 +44,10 @@ const SLICE_BYTES_MAX: usize = 16 << 10;
 /// Shorter pauses change no deadline by more than this.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
-/// Reading the socket to its end stops after so many bytes, which is more than a socket's buffer
-/// holds: a peer that sends without end must not hold up deadlines. Nor must a socket that gives
-/// errors, or nothing, without end: a slice counts as some bytes at least.
-const PAUSE_BYTES_MAX: usize = 16 << 20;
+/// Reading the socket to its end stops after so many times the bytes that its buffer was asked to hold,
+/// which is more than it holds: a peer that sends without end must not hold up deadlines. Nor must a
+/// socket that gives errors, or nothing, without end: a slice counts as some bytes at least.
+const PAUSE_BUFFERS_MAX: usize = 4;
 const PAUSE_SLICE_BYTES_MIN: usize = 1 << 10;
 
 /// The number of successive errors, of kinds that are not known to be transient, after which the
@@ -77,7 +68,7 @@ const FRUITLESS_MAX: u32 = 64;
 /// [`PAUSE_MIN`], so that the driver's own wait is no pause.
 const RECEIVE_RETRY: Duration = Duration::from_millis(10);
 
-/// How long the driver waits for [`Io::poll_close`].
+/// How long the driver waits for [`Io::poll_close`]. An [`Io`] that can close sooner does.
 pub const CLOSE_MAX: Duration = Duration::from_millis(500);
 
 /// The loop of one node: a future that ends when the node has shut down.
@@ -165,6 +156,10 @@ impl<I: Io> Driver<I> {
         self.node.key_id()
     }
 
+    fn poll_max(&self) -> Duration {
+        self.node.config().driver.poll_max
+    }
+
     fn time(&self, io: &I) -> Time {
         Time::ZERO + io.now().saturating_duration_since(self.start)
     }
@@ -172,7 +167,7 @@ impl<I: Io> Driver<I> {
     /// Takes turns until there is nothing to do or the time of the poll is used up. Returns how the
     /// node has ended, if it has.
     fn run(&mut self, io: &mut I, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let until = self.time(io) + POLL_MAX;
+        let until = self.time(io) + self.poll_max();
         for _ in 0..TURNS_MAX {
             let next = self.turn(io, cx);
             self.last_turn = self.time(io);
@@ -193,16 +188,17 @@ impl<I: Io> Driver<I> {
     fn turn(&mut self, io: &mut I, cx: &mut Context<'_>) -> io::Result<Next> {
         let now = self.time(io);
         if now.since(self.last_turn) >= PAUSE_MIN {
-            self.pause_bytes = PAUSE_BYTES_MAX;
+            let buffer = self.node.config().driver.socket_buffer_bytes as usize;
+            self.pause_bytes = PAUSE_BUFFERS_MAX * buffer;
         }
         let is_all_taken =
             self.shared.take_commands(now, &mut self.node, &mut self.call_table, cx.waker());
-        let is_drained = self.receive(io, cx, now + RECEIVE_MAX)?;
+        let is_drained = self.receive(io, cx, now + self.poll_max() / 2)?;
         if self.pause_bytes > 0 && !is_drained {
             return Ok(Next::Again);
         }
         self.pause_bytes = 0;
-        let sent = self.send(io, cx, now + POLL_MAX);
+        let sent = self.send(io, cx, now + self.poll_max());
         let now = self.time(io);
         let has_staged =
             self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table);

@@ -46,6 +46,11 @@ impl Setup {
         self.seed = Some(seed);
         self
     }
+
+    /// The configuration. Adapters need it to set up the socket ([`Udp::new`](super::Udp::new)).
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
 }
 
 impl fmt::Debug for Setup {

@@ -13,14 +13,11 @@ use std::vec::Vec;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 
 use super::io::{Receive, Received};
+use crate::config::DriverConfig;
 use crate::node::{Ecn, SocketBuffers, Transmit};
 
 /// Bytes that one message can hold: the longest datagram, or a batch that the kernel has joined.
 const MESSAGE_BYTES: usize = 65_536;
-
-/// Kernel buffers of the socket, each way, in bytes. Default sizes (about 200 KiB) overflow within
-/// a millisecond of a gigabit; the kernel grants what its limits allow.
-const SOCKET_BUFFER: usize = 4 << 20;
 
 /// The system hands over all messages that it has, up to [`BATCH_SIZE`].
 const TAKES_BATCHES: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -54,18 +51,20 @@ impl std::fmt::Debug for Udp {
 }
 
 impl Udp {
-    /// Sets up a socket: non-blocking, offloads, congestion marks, larger kernel buffers.
+    /// Sets up a socket: non-blocking, offloads, congestion marks, and kernel buffers of
+    /// [`socket_buffer_bytes`](DriverConfig::socket_buffer_bytes).
     ///
     /// # Errors
     /// If the kernel refuses. Smaller buffers than asked for are no error:
     /// [`Udp::socket_buffers`] tells.
-    pub fn new(socket: &impl AsSocket) -> io::Result<Self> {
+    pub fn new(socket: &impl AsSocket, config: &DriverConfig) -> io::Result<Self> {
+        let wanted = config.socket_buffer_bytes as usize;
         let state = UdpSocketState::new(socket.into())?;
         // Best effort: a smaller buffer only means more loss under load.
-        let _ = state.set_send_buffer_size(socket.into(), SOCKET_BUFFER);
-        let _ = state.set_recv_buffer_size(socket.into(), SOCKET_BUFFER);
+        let _ = state.set_send_buffer_size(socket.into(), wanted);
+        let _ = state.set_recv_buffer_size(socket.into(), wanted);
         let buffers = SocketBuffers {
-            wanted: SOCKET_BUFFER,
+            wanted,
             send: state.send_buffer_size(socket.into())?,
             receive: state.recv_buffer_size(socket.into())?,
         };
@@ -190,7 +189,7 @@ mod tests {
     #[test]
     fn datagrams_that_are_too_long_are_an_error_unless_they_may_be_a_probe() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let udp = Udp::new(&socket).unwrap();
+        let udp = Udp::new(&socket, &DriverConfig::default()).unwrap();
         let send = |size, segment_size| {
             let destination = socket.local_addr().unwrap();
             let transmit = Transmit { destination, size, segment_size, ecn: None, src_ip: None };
@@ -199,5 +198,15 @@ mod tests {
         assert_eq!(send(1200, None), Ok(()));
         assert_eq!(send(70_000, None), Ok(()), "it may be a probe");
         assert_eq!(send(70_000, Some(35_000)), Err(io::ErrorKind::InvalidInput));
+    }
+
+    #[test]
+    fn the_kernel_is_asked_for_the_buffers_of_the_configuration() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let config = DriverConfig { socket_buffer_bytes: 64 << 10, ..DriverConfig::default() };
+        let granted = Udp::new(&socket, &config).unwrap().socket_buffers();
+        assert_eq!(granted.wanted, 64 << 10);
+        // Linux doubles what is asked for; default sizes are larger.
+        assert_eq!((granted.send, granted.receive), (128 << 10, 128 << 10));
     }
 }

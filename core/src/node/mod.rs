@@ -86,11 +86,8 @@ const FAULTS: VarInt = VarInt::from_u32(3);
 const NO_HELLO: VarInt = VarInt::from_u32(4);
 
 /// The number of responses without a connection (refusals, retries, resets) that are held until
-/// they are sent. Further ones are dropped.
+/// they are sent. Further ones are dropped: whoever they were for tries again.
 const RESPONSES_MAX: usize = 64;
-
-/// How long a node that shuts down waits until its peers have been notified.
-const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
 /// Bytes of datagrams that share one allocation. QUIC may keep a part of one datagram for a long
 /// time, and with it the whole allocation. One allocation for each datagram would be slower by a
@@ -292,7 +289,7 @@ impl Node {
 
     /// Whether it has shut down: there is nothing more to do.
     pub fn is_closed(&self) -> bool {
-        let waited = |since: Time| self.now.since(since) >= SHUTDOWN_MAX;
+        let waited = |since: Time| self.now.since(since) >= self.config.transport.shutdown_timeout;
         // Closing does not wait for links that never came up.
         let is_drained = || {
             let mut links = self.links.iter().flatten();
@@ -624,7 +621,7 @@ impl Node {
         let (machine_at, why) =
             if call_at < machine_at { (call_at, Wake::Call) } else { (machine_at, why) };
         let wake_at = match self.closing_since {
-            Some(since) => since + SHUTDOWN_MAX,
+            Some(since) => since + self.config.transport.shutdown_timeout,
             None => self.peers.dial_at(),
         };
         let wake_at = wake_at.min(free_at).min(self.deadlines.earliest());

@@ -2,6 +2,7 @@
 //! that is not woken is not polled, and nothing waits for anything but what is under test.
 
 mod both_ways;
+mod bounds;
 mod cancelled_requests;
 mod closing;
 mod endings;
