@@ -14,10 +14,12 @@ pub struct ArtifactId(pub [u8; 32]);
 
 /// One protocol of the replica, with tables, priority class and budgets of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ChannelId(pub u16);
 
 /// One kind of request that the replica answers, with limits and priority class of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RouteId(pub u16);
 
 /// An index into a sender's slot table of one channel.
@@ -40,16 +42,9 @@ impl PeerIndex {
 }
 
 /// Why a text is not an id.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("an id is 64 hexadecimal digits")]
 pub struct IdError;
-
-impl fmt::Display for IdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an id is 64 hexadecimal digits")
-    }
-}
-
-impl core::error::Error for IdError {}
 
 fn from_hex(text: &str) -> Result<[u8; 32], IdError> {
     let digits = text.as_bytes();
@@ -87,7 +82,60 @@ macro_rules! hex_text {
                 from_hex(text).map(Self)
             }
         }
+
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $name {
+            /// Hexadecimal digits in formats for people, and otherwise 32 bytes.
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                if to.is_human_readable() {
+                    to.collect_str(self)
+                } else {
+                    to.serialize_bytes(&self.0)
+                }
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                match from.is_human_readable() {
+                    true => from.deserialize_str(IdVisitor),
+                    false => from.deserialize_bytes(IdVisitor),
+                }
+                .map(Self)
+            }
+        }
     };
+}
+
+/// Reads the 32 bytes of an id.
+#[cfg(feature = "serde")]
+struct IdVisitor;
+
+#[cfg(feature = "serde")]
+impl<'de> serde::de::Visitor<'de> for IdVisitor {
+    type Value = [u8; 32];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("64 hexadecimal digits, or 32 bytes")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<[u8; 32], E> {
+        from_hex(text).map_err(E::custom)
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<[u8; 32], E> {
+        bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut bytes: A) -> Result<[u8; 32], A::Error> {
+        let mut id = [0; 32];
+        for (at, byte) in id.iter_mut().enumerate() {
+            let next = bytes.next_element()?;
+            *byte = next.ok_or_else(|| serde::de::Error::invalid_length(at, &self))?;
+        }
+        Ok(id)
+    }
 }
 
 hex_text!(NodeId);

@@ -1,6 +1,7 @@
 //! One replica from start to shutdown: a node, a thread for what it receives, one for what it says
 //! about its peers, and this one for the folder to publish from.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     let key = key::load(&arguments.key)?;
     let id = key.id();
     let loaded = load_topology(&arguments.topology);
-    let topology = loaded.map_err(|error| Failure::Start(error.to_string()))?;
+    let topology = loaded.map_err(|error| Failure::Start(with_causes(&error)))?;
     let (publish, received) = (folder(&arguments.publish)?, folder(&arguments.received)?);
     if publish.starts_with(&received) {
         let inner = publish.display();
@@ -60,7 +61,7 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     // Who comes later needs a place, too.
     config.peers_max = PEERS_MAX.max(topology.members().len() as u16).min(PEERS_LIMIT);
     let setup = Setup::new(key, config, topology.clone());
-    let start = |error: StartError| Failure::Start(error.to_string());
+    let start = |error: StartError| Failure::Start(with_causes(&error));
     let idle = Idle::bind(arguments.runtime, setup, arguments.listen).map_err(start)?;
     let node = idle.node.clone();
     let channel = node.channel(FILES.id).expect("the channel is configured");
@@ -178,6 +179,12 @@ impl Idle {
     }
 }
 
+/// An error and what caused it, in a line.
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 fn log_topology(log: Log, id: NodeId, local: SocketAddr, told: Told<'_>) {
     match told {
         Ok(topology) => {
@@ -185,7 +192,10 @@ fn log_topology(log: Log, id: NodeId, local: SocketAddr, told: Told<'_>) {
             log.line(format_args!("topology version {version} is in force: {members} members"));
             check_place(topology, id, local, log);
         }
-        Err(why) => log.line(format_args!("the topology stays as it is: {why}")),
+        Err(why) => {
+            let why = with_causes(&why);
+            log.line(format_args!("the topology stays as it is: {why}"));
+        }
     }
 }
 

@@ -136,27 +136,18 @@ pub(crate) fn longest_chunk_bytes(length: u64) -> usize {
 }
 
 /// Why bytes cannot be an artifact.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArtifactError {
     /// More than [`METADATA_BYTES_MAX`] bytes of metadata.
+    #[error("metadata is longer than {METADATA_BYTES_MAX} bytes")]
     MetadataTooLong,
     /// More than [`ARTIFACT_BYTES_LIMIT`] bytes.
+    #[error(
+        "the artifact is longer than its channel's artifact_bytes_max, or than {ARTIFACT_BYTES_LIMIT} bytes"
+    )]
     TooLong,
 }
-
-impl fmt::Display for ArtifactError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MetadataTooLong => {
-                write!(f, "metadata is longer than {METADATA_BYTES_MAX} bytes")
-            }
-            Self::TooLong => write!(f, "artifact is longer than {ARTIFACT_BYTES_LIMIT} bytes"),
-        }
-    }
-}
-
-impl core::error::Error for ArtifactError {}
 
 /// Bytes in the longest artifact that is kept in one piece with what is known of it. Up to here, copying
 /// is cheaper than one allocation more.

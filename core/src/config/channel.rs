@@ -17,6 +17,8 @@ const BUDGET: &str = "it has to hold the longest artifact";
 
 /// Whether a node passes on what it received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Relay {
     /// Never: publishers reach every member themselves.
     #[default]
@@ -31,6 +33,7 @@ pub enum Relay {
 /// One channel. All members of a subnet should agree on its bounds; a channel is inert towards a
 /// peer that takes less than this node may send.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ChannelConfig {
     /// The channel.
@@ -76,6 +79,7 @@ pub struct ChannelConfig {
     /// that acknowledges it. What is still to be sent of the artifact is not sent in any case. Default
     /// 100 ms: after half of it, acknowledgements that were due have gone out, within 25 ms each. Zero to
     /// tell it at once.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub clear_delay: Duration,
     /// Whether the application is told when members withdraw what was delivered to it
     /// ([`Event::Withdrawn`](crate::broadcast::Event::Withdrawn),

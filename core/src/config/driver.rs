@@ -10,6 +10,8 @@ use super::error::within;
 ///
 /// Other bounds of the driver follow from these, or are constants: see the [module](super).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct DriverConfig {
     /// Commands of the application that may wait for the driver; further ones are refused as busy.
@@ -29,6 +31,7 @@ pub struct DriverConfig {
     /// of it is for receiving. Default 200 us: short enough that others need not notice, and long enough
     /// that a runtime's way around its tasks, about a microsecond, costs nothing. Longer is of use for a
     /// driver with a thread to itself. Between 10 us and 10 ms.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub poll_max: Duration,
     /// Bytes that the kernel is asked to hold for the socket, each way. Default 4 MiB: default sizes,
     /// about 200 KiB, overflow within two milliseconds of a gigabit. The kernel grants what its limits

@@ -14,12 +14,52 @@
 //! - Buffers of a few kilobytes for what may be dropped without loss, such as responses without a
 //!   connection, which are repeated.
 //! - Counts within one poll of a driver, which only matter if its clock stands still.
+//!
+//! # Files
+//!
+//! With the feature `serde`, configurations can be read from files. What is not given has its default; what is
+//! unknown is refused. Only ids of channels, and ids and names of routes, have to be given. [`Config::check`]
+//! is not part of reading, but of making a node. In TOML:
+//!
+//! ```
+//! let config: slotcast::config::Config = toml::from_str(r#"
+//!     peers_max = 100
+//!
+//!     [[channels]]
+//!     id = 1
+//!     class = "urgent"
+//!     relay = "automatic"
+//!     relay_slots_max = 512
+//!     clear_delay = "50ms"
+//!
+//!     [[routes]]
+//!     id = 1
+//!     name = "blocks"
+//!     response_bytes_max = 4194304
+//!     deadline = "30s"
+//!
+//!     [transport]
+//!     overlay = { regular = { degree = 8 } }
+//!     idle_timeout = "5s"
+//!
+//!     [driver]
+//!     staged_events_max = 64
+//! "#)?;
+//! assert_eq!(config.check(), Ok(()));
+//! # Ok::<(), toml::de::Error>(())
+//! ```
+//!
+//! Numbers in TOML go up to 2^63 - 1, which does for `u64::MAX`, too, where that means never.
 
 mod channel;
 mod driver;
 mod error;
 mod memory;
+#[cfg(feature = "serde")]
+mod read;
 mod route;
+#[cfg(feature = "serde")]
+mod span;
 mod transport;
 
 use alloc::collections::BTreeSet;
@@ -60,6 +100,8 @@ pub const BATCH_BYTES_LIMIT: u32 = 1 << 20;
 /// How urgent a channel is. A class goes before all lower ones to the same peer, except for a small
 /// guaranteed share; between peers, connections take turns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Class {
     /// Consensus messages that a round waits for.
     Urgent,
@@ -73,6 +115,8 @@ pub enum Class {
 /// A node. `Config::new(channels)` gives the defaults; [`Config::check`] is called where a node or
 /// machine is made of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// The channels, each id once.
@@ -98,13 +142,22 @@ pub struct Config {
     /// if one of them is expected to be faster, or if nothing has come at all; whatever comes first is
     /// taken. The request is not given up, however slow its holder is. Default 2 s: above any round
     /// trip time on earth with one or two losses.
+    #[cfg_attr(feature = "serde", serde(with = "span"))]
     pub fetch_timeout: Duration,
     /// When all holders have refused or failed, they are asked again after this. Default 1 s.
+    #[cfg_attr(feature = "serde", serde(with = "span"))]
     pub fetch_retry: Duration,
     /// Connections.
     pub transport: TransportConfig,
     /// What a driver does at a time.
     pub driver: DriverConfig,
+}
+
+impl Default for Config {
+    /// The defaults, without any channel: it needs one at least.
+    fn default() -> Self {
+        Self::new([])
+    }
 }
 
 impl Config {

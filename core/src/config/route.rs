@@ -16,6 +16,7 @@ pub const IN_FLIGHT_LIMIT: u32 = 4096;
 /// One route: a kind of request, and what it may cost. Members agree on the number and the meaning
 /// of a route; each has its own bounds, and a caller is held to the narrower ones.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RouteConfig {
     /// The route.
@@ -37,8 +38,10 @@ pub struct RouteConfig {
     /// Calls to one peer that wait for its credit. Default 64: as many again.
     pub waiting_max: u16,
     /// How long a call waits that does not say so itself. Default 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub deadline: Duration,
     /// The longest that a request is worked on for a caller, whatever it asks for. Default 5 min.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub deadline_max: Duration,
     /// Bytes of requests received and not yet taken by the application; again of answers received;
     /// again of requests that have not arrived or, on a route with long answers, not been answered;

@@ -26,6 +26,8 @@ const HELLO_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
 /// How a node connects: used by [`Node`](crate::node) only.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct TransportConfig {
     /// Which members keep connections to each other: the same at all. Default the full mesh.
@@ -35,9 +37,11 @@ pub struct TransportConfig {
     pub mtu_max: u16,
     /// A peer silent for so long, and up to one `keep_alive` longer, is down. Default 10 s, at least
     /// 100 ms.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub idle_timeout: Duration,
     /// An idle connection is kept alive at this interval. Default 3 s: two may be lost within
     /// `idle_timeout`. At least 10 ms.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub keep_alive: Duration,
     /// Streams that a peer may have open at once. Default 128: one batch each.
     pub streams_max: u32,
@@ -68,23 +72,29 @@ pub struct TransportConfig {
     pub filter_addresses: bool,
     /// First pause of the member with the lower id before dialling a peer again. Default 50 ms;
     /// doubles, with jitter.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub dial_pause_min: Duration,
     /// Longest pause of the member with the lower id before dialling a peer again. Default 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub dial_pause_max: Duration,
     /// Pause of the member with the higher id before dialling a peer (again), less up to half of it
     /// as jitter. It dials only in case the other one cannot reach it. Default 3 s: the other one has
     /// dialled several times by then, so that connections seldom cross, and a member that only this
     /// one can reach is missed for a few seconds at most.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub dial_pause_higher: Duration,
     /// Faults of a peer until it is cut off. Default 3: one may be a broken build being replaced.
     pub faults_max: u32,
     /// How long a peer stays cut off. Default 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub cut_off: Duration,
     /// How long a connection may take from its first datagram to its hello. Default 5 s, at least
     /// 100 ms.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub hello_timeout: Duration,
     /// How long a node that shuts down waits until its peers have been told. Default 500 ms: a few round
     /// trips, so that one may be lost. Who was not told notices it by `idle_timeout`.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub shutdown_timeout: Duration,
 }
 

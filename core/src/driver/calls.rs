@@ -330,29 +330,15 @@ impl Calls {
 }
 
 /// The configuration has no such route.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("route {} is not configured", .0.0)]
 pub struct UnknownRoute(pub RouteId);
-
-impl fmt::Display for UnknownRoute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "route {} is not configured", self.0.0)
-    }
-}
-
-impl std::error::Error for UnknownRoute {}
 
 /// The configuration says that this node only calls on the route: see
 /// [`RouteConfig::serves`](crate::config::RouteConfig::serves).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("route {} is configured for calls only: set `serves`", .0.0)]
 pub struct OnlyCalls(pub RouteId);
-
-impl fmt::Display for OnlyCalls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "route {} is configured for calls only: set `serves`", self.0.0)
-    }
-}
-
-impl std::error::Error for OnlyCalls {}
 
 impl NodeHandle {
     /// A handle to one route, to call members and to serve their requests.
@@ -369,6 +355,7 @@ impl NodeHandle {
 }
 
 /// One route of a running node. Clones are handles to the same route.
+#[must_use = "a handle does nothing by itself"]
 #[derive(Clone)]
 pub struct Route {
     node: NodeHandle,
@@ -531,6 +518,7 @@ impl Drop for Call {
 }
 
 /// Takes the requests of a route.
+#[must_use = "requests are not taken when their server is dropped"]
 pub struct Server {
     route: Route,
 }

@@ -1,6 +1,5 @@
 //! Topologies from an external source, such as a file.
 
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -19,36 +18,21 @@ pub trait TopologySource {
 }
 
 /// Why a result of a [`TopologySource`] is not followed. The topology in use stays.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unfollowed<E> {
     /// The source has returned an error.
+    #[error(transparent)]
     Source(E),
     /// The node has rejected the topology.
+    #[error("topology version {version} is refused")]
     Refused {
         /// Its version.
         version: u64,
         /// Why not.
+        #[source]
         error: TopologyError,
     },
-}
-
-impl<E: fmt::Display> fmt::Display for Unfollowed<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Source(error) => error.fmt(f),
-            Self::Refused { version, error } => write!(f, "topology version {version}: {error}"),
-        }
-    }
-}
-
-impl<E: std::error::Error + 'static> std::error::Error for Unfollowed<E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Source(error) => Some(error),
-            Self::Refused { error, .. } => Some(error),
-        }
-    }
 }
 
 impl NodeHandle {

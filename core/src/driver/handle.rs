@@ -423,6 +423,7 @@ impl Drop for Owner {
 /// handles included, is dropped.
 ///
 /// Commands never wait and may be used from any thread. Awaiting works under any runtime.
+#[must_use = "a node shuts down when its last handle is dropped"]
 #[derive(Clone)]
 pub struct NodeHandle {
     owner: Arc<Owner>,
@@ -435,16 +436,9 @@ impl fmt::Debug for NodeHandle {
 }
 
 /// The configuration has no such channel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("channel {} is not configured", .0.0)]
 pub struct UnknownChannel(pub ChannelId);
-
-impl fmt::Display for UnknownChannel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "channel {} is not configured", self.0.0)
-    }
-}
-
-impl std::error::Error for UnknownChannel {}
 
 impl NodeHandle {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
@@ -588,6 +582,7 @@ impl NodeHandle {
 }
 
 /// One channel of a running node. Clones are handles to the same channel, and share its events.
+#[must_use = "a handle does nothing by itself"]
 #[derive(Clone)]
 pub struct Channel {
     node: NodeHandle,

@@ -60,48 +60,24 @@ impl fmt::Debug for Setup {
 }
 
 /// Why a node could not be started.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The socket could not be bound or set up.
+    #[error("cannot listen on {address}")]
     Socket {
         /// The address asked for.
         address: SocketAddr,
         /// Why not.
+        #[source]
         error: io::Error,
     },
     /// The configuration or the topology is not valid.
-    Node(NodeError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// A filter was set for a channel that the configuration does not have.
+    #[error("filter for channel {}, which is not configured", _0.0)]
     UnknownChannel(ChannelId),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Socket { address, error } => write!(f, "cannot listen on {address}: {error}"),
-            Self::Node(error) => error.fmt(f),
-            Self::UnknownChannel(channel) => {
-                write!(f, "filter for channel {}, which is not configured", channel.0)
-            }
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Socket { error, .. } => Some(error),
-            Self::Node(error) => Some(error),
-            Self::UnknownChannel(_) => None,
-        }
-    }
-}
-
-impl From<NodeError> for StartError {
-    fn from(error: NodeError) -> Self {
-        Self::Node(error)
-    }
 }
 
 /// Thirty-two unpredictable bytes from the operating system: for a new [`NodeKey`], or a seed.

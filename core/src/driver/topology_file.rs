@@ -1,7 +1,6 @@
 //! A topology file that is polled for changes.
 
 use std::boxed::Box;
-use std::fmt;
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -17,43 +16,26 @@ use crate::membership::{FileError, Topology};
 pub const TOPOLOGY_POLL: Duration = Duration::from_secs(1);
 
 /// Why there is no topology in a file.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// It cannot be read.
+    #[error("cannot read {}", path.display())]
     Unreadable {
         /// The file.
         path: Box<Path>,
         /// Why not.
+        #[source]
         error: io::Error,
     },
     /// It contains no valid topology.
+    #[error("{}:{error}", path.display())]
     Wrong {
         /// The file.
         path: Box<Path>,
-        /// What is wrong, and where.
+        /// What is wrong, and where: part of the text, so that it begins like messages of compilers.
         error: FileError,
     },
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, error } => {
-                write!(f, "cannot read {}: {error}", path.display())
-            }
-            Self::Wrong { path, error } => write!(f, "{}:{error}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for LoadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreadable { error, .. } => Some(error),
-            Self::Wrong { error, .. } => Some(error),
-        }
-    }
 }
 
 /// The topology in a TOML file, see [`Topology::from_toml`].

@@ -14,7 +14,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::SocketAddr;
 
 use serde::Deserialize;
@@ -42,7 +41,8 @@ struct Member {
 }
 
 /// An error in a file, with its position.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{line}:{column}: {what}")]
 #[non_exhaustive]
 pub struct FileError {
     /// The line, from 1.
@@ -52,14 +52,6 @@ pub struct FileError {
     /// What is wrong.
     pub what: String,
 }
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, self.what)
-    }
-}
-
-impl core::error::Error for FileError {}
 
 /// Something wrong, and at which byte of the file.
 struct Wrong {
@@ -135,28 +127,8 @@ fn parse(text: &str) -> Result<Topology, Wrong> {
         }
     }
     let topology = Topology::new(file.version, members);
-    let mut topology = topology.or_else(|error| wrong(0, error.to_string()))?;
-    // A key may be one that another member has given up further below.
-    while !keyed.is_empty() {
-        let before = keyed.len();
-        let mut failed = None;
-        keyed.retain(|(at, node, keys)| {
-            match topology.clone().keys(*node, keys.iter().copied()) {
-                Ok(next) => topology = next,
-                Err(error) => {
-                    failed.get_or_insert((*at, error));
-                    return true;
-                }
-            }
-            false
-        });
-        if let Some((at, error)) = failed
-            && keyed.len() == before
-        {
-            return wrong(at, error.to_string());
-        }
-    }
-    Ok(topology)
+    let topology = topology.or_else(|error| wrong(0, error.to_string()))?;
+    topology.with_keys(keyed).or_else(|(at, error)| wrong(at, error.to_string()))
 }
 
 fn parse_id(text: &Spanned<String>) -> Result<NodeId, Wrong> {

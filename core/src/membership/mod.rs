@@ -11,6 +11,8 @@
 #[cfg(feature = "topology-file")]
 mod file;
 mod overlay;
+#[cfg(feature = "serde")]
+mod serde_form;
 mod window;
 
 #[cfg(feature = "topology-file")]
@@ -21,7 +23,6 @@ pub use window::{Membership, VERSIONS_MAX};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::SocketAddr;
 
 use crate::config::PEERS_LIMIT;
@@ -104,6 +105,38 @@ impl Topology {
         Ok(self)
     }
 
+    /// The same with the keys of all these members, in any order: a key may be one that another member
+    /// gives up further behind.
+    ///
+    /// # Errors
+    /// The first member for which no order is possible, and why.
+    #[cfg(any(feature = "serde", feature = "topology-file"))]
+    fn with_keys<P: Copy>(
+        mut self,
+        mut keyed: Vec<(P, NodeId, Vec<NodeId>)>,
+    ) -> Result<Self, (P, TopologyError)> {
+        while !keyed.is_empty() {
+            let before = keyed.len();
+            let mut failed = None;
+            keyed.retain(|(position, node, keys)| {
+                match self.clone().keys(*node, keys.iter().copied()) {
+                    Ok(next) => self = next,
+                    Err(error) => {
+                        failed.get_or_insert((*position, error));
+                        return true;
+                    }
+                }
+                false
+            });
+            if let Some(failed) = failed
+                && keyed.len() == before
+            {
+                return Err(failed);
+            }
+        }
+        Ok(self)
+    }
+
     /// The application's number for it; a later topology has a higher one.
     pub fn version(&self) -> u64 {
         self.version
@@ -136,46 +169,39 @@ impl Topology {
 }
 
 /// Why a topology is invalid, or cannot be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopologyError {
     /// A member has no address, or more than [`ADDRESSES_MAX`].
+    #[error("{0} needs 1 to {ADDRESSES_MAX} addresses")]
     Addresses(NodeId),
     /// A member is named twice.
+    #[error("{0} is named twice")]
     Duplicate(NodeId),
     /// Keys are given for an id that is no member.
+    #[error("keys are given for {0}, which is no member")]
     NoMember(NodeId),
     /// A member has no key, more than [`KEYS_MAX`], or one twice.
+    #[error("{0} needs 1 to {KEYS_MAX} different keys")]
     Keys(NodeId),
     /// A key belongs to two members, of one topology or of two in use.
+    #[error("key {0} belongs to two members")]
     KeyTaken(NodeId),
     /// More members than the configuration's `peers_max` beside this node.
+    #[error("more members than the configuration's peers_max allows")]
     TooManyMembers,
     /// The version is lower than the latest, and not in use.
+    #[error(
+        "the version is lower than the latest, and not in use: give a new topology a higher one"
+    )]
     VersionBackwards,
     /// The version is in use, with other members.
+    #[error("the version is in use, with other members: give a changed topology a higher one")]
     VersionReused,
     /// As many versions as there may be ([`VERSIONS_MAX`]) are in use.
+    #[error("{VERSIONS_MAX} versions are in use already: retire some first")]
     WindowFull,
     /// The node has shut down.
+    #[error("the node has shut down")]
     Closed,
 }
-
-impl fmt::Display for TopologyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Addresses(node) => write!(f, "{node} needs 1 to {ADDRESSES_MAX} addresses"),
-            Self::Duplicate(node) => write!(f, "{node} is named twice"),
-            Self::NoMember(node) => write!(f, "keys are given for {node}, which is no member"),
-            Self::Keys(node) => write!(f, "{node} needs 1 to {KEYS_MAX} different keys"),
-            Self::KeyTaken(key) => write!(f, "key {key} belongs to two members"),
-            Self::TooManyMembers => f.write_str("more members than peers_max allows"),
-            Self::VersionBackwards => f.write_str("version is lower than the one in force"),
-            Self::VersionReused => f.write_str("version is in use, with other members"),
-            Self::WindowFull => write!(f, "{VERSIONS_MAX} versions are in use already"),
-            Self::Closed => f.write_str("the node has shut down"),
-        }
-    }
-}
-
-impl core::error::Error for TopologyError {}

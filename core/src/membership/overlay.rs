@@ -21,6 +21,8 @@ const POSITIONS: usize = 4;
 
 /// Which members keep connections to each other. All must have the same overlay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Overlay {
     /// Each to all others.
     #[default]

@@ -1,6 +1,5 @@
 //! What a node reports about itself and its peers.
 
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -111,34 +110,13 @@ pub struct NodeStats {
 }
 
 /// Why there is no node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// The configuration is invalid.
-    Config(ConfigError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The topology does not fit the configuration.
-    Topology(TopologyError),
-}
-
-impl fmt::Display for NodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::Topology(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for NodeError {}
-
-impl From<ConfigError> for NodeError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
-}
-
-impl From<TopologyError> for NodeError {
-    fn from(error: TopologyError) -> Self {
-        Self::Topology(error)
-    }
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
 }

@@ -56,7 +56,6 @@ pub use update::{CHUNK_BITS_MAX, ChunkBits, LiveSlots, Update};
 pub(crate) use update::{Told, put_clear, put_push_start, put_snapshot_start, put_told};
 
 use alloc::vec::Vec;
-use core::fmt;
 
 /// Bytes that the head, kind and fixed fields of a frame take at most, beside metadata, payload
 /// and proof.
@@ -67,40 +66,31 @@ pub const FRAME_OVERHEAD_MAX: usize = 64;
 pub const FURTHER_BYTES_MAX: usize = 128;
 
 /// Why bytes are not what the wire format allows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
     /// The stream or frame ends in the middle of a field.
+    #[error("malformed: ends in the middle of a field")]
     Truncated,
     /// A call has bytes behind its body.
+    #[error("malformed: bytes behind the body")]
     Trailing,
     /// A field holds a number beyond its range.
+    #[error("malformed: a number beyond its range")]
     OutOfRange,
     /// A frame of a known kind is longer than such a frame may be here.
+    #[error("malformed: a frame longer than its kind may be")]
     FrameTooLong,
     /// A frame of a known kind stands in a stream where it has no meaning.
+    #[error("malformed: a frame in a stream where it has no meaning")]
     Misplaced,
     /// A channel or route is named twice, or there are too many.
+    #[error("malformed: a channel or route is named twice, or there are too many")]
     Repeated,
     /// A frame of unknown kind where it cannot be passed over.
+    #[error("malformed: a frame of unknown kind where it cannot be passed over")]
     UnknownKind,
 }
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Truncated => "ends in the middle of a field",
-            Self::Trailing => "bytes behind the body",
-            Self::OutOfRange => "a number beyond its range",
-            Self::FrameTooLong => "a frame longer than its kind may be",
-            Self::Misplaced => "a frame in a stream where it has no meaning",
-            Self::Repeated => "a channel or route is named twice, or there are too many",
-            Self::UnknownKind => "a frame of unknown kind where it cannot be passed over",
-        })
-    }
-}
-
-impl core::error::Error for Malformed {}
 
 /// Frame kinds: one numbering for all streams.
 #[allow(missing_docs, reason = "each is named after its frame")]
