@@ -9,7 +9,7 @@ use std::any::Any;
 use std::boxed::Box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
@@ -22,6 +22,10 @@ pub(super) const PACKET_OVERHEAD: u64 = 48;
 
 /// Below this many bytes, a packet may hold nothing but acknowledgements.
 const ACKS_MAX: u64 = 400;
+
+/// Bulk data keeps about so much waiting in queues, on the path and at the peer: what is urgent waits
+/// there, too, and no class helps it. Enough to keep a link of 100 Mbit/s busy for 2.5 ms.
+const BULK_QUEUE_BYTES: u64 = 32 << 10;
 
 /// The counts of one connection, shared with its controller. (The atomics are for the controller's
 /// `Send + Sync`; one thread at a time uses them.)
@@ -36,6 +40,8 @@ pub(super) struct Meter {
     /// Bytes that were lost since this was last taken.
     lost: AtomicU64,
     is_closing: AtomicBool,
+    /// See [`BulkWindow`].
+    bulk_window: AtomicU64,
     /// There is more to send than this node gives to QUIC.
     is_held_back: AtomicBool,
 }
@@ -50,6 +56,11 @@ impl Meter {
     pub(super) fn note_written(&self, bytes: u64) {
         self.unsent.fetch_add(bytes, Relaxed);
         self.pending.fetch_add(bytes, Relaxed);
+    }
+
+    /// As long as bulk data is sent, in bytes: less than the congestion window if it makes a queue.
+    pub(super) fn bulk_window(&self) -> u64 {
+        self.bulk_window.load(Relaxed)
     }
 
     /// The connection is being closed, so the window must not delay its last packet. quinn-proto
@@ -102,8 +113,9 @@ impl ControllerFactory for MeteredFactory {
         let inner = Arc::new(cubic).build(now, current_mtu);
         self.meter.window.store(inner.window(), Relaxed);
         self.meter.in_flight.store(0, Relaxed);
-        let (losses, peak) = (Losses::new(), Peak::new(now));
-        Box::new(Metered { inner, losses, peak, meter: self.meter.clone() })
+        self.meter.bulk_window.store(u64::MAX, Relaxed);
+        let (losses, peak, bulk) = (Losses::new(), Peak::new(now), BulkWindow::new(now));
+        Box::new(Metered { inner, losses, peak, bulk, meter: self.meter.clone() })
     }
 }
 
@@ -127,12 +139,15 @@ impl Peak {
         self.bytes[0] = self.bytes[0].max(in_flight);
     }
 
-    /// A packet was acknowledged that was sent at `sent`.
-    fn note_acked(&mut self, now: Instant, sent: Instant, in_flight: u64) {
-        if sent >= self.round_began {
+    /// A packet was acknowledged that was sent at `sent`. If it was the first one of a round trip, how many
+    /// bytes were in flight at most when it was sent.
+    fn note_acked(&mut self, now: Instant, sent: Instant, in_flight: u64) -> Option<u64> {
+        let is_first = sent >= self.round_began;
+        is_first.then(|| {
             self.bytes = [in_flight, self.bytes[0]];
             self.round_began = now;
-        }
+            self.bytes[1]
+        })
     }
 
     fn bytes(&self) -> u64 {
@@ -140,10 +155,55 @@ impl Peak {
     }
 }
 
+/// How long the shortest round trip counts after it was measured, and again as long at most: by then, the
+/// path may have become another one.
+const FLOOR_SPAN: Duration = Duration::from_secs(30);
+
+/// How many bytes may be in flight while bulk data is sent. Cubic fills the queues of a path until they
+/// overflow; this leaves about [`BULK_QUEUE_BYTES`] in them. What is in flight is in a queue for the part
+/// of a round trip by which it is longer than the shortest one. (FAST TCP: Wei, Jin, Low and Hegde, "FAST TCP:
+/// motivation, architecture, algorithms, performance", 2006.) So bulk data yields to what others
+/// send over the same path.
+#[derive(Clone, Copy, Debug)]
+struct BulkWindow {
+    bytes: u64,
+    /// The shortest round trip in the present span, and in the one before.
+    shortest: [Duration; 2],
+    span_began: Instant,
+}
+
+impl BulkWindow {
+    const fn new(now: Instant) -> Self {
+        Self { bytes: u64::MAX, shortest: [Duration::MAX; 2], span_began: now }
+    }
+
+    fn note_round_trip(&mut self, now: Instant, round_trip: Duration) {
+        if now.saturating_duration_since(self.span_began) >= FLOOR_SPAN {
+            self.shortest = [Duration::MAX, self.shortest[0]];
+            self.span_began = now;
+        }
+        self.shortest[0] = self.shortest[0].min(round_trip);
+    }
+
+    /// In the round trip that has ended now, so many bytes were in flight at most, and the last ones took
+    /// so long.
+    fn end_round(&mut self, in_flight: u64, round_trip: Duration) {
+        let [present, before] = self.shortest;
+        let floor = present.min(before).as_nanos() as u64;
+        let moving = in_flight * floor / (round_trip.as_nanos() as u64).max(1);
+        if in_flight - moving >= BULK_QUEUE_BYTES / 2 {
+            self.bytes = moving + BULK_QUEUE_BYTES;
+        } else if in_flight * 2 > self.bytes {
+            self.bytes = self.bytes.saturating_mul(2);
+        }
+    }
+}
+
 struct Metered {
     inner: Box<dyn Controller>,
     losses: Losses,
     peak: Peak,
+    bulk: BulkWindow,
     meter: Arc<Meter>,
 }
 
@@ -179,8 +239,13 @@ impl Controller for Metered {
         rtt: &RttEstimator,
     ) {
         self.losses.note_acked(now, sent, bytes, rtt.min());
+        let round_trip = self.losses.round_trip();
+        self.bulk.note_round_trip(now, round_trip);
         let (window, in_flight) = (self.inner.window(), self.meter.in_flight.load(Relaxed));
-        self.peak.note_acked(now, sent, in_flight);
+        if let Some(in_flight) = self.peak.note_acked(now, sent, in_flight) {
+            self.bulk.end_round(in_flight, round_trip);
+            self.meter.bulk_window.store(self.bulk.bytes, Relaxed);
+        }
         let is_held_back = 2 * in_flight >= window && self.meter.is_held_back.load(Relaxed);
         let is_slow_start = || self.inner.metrics().ssthresh.is_some_and(|end| window < end);
         let is_used = || 2 * self.peak.bytes() > window && is_slow_start();
@@ -239,8 +304,9 @@ impl Controller for Metered {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        let (inner, losses, peak) = (self.inner.clone_box(), self.losses, self.peak);
-        Box::new(Self { inner, losses, peak, meter: self.meter.clone() })
+        let Self { losses, peak, bulk, .. } = *self;
+        let (inner, meter) = (self.inner.clone_box(), self.meter.clone());
+        Box::new(Self { inner, losses, peak, bulk, meter })
     }
 
     fn initial_window(&self) -> u64 {
@@ -249,5 +315,64 @@ impl Controller for Metered {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "an Instant begins somewhere")]
+mod tests {
+    use super::*;
+
+    const FLOOR: Duration = Duration::from_millis(100);
+
+    /// A path that moves so many bytes per round trip, and queues what is beyond: the window after so many
+    /// rounds in which it was used up.
+    fn window_after(rounds: u32, moved: u64, mut bulk: BulkWindow) -> BulkWindow {
+        for _ in 0..rounds {
+            let in_flight = bulk.bytes.min(4 * moved);
+            let round_trip = FLOOR * in_flight.max(moved) as u32 / moved as u32;
+            bulk.end_round(in_flight, round_trip);
+        }
+        bulk
+    }
+
+    fn bulk_window(now: Instant) -> BulkWindow {
+        let mut bulk = BulkWindow::new(now);
+        bulk.note_round_trip(now, FLOOR);
+        bulk
+    }
+
+    #[test]
+    fn bulk_data_makes_a_short_queue() {
+        let bulk = window_after(3, 1_000_000, bulk_window(Instant::now()));
+        let queued = bulk.bytes - 1_000_000;
+        assert!((BULK_QUEUE_BYTES - 100..=BULK_QUEUE_BYTES).contains(&queued), "{queued}");
+    }
+
+    #[test]
+    fn bulk_data_uses_a_path_that_has_become_faster_within_a_few_round_trips() {
+        let slow = window_after(3, 100_000, bulk_window(Instant::now()));
+        let fast = window_after(6, 1_000_000, slow);
+        assert!(fast.bytes >= 1_000_000, "{}", fast.bytes);
+    }
+
+    #[test]
+    fn what_is_not_used_up_does_not_grow() {
+        let mut bulk = window_after(3, 100_000, bulk_window(Instant::now()));
+        let before = bulk.bytes;
+        bulk.end_round(before / 2, FLOOR);
+        assert_eq!(bulk.bytes, before);
+    }
+
+    /// A path has become a longer one: what was the shortest round trip is forgotten.
+    #[test]
+    fn the_shortest_round_trip_is_one_of_the_last_minute() {
+        let begin = Instant::now();
+        let mut bulk = bulk_window(begin);
+        for seconds in 1..=61 {
+            bulk.note_round_trip(begin + Duration::from_secs(seconds), 2 * FLOOR);
+        }
+        bulk.end_round(1_000_000, 2 * FLOOR);
+        assert_eq!(bulk.bytes, u64::MAX, "no queue");
     }
 }

@@ -65,10 +65,15 @@ impl Losses {
         self.lost > counted / LOST_SHARE || self.has_queue()
     }
 
+    /// The shortest round trip lately.
+    pub(super) fn round_trip(&self) -> Duration {
+        let [present, before] = self.shortest;
+        present.min(before)
+    }
+
     /// Whether packets wait somewhere on the path. Before any was acknowledged, they may.
     fn has_queue(&self) -> bool {
-        let [present, before] = self.shortest;
-        let queue = present.min(before).saturating_sub(self.base);
+        let queue = self.round_trip().saturating_sub(self.base);
         queue > (self.base / QUEUE_SHARE).max(QUEUE_MIN)
     }
 

@@ -215,14 +215,12 @@ impl Link {
                 // A peer may grant the last eighth of its credit late.
                 let credit =
                     send_window - send_window / 8 - BULK_RESERVE_BYTES.min(send_window / 8);
-                (congestion - reserve).min(credit)
+                let held_back = (congestion - reserve).min(credit);
+                self.meter.set_held_back(held_back <= self.meter.unacked());
+                held_back.min(self.meter.bulk_window())
             }
         };
-        let room = limit.saturating_sub(self.meter.unacked());
-        if level == Some(Level::Bulk) {
-            self.meter.set_held_back(room == 0);
-        }
-        room as usize
+        limit.saturating_sub(self.meter.unacked()) as usize
     }
 
     /// How urgent it is to let QUIC send what it has.
