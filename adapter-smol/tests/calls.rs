@@ -52,7 +52,7 @@ fn calls_are_answered_while_artifacts_are_broadcast() {
         let server = nodes[1].route(ROUTE).expect("configured").serve().expect("served");
         let serving = smol::spawn(async move {
             let mut served = 0;
-            while let Some(request) = server.next().await {
+            while let Some(request) = server.next_request().await {
                 let answer: Vec<u8> = request.body().iter().rev().copied().collect();
                 request.answer(answer).expect("it is waited for");
                 served += 1;
@@ -85,17 +85,17 @@ fn both_sides_learn_when_the_other_gives_up() {
         let caller = nodes[0].route(ROUTE).expect("configured");
         let server = nodes[1].route(ROUTE).expect("configured").serve().expect("served");
         let call = caller.call(ids[1], "one");
-        let request = within(server.next()).await.expect("running");
+        let request = within(server.next_request()).await.expect("running");
         drop(call);
         within(request.cancelled()).await;
         assert_eq!(request.answer("late"), Err(AnswerError::Cancelled));
 
         let call = caller.call(ids[1], "two");
-        drop(within(server.next()).await.expect("running"));
+        drop(within(server.next_request()).await.expect("running"));
         assert_eq!(within(call).await, Err(CallError::Dropped));
 
         let call = caller.call(ids[1], "three");
-        let request = within(server.next()).await.expect("running");
+        let request = within(server.next_request()).await.expect("running");
         within(nodes[1].shutdown()).await.expect("the socket is sound");
         assert_eq!(within(call).await, Err(CallError::Disconnected));
         assert_eq!(request.answer("too late"), Err(AnswerError::Closed));

@@ -65,7 +65,7 @@ async fn both_nodes_call_each_other_with_bodies_of_every_size() {
     for at in [0, 1] {
         let server = pair.route(at).serve().expect("served");
         tokio::spawn(async move {
-            while let Some(request) = server.next().await {
+            while let Some(request) = server.next_request().await {
                 let answer = reversed(&request);
                 request.answer(answer).expect("it is waited for");
             }
@@ -90,7 +90,7 @@ async fn a_dropped_call_is_told_to_the_callee_and_a_dropped_request_to_the_calle
     let pair = Pair::start(RouteConfig::new(ROUTE, "hold")).await;
     let server = pair.route(1).serve().expect("served");
     let call = pair.route(0).call(pair.ids[1], "one");
-    let request = within(server.next()).await.expect("running");
+    let request = within(server.next_request()).await.expect("running");
     assert_eq!((request.from(), &request.body()[..]), (pair.ids[0], &b"one"[..]));
     assert!(!request.is_cancelled());
     drop(call);
@@ -99,16 +99,20 @@ async fn a_dropped_call_is_told_to_the_callee_and_a_dropped_request_to_the_calle
     assert_eq!(request.answer("late"), Err(AnswerError::Cancelled));
 
     let call = pair.route(0).call(pair.ids[1], "two");
-    drop(within(server.next()).await.expect("running"));
+    drop(within(server.next_request()).await.expect("running"));
     assert_eq!(within(call).await, Err(CallError::Dropped));
 
     let call = pair.route(0).call(pair.ids[1], "three");
     let retry_after = Duration::from_secs(3);
-    within(server.next()).await.expect("running").busy(retry_after).expect("it is waited for");
+    within(server.next_request())
+        .await
+        .expect("running")
+        .busy(retry_after)
+        .expect("it is waited for");
     assert_eq!(within(call).await, Err(CallError::Busy { retry_after }));
 
     let call = pair.route(0).call(pair.ids[1], "four");
-    let request = within(server.next()).await.expect("running");
+    let request = within(server.next_request()).await.expect("running");
     assert_eq!(request.answer(vec![0; (1 << 20) + 1]), Err(AnswerError::TooLong));
     assert_eq!(within(call).await, Err(CallError::Dropped));
 
@@ -128,7 +132,7 @@ async fn credit_is_used_up_and_comes_back() {
     let waiting = caller.call(to, "three");
     assert_eq!(within(caller.call(to, "four")).await, Err(CallError::Pushback));
     for _ in 0..3 {
-        let request = within(server.next()).await.expect("running");
+        let request = within(server.next_request()).await.expect("running");
         let answer = reversed(&request);
         request.answer(answer).expect("it is waited for");
     }

@@ -72,7 +72,7 @@ impl System for Slotcast {
         let server = nodes[1].route(ROUTE).expect("configured").serve().expect("served");
         let answer = Bytes::from(vec![1; case.answer]);
         drop(R::spawn(async move {
-            while let Some(request) = server.next().await {
+            while let Some(request) = server.next_request().await {
                 // The bench may have ended.
                 let _ = request.answer(answer.clone());
             }

@@ -7,10 +7,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
-use std::{env, io, process, thread};
+use std::{env, process, thread};
 
 use clap::Parser;
-use slotcast::driver::{Driver, NodeHandle, Setup};
+use slotcast::driver::{Driver, DriverError, NodeHandle, Setup};
 use slotcast_smol::SmolIo;
 use slotcast_tokio::TokioIo;
 
@@ -23,7 +23,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// A task of this runtime.
     type Task<T: Send + 'static>: Task<T>;
     /// The loop of a node.
-    type Driver: Future<Output = io::Result<()>> + Send + Unpin + 'static;
+    type Driver: Future<Output = Result<(), DriverError>> + Send + Unpin + 'static;
 
     /// For plain quinn.
     fn quinn() -> Arc<dyn quinn::Runtime>;

@@ -106,7 +106,7 @@ impl Archive {
     }
 
     async fn answer(self, server: Server, answer: fn(&Self, &[u8]) -> Option<Vec<u8>>) {
-        while let Some(request) = server.next().await {
+        while let Some(request) = server.next_request().await {
             // Dropped, a request tells its caller that there is no answer.
             if let Some(answer) = answer(&self, request.body()) {
                 // Who does not wait any more has got what it needs, or has gone.

@@ -51,7 +51,7 @@ fn reversed(body: &[u8]) -> Vec<u8> {
 pub(crate) fn serve(node: &NodeHandle) {
     let server = node.route(ROUTE).expect("configured").serve().expect("served");
     tokio::spawn(async move {
-        while let Some(request) = server.next().await {
+        while let Some(request) = server.next_request().await {
             let answer = reversed(request.body());
             // A hostile caller may have gone.
             let _ = request.answer(answer);

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use super::handle::{Command, NodeHandle, State, wait};
+use super::node_handle::NodeHandle;
+use super::shared::{Command, State};
+use super::waiters::{Source, Waiters, Waiting};
 use crate::arena::Arena;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, CallError};
@@ -82,14 +84,14 @@ struct RouteState {
     staged: Turns<(node::Request, Permit)>,
     /// Requests were left in the node, since their stage was full.
     is_full: bool,
-    waiters: Vec<Waker>,
+    waiters: Waiters,
 }
 
 /// A request in the application's hands.
 #[derive(Default)]
 struct Taken {
     is_cancelled: bool,
-    waker: Option<Waker>,
+    waiters: Waiters,
 }
 
 /// The state of calls that the handles and the driver share.
@@ -112,7 +114,7 @@ impl Calls {
             servers: 0,
             staged: Turns::new(),
             is_full: false,
-            waiters: Vec::new(),
+            waiters: Waiters::default(),
         };
         Self {
             routes: node.config().routes.iter().map(route).collect(),
@@ -129,8 +131,24 @@ impl Calls {
         std::mem::take(&mut self.released)
     }
 
-    /// All calls in progress have failed, because the node has shut down.
-    pub(super) fn close(&mut self, wakers: &mut Vec<Waker>) {
+    /// The futures that wait for requests on a route.
+    pub(super) fn waiters(&mut self, route: usize) -> &mut Waiters {
+        &mut self.routes[route].waiters
+    }
+
+    /// Whether there are requests on a route to be taken.
+    pub(super) fn has_staged(&self, route: usize) -> bool {
+        self.routes[route].staged.len() > 0
+    }
+
+    /// The futures that wait until the caller of a request waits no longer; `None` once it is so.
+    pub(super) fn cancellation_waiters(&mut self, request: RequestId) -> Option<&mut Waiters> {
+        self.taken.get_mut(&request).map(|taken| &mut taken.waiters)
+    }
+
+    /// All calls in progress have failed, because the node has shut down. Gives what is to be dropped
+    /// when the lock is released.
+    pub(super) fn close(&mut self, wakers: &mut Vec<Waker>) -> Vec<Turns<(node::Request, Permit)>> {
         let slots: Vec<u32> = self.slots.indices().collect();
         for at in slots {
             let slot = &mut self.slots[at];
@@ -143,31 +161,36 @@ impl Calls {
                 SlotState::Dropped => drop(self.slots.remove(at)),
             }
         }
-        for route in &mut self.routes {
-            route.staged = Turns::new();
-            wakers.append(&mut route.waiters);
-        }
-        wakers.extend(self.taken.drain().filter_map(|(_, taken)| taken.waker));
+        wakers.extend(self.taken.drain().flat_map(|(_, mut taken)| {
+            let waiting: Vec<Waker> = taken.waiters.drain().collect();
+            waiting
+        }));
+        let of_route = |route: &mut RouteState| {
+            wakers.extend(route.waiters.drain());
+            std::mem::replace(&mut route.staged, Turns::new())
+        };
+        self.routes.iter_mut().map(of_route).collect()
     }
 
+    /// A call has ended. Gives its result back if nobody awaits it any more.
     fn end(
         &mut self,
         at: u32,
         result: Result<Bytes, CallError>,
         permit: Option<Permit>,
-    ) -> Option<Waker> {
+    ) -> Result<Option<Waker>, Result<Bytes, CallError>> {
         let slot = &mut self.slots[at];
         match &mut slot.state {
             SlotState::Waiting(waker) => {
                 let waker = waker.take();
                 slot.state = SlotState::Done(result, permit);
-                waker
+                Ok(waker)
             }
             SlotState::Done(..) => unreachable!("a call ends once"),
             SlotState::Dropped => {
                 self.released.extend(permit);
                 self.free(at);
-                None
+                Err(result)
             }
         }
     }
@@ -198,6 +221,8 @@ pub(super) struct CallTable {
     /// Commands of this turn, and whom it wakes. Kept to reuse their memory.
     pub(super) commands: Vec<Command>,
     pub(super) wakers: Vec<Waker>,
+    /// Answers and requests that nobody takes, to be dropped when the lock is released.
+    pub(super) garbage: Vec<Bytes>,
 }
 
 impl CallTable {
@@ -252,7 +277,10 @@ impl CallTable {
             self.ended.push((slot, result, Some(permit)));
         }
         for (slot, result, permit) in self.ended.drain(..) {
-            wakers.extend(calls.end(slot, result, permit));
+            match calls.end(slot, result, permit) {
+                Ok(waker) => wakers.extend(waker),
+                Err(result) => self.garbage.extend(result),
+            }
             any = true;
         }
         self.freed.drain(..).for_each(|slot| drop(calls.free(slot)));
@@ -261,23 +289,26 @@ impl CallTable {
             match calls.taken.get_mut(&request) {
                 Some(taken) => {
                     taken.is_cancelled = true;
-                    wakers.extend(taken.waker.take());
+                    wakers.extend(taken.waiters.drain());
                 }
                 None => {
-                    calls.unstage(request);
+                    self.garbage.extend(calls.unstage(request));
                     node.refuse(now, request, Refusal::Dropped);
                 }
             }
         }
-        for route in &mut calls.routes {
+        // What was staged for the last server is refused when it is dropped.
+        for route in calls.routes.iter_mut().filter(|route| route.servers > 0) {
             let id = route.config.id;
             let staged = &mut route.staged;
             while let Some((peer, request, permit)) =
                 node.poll_held_request(id, |peer| staged.count(peer) < STAGED_MAX)
             {
                 staged.push(peer, (request, permit));
-                wakers.append(&mut route.waiters);
                 any = true;
+            }
+            if staged.len() > 0 {
+                wakers.extend(route.waiters.pop());
             }
             route.is_full = node.has_requests(id);
         }
@@ -291,13 +322,13 @@ impl CallTable {
 }
 
 impl Calls {
-    /// Takes back a request that the application has not seen.
-    fn unstage(&mut self, request: RequestId) {
-        for route in &mut self.routes {
-            if let Some((_, permit)) = route.staged.remove_any(|(staged, _)| staged.id == request) {
-                self.released.push(permit);
-            }
-        }
+    /// Takes back a request that the application has not seen. Gives its body, if it was staged.
+    fn unstage(&mut self, request: RequestId) -> Option<Bytes> {
+        self.routes.iter_mut().find_map(|route| {
+            let (staged, permit) = route.staged.remove_any(|(staged, _)| staged.id == request)?;
+            self.released.push(permit);
+            Some(staged.body)
+        })
     }
 
     /// Copies the peers' credit from the node.
@@ -413,6 +444,8 @@ impl Route {
         if body.len() > self.request_bytes_max as usize {
             return Err(CallError::TooLong);
         }
+        // Dropped when the lock is released, if the call cannot be made.
+        let mut body = Some(body);
         let slot = self.node.shared().command(|state| {
             if state.is_ending() {
                 return Err(CallError::Closed);
@@ -421,6 +454,7 @@ impl Route {
                 return Err(CallError::Pushback);
             }
             let slot = state.calls.admit(&peer, self.index, waits)?;
+            let body = body.take().expect("taken once");
             let call = CallCommand::Call { slot, peer, route: self.id, body, timeout };
             state.commands.push_back(Command::Call(call));
             Ok(slot)
@@ -440,9 +474,10 @@ impl Route {
 
     fn server(&self) -> Server {
         self.node.shared().command(|state| {
+            let is_closed = state.is_closed();
             let route = &mut state.calls.routes[self.index];
             route.servers += 1;
-            if route.servers == 1 {
+            if route.servers == 1 && !is_closed {
                 let serve = CallCommand::Serve { route: self.id, is_wanted: true };
                 state.commands.push_back(Command::Call(serve));
             }
@@ -477,20 +512,30 @@ impl Future for Call {
             Ok(slot) => *slot,
             Err(error) => return Poll::Ready(Err(error.take().expect(ENDED))),
         };
-        let (result, driver) = {
+        let mut waker = None;
+        let (result, driver) = loop {
             let mut state = self.node.shared().lock();
             let calls = &mut state.calls;
-            if let SlotState::Waiting(waker) = &mut calls.slots[slot].state {
-                if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    *waker = Some(cx.waker().clone());
+            if let SlotState::Waiting(registered) = &mut calls.slots[slot].state {
+                if registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    return Poll::Pending;
                 }
+                let Some(waker) = waker.take() else {
+                    // Cloned without the lock.
+                    drop(state);
+                    waker = Some(cx.waker().clone());
+                    continue;
+                };
+                let old = registered.replace(waker);
+                drop(state);
+                drop(old);
                 return Poll::Pending;
             }
             let SlotState::Done(result, permit) = calls.free(slot).state else {
                 unreachable!("it is not dropped")
             };
             calls.released.extend(permit);
-            (result, state.wake_if_starved())
+            break (result, state.wake_if_starved());
         };
         self.slot = Err(None);
         if let Some(driver) = driver {
@@ -503,16 +548,19 @@ impl Future for Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let Ok(at) = self.slot else { return };
-        self.node.shared().command(|state| {
+        // The answer or the waker is dropped when the lock is released.
+        let _garbage = self.node.shared().command(|state| {
             let State { calls, commands, .. } = state;
             let slot = &mut calls.slots[at];
-            match std::mem::replace(&mut slot.state, SlotState::Dropped) {
+            let mut before = std::mem::replace(&mut slot.state, SlotState::Dropped);
+            match &mut before {
                 SlotState::Done(_, permit) => {
-                    calls.released.extend(permit);
+                    calls.released.extend(permit.take());
                     calls.free(at);
                 }
                 _ => commands.push_back(Command::Call(CallCommand::Cancel { slot: at })),
             }
+            before
         });
     }
 }
@@ -537,63 +585,60 @@ impl Clone for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.route.node.shared().command(|state| {
-            let route = &mut state.calls.routes[self.route.index];
+        let Route { node, id, index, .. } = &self.route;
+        // What nobody takes is dropped when the lock is released.
+        let _garbage = node.shared().command(|state| {
+            let State { calls, commands, .. } = state;
+            let Calls { routes, released, .. } = calls;
+            let route = &mut routes[*index];
             route.servers -= 1;
-            if route.servers == 0 {
-                let serve = CallCommand::Serve { route: self.route.id, is_wanted: false };
-                state.commands.push_back(Command::Call(serve));
+            let mut garbage = Vec::new();
+            if route.servers > 0 || state.end.is_some() {
+                return garbage;
             }
+            while let Some((request, permit)) = route.staged.pop(|_, _| true) {
+                let refuse = CallCommand::Refuse { request: request.id, refusal: Refusal::Dropped };
+                commands.push_back(Command::Call(refuse));
+                released.push(permit);
+                garbage.push(request.body);
+            }
+            let serve = CallCommand::Serve { route: *id, is_wanted: false };
+            commands.push_back(Command::Call(serve));
+            garbage
         });
     }
 }
 
 impl Server {
     /// The next request, members taking turns; `None` once the node has shut down.
-    pub async fn next(&self) -> Option<Request> {
-        poll_fn(|cx| self.poll_next(cx)).await
+    pub async fn next_request(&self) -> Option<Request> {
+        let mut waiting = Waiting::new(self.route.node.shared(), Source::Route(self.route.index));
+        let request = poll_fn(|cx| {
+            waiting.poll(cx, |state| match state.take_request(&self.route) {
+                Some((request, refill)) => Some((Some(request), refill)),
+                None => state.is_closed().then_some((None, false)),
+            })
+        });
+        request.await
     }
 
     /// A request, if there is one.
-    pub fn try_next(&self) -> Option<Request> {
-        let shared = self.route.node.shared();
-        shared.take(|state| {
-            let request = state.take_request(&self.route)?;
-            let route = &state.calls.routes[self.route.index];
-            let refill =
-                state.calls.awaits_budget || route.is_full && route.staged.len() < STAGED_MAX;
-            Some((request, refill))
-        })
-    }
-
-    fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Request>> {
-        if let Some(request) = self.try_next() {
-            return Poll::Ready(Some(request));
-        }
-        let mut state = self.route.node.shared().lock();
-        let is_closed = state.is_closed();
-        let route = &mut state.calls.routes[self.route.index];
-        if route.staged.len() > 0 {
-            // A request was staged in between.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if is_closed {
-            return Poll::Ready(None);
-        }
-        wait(&mut route.waiters, cx);
-        Poll::Pending
+    pub fn try_request(&self) -> Option<Request> {
+        self.route.node.shared().take(|state| state.take_request(&self.route))
     }
 }
 
 impl State {
-    fn take_request(&mut self, of: &Route) -> Option<Request> {
+    /// Takes a request, and says whether the driver is to stage more.
+    fn take_request(&mut self, of: &Route) -> Option<(Request, bool)> {
         let calls = &mut self.calls;
         let (request, permit) = calls.routes[of.index].staged.pop(|_, _| true)?;
         calls.released.push(permit);
         calls.taken.insert(request.id, Taken::default());
         let start = calls.start.expect("set before anything is staged");
-        Some(Request {
+        let route = &calls.routes[of.index];
+        let refill = calls.awaits_budget || route.is_full && route.staged.len() < STAGED_MAX;
+        let request = Request {
             node: of.node.clone(),
             id: request.id,
             from: request.from,
@@ -601,7 +646,8 @@ impl State {
             answer_bytes_max: request.answer_bytes_max,
             body: request.body,
             is_over: false,
-        })
+        };
+        Some((request, refill))
     }
 
     fn wake_if_starved(&mut self) -> Option<Waker> {
@@ -679,16 +725,24 @@ impl Request {
     fn finish(&mut self, command: CallCommand) -> Result<(), AnswerError> {
         self.is_over = true;
         let request = self.id;
-        self.node.shared().command(|state| {
+        // Dropped when the lock is released, if it is of no use; and so are those that wait.
+        let mut command = Some(command);
+        let (result, _garbage) = self.node.shared().command(|state| {
             // A driver that has ended has removed all of them.
-            let taken = state.calls.taken.remove(&request).ok_or(AnswerError::Closed)?;
-            let command = match taken.is_cancelled {
-                true => CallCommand::Refuse { request, refusal: Refusal::Dropped },
-                false => command,
+            let Some(taken) = state.calls.taken.remove(&request) else {
+                return (Err(AnswerError::Closed), None);
+            };
+            let (command, result) = match taken.is_cancelled {
+                true => {
+                    let refuse = CallCommand::Refuse { request, refusal: Refusal::Dropped };
+                    (refuse, Err(AnswerError::Cancelled))
+                }
+                false => (command.take().expect("taken once"), Ok(())),
             };
             state.commands.push_back(Command::Call(command));
-            if taken.is_cancelled { Err(AnswerError::Cancelled) } else { Ok(()) }
-        })
+            (result, Some(taken))
+        });
+        result
     }
 
     /// Whether the caller does not wait for the answer any more.
@@ -699,17 +753,14 @@ impl Request {
     /// Completes when the caller does not wait for the answer any more: the caller has given up,
     /// its deadline has passed, or the connection is gone.
     pub async fn cancelled(&self) {
-        poll_fn(|cx| {
-            let mut state = self.node.shared().lock();
-            match state.calls.taken.get_mut(&self.id) {
-                Some(taken) if !taken.is_cancelled => {
-                    taken.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-                _ => Poll::Ready(()),
-            }
-        })
-        .await
+        let mut waiting = Waiting::new(self.node.shared(), Source::Cancellation(self.id));
+        let over = poll_fn(|cx| {
+            waiting.poll(cx, |state| {
+                let taken = state.calls.taken.get(&self.id);
+                taken.is_none_or(|taken| taken.is_cancelled).then_some(((), false))
+            })
+        });
+        over.await;
     }
 }
 

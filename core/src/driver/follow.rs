@@ -5,6 +5,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::NodeHandle;
+use super::shared::State;
+use super::waiters::{Source, Waiting};
 use crate::membership::{Topology, TopologyError};
 
 /// A source of topologies: a file, a registry, a chain.
@@ -53,8 +55,10 @@ impl NodeHandle {
             loop {
                 let next = {
                     let mut next = pin!(source.next());
-                    let or_closed = poll_fn(|cx| match shared.poll_closed(cx) {
-                        Poll::Ready(_) => Poll::Ready(None),
+                    let mut end = Waiting::new(&shared, Source::End);
+                    let has_ended = |state: &mut State| state.is_closed().then_some(((), false));
+                    let or_closed = poll_fn(|cx| match end.poll(cx, has_ended) {
+                        Poll::Ready(()) => Poll::Ready(None),
                         Poll::Pending => next.as_mut().poll(cx),
                     });
                     or_closed.await

@@ -9,19 +9,23 @@
 //! The handles are `Send` and `Sync` in any case.
 
 mod calls;
+mod channel;
 mod follow;
-mod handle;
 mod io;
+mod node_handle;
 mod run;
 mod setup;
+mod shared;
 #[cfg(feature = "topology-file")]
 mod topology_file;
 mod udp;
+mod waiters;
 
 pub use calls::{Call, OnlyCalls, Request, Route, Server, UnknownRoute};
+pub use channel::Channel;
 pub use follow::{TopologySource, Unfollowed};
-pub use handle::{Channel, NodeHandle, UnknownChannel};
 pub use io::{Io, Receive, Received};
+pub use node_handle::{DriverError, NodeHandle, UnknownChannel, WeakNodeHandle};
 pub use run::{CLOSE_MAX, Driver};
 pub use setup::{Setup, StartError, random_bytes, start};
 #[cfg(feature = "topology-file")]

@@ -13,7 +13,9 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::ops::ControlFlow;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
+use std::string::String;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -21,7 +23,8 @@ use std::vec::Vec;
 
 use super::Io;
 use super::calls::CallTable;
-use super::handle::Shared;
+use super::node_handle::DriverError;
+use super::shared::Shared;
 use crate::id::NodeId;
 use crate::node::{Node, Output, Transmit};
 use crate::time::Time;
@@ -94,6 +97,8 @@ pub struct Driver<I> {
     /// When the socket is asked again, after too many of them.
     receive_at: Option<Time>,
     phase: Phase<I>,
+    /// The message of a panic.
+    panic: Option<Arc<str>>,
 }
 
 enum Phase<I> {
@@ -102,7 +107,7 @@ enum Phase<I> {
     Closing {
         io: I,
         deadline: Instant,
-        result: io::Result<()>,
+        result: Result<(), DriverError>,
     },
     Ended,
 }
@@ -148,6 +153,7 @@ impl<I: Io> Driver<I> {
             fruitless: 0,
             receive_at: None,
             phase: Phase::Running(io),
+            panic: None,
         }
     }
 
@@ -338,19 +344,19 @@ fn passes(kind: io::ErrorKind) -> bool {
 }
 
 impl<I: Io> Future for Driver<I> {
-    type Output = io::Result<()>;
+    type Output = Result<(), DriverError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // Taken out of the driver while it runs, so that a panic (for example in a filter) drops
         // it.
         let (mut io, deadline, result) = match std::mem::replace(&mut this.phase, Phase::Ended) {
             Phase::Ended => panic!("a driver is not polled after its end"),
             Phase::Closing { io, deadline, result } => (io, deadline, result),
-            Phase::Running(mut io) => match this.run(&mut io, cx) {
+            Phase::Running(mut io) => match this.run_and_note_panic(&mut io, cx) {
                 Poll::Ready(result) => {
                     let deadline = io.now() + CLOSE_MAX;
-                    (io, deadline, result)
+                    (io, deadline, result.map_err(|error| DriverError::Socket(Arc::new(error))))
                 }
                 Poll::Pending => {
                     this.phase = Phase::Running(io);
@@ -365,16 +371,31 @@ impl<I: Io> Future for Driver<I> {
         // The socket is dropped before the end is reported, since the application may bind the
         // address again at that time.
         drop(io);
-        this.shared.close(result.as_ref().err().map(io::Error::kind));
+        this.shared.close(result.clone());
         Poll::Ready(result)
     }
 }
 
+impl<I: Io> Driver<I> {
+    /// Runs. If that panics, keeps the message, and the panic goes on: the handles are told when the driver
+    /// is dropped, after the socket.
+    fn run_and_note_panic(&mut self, io: &mut I, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let run = AssertUnwindSafe(|| self.run(io, cx));
+        panic::catch_unwind(run).unwrap_or_else(|payload| {
+            let text = payload.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            self.panic = Some(text.unwrap_or("no message").into());
+            panic::resume_unwind(payload)
+        })
+    }
+}
+
 impl<I> Drop for Driver<I> {
-    /// If the runtime drops the driver, or the driver panics, all waiting handles are woken.
+    /// If the runtime drops the driver, or it has panicked, all waiting handles are woken.
     fn drop(&mut self) {
         self.phase = Phase::Ended;
-        self.shared.close(std::thread::panicking().then_some(io::ErrorKind::Other));
+        let end = self.panic.take().map_or(DriverError::Dropped, DriverError::Panic);
+        self.shared.close(Err(end));
     }
 }
 

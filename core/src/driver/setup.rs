@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::vec::Vec;
 
-use super::handle::Shared;
+use super::shared::Shared;
 use super::{Driver, Io, NodeHandle};
 use crate::broadcast::Filter;
 use crate::config::Config;

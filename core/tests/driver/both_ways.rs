@@ -17,7 +17,7 @@ fn artifacts_and_calls_go_both_ways() {
 
         let server = subnet.serve(to);
         let call = subnet.route(from).call(subnet.id(to), "question");
-        let request = subnet.run(server.next()).unwrap();
+        let request = subnet.run(server.next_request()).unwrap();
         assert_eq!((request.from(), &request.body()[..]), (subnet.id(from), &b"question"[..]));
         request.answer("answer").unwrap();
         assert_eq!(subnet.run(call).unwrap(), "answer");

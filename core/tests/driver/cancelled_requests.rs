@@ -13,9 +13,9 @@ fn a_staged_request_that_its_caller_gives_up_is_not_handed_out() {
     subnet.elapse(ms(100));
     drop(first);
     subnet.elapse(ms(100));
-    let request = server.try_next().expect("the second");
+    let request = server.try_request().expect("the second");
     assert_eq!(request.body(), "second");
-    assert!(server.try_next().is_none());
+    assert!(server.try_request().is_none());
     request.answer("answer").expect("it waits");
     assert_eq!(subnet.run(second), Ok("answer".into()));
 }
@@ -25,12 +25,14 @@ fn who_holds_a_request_is_told_that_its_caller_has_given_it_up() {
     let mut subnet = Subnet::connected(2, &config());
     let server = subnet.serve(1);
     let call = subnet.route(0).call(subnet.id(1), "x");
-    let request = subnet.run(server.next()).expect("a request");
+    let request = subnet.run(server.next_request()).expect("a request");
     let mut told = Waiting::new(async { request.cancelled().await });
     assert_eq!(told.poll(), None);
+    let mut told_too = Waiting::new(async { request.cancelled().await });
+    assert_eq!(told_too.poll(), None);
     drop(call);
     subnet.elapse(ms(100));
-    assert_eq!(told.poll(), Some(()));
+    assert_eq!((told.poll(), told_too.poll()), (Some(()), Some(())));
 }
 
 #[test]
@@ -41,7 +43,7 @@ fn after_the_last_server_callers_are_told_at_once() {
     let again = server.clone();
     drop(server);
     let call = route.call(callee, "x");
-    let request = subnet.run(again.next()).expect("there is a server left");
+    let request = subnet.run(again.next_request()).expect("there is a server left");
     request.answer("y").expect("it waits");
     assert_eq!(subnet.run(call), Ok("y".into()));
     drop(again);
@@ -49,4 +51,20 @@ fn after_the_last_server_callers_are_told_at_once() {
     let begun = subnet.network.elapsed();
     assert_eq!(subnet.run(route.call(callee, "x")), Err(CallError::NotServed));
     assert!(subnet.network.elapsed() - begun < ms(100));
+}
+
+#[test]
+fn requests_that_wait_for_the_last_server_are_refused_when_it_is_dropped() {
+    let mut subnet = Subnet::connected(2, &config());
+    let server = subnet.serve(1);
+    let (route, callee) = (subnet.route(0), subnet.id(1));
+    let mut calls: Vec<_> = (0..40).map(|_| Waiting::new(route.call(callee, "x"))).collect();
+    subnet.elapse(ms(100));
+    assert!(calls.iter_mut().all(|call| call.poll().is_none()));
+    drop(server);
+    subnet.elapse(ms(100));
+    for call in &mut calls {
+        let ended = call.poll();
+        assert!(matches!(ended, Some(Err(CallError::Dropped | CallError::NotServed))), "{ended:?}");
+    }
 }

@@ -15,3 +15,4 @@ mod socket_errors;
 mod stages;
 mod subnet;
 mod turns;
+mod waiting;

@@ -20,7 +20,7 @@ fn narrow() -> Config {
 
 /// Answers whatever has been asked, at its longest.
 fn answer_all(server: &Server) -> usize {
-    let requests = std::iter::from_fn(|| server.try_next());
+    let requests = std::iter::from_fn(|| server.try_request());
     requests.map(|request| request.answer(vec![7; ANSWER]).expect("it waits")).count()
 }
 
@@ -80,7 +80,7 @@ fn an_answer_that_meets_a_dropped_call_gives_its_room_back() {
     let mut was_late = false;
     for others in 0..60 {
         let call = route.call(callee, "x");
-        let request = subnet.run(server.next()).expect("a request");
+        let request = subnet.run(server.next_request()).expect("a request");
         subnet.elapse(ms(100));
         let give_up: Box<dyn FnOnce()> = Box::new(move || drop(call));
         subnet.network.socket(0).meanwhile = Some((others, give_up));
@@ -91,7 +91,7 @@ fn an_answer_that_meets_a_dropped_call_gives_its_room_back() {
     }
     assert!(was_late, "the last datagram was among them");
     let call = route.call(callee, "x");
-    let request = subnet.run(server.next()).expect("a request");
+    let request = subnet.run(server.next_request()).expect("a request");
     request.answer(vec![7; LENGTH]).expect("the caller waits");
     assert_eq!(subnet.run(call).map(|answer| answer.len()), Ok(LENGTH));
 }
@@ -108,11 +108,11 @@ fn a_request_that_is_given_up_on_the_stage_gives_its_room_back() {
         subnet.elapse(ms(200));
         drop(call);
         subnet.elapse(ms(200));
-        assert!(server.try_next().is_none());
+        assert!(server.try_request().is_none());
     }
     let call = route.call(callee, vec![2; ANSWER]);
     subnet.elapse(ms(200));
-    assert_eq!(server.try_next().map(|request| request.body()[0]), Some(2));
+    assert_eq!(server.try_request().map(|request| request.body()[0]), Some(2));
     drop(call);
 }
 
@@ -127,13 +127,13 @@ fn a_request_that_is_taken_makes_room_for_the_next_at_once() {
     subnet.elapse(ms(500));
     let second = route.call(callee, vec![2; 20_000]);
     subnet.elapse(ms(500));
-    let request = server.try_next().expect("the first one");
-    assert!(server.try_next().is_none(), "there is room for one");
+    let request = server.try_request().expect("the first one");
+    assert!(server.try_request().is_none(), "there is room for one");
     // Time stands still: taking it is what wakes the driver.
     let sent = subnet.node(1).stats().sent_datagrams;
     subnet.settle();
     assert!(subnet.node(1).stats().sent_datagrams > sent, "the caller may go on");
     subnet.elapse(ms(500));
-    assert_eq!(server.try_next().map(|request| request.body().len()), Some(20_000));
+    assert_eq!(server.try_request().map(|request| request.body().len()), Some(20_000));
     drop((request, first, second));
 }

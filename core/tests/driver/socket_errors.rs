@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use slotcast::driver::DriverError;
 use slotcast::error::CallError;
 use slotcast::node::{NodeEvent, SocketBuffers, SocketOperation};
 
@@ -86,7 +87,8 @@ fn errors_that_cannot_pass_end_the_node_with_their_kind() {
         subnet.network.socket(0).receive_errors.push_back(kind);
         publish(&subnet, "wakes the driver");
         subnet.until_within(SECOND, "ended", |subnet| subnet.result(0).is_some());
-        assert_eq!(subnet.result(0).unwrap().as_ref().unwrap_err().kind(), kind);
+        let Some(Err(DriverError::Socket(error))) = subnet.result(0) else { panic!("{kind:?}") };
+        assert_eq!(error.kind(), kind);
         assert!(subnet.network.socket(0).is_dropped);
     }
 }

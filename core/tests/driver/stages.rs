@@ -121,7 +121,7 @@ fn requests_beyond_the_stage_of_a_member_follow_as_soon_as_it_has_room() {
     let mut counts = Vec::new();
     while taken.len() < 60 {
         let before = taken.len();
-        taken.extend(std::iter::from_fn(|| server.try_next()));
+        taken.extend(std::iter::from_fn(|| server.try_request()));
         assert!(taken.len() > before, "no request was staged after {counts:?}");
         counts.push(taken.len() - before);
         // No time passes: taking them is what wakes the driver.

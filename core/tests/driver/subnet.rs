@@ -1,6 +1,5 @@
 //! Nodes with their drivers on one thread, and the executor that polls who was woken.
 
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use slotcast::config::{ChannelConfig, Config, RouteConfig};
-use slotcast::driver::{Channel, Driver, NodeHandle, Route, Server, Setup, start};
+use slotcast::driver::{Channel, Driver, DriverError, NodeHandle, Route, Server, Setup, start};
 use slotcast::id::{ChannelId, NodeId, RouteId};
 use slotcast::membership::Topology;
 use slotcast::node::NodeKey;
@@ -55,7 +54,7 @@ struct Task {
     flag: Arc<Flag>,
     is_stopped: bool,
     /// How the driver has ended.
-    result: Option<io::Result<()>>,
+    result: Option<Result<(), DriverError>>,
 }
 
 /// Nodes that are members to each other.
@@ -69,6 +68,15 @@ pub(crate) struct Subnet {
 impl Subnet {
     /// Nodes over a network, one for each socket, that have not run yet.
     pub(crate) fn new(network: &Rc<Network>, config: &Config) -> Self {
+        Self::with_setups(network, config, |_, setup| setup)
+    }
+
+    /// The same with what `adapt` makes of their setups.
+    pub(crate) fn with_setups(
+        network: &Rc<Network>,
+        config: &Config,
+        adapt: impl Fn(usize, Setup) -> Setup,
+    ) -> Self {
         let count = network.len();
         let keys: Vec<_> = (1..=count).map(|n| NodeKey::from_seed([n as u8; 32])).collect();
         let ids: Vec<NodeId> = keys.iter().map(NodeKey::id).collect();
@@ -78,7 +86,7 @@ impl Subnet {
         for (at, key) in keys.into_iter().enumerate() {
             let setup = Setup::new(key, config.clone(), topology.clone()).seed([at as u8; 32]);
             let io = MemoryIo::new(network, at);
-            let (node, driver) = start(setup, io, address(at)).expect("a sound setup");
+            let (node, driver) = start(adapt(at, setup), io, address(at)).expect("a sound setup");
             let driver = Some(Box::pin(driver));
             nodes.push(Some(node));
             tasks.push(Task { driver, flag: Flag::raised(), is_stopped: false, result: None });
@@ -120,7 +128,7 @@ impl Subnet {
     }
 
     /// How a driver has ended, if it has come to its end.
-    pub(crate) fn result(&self, at: usize) -> Option<&io::Result<()>> {
+    pub(crate) fn result(&self, at: usize) -> Option<&Result<(), DriverError>> {
         self.tasks[at].result.as_ref()
     }
 
@@ -241,6 +249,10 @@ pub(crate) struct Waiting<F> {
 impl<F: Future> Waiting<F> {
     pub(crate) fn new(future: F) -> Self {
         Self { future: Box::pin(future), flag: Flag::raised() }
+    }
+
+    pub(crate) fn is_woken(&self) -> bool {
+        self.flag.0.load(SeqCst)
     }
 
     /// Its output, if it was woken for it.

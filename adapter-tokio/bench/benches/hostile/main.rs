@@ -94,7 +94,7 @@ impl Subnet {
         for node in &nodes {
             let server = node.route(ROUTE).expect("configured").serve().expect("served");
             drop(R::spawn(async move {
-                while let Some(request) = server.next().await {
+                while let Some(request) = server.next_request().await {
                     let answer = request.body().clone();
                     // The attacker may have given up.
                     let _ = request.answer(answer);

@@ -1,0 +1,160 @@
+//! The handle of a channel.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::node_handle::NodeHandle;
+use super::shared::{Command, State};
+use super::waiters::{Source, Waiting};
+use crate::artifact::{Artifact, ArtifactError};
+use crate::broadcast::Event;
+use crate::config::Relay;
+use crate::error::{PublishError, RelayError};
+use crate::id::{ArtifactId, ChannelId};
+
+/// One channel of a running node. Clones are handles to the same channel, and share its events.
+#[must_use = "a handle does nothing by itself"]
+#[derive(Clone)]
+pub struct Channel {
+    pub(super) node: NodeHandle,
+    pub(super) id: ChannelId,
+    pub(super) index: usize,
+    pub(super) artifact_bytes_max: u64,
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("node", &self.node.key_id()).field("id", &self.id).finish()
+    }
+}
+
+impl Channel {
+    /// The channel's id.
+    pub fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    /// Publishes an artifact to all members, until it is aborted. The bytes are hashed here and now (about
+    /// 0.6 ms for a megabyte); above 1 KiB they are taken without a copy. Publishing what is published
+    /// already changes nothing. Equal bytes and metadata are one artifact, whoever publishes them: it
+    /// is not delivered to a member that publishes it, too.
+    ///
+    /// # Errors
+    /// If the artifact is too long or the channel has no room for it; nothing has changed then.
+    pub fn publish(
+        &self,
+        bytes: impl Into<Bytes>,
+        metadata: &[u8],
+    ) -> Result<ArtifactId, PublishError> {
+        let bytes = bytes.into();
+        if bytes.len() as u64 > self.artifact_bytes_max {
+            return Err(ArtifactError::TooLong.into());
+        }
+        let artifact = Artifact::new(bytes, metadata)?;
+        self.node.shared().command(|state| state.publish(self.index, &artifact))?;
+        Ok(artifact.id())
+    }
+
+    /// Publishes artifacts that were made before, as [`Channel::publish`] does: all of them or none. The
+    /// driver is woken once.
+    ///
+    /// # Errors
+    /// If one of them is too long, or the channel, or the queue to the driver (65,536 commands), has no room
+    /// for all; nothing has changed then.
+    pub fn publish_all(&self, artifacts: &[Artifact]) -> Result<(), PublishError> {
+        if artifacts.iter().any(|artifact| artifact.bytes().len() as u64 > self.artifact_bytes_max)
+        {
+            return Err(ArtifactError::TooLong.into());
+        }
+        self.node.shared().command(|state| {
+            let before = state.commands.len();
+            let publish = |artifact| state.publish(self.index, artifact);
+            let published = artifacts.iter().try_for_each(publish);
+            if published.is_err() {
+                for command in state.commands.split_off(before) {
+                    let Command::Publish(_, artifact) = command else { unreachable!("just added") };
+                    state.channels[self.index].remove(&artifact.id());
+                }
+            }
+            published
+        })
+    }
+
+    /// Withdraws a published artifact: nothing of it is sent any more, and the members learn of it.
+    /// False if it was not active.
+    pub fn abort(&self, id: &ArtifactId) -> bool {
+        self.node.shared().command(|state| {
+            let was_active = state.channels[self.index].remove(id);
+            if was_active && !state.is_closed() {
+                state.commands.push_back(Command::Abort(self.index, *id));
+            }
+            was_active
+        })
+    }
+
+    /// Passes on a delivered artifact, on a channel that relays, as long as members nearer to its
+    /// publisher advertise it. Best effort: without room for it, it is not passed on.
+    ///
+    /// # Errors
+    /// If the channel does not relay, or the node does not keep up.
+    pub fn relay(&self, artifact: &Artifact) -> Result<(), RelayError> {
+        self.node.shared().command(|state| {
+            if state.is_ending() {
+                return Err(RelayError::Closed);
+            }
+            if state.channels[self.index].config.relay == Relay::Off {
+                return Err(RelayError::Off);
+            }
+            if state.commands.len() >= state.commands_max {
+                return Err(RelayError::Busy);
+            }
+            state.commands.push_back(Command::Relay(self.index, artifact.clone()));
+            Ok(())
+        })
+    }
+
+    /// Asks the channel's filter again about everything not yet delivered or dropped.
+    pub fn reconsider(&self) {
+        self.node.shared().command(|state| state.reconsider |= 1 << self.index);
+    }
+
+    /// The next event; `None` once the node has shut down and the events staged by then are taken
+    /// ([`DriverConfig::staged_events_max`](crate::config::DriverConfig::staged_events_max)).
+    pub async fn next_event(&self) -> Option<Event> {
+        self.wait(|state| {
+            let (event, refill) = state.take_event(self.index)?;
+            Some((Some(event), refill))
+        })
+        .await
+    }
+
+    /// Waits for events, and moves all that are staged to the end of `events`: cheaper than one by one.
+    /// Returns how many; 0 once the node has shut down and all are taken.
+    pub async fn next_events(&self, events: &mut Vec<Event>) -> usize {
+        self.wait(|state| state.take_events(self.index, events)).await
+    }
+
+    /// Moves the events that are staged to the end of `events`. Returns how many.
+    pub fn try_events(&self, events: &mut Vec<Event>) -> usize {
+        self.node.shared().take(|state| state.take_events(self.index, events)).unwrap_or(0)
+    }
+
+    /// An event, if there is one.
+    pub fn try_event(&self) -> Option<Event> {
+        self.node.shared().take(|state| state.take_event(self.index))
+    }
+
+    /// What `take` gives, once there is an event for it; nothing after the node's end.
+    async fn wait<T: Default>(&self, mut take: impl FnMut(&mut State) -> Option<(T, bool)>) -> T {
+        let mut waiting = Waiting::new(self.node.shared(), Source::Channel(self.index));
+        let taken = poll_fn(|cx| {
+            waiting.poll(cx, |state| {
+                take(state).or_else(|| state.is_closed().then(|| (T::default(), false)))
+            })
+        });
+        taken.await
+    }
+}

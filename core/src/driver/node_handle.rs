@@ -1,0 +1,227 @@
+//! The handle of a node.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::vec::Vec;
+
+use super::channel::Channel;
+use super::shared::Shared;
+use super::waiters::{Source, Waiting};
+use crate::id::{ChannelId, NodeId};
+use crate::membership::{Membership, Topology, TopologyError};
+use crate::node::{NodeEvent, NodeStats};
+
+/// The application has dropped its last handle: the node shuts down.
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.command(|state| state.shutdown = true);
+    }
+}
+
+/// A running node. Clones are handles to the same node; it shuts down when the last handle, channel
+/// handles included, is dropped.
+///
+/// Commands never wait and may be used from any thread. Awaiting works under any runtime.
+#[must_use = "a node shuts down when its last handle is dropped"]
+#[derive(Clone)]
+pub struct NodeHandle {
+    owner: Arc<Owner>,
+}
+
+impl fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeHandle").field("id", &self.key_id()).finish_non_exhaustive()
+    }
+}
+
+/// The configuration has no such channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("channel {} is not configured", .0.0)]
+pub struct UnknownChannel(pub ChannelId);
+
+impl NodeHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { owner: Arc::new(Owner(shared)) }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.owner.0
+    }
+
+    /// The node, without keeping it running.
+    pub(super) fn shared_arc(&self) -> Arc<Shared> {
+        self.owner.0.clone()
+    }
+
+    /// The public half of the node's key.
+    pub fn key_id(&self) -> NodeId {
+        self.shared().id
+    }
+
+    /// The id of the member that the node is, which is the member that has its key. Equal to
+    /// [`NodeHandle::key_id`] if no member has the key.
+    pub fn member_id(&self) -> NodeId {
+        let id = self.key_id();
+        self.shared().lock().membership.owner(&id).unwrap_or(id)
+    }
+
+    /// The address that the node listens on.
+    pub fn local_address(&self) -> SocketAddr {
+        self.shared().local
+    }
+
+    /// A handle to one channel.
+    ///
+    /// # Errors
+    /// If the configuration does not have it.
+    pub fn channel(&self, id: ChannelId) -> Result<Channel, UnknownChannel> {
+        let state = self.shared().lock();
+        let index = state.channels.iter().position(|channel| channel.config.id == id);
+        let index = index.ok_or(UnknownChannel(id))?;
+        let artifact_bytes_max = state.channels[index].config.artifact_bytes_max;
+        Ok(Channel { node: self.clone(), id, index, artifact_bytes_max })
+    }
+
+    /// Follows a new topology in place of all that are in use: connects to new members, and drops
+    /// former ones at once. A node whose key belongs to no member of it keeps no connections. A
+    /// topology with the version of the latest takes its place, even with other members.
+    ///
+    /// # Errors
+    /// If its version is lower than the latest, or it has too many members; nothing has changed
+    /// then.
+    pub fn set_topology(&self, topology: Topology) -> Result<(), TopologyError> {
+        self.shared().change_membership(|membership| membership.replace(topology))
+    }
+
+    /// Follows a topology in addition to those that are in use, and connects to new members. A
+    /// member of any topology in use stays a member until that topology is
+    /// [retired](NodeHandle::retire_topologies).
+    ///
+    /// # Errors
+    /// As [`Membership::add`], or if there are too many members; nothing has changed then.
+    pub fn add_topology(&self, topology: Topology) -> Result<(), TopologyError> {
+        self.shared().change_membership(|membership| membership.add(topology))
+    }
+
+    /// Stops following topologies with a version below `oldest`, except for the latest. Former
+    /// members are dropped at once.
+    ///
+    /// # Errors
+    /// If the node has shut down.
+    pub fn retire_topologies(&self, oldest: u64) -> Result<(), TopologyError> {
+        self.shared().change_membership(|membership| {
+            membership.retire(oldest);
+            Ok(())
+        })
+    }
+
+    /// The topologies in use, and the members by them.
+    pub fn membership(&self) -> Membership {
+        self.shared().lock().membership.clone()
+    }
+
+    /// The next event about peers; `None` once the node has shut down.
+    pub async fn next_event(&self) -> Option<NodeEvent> {
+        let mut waiting = Waiting::new(self.shared(), Source::Peers);
+        let event = poll_fn(|cx| {
+            waiting.poll(cx, |state| match state.take_node_event() {
+                Some((event, refill)) => Some((Some(event), refill)),
+                None => state.is_closed().then_some((None, false)),
+            })
+        });
+        event.await
+    }
+
+    /// An event about peers, if there is one.
+    pub fn try_event(&self) -> Option<NodeEvent> {
+        self.shared().take(|state| state.take_node_event())
+    }
+
+    /// The members that are connected; none once the node has shut down.
+    pub fn peers_up(&self) -> Vec<NodeId> {
+        self.shared().lock().peers_up.clone()
+    }
+
+    /// What the node has counted so far.
+    pub fn stats(&self) -> NodeStats {
+        self.shared().lock().stats
+    }
+
+    /// Shuts the node down: peers are told, waiting calls end. Done when the driver has ended: at the
+    /// latest after [`TransportConfig::shutdown_timeout`], and [`CLOSE_MAX`](super::CLOSE_MAX) more if the
+    /// socket takes that long to close. Dropping the future does not take the shutdown back.
+    ///
+    /// # Errors
+    /// As [`NodeHandle::closed`].
+    ///
+    /// [`TransportConfig::shutdown_timeout`]: crate::config::TransportConfig::shutdown_timeout
+    pub fn shutdown(&self) -> impl Future<Output = Result<(), DriverError>> + use<'_> {
+        self.shared().command(|state| state.shutdown = true);
+        self.closed()
+    }
+
+    /// Done when the driver has ended.
+    ///
+    /// # Errors
+    /// If it has ended for another reason than a shutdown.
+    pub async fn closed(&self) -> Result<(), DriverError> {
+        let mut waiting = Waiting::new(self.shared(), Source::End);
+        poll_fn(|cx| waiting.poll(cx, |state| Some((state.end.clone()?, false)))).await
+    }
+
+    /// A handle that does not keep the node running.
+    pub fn downgrade(&self) -> WeakNodeHandle {
+        WeakNodeHandle { owner: Arc::downgrade(&self.owner) }
+    }
+}
+
+/// A handle that does not keep the node running: for tasks that are to end with the application's other
+/// handles.
+#[derive(Clone)]
+#[must_use = "a handle does nothing by itself"]
+pub struct WeakNodeHandle {
+    owner: Weak<Owner>,
+}
+
+impl fmt::Debug for WeakNodeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakNodeHandle").finish_non_exhaustive()
+    }
+}
+
+impl WeakNodeHandle {
+    /// The node's handle, unless the last one has been dropped.
+    pub fn upgrade(&self) -> Option<NodeHandle> {
+        self.owner.upgrade().map(|owner| NodeHandle { owner })
+    }
+}
+
+/// Why a driver has ended without a shutdown.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// The socket cannot be used any more.
+    #[error("the socket has failed")]
+    Socket(#[source] Arc<io::Error>),
+    /// The driver has panicked, perhaps in a filter of the application.
+    #[error("the driver has panicked: {0}")]
+    Panic(Arc<str>),
+    /// The driver was dropped before its end, as a runtime does with its tasks when it is dropped itself.
+    #[error("the driver was dropped: its runtime has to outlive the node")]
+    Dropped,
+}
+
+impl From<DriverError> for io::Error {
+    fn from(error: DriverError) -> Self {
+        let kind = match &error {
+            DriverError::Socket(error) => error.kind(),
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,445 @@
+//! What the handles of a node and its driver share.
+//!
+//! The handles check commands against a small copy of the outbox's state, so that their result is
+//! known at once, and queue them for the driver. The driver stages a bounded number of events per
+//! channel. Other events stay in the node's tables, where they can still become obsolete.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Instant;
+use std::vec::Vec;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use super::calls::{CallCommand, CallTable, Calls};
+use super::node_handle::DriverError;
+use super::waiters::{Source, Waiters};
+use crate::artifact::Artifact;
+use crate::bits::ones;
+use crate::broadcast::Event;
+use crate::config::ChannelConfig;
+use crate::error::PublishError;
+use crate::id::{ArtifactId, ChannelId, NodeId};
+use crate::membership::{Membership, Overlay, Topology, TopologyError};
+use crate::node::{Node, NodeEvent, NodeStats};
+use crate::time::Time;
+
+/// The number of commands that the driver takes in one turn: some ten microseconds of work.
+const COMMANDS_PER_TURN: usize = 128;
+
+pub(super) enum Command {
+    Publish(usize, Artifact),
+    Abort(usize, ArtifactId),
+    Relay(usize, Artifact),
+    Call(CallCommand),
+}
+
+pub(super) struct ChannelState {
+    pub(super) config: ChannelConfig,
+    /// The artifacts, and their bytes, that are active once the node has executed all commands.
+    active: HashMap<ArtifactId, u64, FixedState>,
+    active_bytes: u64,
+    pub(super) events: VecDeque<Event>,
+    event_bytes: usize,
+    /// Events, and bytes in them, that are staged.
+    staged_max: usize,
+    staged_bytes_max: usize,
+    /// The driver left events in the node, since the stage was full.
+    is_full: bool,
+    waiters: Waiters,
+}
+
+pub(super) struct State {
+    pub(super) channels: Vec<ChannelState>,
+    pub(super) calls: Calls,
+    pub(super) commands: VecDeque<Command>,
+    pub(super) commands_max: usize,
+    /// Bit per channel: its filter is to be asked again.
+    pub(super) reconsider: u64,
+    /// The membership once the node has applied all changes.
+    pub(super) membership: Membership,
+    membership_changed: bool,
+    pub(super) shutdown: bool,
+    /// How the driver has ended.
+    pub(super) end: Option<Result<(), DriverError>>,
+    end_waiters: Waiters,
+    /// The driver's waker, if it is waiting.
+    pub(super) driver: Option<Waker>,
+    node_events: VecDeque<NodeEvent>,
+    node_staged_max: usize,
+    node_waiters: Waiters,
+    /// The driver left events about peers in the node, since their stage was full.
+    is_full: bool,
+    pub(super) stats: NodeStats,
+    pub(super) peers_up: Vec<NodeId>,
+}
+
+impl State {
+    /// Whether no more commands are taken.
+    pub(super) fn is_ending(&self) -> bool {
+        self.end.is_some() || self.shutdown
+    }
+
+    /// Whether the driver has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Has the node publish an artifact, if there is room for it.
+    pub(super) fn publish(
+        &mut self,
+        index: usize,
+        artifact: &Artifact,
+    ) -> Result<(), PublishError> {
+        if self.is_ending() {
+            return Err(PublishError::Closed);
+        }
+        let is_busy = self.commands.len() >= self.commands_max;
+        let channel = &mut self.channels[index];
+        let is_full = channel.active.len() >= channel.config.publish_slots_max() as usize;
+        let bytes = artifact.bytes().len() as u64;
+        let Entry::Vacant(place) = channel.active.entry(artifact.id()) else { return Ok(()) };
+        if is_full {
+            return Err(PublishError::OutboxFull);
+        }
+        if channel.active_bytes + bytes > channel.config.active_bytes_max {
+            return Err(PublishError::ActiveBytesExceeded);
+        }
+        if is_busy {
+            return Err(PublishError::Busy);
+        }
+        place.insert(bytes);
+        channel.active_bytes += bytes;
+        self.commands.push_back(Command::Publish(index, artifact.clone()));
+        Ok(())
+    }
+
+    /// Takes an event of a channel, and says whether the driver is to stage more.
+    pub(super) fn take_event(&mut self, index: usize) -> Option<(Event, bool)> {
+        let channel = &mut self.channels[index];
+        let event = channel.events.pop_front()?;
+        channel.event_bytes -= event_bytes(&event);
+        let is_due = channel.is_full && channel.events.len() <= channel.staged_max / 2;
+        channel.is_full &= !is_due;
+        Some((event, is_due))
+    }
+
+    /// The same for all that there are, of which it gives the number.
+    pub(super) fn take_events(
+        &mut self,
+        index: usize,
+        events: &mut Vec<Event>,
+    ) -> Option<(usize, bool)> {
+        let channel = &mut self.channels[index];
+        let count = Some(channel.events.len()).filter(|count| *count > 0)?;
+        events.extend(channel.events.drain(..));
+        channel.event_bytes = 0;
+        Some((count, std::mem::take(&mut channel.is_full)))
+    }
+
+    /// Takes an event about peers, and says whether the driver is to stage more.
+    pub(super) fn take_node_event(&mut self) -> Option<(NodeEvent, bool)> {
+        let event = self.node_events.pop_front()?;
+        Some((event, self.is_full && self.node_events.len() <= self.node_staged_max / 2))
+    }
+
+    /// The futures that wait for something. `None` if it cannot come any more.
+    pub(super) fn waiters(&mut self, source: Source) -> Option<&mut Waiters> {
+        match source {
+            Source::Channel(index) => Some(&mut self.channels[index].waiters),
+            Source::Peers => Some(&mut self.node_waiters),
+            Source::Route(index) => Some(self.calls.waiters(index)),
+            Source::Cancellation(request) => self.calls.cancellation_waiters(request),
+            Source::End => Some(&mut self.end_waiters),
+        }
+    }
+
+    /// Takes out a future that waits for something that there is, to be woken.
+    pub(super) fn pop_waiter(&mut self, source: Source) -> Option<Waker> {
+        let has_some = match source {
+            Source::Channel(index) => !self.channels[index].events.is_empty(),
+            Source::Peers => !self.node_events.is_empty(),
+            Source::Route(index) => self.calls.has_staged(index),
+            // All are woken when it comes.
+            Source::Cancellation(_) | Source::End => false,
+        };
+        if has_some { self.waiters(source)?.pop() } else { None }
+    }
+}
+
+pub(super) struct Shared {
+    pub(super) id: NodeId,
+    channels: Vec<ChannelId>,
+    pub(super) local: SocketAddr,
+    peers_max: usize,
+    overlay: Overlay,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    pub(super) fn new(node: &Node, local: SocketAddr) -> Self {
+        let hasher = FixedState::with_seed(u64::from_le_bytes(
+            *node.key_id().0.first_chunk().expect("32 bytes"),
+        ));
+        let driver = &node.config().driver;
+        let channel = |config: &ChannelConfig| ChannelState {
+            config: config.clone(),
+            active: HashMap::with_hasher(hasher.clone()),
+            active_bytes: 0,
+            events: VecDeque::new(),
+            event_bytes: 0,
+            staged_max: driver.staged_events_max as usize,
+            staged_bytes_max: driver.staged_bytes_max as usize,
+            is_full: false,
+            waiters: Waiters::default(),
+        };
+        Self {
+            id: node.key_id(),
+            channels: node.config().channels.iter().map(|channel| channel.id).collect(),
+            local,
+            peers_max: node.config().peers_max.into(),
+            overlay: node.config().transport.overlay,
+            state: Mutex::new(State {
+                channels: node.config().channels.iter().map(channel).collect(),
+                calls: Calls::new(node),
+                commands: VecDeque::new(),
+                commands_max: driver.commands_max as usize,
+                reconsider: 0,
+                membership: node.membership().clone(),
+                membership_changed: false,
+                shutdown: false,
+                end: None,
+                end_waiters: Waiters::default(),
+                driver: None,
+                node_events: VecDeque::new(),
+                node_staged_max: driver.staged_events_max as usize,
+                node_waiters: Waiters::default(),
+                is_full: false,
+                stats: NodeStats::default(),
+                peers_up: Vec::new(),
+            }),
+        }
+    }
+
+    /// The guard is held for moments, in which nothing foreign runs: no waker and no filter, and no
+    /// destructor of the application's bytes, which may use a handle.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock panics in the middle of a change, so a poisoned lock guards
+        // consistent state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, then wakes the driver if it sleeps.
+    pub(super) fn command<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (result, driver) = {
+            let mut state = self.lock();
+            (change(&mut state), state.driver.take())
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        result
+    }
+
+    /// Takes a staged event, and wakes the driver if it sleeps on events for which there is room
+    /// again, as `take` says.
+    pub(super) fn take<T>(&self, take: impl FnOnce(&mut State) -> Option<(T, bool)>) -> Option<T> {
+        let (event, driver) = {
+            let mut state = self.lock();
+            let (event, refill) = take(&mut state)?;
+            (event, if refill { state.driver.take() } else { None })
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Some(event)
+    }
+
+    /// Passes commands of the application to the node, as many as fit into a turn. True if none are
+    /// left.
+    pub(super) fn take_commands(
+        &self,
+        now: Time,
+        node: &mut Node,
+        call_table: &mut CallTable,
+        waker: &Waker,
+    ) -> bool {
+        let mut commands = std::mem::take(&mut call_table.commands);
+        let waker = waker.clone();
+        let (is_all, released, membership, shutdown, reconsider, old_waker) = {
+            let mut state = self.lock();
+            let old_waker = state.driver.replace(waker);
+            let reconsider = std::mem::take(&mut state.reconsider);
+            let count = state.commands.len().min(COMMANDS_PER_TURN);
+            commands.extend(state.commands.drain(..count));
+            let is_all = state.commands.is_empty();
+            let released = state.calls.take_released();
+            let membership_changed = std::mem::take(&mut state.membership_changed);
+            let membership = membership_changed.then(|| state.membership.clone());
+            // The last command is given before the shutdown.
+            (is_all, released, membership, state.shutdown && is_all, reconsider, old_waker)
+        };
+        drop(old_waker);
+        released.into_iter().for_each(|permit| node.release(permit));
+        for command in commands.drain(..) {
+            match command {
+                Command::Publish(channel, artifact) => {
+                    let published = node.publish(self.channels[channel], artifact);
+                    published.expect("the handle has checked against the same bounds");
+                }
+                Command::Abort(channel, id) => {
+                    node.abort(self.channels[channel], &id);
+                }
+                // There is no room, or the artifact was withdrawn in the meantime. It is not passed
+                // on.
+                Command::Relay(channel, artifact) => {
+                    let _ = node.relay(self.channels[channel], &artifact);
+                }
+                Command::Call(command) => call_table.command(now, node, command),
+            }
+        }
+        call_table.commands = commands;
+        for index in ones(reconsider) {
+            node.reconsider(now, self.channels[index]);
+        }
+        if let Some(membership) = membership {
+            node.set_membership(now, membership).expect("the handle has checked it");
+        }
+        if shutdown {
+            node.shutdown(now);
+        }
+        is_all
+    }
+
+    /// Changes the membership, if the change is valid.
+    pub(super) fn change_membership(
+        &self,
+        change: impl FnOnce(&mut Membership) -> Result<(), TopologyError>,
+    ) -> Result<(), TopologyError> {
+        self.command(|state| {
+            if state.is_closed() {
+                return Err(TopologyError::Closed);
+            }
+            let mut membership = state.membership.clone();
+            change(&mut membership)?;
+            if membership.peers_of(&self.id, self.overlay).len() > self.peers_max {
+                return Err(TopologyError::TooManyMembers);
+            }
+            state.membership = membership;
+            state.membership_changed = true;
+            Ok(())
+        })
+    }
+
+    /// Follows a topology in place of all others. True if it was not in use yet.
+    pub(super) fn replace_topology(&self, topology: &Topology) -> Result<bool, TopologyError> {
+        let mut is_new = true;
+        self.change_membership(|membership| {
+            let latest = membership.latest();
+            is_new = latest != topology || membership.versions().len() > 1;
+            if is_new && latest != topology && latest.version() == topology.version() {
+                return Err(TopologyError::VersionReused);
+            }
+            membership.replace(topology.clone())
+        })?;
+        Ok(is_new)
+    }
+
+    /// Stages outputs of the node, as far as there is room. True if there were any, in which case
+    /// the node has to be polled again.
+    pub(super) fn stage_events(
+        &self,
+        now: Time,
+        start: Instant,
+        node: &mut Node,
+        call_table: &mut CallTable,
+    ) -> bool {
+        let mut wakers = std::mem::take(&mut call_table.wakers);
+        let mut has_staged = false;
+        {
+            let mut state = self.lock();
+            state.stats = node.stats();
+            has_staged |= call_table.stage(now, start, node, &mut state.calls, &mut wakers);
+            for index in node.channels_with_events() {
+                let (id, channel) = (self.channels[index], &mut state.channels[index]);
+                channel.is_full = false;
+                while node.has_events(id) {
+                    if !channel.has_stage() {
+                        channel.is_full = true;
+                        break;
+                    }
+                    let Some(event) = node.poll_event(id) else { break };
+                    channel.event_bytes += event_bytes(&event);
+                    channel.events.push_back(event);
+                    has_staged = true;
+                }
+                wakers.extend(state.pop_waiter(Source::Channel(index)));
+            }
+            state.is_full = false;
+            if node.has_node_events() {
+                state.peers_up = node.peers_up().collect();
+            }
+            while node.has_node_events() {
+                if state.node_events.len() >= state.node_staged_max {
+                    state.is_full = true;
+                    break;
+                }
+                let Some(event) = node.poll_node_event() else { break };
+                state.node_events.push_back(event);
+            }
+            wakers.extend(state.pop_waiter(Source::Peers));
+        }
+        call_table.garbage.clear();
+        wakers.drain(..).for_each(Waker::wake);
+        call_table.wakers = wakers;
+        has_staged
+    }
+
+    /// The driver has ended.
+    pub(super) fn close(&self, end: Result<(), DriverError>) {
+        let mut wakers = Vec::new();
+        // Dropped when the lock is released.
+        let _garbage = {
+            let mut state = self.lock();
+            if state.is_closed() {
+                return;
+            }
+            state.end = Some(end);
+            state.peers_up.clear();
+            wakers.extend(state.end_waiters.drain());
+            wakers.extend(state.node_waiters.drain());
+            for channel in &mut state.channels {
+                wakers.extend(channel.waiters.drain());
+            }
+            let of_calls = state.calls.close(&mut wakers);
+            (of_calls, std::mem::take(&mut state.commands), state.driver.take())
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl ChannelState {
+    /// An artifact is not active any more. False if it was not.
+    pub(super) fn remove(&mut self, id: &ArtifactId) -> bool {
+        let bytes = self.active.remove(id);
+        self.active_bytes -= bytes.unwrap_or(0);
+        bytes.is_some()
+    }
+
+    fn has_stage(&self) -> bool {
+        self.events.len() < self.staged_max && self.event_bytes < self.staged_bytes_max
+    }
+}
+
+/// The bytes that a staged event takes.
+fn event_bytes(event: &Event) -> usize {
+    let bytes = match event {
+        Event::Delivered { artifact, .. } => artifact.bytes().len(),
+        Event::Withdrawn { .. } | Event::Expired { .. } => 0,
+    };
+    bytes + size_of::<Event>()
+}
