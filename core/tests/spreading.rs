@@ -180,11 +180,11 @@ fn when_a_part_does_not_come_it_is_asked_for() {
     assert_eq!((solo.sent(0), solo.sent(1)), (vec![], vec![]));
     // The other member passes on nothing more. This one's part of what is missing goes first.
     solo.elapse(ms(300));
-    let first = solo.asked(0, &block, 9..11);
-    bring(&mut solo, 0, first, &block, 9..11);
+    let first = solo.asked(0, &block, 12..13);
+    bring(&mut solo, 0, first, &block, 12..13);
     solo.elapse(ms(2000));
-    let rest = solo.asked(0, &block, 11..13);
-    bring(&mut solo, 0, rest, &block, 11..13);
+    let rest = solo.asked(0, &block, 9..12);
+    bring(&mut solo, 0, rest, &block, 9..12);
     solo.expect_delivered([&block]);
 }
 

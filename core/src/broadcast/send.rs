@@ -625,6 +625,8 @@ impl Sender {
         }
         let active = outbox.active(job.slot).expect("jobs end with their slot");
         let has = |chunk| active.known.is_some_and(|known| inbox.holds_chunk(known, index, chunk));
+        // Members take turns with each chunk, so that all of them soon have something to pass on.
+        let is_spread = active.spread.is_some();
         while let Some(chunk) = job.next_chunk(active, has) {
             let (bytes, proof) = match &active.body {
                 Body::Whole(artifact) => artifact.chunk(chunk),
@@ -632,7 +634,7 @@ impl Sender {
             };
             wire::put_chunk_start(&mut out.inline, chunk, &proof, bytes.len());
             out.share(bytes);
-            if out.len() >= room {
+            if out.len() >= room || is_spread {
                 break;
             }
         }

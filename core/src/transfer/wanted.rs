@@ -119,6 +119,8 @@ pub(super) struct Wanted {
     pub(super) spreading: Option<Spreading>,
     /// The first chunk that has come of this node's stripe.
     pub(super) stripe: Option<u32>,
+    /// Chunks of others' stripes that are being repaired, or have been.
+    pub(super) lost: ChunkSet,
     room_links: Links,
 }
 
@@ -152,6 +154,7 @@ impl Wanted {
             was_told: false,
             spreading: None,
             stripe: None,
+            lost: ChunkSet::default(),
             room_links: Links::UNLINKED,
         }
     }
@@ -161,6 +164,7 @@ impl Wanted {
         let chunks = self.advert.chunks();
         self.have.reset(chunks);
         self.asked.reset(chunks);
+        self.lost.reset(chunks);
         (self.unasked, self.missing) = (chunks, chunks);
         self.held = Some(Box::new(Held::new(&self.advert)));
         (self.answerable, self.progress_at, self.progress_bytes) = (Some(answerable), now, 0);

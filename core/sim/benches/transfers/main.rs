@@ -13,6 +13,7 @@
 mod all_publish;
 mod content;
 mod corrupting;
+mod crawling_relays;
 mod disturbed;
 mod figure;
 mod one_to_all;
@@ -27,8 +28,9 @@ use figure::{Figure, Report};
 
 type Scenario = fn(&mut Report, u64);
 
-const SCENARIOS: [(&str, Scenario); 7] = [
+const SCENARIOS: [(&str, Scenario); 8] = [
     ("one_to_all", one_to_all::run),
+    ("crawling_relays", crawling_relays::run),
     ("all_publish", all_publish::run),
     ("pull", pull::run),
     ("small_behind_large", disturbed::small_behind_large),
