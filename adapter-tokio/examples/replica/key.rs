@@ -25,7 +25,8 @@ pub(crate) fn generate(path: &Path) -> Result<NodeId, Failure> {
         })
     })?;
     let key = NodeKey::from_seed(random_bytes());
-    let mut text: String = key.seed().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text: String =
+        key.seed().expect("made of one").iter().map(|byte| format!("{byte:02x}")).collect();
     text.push('\n');
     // A key which others know the node by is not to be lost in a power failure.
     if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()) {

@@ -13,7 +13,7 @@ use slotcast::id::{ChannelId, NodeId, RouteId};
 use slotcast::node::Ecn;
 use slotcast::time::Time;
 use slotcast_sim::hostile::bare::BarePeer;
-use slotcast_sim::{Application, Context, FaultKind, Plan, Process, Setup, Subnet, Trick};
+use slotcast_sim::{Application, Context, Crypto, FaultKind, Plan, Process, Setup, Subnet, Trick};
 
 fn held(node: usize) -> u64 {
     // Asked twice: the first answer is the most since the last time.
@@ -161,11 +161,13 @@ impl Process for Caller {
 
 /// What a node holds while so many handshakes are in progress. The connections' own: the cryptography
 /// allocates a few KiB more for each, which are not seen.
-fn held_with_handshakes(config: &Config, handshakes: u16) -> u64 {
+fn held_with_handshakes(config: &Config, crypto: Crypto, handshakes: u16) -> u64 {
     const CALLER: usize = 0;
     const VICTIM: usize = 1;
     meter::reset();
-    let mut subnet = Subnet::stopped(Setup::new(config, 2).tls(), Nothing);
+    let mut setup = Setup::new(config, 2);
+    setup.crypto = crypto;
+    let mut subnet = Subnet::stopped(setup, Nothing);
     subnet.set_scope(METER.enter);
     let (topology, victim) = (subnet.topology([CALLER, VICTIM]), subnet.id(VICTIM));
     let (key, crypto, start) =
@@ -193,9 +195,12 @@ fn handshakes_in_progress_take_no_more_than_their_term_of_the_bound() {
         config.memory_bound()
     };
     let term = bound_for(2 * HANDSHAKES) - bound_for(HANDSHAKES);
-    let taken = held_with_handshakes(&config, HANDSHAKES) - held_with_handshakes(&config, 0);
-    let each = taken / u64::from(HANDSHAKES);
-    println!("{each} bytes each, of {}", term / u64::from(HANDSHAKES));
-    assert!(each > 10_000, "{each} bytes are not all");
-    assert!(taken <= term, "{taken} of {term}");
+    for crypto in [Crypto::Tls, Crypto::HybridTls] {
+        let held = |handshakes| held_with_handshakes(&config, crypto, handshakes);
+        let taken = held(HANDSHAKES) - held(0);
+        let each = taken / u64::from(HANDSHAKES);
+        println!("{crypto:?}: {each} bytes each, of {}", term / u64::from(HANDSHAKES));
+        assert!(each > 10_000, "{each} bytes are not all");
+        assert!(taken <= term, "{taken} of {term}");
+    }
 }

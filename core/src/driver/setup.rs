@@ -13,7 +13,7 @@ use crate::broadcast::Filter;
 use crate::config::Config;
 use crate::id::ChannelId;
 use crate::membership::Topology;
-use crate::node::{Node, NodeError, NodeKey};
+use crate::node::{Node, NodeError, NodeKey, TlsSettings};
 
 /// What a node is made of.
 pub struct Setup {
@@ -22,6 +22,7 @@ pub struct Setup {
     topology: Topology,
     filters: Vec<(ChannelId, Box<dyn Filter>)>,
     seed: Option<[u8; 32]>,
+    tls: TlsSettings,
 }
 
 impl Setup {
@@ -29,7 +30,7 @@ impl Setup {
     /// and goes before all others: with it, a node can be started before all addresses are known,
     /// and follow the subnet's topology later ([`NodeHandle::set_topology`]).
     pub fn new(key: NodeKey, config: Config, topology: Topology) -> Self {
-        Self { key, config, topology, filters: Vec::new(), seed: None }
+        Self { key, config, topology, filters: Vec::new(), seed: None, tls: TlsSettings::default() }
     }
 
     /// Sets what decides about a channel's artifacts. Without a filter, all are fetched.
@@ -44,6 +45,13 @@ impl Setup {
     #[must_use]
     pub fn seed(mut self, seed: [u8; 32]) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// Sets the algorithms of handshakes, instead of the default.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsSettings) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -102,7 +110,8 @@ pub fn start<I: Io>(
 ) -> Result<(NodeHandle, Driver<I>), StartError> {
     let start = io.now();
     let seed = setup.seed.unwrap_or_else(random_bytes);
-    let mut node = Node::new(setup.config, setup.key, setup.topology, seed, start)?;
+    let Setup { key, config, topology, .. } = setup;
+    let mut node = Node::with_tls(config, key, topology, seed, start, &setup.tls)?;
     for (channel, filter) in setup.filters {
         if !node.set_filter(channel, filter) {
             return Err(StartError::UnknownChannel(channel));

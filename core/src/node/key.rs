@@ -2,26 +2,34 @@
 //!
 //! A [`NodeId`] is an Ed25519 public key, so there are no certificates and no registry: a process
 //! that holds the secret is the node. Everything else that has to survive a restart is derived from
-//! the same 32 secret bytes, so that they are all an operator has to store.
+//! the same 32 secret bytes, so that they are all an operator has to store. Where the key is kept
+//! elsewhere ([`Signer`]), it is derived from 32 other secret bytes.
 //!
 //! This module knows nothing of TLS (`crypto` turns the key into credentials) nor of where a secret
 //! is stored.
 //!
 //! Invariants:
-//! 1. The secret leaves only through [`NodeKey::seed`]; `Debug` prints the public half.
+//! 1. The secret leaves only through [`NodeKey::seed`]; `Debug` prints the public half. The memory in
+//!    which it was is zeroed.
 //! 2. Each derived key depends on the secret and on its own label, and on nothing else: equal
 //!    secrets give equal keys in every process, and no derived key tells anything about another or
 //!    about the secret.
 
 use core::fmt;
+use std::boxed::Box;
+use std::error::Error;
+use std::string::{String, ToString};
 use std::{sync::Arc, vec::Vec};
 
+use aws_lc_rs::encoding::AsBigEndian;
 use aws_lc_rs::{
-    error::Unspecified,
     hkdf, hmac,
     signature::{Ed25519KeyPair, KeyPair},
 };
 use quinn_proto::crypto::{HandshakeTokenKey, HmacKey};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::endpoint_keys::{ResetKey, TokenKey};
 use crate::id::NodeId;
@@ -31,6 +39,9 @@ const SALT: &[u8] = b"slotcast/1 node key";
 const RESET_LABEL: &[u8] = b"stateless reset";
 const TOKEN_LABEL: &[u8] = b"address token";
 const CID_LABEL: &[u8] = b"connection id";
+
+/// The tag with which a DER structure begins.
+const SEQUENCE: u8 = 0x30;
 
 /// An Ed25519 key pair (RFC 8032): the identity of a node, and the root of the keys that it keeps
 /// across restarts.
@@ -42,10 +53,58 @@ pub struct NodeKey(Arc<Inner>);
 
 struct Inner {
     id: NodeId,
-    seed: [u8; 32],
-    pair: Ed25519KeyPair,
+    secret: Secret,
     /// HKDF-Extract of the seed. The seed itself is never used as a key for anything but Ed25519.
     root: hkdf::Prk,
+}
+
+enum Secret {
+    Here { seed: Zeroizing<[u8; 32]>, pair: Ed25519KeyPair },
+    Elsewhere(Box<dyn Signer>),
+}
+
+/// Signs with an Ed25519 key that is kept elsewhere: in a hardware module, or by an agent.
+pub trait Signer: Send + Sync {
+    /// The public half of the key.
+    fn id(&self) -> NodeId;
+
+    /// The signature of a message: Ed25519 without a prehash or context (RFC 8032, section 5.1). The
+    /// messages are those of TLS handshakes (RFC 8446, section 4.4.3), which begin with 64 spaces and
+    /// what they are for.
+    ///
+    /// There is one for each connection that is made, and the node does nothing else meanwhile: it should
+    /// take no more than a few milliseconds. Each waits for the one before, so that a signer that takes
+    /// 10 ms allows 100 handshakes in a second.
+    ///
+    /// # Errors
+    /// The handshake fails, and is begun again later. The error is not told to the peer.
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignerError>;
+}
+
+/// Why a [`Signer`] did not sign.
+pub type SignerError = Box<dyn Error + Send + Sync>;
+
+/// Why a text or file is not the private key of a node.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// It is encrypted with a password.
+    #[error("the private key is encrypted: decrypt it first, as with `openssl pkey`")]
+    Encrypted,
+    /// The text has no section `PRIVATE KEY`.
+    #[error("no PKCS#8 private key in the text: it has no section `PRIVATE KEY`")]
+    NoKey,
+    /// The text is not PEM (RFC 7468).
+    #[error("the text is not PEM: {0}")]
+    Pem(String),
+    /// The bytes are not a PKCS#8 structure (RFC 5958).
+    #[error("the private key is not PKCS#8 in DER")]
+    NotPkcs8,
+    /// The key is one for another algorithm than Ed25519.
+    #[error(
+        "the private key is not for Ed25519: make one with `openssl genpkey -algorithm ed25519`"
+    )]
+    NotEd25519,
 }
 
 impl NodeKey {
@@ -54,13 +113,71 @@ impl NodeKey {
     /// Any 32 bytes are a valid private key; whether they are secret and uniformly random is up to
     /// the caller.
     #[must_use]
-    pub fn from_seed(seed: [u8; 32]) -> Self {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seed)
+    pub fn from_seed(mut seed: [u8; 32]) -> Self {
+        let own = Zeroizing::new(seed);
+        seed.zeroize();
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*own)
             .expect("any 32 bytes are an Ed25519 private key");
         let public = pair.public_key().as_ref();
         let id = NodeId(public.try_into().expect("an Ed25519 public key has 32 bytes"));
-        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(&seed);
-        Self(Arc::new(Inner { id, seed, pair, root }))
+        let root = root(&own);
+        Self(Arc::new(Inner { id, secret: Secret::Here { seed: own, pair }, root }))
+    }
+
+    /// The key pair in a PKCS#8 file (RFC 8410), as `openssl genpkey -algorithm ed25519` makes it: PEM, or
+    /// DER. The key is in `PRIVATE KEY`, the first such section.
+    ///
+    /// The caller's copy stays the caller's to erase.
+    ///
+    /// # Errors
+    /// If it is none, and what is wrong.
+    pub fn from_pkcs8(file: &[u8]) -> Result<Self, KeyError> {
+        // DER begins with a byte that no text has.
+        if file.first() == Some(&SEQUENCE) {
+            return Self::from_der(file);
+        }
+        let has = |label: &str| {
+            let begin = ["-----BEGIN ", label, "PRIVATE KEY-----"].concat();
+            file.windows(begin.len()).any(|window| window == begin.as_bytes())
+        };
+        if !has("") {
+            return Err(if has("ENCRYPTED ") { KeyError::Encrypted } else { KeyError::NoKey });
+        }
+        match PrivatePkcs8KeyDer::from_pem_slice(file) {
+            Ok(mut key) => {
+                let made = Self::from_der(key.secret_pkcs8_der());
+                key.zeroize();
+                made
+            }
+            Err(error) => Err(KeyError::Pem(error.to_string())),
+        }
+    }
+
+    fn from_der(der: &[u8]) -> Result<Self, KeyError> {
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|rejected| {
+            match rejected.to_string().as_str() {
+                "WrongAlgorithm" => KeyError::NotEd25519,
+                _ => KeyError::NotPkcs8,
+            }
+        })?;
+        let seed = pair.seed().map_err(|_| KeyError::NotPkcs8)?;
+        let seed = seed.as_be_bytes().map_err(|_| KeyError::NotPkcs8)?;
+        Ok(Self::from_seed(seed.as_ref().try_into().map_err(|_| KeyError::NotPkcs8)?))
+    }
+
+    /// The key pair of a signer, which alone has its secret.
+    ///
+    /// `restart_secret` are 32 bytes that nobody else knows: what a node issues before a restart and has to
+    /// recognise after it derives from them (stateless resets, connection ids, address tokens). With the same
+    /// ones after each restart, peers notice it at once; with new ones, after the idle timeout. They do not
+    /// derive from a signature, since not every signer gives the same one twice, and since a signer should
+    /// sign handshakes only. Who learns them can end connections of this node, and not be this node.
+    #[must_use]
+    pub fn from_signer(signer: impl Signer + 'static, mut restart_secret: [u8; 32]) -> Self {
+        let root = root(&restart_secret);
+        restart_secret.zeroize();
+        let id = signer.id();
+        Self(Arc::new(Inner { id, secret: Secret::Elsewhere(Box::new(signer)), root }))
     }
 
     /// The public half, by which others know this node.
@@ -69,15 +186,22 @@ impl NodeKey {
         self.0.id
     }
 
-    /// The secret half, for storing: [`NodeKey::from_seed`] makes the same key of it again.
+    /// The secret half, for storing: [`NodeKey::from_seed`] makes the same key of it again. `None` if a
+    /// [`Signer`] has it.
     #[must_use]
-    pub fn seed(&self) -> &[u8; 32] {
-        &self.0.seed
+    pub fn seed(&self) -> Option<&[u8; 32]> {
+        match &self.0.secret {
+            Secret::Here { seed, .. } => Some(seed),
+            Secret::Elsewhere(_) => None,
+        }
     }
 
     /// The 64-byte Ed25519 signature of `message`.
-    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
-        Ok(self.0.pair.try_sign(message)?.as_ref().into())
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError> {
+        match &self.0.secret {
+            Secret::Here { pair, .. } => Ok(pair.try_sign(message)?.as_ref().into()),
+            Secret::Elsewhere(signer) => signer.sign(message).map(Into::into),
+        }
     }
 
     /// Makes stateless reset tokens out of connection IDs (RFC 9000, section 10.3.2).
@@ -118,6 +242,11 @@ impl NodeKey {
     }
 }
 
+/// HKDF-Extract (RFC 5869) of what the keys of an endpoint derive from.
+fn root(secret: &[u8; 32]) -> hkdf::Prk {
+    hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(secret)
+}
+
 impl fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeKey").field("id", &self.0.id).finish_non_exhaustive()
@@ -156,7 +285,7 @@ mod tests {
             \x0e\xe1\x72\xf3\xda\xa6\x23\x25\xaf\x02\x1a\x68\xf7\x07\x51\x1a";
         let key = NodeKey::from_seed(seed);
         assert_eq!(key.id(), NodeId(public));
-        assert_eq!(key.seed(), &seed);
+        assert_eq!(key.seed(), Some(&seed));
     }
 
     #[test]
@@ -216,6 +345,63 @@ mod tests {
         assert!(!opens(token.clone(), [7; 32], b"other"));
         token[0] ^= 1;
         assert!(!opens(token, [7; 32], b"context"));
+    }
+
+    /// RFC 8410, section 10.3: the key of the RFC's example, without attributes.
+    const PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
+        MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+        -----END PRIVATE KEY-----\n";
+    const PUBLIC: &str = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
+
+    #[test]
+    fn keys_are_read_from_pkcs8() {
+        let id: NodeId = PUBLIC.parse().unwrap();
+        let key = NodeKey::from_pkcs8(PEM.as_bytes()).unwrap();
+        assert_eq!(key.id(), id);
+        assert_eq!(NodeKey::from_seed(*key.seed().unwrap()).id(), id);
+        let der = PrivatePkcs8KeyDer::from_pem_slice(PEM.as_bytes()).unwrap();
+        assert_eq!(NodeKey::from_pkcs8(der.secret_pkcs8_der()).unwrap().id(), id);
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_by_what_is_wrong() {
+        let error = |file: &str| NodeKey::from_pkcs8(file.as_bytes()).unwrap_err();
+        assert_eq!(error(""), KeyError::NoKey);
+        assert_eq!(error(&"ab".repeat(32)), KeyError::NoKey);
+        assert_eq!(error(&PEM.replace("PRIVATE", "EC PRIVATE")), KeyError::NoKey);
+        assert_eq!(error(&PEM.replace("PRIVATE", "ENCRYPTED PRIVATE")), KeyError::Encrypted);
+        assert!(matches!(error(&PEM.replace("MC4C", "M?4C")), KeyError::Pem(_)));
+        assert!(matches!(error(&PEM.replace("-----END", "")), KeyError::Pem(_)));
+        assert_eq!(error(&PEM.replace("MC4C", "MC5C")), KeyError::NotPkcs8);
+        assert_eq!(error("0 is how DER begins"), KeyError::NotPkcs8);
+        // X25519, whose number is one less than that of Ed25519 by two.
+        assert_eq!(error(&PEM.replace("YDK2Vw", "YDK2Vu")), KeyError::NotEd25519);
+    }
+
+    struct Module(NodeKey);
+
+    impl Signer for Module {
+        fn id(&self) -> NodeId {
+            self.0.id()
+        }
+
+        fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignerError> {
+            Ok(self.0.sign(message)?.try_into().expect("64 bytes"))
+        }
+    }
+
+    #[test]
+    fn a_signer_signs_and_what_is_to_survive_derives_from_another_secret() {
+        let key = NodeKey::from_seed([1; 32]);
+        let of_signer = |secret| NodeKey::from_signer(Module(key.clone()), [secret; 32]);
+        let (a, restarted, other) = (of_signer(7), of_signer(7), of_signer(8));
+        assert_eq!((a.id(), a.seed()), (key.id(), None));
+        assert_eq!(a.sign(b"message").unwrap(), key.sign(b"message").unwrap());
+        assert_eq!(reset_token(&a), reset_token(&restarted));
+        assert_ne!(reset_token(&a), reset_token(&other));
+        assert_ne!(reset_token(&a), reset_token(&key));
+        assert_eq!(a.cid_key(), restarted.cid_key());
+        assert!(opens_token_of(&a, &restarted) && !opens_token_of(&a, &other));
     }
 
     #[test]

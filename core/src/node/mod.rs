@@ -41,10 +41,11 @@ mod transmit;
 mod uplink;
 
 pub use calls::Request;
+pub use crypto::{TlsError, TlsSettings};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use inspect::OpenConnection;
-pub use key::NodeKey;
+pub use key::{KeyError, NodeKey, Signer, SignerError};
 pub use report::{Closed, NodeError, NodeEvent, NodeStats, REFUSED_INTERVAL};
 pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
 pub use transmit::{Ecn, Transmit};
@@ -184,7 +185,25 @@ impl Node {
         seed: [u8; 32],
         start: Instant,
     ) -> Result<Self, NodeError> {
-        let crypto = Arc::new(Tls::new(&key));
+        Self::with_tls(config, key, topology, seed, start, &TlsSettings::default())
+    }
+
+    /// The same with these algorithms in handshakes.
+    ///
+    /// # Errors
+    /// If the configuration is invalid.
+    ///
+    /// # Panics
+    /// As [`Node::new`].
+    pub fn with_tls(
+        config: Config,
+        key: NodeKey,
+        topology: Topology,
+        seed: [u8; 32],
+        start: Instant,
+        tls: &TlsSettings,
+    ) -> Result<Self, NodeError> {
+        let crypto = Arc::new(Tls::new(&key, tls));
         Self::with_crypto(config, key, topology, seed, start, crypto)
     }
 

@@ -102,7 +102,7 @@ fn signing_key(key: &NodeKey) -> Arc<dyn SigningKey> {
     /// PKCS #8 version 1 with an Ed25519 private key of 32 bytes to follow (RFC 8410, section 7).
     const PREFIX: [u8; 16] =
         [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-    let der = PrivatePkcs8KeyDer::from([&PREFIX[..], key.seed()].concat());
+    let der = PrivatePkcs8KeyDer::from([&PREFIX[..], key.seed().expect("made of a seed")].concat());
     aws_lc_rs::sign::any_eddsa_type(&der).expect("a valid key")
 }
 

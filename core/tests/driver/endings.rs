@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slotcast::broadcast::{Candidate, Decision};
-use slotcast::driver::DriverError;
+use slotcast::driver::{DriverError, Setup};
 use slotcast::error::CallError;
 
 use crate::network::Network;
@@ -86,7 +86,8 @@ fn a_driver_that_is_dropped_leaves_no_handle_waiting() {
 #[test]
 fn a_panic_in_a_filter_is_told_with_its_message() {
     let network = Network::new(2);
-    let mut subnet = Subnet::with_setups(&network, &config(), |_, setup| {
+    let mut subnet = Subnet::with(&network, &config(), |_, key, config, topology| {
+        let setup = Setup::new(key, config, topology);
         setup.filter(CHANNEL, |_: &Candidate<'_>| -> Decision { panic!("out of luck") })
     });
     let both_are_up = |subnet: &Subnet| (0..2).all(|at| subnet.node(at).peers_up().len() == 1);

@@ -68,14 +68,14 @@ pub(crate) struct Subnet {
 impl Subnet {
     /// Nodes over a network, one for each socket, that have not run yet.
     pub(crate) fn new(network: &Rc<Network>, config: &Config) -> Self {
-        Self::with_setups(network, config, |_, setup| setup)
+        Self::with(network, config, |_, key, config, topology| Setup::new(key, config, topology))
     }
 
-    /// The same with what `adapt` makes of their setups.
-    pub(crate) fn with_setups(
+    /// The same with what `setup` makes of each.
+    pub(crate) fn with(
         network: &Rc<Network>,
         config: &Config,
-        adapt: impl Fn(usize, Setup) -> Setup,
+        setup: impl Fn(usize, NodeKey, Config, Topology) -> Setup,
     ) -> Self {
         let count = network.len();
         let keys: Vec<_> = (1..=count).map(|n| NodeKey::from_seed([n as u8; 32])).collect();
@@ -84,9 +84,9 @@ impl Subnet {
         let topology = Topology::new(1, members).expect("each once");
         let (mut nodes, mut tasks) = (Vec::new(), Vec::new());
         for (at, key) in keys.into_iter().enumerate() {
-            let setup = Setup::new(key, config.clone(), topology.clone()).seed([at as u8; 32]);
+            let setup = setup(at, key, config.clone(), topology.clone()).seed([at as u8; 32]);
             let io = MemoryIo::new(network, at);
-            let (node, driver) = start(adapt(at, setup), io, address(at)).expect("a sound setup");
+            let (node, driver) = start(setup, io, address(at)).expect("a sound setup");
             let driver = Some(Box::pin(driver));
             nodes.push(Some(node));
             tasks.push(Task { driver, flag: Flag::raised(), is_stopped: false, result: None });

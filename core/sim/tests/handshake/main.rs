@@ -9,7 +9,7 @@ use slotcast_sim::Crypto;
 
 use pair::{ACCESS_DENIED, Pair, Peer, assert_refused, key, members};
 
-const ALL: &[Crypto] = &[Crypto::Tls, Crypto::Null];
+const ALL: &[Crypto] = &[Crypto::Tls, Crypto::HybridTls, Crypto::Null];
 
 #[test]
 fn each_side_learns_who_the_other_is() {

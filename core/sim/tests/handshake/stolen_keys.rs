@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quinn_proto::{ClientConfig, ConnectionIdGenerator, crypto};
 use slotcast::id::NodeId;
 use slotcast::internals::{HandshakeCrypto, Members, Provider, Tls};
-use slotcast::node::NodeKey;
+use slotcast::node::{NodeKey, TlsSettings};
 use slotcast_sim::Crypto;
 use slotcast_testkit::tls::{self, ALPN, Credentials};
 
@@ -40,7 +40,7 @@ impl HandshakeCrypto for Impostor {
     }
 
     fn cids(&self, key: u64) -> Box<dyn ConnectionIdGenerator> {
-        Tls::new(&self.key).cids(key)
+        Tls::new(&self.key, &TlsSettings::default()).cids(key)
     }
 }
 

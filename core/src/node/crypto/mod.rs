@@ -21,7 +21,7 @@
 
 mod tls;
 
-pub use tls::Tls;
+pub use tls::{Tls, TlsError, TlsSettings};
 
 use std::boxed::Box;
 use std::collections::BTreeSet;

@@ -9,6 +9,7 @@
 
 use std::{
     boxed::Box,
+    format,
     sync::{Arc, LazyLock},
     vec,
     vec::Vec,
@@ -17,7 +18,7 @@ use std::{
 use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn_proto::{ConnectionIdGenerator, HashedConnectionIdGenerator, crypto};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
     PeerIncompatible, ServerConfig, SignatureAlgorithm, SignatureScheme, Tls13CipherSuite,
     client::{
         AlwaysResolvesClientRawPublicKeys, ResolvesClientCert, Resumption,
@@ -42,10 +43,30 @@ use super::{ALPN, HandshakeCrypto, Members, parse_spki, spki};
 use crate::id::NodeId;
 use crate::node::NodeKey;
 
-/// The algorithms, in order of preference. Shared by all configurations: a client needs a new one
-/// for each dial.
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-    Arc::new(CryptoProvider {
+/// The algorithms of handshakes, in order of preference. All configurations share them: a client needs a
+/// new one for each dial.
+///
+/// By default those of aws-lc-rs: AES-128-GCM, AES-256-GCM and ChaCha20-Poly1305, and X25519.
+#[derive(Clone, Debug)]
+pub struct TlsSettings(Arc<CryptoProvider>);
+
+/// Why a provider of cryptography does not do.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// It has no cipher suite or no key exchange for TLS 1.3.
+    #[error("the provider cannot do TLS 1.3")]
+    NoTls13(#[source] Error),
+    /// A cipher suite for TLS 1.3 is not one for QUIC.
+    #[error("the provider's cipher suite {0:?} is not for QUIC")]
+    NotForQuic(CipherSuite),
+    /// It cannot verify signatures of Ed25519, which all keys are.
+    #[error("the provider does not verify Ed25519 signatures")]
+    NoEd25519,
+}
+
+static DEFAULT: LazyLock<TlsSettings> = LazyLock::new(|| {
+    TlsSettings(Arc::new(CryptoProvider {
         cipher_suites: vec![
             cipher_suite::TLS13_AES_128_GCM_SHA256,
             cipher_suite::TLS13_AES_256_GCM_SHA384,
@@ -55,8 +76,50 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
         // each way.
         kx_groups: vec![kx_group::X25519],
         ..aws_lc_rs::default_provider()
-    })
+    }))
 });
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        DEFAULT.clone()
+    }
+}
+
+impl TlsSettings {
+    /// With the algorithms of this provider, in its order. Cipher suites for TLS 1.2 are passed over. What
+    /// the members of a subnet have must overlap.
+    ///
+    /// # Errors
+    /// If it cannot make connections of this protocol.
+    pub fn with_provider(provider: CryptoProvider) -> Result<Self, TlsError> {
+        let provider = Arc::new(provider);
+        let builder = ServerConfig::builder_with_provider(provider.clone());
+        builder.with_protocol_versions(&[&TLS13]).map_err(TlsError::NoTls13)?;
+        let suites = provider.cipher_suites.iter();
+        let of_tls13 = suites.filter_map(|suite| suite.tls13());
+        let mut not_for_quic = of_tls13.filter(|suite| suite.quic_suite().is_none());
+        if let Some(suite) = not_for_quic.next() {
+            return Err(TlsError::NotForQuic(suite.common.suite));
+        }
+        let mut schemes = provider.signature_verification_algorithms.mapping.iter();
+        if !schemes.any(|(scheme, _)| *scheme == SignatureScheme::ED25519) {
+            return Err(TlsError::NoEd25519);
+        }
+        Ok(Self(provider))
+    }
+
+    /// The same with the hybrid key exchange X25519MLKEM768 (draft-ietf-tls-ecdhe-mlkem) of aws-lc-rs before
+    /// all others: what is recorded today stays secret even if X25519 is broken later. It costs 1.2 KB and a
+    /// datagram each way per handshake, and is used if both sides have it. Signatures stay Ed25519.
+    #[must_use]
+    pub fn hybrid(&self) -> Self {
+        let mut provider = CryptoProvider::clone(&self.0);
+        let hybrid = kx_group::X25519MLKEM768;
+        provider.kx_groups.retain(|group| group.name() != hybrid.name());
+        provider.kx_groups.insert(0, hybrid);
+        Self(Arc::new(provider))
+    }
+}
 
 /// What protects Initial packets, whatever suite the handshake chooses (RFC 9001, section 5.2).
 static INITIAL: LazyLock<Suite> = LazyLock::new(|| {
@@ -65,12 +128,15 @@ static INITIAL: LazyLock<Suite> = LazyLock::new(|| {
 });
 
 /// What every network has that is not simulated.
-pub struct Tls(NodeKey);
+pub struct Tls {
+    key: NodeKey,
+    settings: TlsSettings,
+}
 
 impl Tls {
     /// Proves to be `key`.
-    pub fn new(key: &NodeKey) -> Self {
-        Self(key.clone())
+    pub fn new(key: &NodeKey, settings: &TlsSettings) -> Self {
+        Self { key: key.clone(), settings: settings.clone() }
     }
 }
 
@@ -78,14 +144,14 @@ impl Tls {
 /// If the TLS provider lacks what QUIC needs, which would be a broken build.
 impl HandshakeCrypto for Tls {
     fn server(&self, members: Arc<Members>) -> Arc<dyn crypto::ServerConfig> {
-        server_with(credentials(self.0.id(), &self.0), members)
+        server_with(&self.settings, credentials(self.key.id(), &self.key), members)
             .expect("the TLS provider serves QUIC")
     }
 
     fn client(&self, expected: &[NodeId]) -> Arc<dyn crypto::ClientConfig> {
-        let credentials = credentials(self.0.id(), &self.0);
-        client_with(Arc::new(AlwaysResolvesClientRawPublicKeys::new(credentials)), expected)
-            .expect("the TLS provider serves QUIC")
+        let credentials = credentials(self.key.id(), &self.key);
+        let resolver = Arc::new(AlwaysResolvesClientRawPublicKeys::new(credentials));
+        client_with(&self.settings, resolver, expected).expect("the TLS provider serves QUIC")
     }
 
     fn cids(&self, key: u64) -> Box<dyn ConnectionIdGenerator> {
@@ -94,12 +160,14 @@ impl HandshakeCrypto for Tls {
 }
 
 fn server_with(
+    TlsSettings(provider): &TlsSettings,
     credentials: Arc<CertifiedKey>,
     members: Arc<Members>,
 ) -> Result<Arc<QuicServerConfig>, Error> {
-    let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
+    let accepted = Accepted { keys: Keys::AnyOf(members), provider: provider.clone() };
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(Arc::new(Accept::AnyOf(members)))
+        .with_client_cert_verifier(Arc::new(accepted))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(credentials)));
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A resumed session would skip the check against `Members`, so tickets are never used and would
@@ -112,13 +180,15 @@ fn server_with(
 }
 
 fn client_with(
+    TlsSettings(provider): &TlsSettings,
     resolver: Arc<dyn ResolvesClientCert>,
     expected: &[NodeId],
 ) -> Result<Arc<QuicClientConfig>, Error> {
-    let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
+    let accepted = Accepted { keys: Keys::Only(expected.into()), provider: provider.clone() };
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Accept::Only(expected.into())))
+        .with_custom_certificate_verifier(Arc::new(accepted))
         .with_client_cert_resolver(resolver);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
@@ -158,7 +228,8 @@ impl SigningKey for HandshakeKey {
 
 impl Signer for HandshakeKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        self.0.sign(message).map_err(|_| Error::General("Ed25519 signing failed".into()))
+        let failed = |error| Error::General(format!("Ed25519 signing failed: {error}"));
+        self.0.sign(message).map_err(failed)
     }
 
     fn scheme(&self) -> SignatureScheme {
@@ -166,20 +237,27 @@ impl Signer for HandshakeKey {
     }
 }
 
-/// The keys that are accepted: the verifier of both sides.
+/// The keys that are accepted.
 #[derive(Debug)]
-enum Accept {
+enum Keys {
     Only(Vec<NodeId>),
     AnyOf(Arc<Members>),
 }
 
-impl Accept {
+/// The verifier of both sides.
+#[derive(Debug)]
+struct Accepted {
+    keys: Keys,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Accepted {
     fn check(&self, key: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), Error> {
         let id =
             parse_spki(key).filter(|_| others.is_empty()).ok_or(CertificateError::BadEncoding)?;
-        let accepted = match self {
-            Self::Only(expected) => expected.contains(&id),
-            Self::AnyOf(members) => members.contains(id),
+        let accepted = match &self.keys {
+            Keys::Only(expected) => expected.contains(&id),
+            Keys::AnyOf(members) => members.contains(id),
         };
         // Reaches the peer as the alert `access_denied`.
         if accepted { Ok(()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
@@ -208,7 +286,7 @@ macro_rules! raw_ed25519_signatures {
             dss: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
             let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
-            let algorithms = &PROVIDER.signature_verification_algorithms;
+            let algorithms = &self.provider.signature_verification_algorithms;
             verify_tls13_signature_with_raw_key(message, &key, dss, algorithms)
         }
 
@@ -222,7 +300,7 @@ macro_rules! raw_ed25519_signatures {
     };
 }
 
-impl ServerCertVerifier for Accept {
+impl ServerCertVerifier for Accepted {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -237,7 +315,7 @@ impl ServerCertVerifier for Accept {
     raw_ed25519_signatures!();
 }
 
-impl ClientCertVerifier for Accept {
+impl ClientCertVerifier for Accepted {
     // A client without a key is refused: `client_auth_mandatory` is true unless overridden.
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
