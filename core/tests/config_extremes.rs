@@ -132,6 +132,7 @@ fn config() -> impl Strategy<Value = Config> {
 }
 
 /// Has a node of this configuration dial its only peer.
+#[expect(clippy::disallowed_methods, reason = "any instant does as the start")]
 fn dial(config: Config) {
     let keys = [1, 2].map(|n| NodeKey::from_seed([n; 32]));
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -161,7 +161,7 @@ fn an_overlay_has_an_even_degree_and_its_peers_fit_in_every_version() {
     let check = |degree, peers_max| {
         let mut config = relaying(degree, 4);
         config.peers_max = peers_max;
-        config.check().map_err(|error| error.value)
+        config.check().map_err(|error| error.field)
     };
     assert_eq!((check(8, 64), check(4, 32), check(64, 512)), (Ok(()), Ok(()), Ok(())));
     assert_eq!((check(2, 64), check(5, 64)), (Err("transport.overlay"), Err("transport.overlay")));
