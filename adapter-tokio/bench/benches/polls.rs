@@ -8,7 +8,6 @@
 //! than that. Throughput counts all receivers; the clock runs from the first publish to the last delivery.
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Config};
-use slotcast::driver::{Channel, NodeHandle};
+use slotcast::driver::{Channel, DriverError, NodeHandle};
 use slotcast::id::ChannelId;
 use slotcast_bench::latencies::Latencies;
 use slotcast_bench::options::Options;
@@ -63,10 +62,10 @@ struct Measured<D> {
     polls: Arc<Mutex<Polls>>,
 }
 
-impl<D: Future<Output = io::Result<()>> + Unpin> Future for Measured<D> {
-    type Output = io::Result<()>;
+impl<D: Future<Output = Result<(), DriverError>> + Unpin> Future for Measured<D> {
+    type Output = Result<(), DriverError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let begun = cpu_time::of_thread();
         let result = Pin::new(&mut this.driver).poll(cx);

@@ -2,7 +2,6 @@
 //! all the time, and a member that attacks one of them.
 
 use std::future::Future;
-use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use slotcast_testkit::foe::{ALPN, Credentials, Foe, Line, Transport};
 use slotcast_tokio::slotcast::config::Config;
+use slotcast_tokio::slotcast::driver::DriverError;
 use slotcast_tokio::slotcast::error::Fault;
 use slotcast_tokio::slotcast::id::NodeId;
 use slotcast_tokio::slotcast::membership::Topology;
@@ -37,7 +37,7 @@ pub(crate) const NO_HELLO: u64 = 4;
 pub(crate) const TOKIO: usize = 0;
 pub(crate) const SMOL: usize = 1;
 
-type DriverEnd = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+type DriverEnd = Pin<Box<dyn Future<Output = Result<(), DriverError>> + Send>>;
 
 pub(crate) struct Arena {
     pub(crate) nodes: [NodeHandle; 2],
