@@ -1,5 +1,7 @@
 //! Futures that wait for the same thing, and what runs under the lock that they share.
 
+#![allow(clippy::disallowed_methods, reason = "threads that hang are noticed from outside")]
+
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
