@@ -6,17 +6,20 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use bytes::Bytes;
 use foldhash::quality::FixedState;
+use futures_core::Stream;
 use hashbrown::HashMap;
 
 use super::node_handle::NodeHandle;
-use super::shared::{Command, State};
+use super::shared::{Command, Shared, State};
 use super::waiters::{Source, Waiters, Waiting};
 use crate::arena::Arena;
 use crate::config::RouteConfig;
@@ -46,7 +49,8 @@ enum SlotState {
     /// In progress, with the waker of the future that awaits it.
     Waiting(Option<Waker>),
     Done(Result<Bytes, CallError>, Option<Permit>),
-    /// The application has dropped it, and the command for the node is queued.
+    /// Nobody awaits it any more: it was detached, or it was dropped and the command for the node is
+    /// queued.
     Dropped,
 }
 
@@ -193,6 +197,16 @@ impl Calls {
                 Err(result)
             }
         }
+    }
+
+    /// Nobody awaits a call any more. Gives its state, with what is to be dropped without the lock.
+    fn drop_call(&mut self, at: u32) -> SlotState {
+        let mut before = std::mem::replace(&mut self.slots[at].state, SlotState::Dropped);
+        if let SlotState::Done(_, permit) = &mut before {
+            self.released.extend(permit.take());
+            self.free(at);
+        }
+        before
     }
 
     /// A call has ended, and its credit is free.
@@ -501,6 +515,15 @@ impl fmt::Debug for Call {
     }
 }
 
+impl Call {
+    /// Lets the call go on to its end, or its deadline, without anybody who awaits the answer.
+    pub fn detach(mut self) {
+        let Ok(at) = std::mem::replace(&mut self.slot, Err(None)) else { return };
+        // The answer or the waker is dropped when the lock is released.
+        let _garbage = self.node.shared().command(|state| state.calls.drop_call(at));
+    }
+}
+
 /// As [`Future::poll`].
 const ENDED: &str = "a call is not polled after its end";
 
@@ -550,15 +573,10 @@ impl Drop for Call {
         let Ok(at) = self.slot else { return };
         // The answer or the waker is dropped when the lock is released.
         let _garbage = self.node.shared().command(|state| {
-            let State { calls, commands, .. } = state;
-            let slot = &mut calls.slots[at];
-            let mut before = std::mem::replace(&mut slot.state, SlotState::Dropped);
-            match &mut before {
-                SlotState::Done(_, permit) => {
-                    calls.released.extend(permit.take());
-                    calls.free(at);
-                }
-                _ => commands.push_back(Command::Call(CallCommand::Cancel { slot: at })),
+            let before = state.calls.drop_call(at);
+            if !matches!(before, SlotState::Done(..)) {
+                let cancel = CallCommand::Cancel { slot: at };
+                state.commands.push_back(Command::Call(cancel));
             }
             before
         });
@@ -613,19 +631,52 @@ impl Server {
     /// The next request, members taking turns; `None` once the node has shut down.
     pub async fn next_request(&self) -> Option<Request> {
         let mut waiting = Waiting::new(self.route.node.shared(), Source::Route(self.route.index));
-        let request = poll_fn(|cx| {
-            waiting.poll(cx, |state| match state.take_request(&self.route) {
-                Some((request, refill)) => Some((Some(request), refill)),
-                None => state.is_closed().then_some((None, false)),
-            })
-        });
-        request.await
+        poll_fn(|cx| poll_request(&mut waiting, &self.route, cx)).await
+    }
+
+    /// The requests as a stream, which ends once the node has shut down. It serves the route as this does.
+    pub fn requests(self) -> Requests {
+        let source = Source::Route(self.route.index);
+        Requests { waiting: Waiting::new(self.route.node.shared_arc(), source), server: self }
     }
 
     /// A request, if there is one.
     pub fn try_request(&self) -> Option<Request> {
         self.route.node.shared().take(|state| state.take_request(&self.route))
     }
+}
+
+/// The requests of a route: [`Server::requests`].
+#[must_use = "streams do nothing unless they are polled"]
+pub struct Requests {
+    waiting: Waiting<Arc<Shared>>,
+    server: Server,
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Stream for Requests {
+    type Item = Request;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Request>> {
+        let Self { waiting, server } = self.get_mut();
+        poll_request(waiting, &server.route, cx)
+    }
+}
+
+fn poll_request<S: Deref<Target = Shared>>(
+    waiting: &mut Waiting<S>,
+    route: &Route,
+    cx: &Context<'_>,
+) -> Poll<Option<Request>> {
+    waiting.poll(cx, |state| match state.take_request(route) {
+        Some((request, refill)) => Some((Some(request), refill)),
+        None => state.is_closed().then_some((None, false)),
+    })
 }
 
 impl State {

@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::vec::Vec;
 
 use bytes::Bytes;
+use futures_core::Stream;
 
 use super::node_handle::NodeHandle;
-use super::shared::{Command, State};
+use super::shared::{Command, Shared, State};
 use super::waiters::{Source, Waiting};
 use crate::artifact::{Artifact, ArtifactError};
 use crate::broadcast::Event;
@@ -38,24 +42,57 @@ impl Channel {
     }
 
     /// Publishes an artifact to all members, until it is aborted. The bytes are hashed here and now (about
-    /// 0.6 ms for a megabyte); above 1 KiB they are taken without a copy. Publishing what is published
-    /// already changes nothing. Equal bytes and metadata are one artifact, whoever publishes them: it
-    /// is not delivered to a member that publishes it, too.
+    /// 0.6 ms for a megabyte), if there is room; above 1 KiB they are taken without a copy. Publishing what
+    /// is published already changes nothing. Equal bytes and metadata are one artifact, whoever publishes
+    /// them: it is not delivered to a member that publishes it, too.
     ///
     /// # Errors
-    /// If the artifact is too long or the channel has no room for it; nothing has changed then.
+    /// If the artifact is too long or the channel has no room for it ([`Channel::room`]); nothing has
+    /// changed then.
     pub fn publish(
         &self,
         bytes: impl Into<Bytes>,
         metadata: &[u8],
     ) -> Result<ArtifactId, PublishError> {
         let bytes = bytes.into();
-        if bytes.len() as u64 > self.artifact_bytes_max {
-            return Err(ArtifactError::TooLong.into());
-        }
+        self.check_length(bytes.len() as u64)?;
+        self.node.shared().lock().room(self.index, bytes.len() as u64)?;
         let artifact = Artifact::new(bytes, metadata)?;
-        self.node.shared().command(|state| state.publish(self.index, &artifact))?;
+        self.publish_artifact(&artifact)?;
         Ok(artifact.id())
+    }
+
+    /// Publishes an artifact that was made before, as [`Channel::publish`] does.
+    ///
+    /// # Errors
+    /// As for [`Channel::publish`].
+    pub fn publish_artifact(&self, artifact: &Artifact) -> Result<(), PublishError> {
+        self.check_length(artifact.bytes().len() as u64)?;
+        self.node.shared().command(|state| state.publish(self.index, artifact))
+    }
+
+    fn check_length(&self, bytes: u64) -> Result<(), PublishError> {
+        if bytes > self.artifact_bytes_max { Err(ArtifactError::TooLong.into()) } else { Ok(()) }
+    }
+
+    /// Done when the channel has room for an artifact of so many bytes, because others have been
+    /// [aborted](Channel::abort). Who waits longest comes first. The room is not kept: publish at once, and
+    /// wait again if somebody else was faster.
+    ///
+    /// # Errors
+    /// If no artifact of that length can be published, or the node has shut down.
+    pub async fn room(&self, bytes: usize) -> Result<(), PublishError> {
+        self.check_length(bytes as u64)?;
+        let mut waiting = Waiting::new(self.node.shared(), Source::Room(self.index));
+        let room = poll_fn(|cx| {
+            waiting.poll(cx, |state| match state.room(self.index, bytes as u64) {
+                Err(PublishError::OutboxFull | PublishError::ActiveBytesExceeded) => None,
+                // The driver is behind: it takes commands soon.
+                Err(PublishError::Busy) => Some((Ok(()), true)),
+                room => Some((room, false)),
+            })
+        });
+        room.await
     }
 
     /// Publishes artifacts that were made before, as [`Channel::publish`] does: all of them or none. The
@@ -65,10 +102,9 @@ impl Channel {
     /// If one of them is too long, or the channel, or the queue to the driver (65,536 commands), has no room
     /// for all; nothing has changed then.
     pub fn publish_all(&self, artifacts: &[Artifact]) -> Result<(), PublishError> {
-        if artifacts.iter().any(|artifact| artifact.bytes().len() as u64 > self.artifact_bytes_max)
-        {
-            return Err(ArtifactError::TooLong.into());
-        }
+        artifacts
+            .iter()
+            .try_for_each(|artifact| self.check_length(artifact.bytes().len() as u64))?;
         self.node.shared().command(|state| {
             let before = state.commands.len();
             let publish = |artifact| state.publish(self.index, artifact);
@@ -86,13 +122,14 @@ impl Channel {
     /// Withdraws a published artifact: nothing of it is sent any more, and the members learn of it.
     /// False if it was not active.
     pub fn abort(&self, id: &ArtifactId) -> bool {
-        self.node.shared().command(|state| {
-            let was_active = state.channels[self.index].remove(id);
-            if was_active && !state.is_closed() {
-                state.commands.push_back(Command::Abort(self.index, *id));
-            }
-            was_active
-        })
+        let shared = self.node.shared();
+        let (was_active, next) = shared.command(|state| {
+            let was_active = state.abort(self.index, id);
+            let next = if was_active { state.pop_waiter(Source::Room(self.index)) } else { None };
+            (was_active, next)
+        });
+        next.into_iter().for_each(Waker::wake);
+        was_active
     }
 
     /// Passes on a delivered artifact, on a channel that relays, as long as members nearer to its
@@ -147,6 +184,13 @@ impl Channel {
         self.node.shared().take(|state| state.take_event(self.index))
     }
 
+    /// The same events as a stream, which does not keep the node running. It ends once the node has shut
+    /// down and the events staged by then are taken.
+    pub fn events(&self) -> ChannelEvents {
+        let waiting = Waiting::new(self.node.shared_arc(), Source::Channel(self.index));
+        ChannelEvents { waiting, index: self.index }
+    }
+
     /// What `take` gives, once there is an event for it; nothing after the node's end.
     async fn wait<T: Default>(&self, mut take: impl FnMut(&mut State) -> Option<(T, bool)>) -> T {
         let mut waiting = Waiting::new(self.node.shared(), Source::Channel(self.index));
@@ -156,5 +200,30 @@ impl Channel {
             })
         });
         taken.await
+    }
+}
+
+/// The events of a channel: [`Channel::events`].
+#[must_use = "streams do nothing unless they are polled"]
+pub struct ChannelEvents {
+    waiting: Waiting<Arc<Shared>>,
+    index: usize,
+}
+
+impl fmt::Debug for ChannelEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelEvents").finish_non_exhaustive()
+    }
+}
+
+impl Stream for ChannelEvents {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let Self { waiting, index } = self.get_mut();
+        waiting.poll(cx, |state| match state.take_event(*index) {
+            Some((event, refill)) => Some((Some(event), refill)),
+            None => state.is_closed().then_some((None, false)),
+        })
     }
 }

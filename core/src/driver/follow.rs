@@ -55,7 +55,7 @@ impl NodeHandle {
             loop {
                 let next = {
                     let mut next = pin!(source.next());
-                    let mut end = Waiting::new(&shared, Source::End);
+                    let mut end = Waiting::new(&*shared, Source::End);
                     let has_ended = |state: &mut State| state.is_closed().then_some(((), false));
                     let or_closed = poll_fn(|cx| match end.poll(cx, has_ended) {
                         Poll::Ready(()) => Poll::Ready(None),

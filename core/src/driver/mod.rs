@@ -21,11 +21,11 @@ mod topology_file;
 mod udp;
 mod waiters;
 
-pub use calls::{Call, OnlyCalls, Request, Route, Server, UnknownRoute};
-pub use channel::Channel;
+pub use calls::{Call, OnlyCalls, Request, Requests, Route, Server, UnknownRoute};
+pub use channel::{Channel, ChannelEvents};
 pub use follow::{TopologySource, Unfollowed};
 pub use io::{Io, Receive, Received};
-pub use node_handle::{DriverError, NodeHandle, UnknownChannel, WeakNodeHandle};
+pub use node_handle::{DriverError, NodeEvents, NodeHandle, UnknownChannel, WeakNodeHandle};
 pub use run::{CLOSE_MAX, Driver};
 pub use setup::{Setup, StartError, random_bytes, start};
 #[cfg(feature = "topology-file")]

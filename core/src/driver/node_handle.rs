@@ -4,8 +4,13 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::vec::Vec;
+
+use futures_core::Stream;
 
 use super::channel::Channel;
 use super::shared::Shared;
@@ -128,13 +133,13 @@ impl NodeHandle {
     /// The next event about peers; `None` once the node has shut down.
     pub async fn next_event(&self) -> Option<NodeEvent> {
         let mut waiting = Waiting::new(self.shared(), Source::Peers);
-        let event = poll_fn(|cx| {
-            waiting.poll(cx, |state| match state.take_node_event() {
-                Some((event, refill)) => Some((Some(event), refill)),
-                None => state.is_closed().then_some((None, false)),
-            })
-        });
-        event.await
+        poll_fn(|cx| poll_node_event(&mut waiting, cx)).await
+    }
+
+    /// The same events as a stream, which does not keep the node running. It ends once the node has shut
+    /// down and the events staged by then are taken.
+    pub fn node_events(&self) -> NodeEvents {
+        NodeEvents { waiting: Waiting::new(self.shared_arc(), Source::Peers) }
     }
 
     /// An event about peers, if there is one.
@@ -145,6 +150,19 @@ impl NodeHandle {
     /// The members that are connected; none once the node has shut down.
     pub fn peers_up(&self) -> Vec<NodeId> {
         self.shared().lock().peers_up.clone()
+    }
+
+    /// Done when a member is connected, or the node has shut down: whether it is connected. For a deadline,
+    /// use the runtime's.
+    pub async fn connected(&self, member: &NodeId) -> bool {
+        let mut waiting = Waiting::new(self.shared(), Source::Links);
+        let is_up = poll_fn(|cx| {
+            waiting.poll(cx, |state| {
+                let is_up = state.peers_up.contains(member);
+                (is_up || state.is_closed()).then_some((is_up, false))
+            })
+        });
+        is_up.await
     }
 
     /// What the node has counted so far.
@@ -224,4 +242,34 @@ impl From<DriverError> for io::Error {
         };
         Self::new(kind, error)
     }
+}
+
+/// The events about peers: [`NodeHandle::node_events`].
+#[must_use = "streams do nothing unless they are polled"]
+pub struct NodeEvents {
+    waiting: Waiting<Arc<Shared>>,
+}
+
+impl fmt::Debug for NodeEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeEvents").finish_non_exhaustive()
+    }
+}
+
+impl Stream for NodeEvents {
+    type Item = NodeEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<NodeEvent>> {
+        poll_node_event(&mut self.get_mut().waiting, cx)
+    }
+}
+
+fn poll_node_event<S: Deref<Target = Shared>>(
+    waiting: &mut Waiting<S>,
+    cx: &Context<'_>,
+) -> Poll<Option<NodeEvent>> {
+    waiting.poll(cx, |state| match state.take_node_event() {
+        Some((event, refill)) => Some((Some(event), refill)),
+        None => state.is_closed().then_some((None, false)),
+    })
 }

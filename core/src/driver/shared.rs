@@ -51,6 +51,7 @@ pub(super) struct ChannelState {
     /// The driver left events in the node, since the stage was full.
     is_full: bool,
     waiters: Waiters,
+    room_waiters: Waiters,
 }
 
 pub(super) struct State {
@@ -76,6 +77,7 @@ pub(super) struct State {
     is_full: bool,
     pub(super) stats: NodeStats,
     pub(super) peers_up: Vec<NodeId>,
+    link_waiters: Waiters,
 }
 
 impl State {
@@ -89,33 +91,55 @@ impl State {
         self.end.is_some()
     }
 
+    /// Whether a channel has room for an artifact of so many bytes.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub(super) fn room(&self, index: usize, bytes: u64) -> Result<(), PublishError> {
+        let channel = &self.channels[index];
+        if self.is_ending() {
+            return Err(PublishError::Closed);
+        }
+        if channel.active.len() >= channel.config.publish_slots_max() as usize {
+            return Err(PublishError::OutboxFull);
+        }
+        if channel.active_bytes + bytes > channel.config.active_bytes_max {
+            return Err(PublishError::ActiveBytesExceeded);
+        }
+        if self.commands.len() >= self.commands_max {
+            return Err(PublishError::Busy);
+        }
+        Ok(())
+    }
+
     /// Has the node publish an artifact, if there is room for it.
     pub(super) fn publish(
         &mut self,
         index: usize,
         artifact: &Artifact,
     ) -> Result<(), PublishError> {
-        if self.is_ending() {
-            return Err(PublishError::Closed);
-        }
-        let is_busy = self.commands.len() >= self.commands_max;
-        let channel = &mut self.channels[index];
-        let is_full = channel.active.len() >= channel.config.publish_slots_max() as usize;
         let bytes = artifact.bytes().len() as u64;
-        let Entry::Vacant(place) = channel.active.entry(artifact.id()) else { return Ok(()) };
-        if is_full {
-            return Err(PublishError::OutboxFull);
-        }
-        if channel.active_bytes + bytes > channel.config.active_bytes_max {
-            return Err(PublishError::ActiveBytesExceeded);
-        }
-        if is_busy {
-            return Err(PublishError::Busy);
-        }
+        let room = self.room(index, bytes);
+        let channel = &mut self.channels[index];
+        let entry = channel.active.entry(artifact.id());
+        let Entry::Vacant(place) = entry else {
+            return room
+                .or_else(|error| if error == PublishError::Closed { Err(error) } else { Ok(()) });
+        };
+        room?;
         place.insert(bytes);
         channel.active_bytes += bytes;
         self.commands.push_back(Command::Publish(index, artifact.clone()));
         Ok(())
+    }
+
+    /// Withdraws an artifact. False if it was not active.
+    pub(super) fn abort(&mut self, index: usize, id: &ArtifactId) -> bool {
+        let was_active = self.channels[index].remove(id);
+        if was_active && !self.is_closed() {
+            self.commands.push_back(Command::Abort(index, *id));
+        }
+        was_active
     }
 
     /// Takes an event of a channel, and says whether the driver is to stage more.
@@ -154,6 +178,8 @@ impl State {
             Source::Peers => Some(&mut self.node_waiters),
             Source::Route(index) => Some(self.calls.waiters(index)),
             Source::Cancellation(request) => self.calls.cancellation_waiters(request),
+            Source::Room(index) => Some(&mut self.channels[index].room_waiters),
+            Source::Links => Some(&mut self.link_waiters),
             Source::End => Some(&mut self.end_waiters),
         }
     }
@@ -164,8 +190,9 @@ impl State {
             Source::Channel(index) => !self.channels[index].events.is_empty(),
             Source::Peers => !self.node_events.is_empty(),
             Source::Route(index) => self.calls.has_staged(index),
+            Source::Room(index) => self.room(index, 0).is_ok(),
             // All are woken when it comes.
-            Source::Cancellation(_) | Source::End => false,
+            Source::Cancellation(_) | Source::Links | Source::End => false,
         };
         if has_some { self.waiters(source)?.pop() } else { None }
     }
@@ -196,6 +223,7 @@ impl Shared {
             staged_bytes_max: driver.staged_bytes_max as usize,
             is_full: false,
             waiters: Waiters::default(),
+            room_waiters: Waiters::default(),
         };
         Self {
             id: node.key_id(),
@@ -221,6 +249,7 @@ impl Shared {
                 is_full: false,
                 stats: NodeStats::default(),
                 peers_up: Vec::new(),
+                link_waiters: Waiters::default(),
             }),
         }
     }
@@ -382,6 +411,7 @@ impl Shared {
             state.is_full = false;
             if node.has_node_events() {
                 state.peers_up = node.peers_up().collect();
+                wakers.extend(state.link_waiters.drain());
             }
             while node.has_node_events() {
                 if state.node_events.len() >= state.node_staged_max {
@@ -412,8 +442,10 @@ impl Shared {
             state.peers_up.clear();
             wakers.extend(state.end_waiters.drain());
             wakers.extend(state.node_waiters.drain());
+            wakers.extend(state.link_waiters.drain());
             for channel in &mut state.channels {
                 wakers.extend(channel.waiters.drain());
+                wakers.extend(channel.room_waiters.drain());
             }
             let of_calls = state.calls.close(&mut wakers);
             (of_calls, std::mem::take(&mut state.commands), state.driver.take())

@@ -7,6 +7,8 @@
 //! `event-listener` does the same with a lock of its own and an allocation for each wait.)
 
 use std::collections::VecDeque;
+use std::mem;
+use std::ops::Deref;
 use std::task::{Context, Poll, Waker};
 
 use super::shared::{Shared, State};
@@ -16,13 +18,38 @@ use crate::rpc::RequestId;
 #[derive(Default)]
 pub(super) struct Waiters {
     queue: VecDeque<(u64, Waker)>,
-    /// The place of the next one: never used twice.
-    next: u64,
+    /// The place of the one that came last: none is used twice.
+    last: u64,
 }
 
 impl Waiters {
-    fn find(&self, place: u64) -> Option<usize> {
-        self.queue.binary_search_by_key(&place, |(place, _)| *place).ok()
+    fn find(&self, place: u64) -> Result<usize, usize> {
+        self.queue.binary_search_by_key(&place, |(place, _)| *place)
+    }
+
+    /// The waker at a place, unless it has been taken out.
+    fn waker(&self, place: u64) -> Option<&Waker> {
+        self.find(place).ok().map(|at| &self.queue[at].1)
+    }
+
+    /// Puts a waker at a place, the last one if there is none yet. Gives the one that was there.
+    fn register(&mut self, place: &mut Option<u64>, waker: Waker) -> Option<Waker> {
+        let place = *place.get_or_insert_with(|| {
+            self.last += 1;
+            self.last
+        });
+        match self.find(place) {
+            Ok(at) => Some(mem::replace(&mut self.queue[at].1, waker)),
+            Err(at) => {
+                self.queue.insert(at, (place, waker));
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, place: u64) -> Option<Waker> {
+        let at = self.find(place).ok()?;
+        self.queue.remove(at).map(|(_, waker)| waker)
     }
 
     /// Takes the first one out, to be woken.
@@ -43,6 +70,10 @@ pub(super) enum Source {
     Channel(usize),
     /// Events about peers.
     Peers,
+    /// Room in the outbox of a channel, by its index.
+    Room(usize),
+    /// That peers come up or go down.
+    Links,
     /// Requests on a route, by its index.
     Route(usize),
     /// That the caller of a request waits no longer.
@@ -52,14 +83,14 @@ pub(super) enum Source {
 }
 
 /// A future's place among those that wait. It ends with this.
-pub(super) struct Waiting<'a> {
-    shared: &'a Shared,
+pub(super) struct Waiting<S: Deref<Target = Shared>> {
+    shared: S,
     source: Source,
     place: Option<u64>,
 }
 
-impl<'a> Waiting<'a> {
-    pub(super) const fn new(shared: &'a Shared, source: Source) -> Self {
+impl<S: Deref<Target = Shared>> Waiting<S> {
+    pub(super) const fn new(shared: S, source: Source) -> Self {
         Self { shared, source, place: None }
     }
 
@@ -74,7 +105,7 @@ impl<'a> Waiting<'a> {
         loop {
             let mut state = self.shared.lock();
             if let Some((taken, wakes_driver)) = take(&mut state) {
-                let old = self.leave(&mut state);
+                let old = leave(&mut state, self.source, self.place.take());
                 let next = state.pop_waiter(self.source);
                 let driver = if wakes_driver { state.driver.take() } else { None };
                 drop(state);
@@ -83,10 +114,8 @@ impl<'a> Waiting<'a> {
                 return Poll::Ready(taken);
             }
             let waiters = state.waiters(self.source).expect("it would have been taken");
-            let at = self.place.and_then(|place| waiters.find(place));
-            if let Some(at) = at
-                && waiters.queue[at].1.will_wake(cx.waker())
-            {
+            let registered = self.place.and_then(|place| waiters.waker(place));
+            if registered.is_some_and(|registered| registered.will_wake(cx.waker())) {
                 return Poll::Pending;
             }
             let Some(waker) = waker.take() else {
@@ -94,39 +123,29 @@ impl<'a> Waiting<'a> {
                 waker = Some(cx.waker().clone());
                 continue;
             };
-            let old = at.map(|at| waiters.queue.remove(at));
-            let place = waiters.next;
-            waiters.next += 1;
-            waiters.queue.push_back((place, waker));
-            self.place = Some(place);
+            let old = waiters.register(&mut self.place, waker);
             drop(state);
             drop(old);
             return Poll::Pending;
         }
     }
-
-    /// Gives up the place. The waker, if it was not woken, is to be dropped after the lock is released.
-    fn leave(&mut self, state: &mut State) -> Option<Waker> {
-        let place = self.place.take()?;
-        let waiters = state.waiters(self.source)?;
-        let at = waiters.find(place)?;
-        waiters.queue.remove(at).map(|(_, waker)| waker)
-    }
 }
 
-impl Drop for Waiting<'_> {
+impl<S: Deref<Target = Shared>> Drop for Waiting<S> {
     fn drop(&mut self) {
-        if self.place.is_none() {
-            return;
-        }
+        let Some(place) = self.place else { return };
         let (waker, next) = {
             let mut state = self.shared.lock();
-            let waker = self.leave(&mut state);
-            // It was woken, and has taken nothing.
-            let next = if waker.is_none() { state.pop_waiter(self.source) } else { None };
-            (waker, next)
+            // It may have been woken without having taken anything, or been the first one for whom there
+            // was not enough.
+            (leave(&mut state, self.source, Some(place)), state.pop_waiter(self.source))
         };
         drop(waker);
         next.into_iter().for_each(Waker::wake);
     }
+}
+
+/// Gives up a place. The waker, if it was not woken, is to be dropped after the lock is released.
+fn leave(state: &mut State, source: Source, place: Option<u64>) -> Option<Waker> {
+    state.waiters(source)?.remove(place?)
 }

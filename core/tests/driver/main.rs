@@ -7,6 +7,7 @@ mod cancelled_requests;
 mod closing;
 mod endings;
 mod full_socket;
+mod handles;
 mod keys;
 mod mirrors;
 mod network;
