@@ -7,6 +7,14 @@ use core::ops::{Index, IndexMut};
 
 const NIL: u32 = u32::MAX;
 
+/// Makes room for another item. The memory bound has a term for each item, so that what is allocated
+/// beyond them is to be a part of them, and not as much again.
+pub(crate) fn grow_by_quarter<T>(items: &mut Vec<T>) {
+    if items.len() == items.capacity() {
+        items.reserve_exact((items.len() / 4).max(16));
+    }
+}
+
 /// Items at stable indices. Freed indices are reused, last freed first.
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
@@ -26,6 +34,7 @@ impl<T> Arena<T> {
                 at
             }
             None => {
+                grow_by_quarter(&mut self.items);
                 self.items.push(Some(item));
                 (self.items.len() - 1) as u32
             }

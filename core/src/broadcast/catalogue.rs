@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::peer_set::PeerSet;
-use crate::arena::{Arena, Chain, Links};
+use crate::arena::{Arena, Chain, Links, grow_by_quarter};
 use crate::artifact::{Advert, Artifact};
 use crate::id::{ArtifactId, NodeId, PeerIndex, Slot};
 
@@ -202,6 +202,7 @@ impl Catalogue {
         });
         place.insert(known);
         if self.details.len() <= known as usize {
+            grow_by_quarter(&mut self.details);
             self.details.resize_with(known as usize + 1, Details::default);
         }
         (known, false)
