@@ -283,6 +283,11 @@ fn each_value_of_the_transport_has_its_bounds() {
             |c| c.transport.send_window = CHUNKS - 1,
         ),
         (
+            "transport.window_pool",
+            |c| c.transport.window_pool = BUDGET_BYTES_LIMIT,
+            |c| c.transport.window_pool = BUDGET_BYTES_LIMIT + 1,
+        ),
+        (
             "transport.initial_window",
             |c| c.transport.initial_window = 14_720,
             |c| c.transport.initial_window = 14_719,

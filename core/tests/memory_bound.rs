@@ -37,7 +37,7 @@ fn added(change: impl Fn(&mut Config)) -> i64 {
 
 /// What one channel takes of each peer per slot: entries and artifacts of two epochs, and what was
 /// sent.
-const PER_SLOT: i64 = 2 * 56 + 8 + 2 * 2880;
+const PER_SLOT: i64 = 2 * 56 + 8 + 2 * 2048;
 
 /// The requests to and from a peer, by default.
 const REQUESTS: i64 = 512 * (3 * 8 + 64 + 2 * 64);
@@ -45,13 +45,19 @@ const REQUESTS: i64 = 512 * (3 * 8 + 64 + 2 * 64);
 /// The longest frame of artifacts of up to 16 MiB: a chunk with its proof.
 const FRAME: i64 = (SINGLE_CHUNK_BYTES_MAX + Chunk::OVERHEAD_MAX) as i64;
 
+/// What a stream takes beside its part of a window, an unfinished frame aside.
+const STREAM: i64 = 288 * KIB;
+
+/// The windows of a link that has nothing of the pool, its streams aside.
+const WINDOWS: i64 = 256 * KIB * 5 / 2 + 2 * 256 * KIB;
+
 /// In progress, and not accepted yet.
 const HANDSHAKE: i64 = (464 + 64) * KIB;
 
 #[test]
 fn each_value_counts_by_the_published_formula() {
     type Row = (&'static str, fn(&mut Config), i64);
-    let rows: [Row; 22] = [
+    let rows: [Row; 23] = [
         ("active bytes", |c| c.channels[1].active_bytes_max += 1280, 1290),
         ("inbox", |c| c.channels[1].inbox_bytes_max += 1280, 2 * 1290),
         ("a staged event", |c| c.channels[1].artifact_bytes_max -= 1000, -1000),
@@ -59,7 +65,7 @@ fn each_value_counts_by_the_published_formula() {
         (
             "longer chunks",
             |c| c.channels[1].artifact_bytes_max = (16 << 20) + 1,
-            1 + PEERS * 100 * 64 * KIB,
+            1 + PEERS * 8 * 64 * KIB,
         ),
         ("slots", |c| c.channels[1].slots_max += 10, 10 * (1536 + PEERS * PER_SLOT)),
         // A snapshot has a bit for each slot, which is no longer than a chunk with its proof.
@@ -77,10 +83,12 @@ fn each_value_counts_by_the_published_formula() {
         ("fetches", |c| c.fetches_per_peer_max += 1, PEERS * 3 * 512),
         ("serves", |c| c.serves_per_peer_max += 1, PEERS * 512),
         ("streamed", |c| c.streamed_per_peer_max += 1, PEERS * 2 * 512),
-        ("receive window", |c| c.transport.receive_window += 1000, PEERS * 1000),
-        ("send window", |c| c.transport.send_window += 1000, PEERS * 2 * 1000),
+        // What is more than the least comes from the pool.
+        ("receive window", |c| c.transport.receive_window += 1000, 0),
+        ("send window", |c| c.transport.send_window += 1000, 0),
         ("stream window", |c| c.transport.stream_window += 1000, 0),
-        ("streams", |c| c.transport.streams_max += 1, PEERS * (FRAME + 192 * KIB)),
+        ("streams", |c| c.transport.streams_max += 1, 0),
+        ("pool", |c| c.transport.window_pool += 1000, 1000),
         ("handshakes", |c| c.transport.handshakes_max += 1, HANDSHAKE),
         ("of one address", |c| c.transport.handshakes_per_address_max += 1, 0),
         ("bodies that fit", |c| c.routes[0].request_bytes_max *= 2, 0),
@@ -89,6 +97,33 @@ fn each_value_counts_by_the_published_formula() {
     for (what, change, expected) in rows {
         assert_eq!(added(change), expected, "{what}");
     }
+}
+
+#[test]
+fn without_need_of_a_pool_each_peer_adds_its_own_windows() {
+    let roomy = || {
+        let mut config = config();
+        config.transport.window_pool = 1 << 40;
+        config
+    };
+    let rows: [(&str, fn(&mut Config), i64); 4] = [
+        ("receive window", |c| c.transport.receive_window += 1000, 2500),
+        ("send window", |c| c.transport.send_window += 1000, 2 * 1000),
+        ("streams", |c| c.transport.streams_max += 1, STREAM + FRAME),
+        ("pool", |c| c.transport.window_pool += 1000, 0),
+    ];
+    for (what, change, expected) in rows {
+        let mut changed = roomy();
+        change(&mut changed);
+        assert_eq!(bound(&changed) - bound(&roomy()), PEERS * expected, "{what}");
+    }
+}
+
+#[test]
+fn a_node_with_the_defaults_and_one_channel_needs_less_than_a_gibibyte() {
+    let bound = bound(&Config::new([ChannelConfig::new(ChannelId(1))]));
+    println!("{} MiB", bound / MIB);
+    assert!(bound <= 1024 * MIB, "{} MiB", bound / MIB);
 }
 
 #[test]
@@ -116,7 +151,7 @@ fn a_channel_a_route_and_a_peer_add_all_that_is_theirs() {
     assert_eq!(added(|config| config.routes.push(route.clone())), bodies + PEERS * calls);
 
     let per_peer = |config: &mut Config| config.peers_max += 1;
-    let quic = 8 * MIB + 2 * 8 * MIB + 100 * (192 * KIB + FRAME) + 64 * KIB;
+    let quic = WINDOWS + 8 * (STREAM + FRAME) + 64 * KIB;
     assert_eq!(added(per_peer), 2 * 1024 * PER_SLOT + REQUESTS + 2 * calls + quic);
 }
 
@@ -133,7 +168,8 @@ fn the_smallest_configuration_has_a_base() {
     (t.receive_window, t.send_window) = (128 << 10, 128 << 10);
     t.handshakes_max = 1;
     // The longest frame is a hello, or else a push.
-    let of_peer = PER_SLOT + REQUESTS + 3 * 128 * KIB + 8 * (192 + 16) * KIB + 64 * KIB;
+    let windows = 128 * KIB * 5 / 2 + 2 * 128 * KIB;
+    let of_peer = PER_SLOT + REQUESTS + windows + 8 * (STREAM + 16 * KIB) + 64 * KIB;
     assert_eq!(bound(&config), 8 * MIB + 1536 + MIB + HANDSHAKE + of_peer);
     config.channels[0].push_bytes_max =
         16_384 - 128 - (FRAME_OVERHEAD_MAX + FURTHER_BYTES_MAX) as u32;
@@ -169,6 +205,7 @@ fn the_largest_configuration_has_a_bound() {
     let t = &mut config.transport;
     t.streams_max = 4096;
     (t.stream_window, t.receive_window, t.send_window) = (u32::MAX, u32::MAX, u32::MAX);
+    t.window_pool = BUDGET_BYTES_LIMIT;
     assert_eq!(config.check(), Ok(()));
     let budgets = 8 * (CHANNELS_MAX as u64) * (BUDGET_BYTES_LIMIT);
     let bound = config.memory_bound();

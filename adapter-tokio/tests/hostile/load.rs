@@ -38,7 +38,8 @@ async fn as_many_unfinished_streams_as_it_may_open() {
     }
     let streams_max = arena.config().transport.streams_max as usize;
     let open = streams.len();
-    assert!((streams_max * 7 / 8 - 1..=streams_max).contains(&open), "{open}");
+    // Few in any case, and more as these are used.
+    assert!((4..=streams_max).contains(&open), "{open}");
     assert_eq!(calls.len(), 2 * usize::from(IN_FLIGHT_MAX));
     arena.flows_for(20).await;
     assert!(arena.is_up());

@@ -1,5 +1,7 @@
 //! The memory bound that follows from a configuration.
 
+#[cfg(doc)]
+use super::TransportConfig;
 use super::{ChannelConfig, Config, Relay, RouteConfig};
 use crate::artifact::BLOCKS_BYTES_MAX;
 use crate::wire::EAGER_BYTES_MAX;
@@ -7,21 +9,102 @@ use crate::wire::EAGER_BYTES_MAX;
 /// Bytes of datagrams that QUIC keeps of a handshake before the node has accepted it.
 pub(crate) const INCOMING_BYTES: u64 = 64 << 10;
 
-/// Bytes that QUIC keeps of a stream beside the stream's own data, when its pieces come out of order:
-/// of the datagrams around them, and for each piece.
-const STREAM_BYTES: u64 = 192 << 10;
+/// The most pieces that quinn-proto keeps of a stream: with more, it joins them or gives the connection
+/// up (`COMPACT_THRESHOLD` in its `assembler.rs`).
+const PIECES_MAX: u64 = 2048;
+
+/// Bytes in its list for a piece. The list keeps its length when the stream ends, for a later stream.
+const PIECE_BYTES: u64 = 56;
+
+/// Bytes of a datagram around a piece of a stream that quinn-proto does not count: header, tag, and the
+/// counter of references to the datagram.
+const AROUND_PIECE_BYTES: u64 = 72;
+
+/// Bytes that quinn-proto keeps of a stream's datagrams, more than the stream's own bytes, before it copies
+/// these: so many, or one and a half times the stream's own bytes.
+const UNUSED_BYTES_MAX: u64 = 32 << 10;
+
+/// Bytes that QUIC keeps of a stream beside what a window counts, when its pieces come out of order.
+/// Whoever sends many little pieces reaches it in all streams.
+const STREAM_BYTES: u64 = PIECES_MAX * (PIECE_BYTES + AROUND_PIECE_BYTES) + UNUSED_BYTES_MAX;
+
+/// The windows that each link has for itself, in bytes, if those of the configuration are not smaller:
+/// a link with a round trip of 100 ms can use 2.5 MB/s. They hold two of the longest chunks in any case.
+const WINDOW_LEAST: u64 = 256 << 10;
+
+/// Streams that each peer may have open in any case.
+const STREAMS_LEAST: u64 = 8;
 
 /// Bytes that QUIC and TLS keep of an accepted handshake: less than 48 KiB in any case (the simulator
 /// measures 36 KiB, and does not see what cryptography in C allocates), and a stream of handshake data
 /// for each of the two levels of encryption, of which quinn-proto takes 16 KiB out of order.
-const HANDSHAKE_BYTES: u64 = (48 << 10) + 2 * ((16 << 10) + STREAM_BYTES);
+const HANDSHAKE_BYTES: u64 = (48 << 10) + 2 * ((16 << 10) + (192 << 10));
+
+/// How much may be under way on a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Windows {
+    /// Bytes that the peer may send ahead of what was read.
+    pub(crate) receive: u64,
+    /// Bytes that may be unacknowledged to the peer.
+    pub(crate) send: u64,
+    /// Unidirectional streams that the peer may have open.
+    pub(crate) streams: u64,
+}
+
+impl Windows {
+    /// The memory that so much of a receive window can take: the bytes themselves, and one and a half
+    /// times as many around them, before quinn-proto copies them.
+    pub(crate) fn receive_bytes(window: u64) -> u64 {
+        window * 5 / 2
+    }
+
+    /// The memory that so much of a send window can take: what QUIC holds, and what waits for the credit
+    /// of its stream.
+    pub(crate) fn send_bytes(window: u64) -> u64 {
+        2 * window
+    }
+
+    /// The memory that all of it can take, with so many bytes for a stream.
+    fn bytes(&self, stream_bytes: u64) -> u64 {
+        Self::receive_bytes(self.receive)
+            + Self::send_bytes(self.send)
+            + self.streams * stream_bytes
+    }
+}
 
 impl Config {
+    /// What each link has for itself.
+    pub(crate) fn least_windows(&self) -> Windows {
+        let most = self.most_windows();
+        let least = WINDOW_LEAST.max(2 * self.chunk_bytes_max() as u64);
+        Windows {
+            receive: most.receive.min(least),
+            send: most.send.min(least),
+            streams: most.streams.min(STREAMS_LEAST),
+        }
+    }
+
+    /// What no link has more of.
+    pub(crate) fn most_windows(&self) -> Windows {
+        let transport = &self.transport;
+        Windows {
+            receive: transport.receive_window.into(),
+            send: transport.send_window.into(),
+            streams: transport.streams_max.into(),
+        }
+    }
+
+    /// The memory that a stream of a peer can take beside its part of the receive window: what QUIC keeps
+    /// of it, and an unfinished frame.
+    pub(crate) fn stream_bytes(&self) -> u64 {
+        STREAM_BYTES + self.frame_bytes_max() as u64
+    }
+
     /// An upper bound of the heap bytes that a node holds, whatever its peers do, by a configuration
     /// that passes [`Config::check`] (the sum of others may overflow): 8 MiB (socket
-    /// buffers, blocks that short artifacts share, small things) + base + peers x budgets. Base is what this node published, fetches
-    /// and has not handed to the application, and handshakes; a peer's budget is its tables, what it
-    /// is being told, and what QUIC holds for it.
+    /// buffers, blocks that short artifacts share, small things) + base + peers x budgets. Base is what this
+    /// node published, fetches and has not handed to the application, handshakes, and what links share; a
+    /// peer's budget is its tables, what it is being told, and what QUIC holds for it in any case.
     ///
     /// | term | bytes |
     /// | --- | --- |
@@ -30,12 +113,18 @@ impl Config {
     /// | chunks and their Merkle trees, per channel | a 128th of those bytes of outbox and inbox |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | handshakes | `handshakes_max x (464 KiB + 64 KiB)`: in progress, and not accepted yet |
-    /// | tables, per peer and channel | `(2 x 56 + 8 + 2 x 2880) x slots_max`: entries and artifacts of two epochs, what is told of them and fetched, what was sent |
+    /// | tables, per peer and channel | `(2 x 56 + 8 + 2 x 2048) x slots_max`: entries and artifacts of two epochs, what is told of them and fetched, what was sent |
     /// | requests, per peer | `512 x (3 x fetches_per_peer_max + serves_per_peer_max + 2 x streamed_per_peer_max)`: in each class, in both directions, and what is sent unasked |
-    /// | unfinished frames, per peer | `streams_max x` longest frame of any channel: mostly a chunk of its longest artifact, with its proof |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
     /// | calls, per peer and route | `1 KiB x 2 x in_flight_max + 17 KiB x (in_flight_max + waiting_max)`: requests in flight and unread; calls in flight and waiting, with short answers |
-    /// | QUIC, per peer | `receive_window + 2 x send_window + 192 KiB x streams_max + 64 KiB`: windows, and what pieces of a stream that came out of order keep of the datagrams around them; and for unread requests, `24 KiB` for each of `2 x in_flight_max` of all routes |
+    /// | QUIC, per peer | `2.5 x receive + 2 x send + 8 x stream + 64 KiB`, where `receive` and `send` are the windows that each link has for itself: 256 KiB, or two of the longest chunks; and for unread requests, `24 KiB` for each of `2 x in_flight_max` of all routes |
+    /// | QUIC, shared | [`window_pool`](TransportConfig::window_pool), or what is missing at all peers together to `2.5 x receive_window + 2 x send_window + streams_max x stream`, if that is less |
+    /// | `stream` | `288 KiB +` longest frame of any channel: what QUIC keeps of pieces that came out of order, and an unfinished frame, mostly a chunk of the longest artifact with its proof |
+    ///
+    /// Of a receive window QUIC may keep 2.5 times its bytes: it copies what it has of a stream when the
+    /// datagrams around take one and a half times the memory of the stream's own bytes, and 32 KiB. It
+    /// keeps 2,048 pieces of a stream, with 128 bytes each. What was allocated for a stream's pieces is
+    /// used for later streams, and not freed.
     pub fn memory_bound(&self) -> u64 {
         // Less than two hashes of 32 bytes for each chunk of 16 KiB, and where it is: 32 bytes.
         let with_tree = |bytes: u64| bytes + bytes / 128;
@@ -46,14 +135,13 @@ impl Config {
             with_tree(shares * c.active_bytes_max) + 1536 * u64::from(c.slots_max)
         });
         let inbox = sum(&|c| with_tree(2 * c.inbox_bytes_max) + c.artifact_bytes_max + (1 << 20));
-        let tables = sum(&|c| (2 * 56 + 8 + 2 * 2880) * u64::from(c.slots_max));
+        let tables = sum(&|c| (2 * 56 + 8 + 2 * 2048) * u64::from(c.slots_max));
         let t = &self.transport;
-        let frames = u64::from(t.streams_max) * self.frame_bytes_max() as u64;
-        let quic = u64::from(t.receive_window)
-            + 2 * u64::from(t.send_window)
-            + STREAM_BYTES * u64::from(t.streams_max)
-            + (24 << 10) * u64::from(self.calls_max())
-            + (64 << 10);
+        let (least, most) = (self.least_windows(), self.most_windows());
+        let least = least.bytes(self.stream_bytes());
+        let missing = most.bytes(self.stream_bytes()) - least;
+        let shared = t.window_pool.min(u64::from(self.peers_max) * missing);
+        let quic = least + (24 << 10) * u64::from(self.calls_max()) + (64 << 10);
         let bodies = self.routes.iter().map(|route| 4 * route.body_bytes_max).sum::<u64>();
         let calls = |route: &RouteConfig| {
             let (flying, waiting) = (u64::from(route.in_flight_max), u64::from(route.waiting_max));
@@ -63,9 +151,9 @@ impl Config {
         let (asked, streamed) = (self.fetches_per_peer_max, self.streamed_per_peer_max);
         let requests = 3 * u64::from(asked) + 2 * u64::from(streamed);
         let requests = 512 * (requests + u64::from(self.serves_per_peer_max));
-        let peer = tables + requests + frames + calls + quic;
+        let peer = tables + requests + calls + quic;
         let handshakes = u64::from(t.handshakes_max) * (HANDSHAKE_BYTES + INCOMING_BYTES);
-        let base = outbox + inbox + bodies + handshakes;
+        let base = outbox + inbox + bodies + handshakes + shared;
         (4 << 20) + BLOCKS_BYTES_MAX + base + u64::from(self.peers_max) * peer
     }
 }

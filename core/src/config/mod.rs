@@ -75,7 +75,7 @@ pub use channel::{ChannelConfig, Relay, SLOTS_LIMIT};
 pub use driver::DriverConfig;
 pub use error::{ConfigError, Value};
 #[cfg(feature = "quic")]
-pub(crate) use memory::INCOMING_BYTES;
+pub(crate) use memory::{INCOMING_BYTES, Windows};
 pub use route::{BODY_BYTES_LIMIT, IN_FLIGHT_LIMIT, RouteConfig};
 pub use transport::TransportConfig;
 

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::error::{invalid, within, within_span};
-use super::{ConfigError, PEERS_LIMIT, SPAN_LIMIT, SPAN_MIN};
+use super::{BUDGET_BYTES_LIMIT, ConfigError, PEERS_LIMIT, SPAN_LIMIT, SPAN_MIN};
 use crate::artifact::SINGLE_CHUNK_BYTES_MAX;
 use crate::membership::{Overlay, VERSIONS_MAX};
 
@@ -43,15 +43,25 @@ pub struct TransportConfig {
     /// `idle_timeout`. At least 10 ms.
     #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub keep_alive: Duration,
-    /// Streams that a peer may have open at once. Default 128: one batch each.
+    /// Unidirectional streams that a peer may have open at once, as far as `window_pool` allows: 8 in any
+    /// case. Default 128: one batch each.
     pub streams_max: u32,
     /// Bytes of one stream that a peer may send ahead of what was read. Default 2 MiB: two of the
     /// longest chunks that there are.
     pub stream_window: u32,
-    /// Bytes of all streams that a peer may send ahead of what was read. Default 8 MiB.
+    /// Bytes of all streams that a peer may send ahead of what was read, as far as `window_pool` allows:
+    /// 256 KiB in any case, or two of the longest chunks. Default 8 MiB.
     pub receive_window: u32,
-    /// Bytes that may be unacknowledged to one peer, whatever the congestion window. Default 8 MiB.
+    /// Bytes that may be unacknowledged to one peer, whatever the congestion window, as far as
+    /// `window_pool` allows: 256 KiB in any case, or two of the longest chunks. Default 8 MiB.
     pub send_window: u32,
+    /// Bytes of memory that links share for streams and windows beyond those that each has in any case. A
+    /// link begins with the least, takes more as it uses it, and holds at most half of what is still free.
+    /// A byte of a receive window counts as 2.5, one of a send window as 2, a stream as 288 KiB and an
+    /// unfinished frame (see [`Config::memory_bound`](super::Config::memory_bound)). Default 112 MiB: a link
+    /// that is busy alone has windows of several megabytes; with it, the memory bound of a node with 64
+    /// peers and one channel is below 1 GiB.
+    pub window_pool: u64,
     /// Bytes that may be in flight on a new connection before anything has been acknowledged. Default
     /// 48 KiB, 32 packets: the part of an artifact of 2 MB that each of 40 members is sent when it is
     /// spread. They are paced over a round trip. Where links are slower than 1 Mbit/s, use the 14,720
@@ -109,6 +119,7 @@ impl Default for TransportConfig {
             stream_window: 2 << 20,
             receive_window: 8 << 20,
             send_window: 8 << 20,
+            window_pool: 112 << 20,
             initial_window: 48 << 10,
             uplink: None,
             handshakes_max: 64,
@@ -140,6 +151,7 @@ impl TransportConfig {
         let receive = self.stream_window..=u32::MAX;
         within("transport.receive_window", self.receive_window, receive, STREAM)?;
         within("transport.send_window", self.send_window, window, CHUNKS)?;
+        within("transport.window_pool", self.window_pool, 0..=BUDGET_BYTES_LIMIT, "")?;
         if let Some(rate) = self.uplink {
             within("transport.uplink", rate, UPLINK_MIN..=u64::MAX, "")?;
         }

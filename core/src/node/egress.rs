@@ -112,7 +112,7 @@ impl Node {
     fn feed_broadcast(&mut self, handle: ConnectionHandle, peer: PeerIndex, flow: usize) -> bool {
         let Self { machine, out, .. } = self;
         let link = self.links[handle.0].as_mut().expect("a ready link");
-        let room = link.room(&self.config);
+        let room = link.room();
         let send = machine.poll_flow(peer, flow, room.bytes, room.has_stream, out);
         if let Some(send) = send {
             link.schedule().charge(flow, out.len());
@@ -140,7 +140,7 @@ impl Node {
         if rpc.is_calling(peer, route) {
             link.want_call_stream(&self.config);
         }
-        let room = link.room(&self.config);
+        let room = link.room();
         let piece = rpc.poll_flow(now, peer, route, room.bytes, room.has_call_stream, out);
         if let Some(piece) = piece {
             link.schedule().charge(flow, out.len());

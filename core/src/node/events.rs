@@ -73,6 +73,7 @@ impl Node {
         }
         let Some(link) = self.links.get_mut(handle.0).and_then(Option::as_mut) else { return };
         link.is_touched = false;
+        link.adjust_windows(now, &self.config, &mut self.window_pool);
         self.deadlines.set(handle.0, link.deadline(self.start));
         let level = link.pending_level();
         self.ready.push(handle, link, level);

@@ -154,7 +154,8 @@ impl Node {
             self.links.resize_with(handle.0 + 1, || None);
         }
         let deadline = now + self.config.transport.hello_timeout;
-        let link = Link::new(quic, node, meter, deadline, self.schedule.clone());
+        let (schedule, windows) = (self.schedule.clone(), self.window_pool.least());
+        let link = Link::new(quic, node, meter, deadline, schedule, windows);
         assert!(self.links[handle.0].replace(link).is_none(), "handles are unique");
         self.touch(handle);
     }
@@ -162,6 +163,7 @@ impl Node {
     /// Removes a link. Its handle is free for another one.
     pub(super) fn remove(&mut self, handle: ConnectionHandle) {
         let Some(link) = self.links[handle.0].take() else { return };
+        self.window_pool.give_back(link.held_of_pool());
         self.deadlines.set(handle.0, Time::NEVER);
         self.ready.remove(handle, &link);
         self.failed.retain(|other| *other != handle);

@@ -42,6 +42,10 @@ pub struct OpenConnection {
     pub is_proven: bool,
     /// When it is given up, if it has not come up by then.
     pub hello_deadline: Time,
+    /// Bytes that the peer may send ahead of what was read.
+    pub receive_window: u64,
+    /// Streams that it may have open.
+    pub streams_max: u64,
 }
 
 #[doc(hidden)]
@@ -85,7 +89,16 @@ impl Node {
             is_up: link.is_up(),
             is_proven: link.is_proven,
             hello_deadline: link.hello_deadline,
+            receive_window: link.windows().receive,
+            streams_max: link.windows().streams,
         })
+    }
+
+    /// Bytes that links hold of [`TransportConfig::window_pool`](crate::config::TransportConfig).
+    pub fn window_pool_held(&self) -> u64 {
+        let held: u64 = self.links.iter().flatten().map(|link| link.held_of_pool()).sum();
+        assert_eq!(held, self.window_pool.held());
+        held
     }
 
     /// Responses without a connection that may wait to be sent.

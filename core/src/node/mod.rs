@@ -39,6 +39,7 @@ mod report;
 mod socket;
 mod transmit;
 mod uplink;
+mod window_pool;
 
 pub use calls::Request;
 pub use crypto::{TlsError, TlsSettings};
@@ -78,6 +79,7 @@ use link::{Link, Notice};
 use peers::{Followed, Peers};
 use ready::ReadyLinks;
 use uplink::Uplink;
+use window_pool::WindowPool;
 
 /// Application error codes of CONNECTION_CLOSE.
 const SHUTDOWN: VarInt = VarInt::from_u32(0);
@@ -89,11 +91,6 @@ const NO_HELLO: VarInt = VarInt::from_u32(4);
 /// The number of responses without a connection (refusals, retries, resets) that are held until
 /// they are sent. Further ones are dropped: whoever they were for tries again.
 const RESPONSES_MAX: usize = 64;
-
-/// Bytes of datagrams that share one allocation. QUIC may keep a part of one datagram for a long
-/// time, and with it the whole allocation. One allocation for each datagram would be slower by a
-/// tenth.
-const SHARED_BYTES_MAX: usize = 8 * 1024;
 
 /// The largest batch of datagrams that a socket accepts in one call, in bytes.
 const BATCH_BYTES_MAX: usize = 65_507;
@@ -141,6 +138,7 @@ pub struct Node {
     /// Closed links that are of no member or never came up, the oldest first.
     failed: VecDeque<ConnectionHandle>,
     uplink: Uplink,
+    window_pool: WindowPool,
     responses: Vec<(quinn_proto::Transmit, Vec<u8>)>,
     /// What a link's schedule is at first. The flows of the broadcast machine come first, then
     /// those of calls.
@@ -231,6 +229,7 @@ impl Node {
         let uplink = Uplink::new(config.transport.uplink);
         let mut node = Self {
             peers: Peers::new(key.id(), Random::new(word(2))),
+            window_pool: WindowPool::new(&config),
             config,
             provider,
             key,
@@ -487,12 +486,10 @@ impl Node {
         self.stats.received_bytes += datagrams.len() as u64;
         self.stats.received_batches += 1;
         let stride = stride.max(1);
-        for group in datagrams.chunks(stride * (SHARED_BYTES_MAX / stride).max(1)) {
-            let mut group = BytesMut::from(group);
-            while !group.is_empty() {
-                let datagram = group.split_to(stride.min(group.len()));
-                self.handle_datagram(now, from, to, ecn, datagram);
-            }
+        // An allocation for each. QUIC may keep a part of one for a long time, and with it the whole
+        // allocation, of which it counts the one datagram.
+        for datagram in datagrams.chunks(stride) {
+            self.handle_datagram(now, from, to, ecn, BytesMut::from(datagram));
         }
         // Before the next batch, so that what came first is reported first. Invariant 18.
         self.handle_touched(now);

@@ -41,7 +41,9 @@ pub fn server_config(
 
 /// The settings of one connection, whose controller fills `meter`.
 pub(super) fn transport_config(config: &Config, meter: &Arc<Meter>) -> QuicTransport {
-    let receive_window = u64::from(config.transport.receive_window) + config.unread_bytes_max();
+    // More is given to a link that is in use, see `link/windows.rs`.
+    let windows = config.least_windows();
+    let receive_window = windows.receive + config.unread_bytes_max();
     let calls_max = config.calls_max();
     let config = &config.transport;
     let mut transport = QuicTransport::default();
@@ -59,10 +61,10 @@ pub(super) fn transport_config(config: &Config, meter: &Arc<Meter>) -> QuicTrans
     // and urgent artifacts wait behind a longer queue. quinn-proto cannot change it by path.
     transport
         .max_concurrent_bidi_streams(calls_max.into())
-        .max_concurrent_uni_streams(config.streams_max.into())
+        .max_concurrent_uni_streams(VarInt::from_u64(windows.streams).unwrap_or(VarInt::MAX))
         .stream_receive_window(config.stream_window.into())
         .receive_window(VarInt::from_u64(receive_window).unwrap_or(VarInt::MAX))
-        .send_window(config.send_window.into())
+        .send_window(windows.send)
         // Without it, a stream that has begun is sent until it has no more data, whatever the
         // priorities of other streams, so a bulk transfer would delay everything else.
         .send_fairness(true)

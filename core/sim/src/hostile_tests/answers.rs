@@ -87,10 +87,10 @@ fn a_holder_that_does_not_answer_is_passed_over_without_a_fault() {
 fn what_is_never_served_is_not_waited_for_before_what_others_hold() {
     let mut arena = Arena::greeted();
     let block = artifact(1, 5 * CHUNK_BYTES_MIN);
-    for slot in 1..16 {
-        let never = artifact(100 + slot, 1);
-        arena.write(&updates(&[&advert(slot.into(), &never)]));
-    }
+    let never = |slot: u8| advert(slot.into(), &artifact(100 + slot, 1));
+    let adverts: Vec<_> = (1..16).map(never).collect();
+    let adverts: Vec<_> = adverts.iter().map(Vec::as_slice).collect();
+    arena.write(&updates(&adverts));
     arena.elapse(ms(20));
     arena.write(&updates(&[&advert(0, &block)]));
     arena.elapse(ms(20));

@@ -45,7 +45,7 @@ fn after_three_faults_a_member_is_cut_off_for_a_minute() {
 #[test]
 fn faults_in_one_burst_cut_off_once_and_are_not_held_against_it_afterwards() {
     let mut arena = Arena::greeted();
-    for _ in 0..10 {
+    for _ in 0..6 {
         arena.write(&hello());
     }
     arena.elapse(ms(100));

@@ -66,6 +66,9 @@ pub(super) struct Egress {
     /// The next stream to be written, opened ahead so that the machine is asked only if there is
     /// one.
     next_stream: Option<StreamId>,
+    /// The one after it. Without one, the next is left to what is urgent, since a peer may allow few
+    /// streams, and long transfers may keep all others.
+    spare_stream: Option<StreamId>,
     /// The same for the next call.
     next_call: Option<StreamId>,
     /// A call waits for a stream.
@@ -133,6 +136,7 @@ impl Egress {
         Self {
             schedule,
             next_stream: None,
+            spare_stream: None,
             next_call: None,
             awaits_call: false,
             out_streams: StreamMap::default(),
@@ -184,20 +188,23 @@ impl Link {
             self.meter.set_held_back(false);
             return None;
         };
-        (self.room_bytes(config) > 0).then_some(level)
+        (self.room_bytes() > 0).then_some(level)
     }
 
     /// What the machines may encode now.
-    pub(in crate::node) fn room(&mut self, config: &Config) -> Room {
+    pub(in crate::node) fn room(&mut self) -> Room {
+        let level = self.egress.schedule.most_urgent();
+        let is_urgent = level.is_some_and(|level| level <= Level::Urgent);
+        let allowed = if is_urgent { self.egress.next_stream } else { self.egress.spare_stream };
         Room {
-            bytes: self.room_bytes(config).min(PIECE_BYTES_MAX),
-            has_stream: self.egress.next_stream.is_some(),
+            bytes: self.room_bytes().min(PIECE_BYTES_MAX),
+            has_stream: allowed.is_some(),
             has_call_stream: self.egress.next_call.is_some(),
         }
     }
 
-    fn room_bytes(&self, config: &Config) -> usize {
-        let send_window = u64::from(config.transport.send_window);
+    fn room_bytes(&self) -> usize {
+        let send_window = self.windows.send();
         let is_full = self.egress.rest_bytes as u64 >= send_window;
         if self.egress.is_blocked || is_full || self.egress.turn == TURNS - 1 {
             return 0;
@@ -270,6 +277,11 @@ impl Link {
             egress.next_stream = streams.open(Dir::Uni);
             is_new |= egress.next_stream.is_some();
         }
+        let has_next = egress.next_stream.is_some();
+        if has_next && egress.spare_stream.is_none() && streams.send_streams() < streams_max {
+            egress.spare_stream = streams.open(Dir::Uni);
+            is_new |= egress.spare_stream.is_some();
+        }
         if egress.awaits_call && streams.send_streams() < streams_max {
             egress.next_call = streams.open(Dir::Bi);
             egress.awaits_call = egress.next_call.is_none();
@@ -299,6 +311,7 @@ impl Link {
             }
             known => {
                 let stream = egress.next_stream.take().expect("room was asked for");
+                egress.next_stream = egress.spare_stream.take();
                 if let Some(known) = known {
                     egress.out_streams.insert(stream, known);
                     if egress.by_index.len() <= known.index() {
@@ -416,7 +429,10 @@ impl Link {
     /// then, since what is written to a stopped stream is lost without any further event.
     pub(super) fn discard_unwritten(&mut self, stream: StreamId) {
         let egress = &mut self.egress;
-        egress.next_stream.take_if(|next| *next == stream);
+        egress.spare_stream.take_if(|spare| *spare == stream);
+        if egress.next_stream == Some(stream) {
+            egress.next_stream = egress.spare_stream.take();
+        }
         egress.awaits_call |= egress.next_call.take_if(|next| *next == stream).is_some();
     }
 

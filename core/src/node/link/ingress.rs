@@ -80,6 +80,11 @@ impl Default for Ingress {
 }
 
 impl Ingress {
+    /// The number of the peer's streams that have not ended.
+    pub(super) fn open_streams(&self) -> usize {
+        self.in_streams.len() + self.early.len()
+    }
+
     pub(super) fn retire(&mut self) {
         self.in_streams.clear();
         self.early.clear();
@@ -105,6 +110,7 @@ impl Link {
         notices: &mut Vec<Notice>,
     ) {
         while let Some(stream) = self.quic.streams().accept(Dir::Uni) {
+            self.windows.note_opened();
             if self.peer().is_none() && stream.index() > 0 {
                 self.ingress.early.push(stream);
             } else {
@@ -198,6 +204,7 @@ impl Link {
             match chunks.next(usize::MAX) {
                 Ok(Some(chunk)) => {
                     let mut input = &chunk.bytes[..];
+                    self.windows.note_read(input.len());
                     let read = take(
                         now,
                         state,

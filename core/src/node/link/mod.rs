@@ -1,12 +1,13 @@
 //! A link: one QUIC connection to a peer, with its streams in both directions, between quinn-proto
 //! and the machines. Broadcast uses the unidirectional streams, calls use the bidirectional ones.
 //!
-//! `ingress` reads, `egress` writes. Until the peer's hello has been read, nothing else is read and
+//! `ingress` reads, `egress` writes, `windows` says how much at a time. Until the peer's hello has been read, nothing else is read and
 //! only our own hello is sent. The reason is that QUIC reports a client as connected before the
 //! server has verified its key.
 
 mod egress;
 mod ingress;
+mod windows;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,12 +19,14 @@ use hashbrown::HashMap;
 use quinn_proto::{StreamId, VarInt};
 
 use super::congestion::Meter;
+use crate::config::Windows;
 use crate::id::{NodeId, PeerIndex};
 use crate::rpc::CallStream;
 use crate::sched::Schedule;
 use crate::time::Time;
 use egress::Egress;
 use ingress::Ingress;
+use windows::LinkWindows;
 
 pub(super) use ingress::Notice;
 
@@ -79,6 +82,7 @@ pub(super) struct Link {
     meter: Arc<Meter>,
     ingress: Ingress,
     egress: Egress,
+    windows: LinkWindows,
 }
 
 fn stream_id(stream: CallStream) -> StreamId {
@@ -93,6 +97,7 @@ impl Link {
         meter: Arc<Meter>,
         hello_deadline: Time,
         schedule: Schedule,
+        windows: Windows,
     ) -> Self {
         Self {
             quic,
@@ -108,6 +113,7 @@ impl Link {
             meter,
             ingress: Ingress::default(),
             egress: Egress::new(schedule),
+            windows: LinkWindows::new(windows),
         }
     }
 
