@@ -2,7 +2,7 @@
 //! unacknowledged to it.
 //!
 //! A link begins with the least of each, and takes more from the node's pool as it uses them: twice as much
-//! when a good part was used within a round trip. Credit that a peer was given cannot be taken back (RFC
+//! when a good part was used within a round trip or two. Credit that a peer was given cannot be taken back (RFC
 //! 9000, section 4.1). A smaller receive window takes effect as the peer uses its credit, and counts as the
 //! larger one until then. The number of streams only grows, since quinn-proto keeps what it has allocated
 //! for a stream and uses it for later ones.
@@ -33,11 +33,11 @@ impl Usage {
     }
 
     /// Whether so much was used since the last time it was, and how fast.
-    fn reaches(&mut self, now: Time, count: u64, round_trip: Duration) -> Option<Pace> {
+    fn reaches(&mut self, now: Time, count: u64, span: Duration) -> Option<Pace> {
         if self.count < count {
             return None;
         }
-        let is_fast = now.since(self.since) < round_trip;
+        let is_fast = now.since(self.since) < span;
         self.count = 0;
         Some(if is_fast { Pace::Fast } else { Pace::Slow })
     }
@@ -45,7 +45,7 @@ impl Usage {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Pace {
-    /// Within a round trip.
+    /// Within the time given.
     Fast,
     Slow,
 }
@@ -130,7 +130,8 @@ impl Link {
         if read == Some(Pace::Fast) {
             wanted.receive *= 2;
         }
-        let opened = windows.opened.reaches(now, before.streams / 2, round_trip);
+        // Who waits for more streams to be allowed learns of them a round trip after others have ended.
+        let opened = windows.opened.reaches(now, before.streams / 2, 2 * round_trip);
         if opened == Some(Pace::Fast) || open_streams >= before.streams / 2 {
             wanted.streams *= 2;
         }
