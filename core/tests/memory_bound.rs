@@ -106,7 +106,8 @@ fn without_need_of_a_pool_each_peer_adds_its_own_windows() {
         config.transport.window_pool = 1 << 40;
         config
     };
-    let rows: [(&str, fn(&mut Config), i64); 4] = [
+    type Row = (&'static str, fn(&mut Config), i64);
+    let rows: [Row; 4] = [
         ("receive window", |c| c.transport.receive_window += 1000, 2500),
         ("send window", |c| c.transport.send_window += 1000, 2 * 1000),
         ("streams", |c| c.transport.streams_max += 1, STREAM + FRAME),
