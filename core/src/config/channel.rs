@@ -148,7 +148,8 @@ impl ChannelConfig {
         const RELAYING: &str = "with relaying, some slots are for it, and some for the node's own";
         let budget = self.artifact_bytes_max..=BUDGET_BYTES_LIMIT;
         let is_relaying = self.relay != Relay::Off;
-        within("slots_max", self.slots_max, 1..=SLOTS_LIMIT, "")?;
+        let slots_min = 1 + u32::from(is_relaying);
+        within("slots_max", self.slots_max, slots_min..=SLOTS_LIMIT, "")?;
         let (relayed, why) = match is_relaying {
             true => (1..=self.slots_max - 1, RELAYING),
             false => (0..=0, "the channel does not relay"),

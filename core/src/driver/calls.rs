@@ -315,13 +315,14 @@ impl CallTable {
         for route in calls.routes.iter_mut().filter(|route| route.servers > 0) {
             let id = route.config.id;
             let staged = &mut route.staged;
+            let before = staged.len();
             while let Some((peer, request, permit)) =
                 node.poll_held_request(id, |peer| staged.count(peer) < STAGED_MAX)
             {
                 staged.push(peer, (request, permit));
                 any = true;
             }
-            if staged.len() > 0 {
+            if staged.len() > before {
                 wakers.extend(route.waiters.pop());
             }
             route.is_full = node.has_requests(id);

@@ -99,7 +99,8 @@ impl Channel {
     /// driver is woken once.
     ///
     /// # Errors
-    /// If one of them is too long, or the channel, or the queue to the driver (65,536 commands), has no room
+    /// If one of them is too long, or the channel, or the queue to the driver
+    /// ([`DriverConfig::commands_max`](crate::config::DriverConfig::commands_max)), has no room
     /// for all; nothing has changed then.
     pub fn publish_all(&self, artifacts: &[Artifact]) -> Result<(), PublishError> {
         artifacts

@@ -343,48 +343,49 @@ fn passes(kind: io::ErrorKind) -> bool {
     of_path || matches!(kind, Interrupted | NetworkDown | OutOfMemory | TimedOut)
 }
 
-impl<I: Io> Future for Driver<I> {
-    type Output = Result<(), DriverError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
+impl<I: Io> Driver<I> {
+    /// Goes on to the next phase, as far as it can.
+    fn poll_phase(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DriverError>> {
         // Taken out of the driver while it runs, so that a panic (for example in a filter) drops
         // it.
-        let (mut io, deadline, result) = match std::mem::replace(&mut this.phase, Phase::Ended) {
-            Phase::Ended => panic!("a driver is not polled after its end"),
-            Phase::Closing { io, deadline, result } => (io, deadline, result),
-            Phase::Running(mut io) => match this.run_and_note_panic(&mut io, cx) {
-                Poll::Ready(result) => {
-                    let deadline = io.now() + CLOSE_MAX;
-                    (io, deadline, result.map_err(|error| DriverError::Socket(Arc::new(error))))
-                }
-                Poll::Pending => {
-                    this.phase = Phase::Running(io);
-                    return Poll::Pending;
-                }
-            },
+        let mut phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        if let Phase::Running(mut io) = phase {
+            let Poll::Ready(result) = self.run(&mut io, cx) else {
+                self.phase = Phase::Running(io);
+                return Poll::Pending;
+            };
+            // Nothing more is taken from the application.
+            self.shared.begin_end();
+            let deadline = io.now() + CLOSE_MAX;
+            let result = result.map_err(|error| DriverError::Socket(Arc::new(error)));
+            phase = Phase::Closing { io, deadline, result };
+        }
+        let Phase::Closing { mut io, deadline, result } = phase else {
+            panic!("a driver is not polled after its end");
         };
         if io.poll_close(cx).is_pending() && io.poll_timer(cx, Some(deadline)).is_pending() {
-            this.phase = Phase::Closing { io, deadline, result };
+            self.phase = Phase::Closing { io, deadline, result };
             return Poll::Pending;
         }
         // The socket is dropped before the end is reported, since the application may bind the
         // address again at that time.
         drop(io);
-        this.shared.close(result.clone());
+        self.shared.close(result.clone());
         Poll::Ready(result)
     }
 }
 
-impl<I: Io> Driver<I> {
-    /// Runs. If that panics, keeps the message, and the panic goes on: the handles are told when the driver
-    /// is dropped, after the socket.
-    fn run_and_note_panic(&mut self, io: &mut I, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let run = AssertUnwindSafe(|| self.run(io, cx));
-        panic::catch_unwind(run).unwrap_or_else(|payload| {
+impl<I: Io> Future for Driver<I> {
+    type Output = Result<(), DriverError>;
+
+    /// If this panics, the handles are told when the driver is dropped, after its socket.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let poll = AssertUnwindSafe(|| this.poll_phase(cx));
+        panic::catch_unwind(poll).unwrap_or_else(|payload| {
             let text = payload.downcast_ref::<&str>().copied();
             let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-            self.panic = Some(text.unwrap_or("no message").into());
+            this.panic = Some(text.unwrap_or("no message").into());
             panic::resume_unwind(payload)
         })
     }
@@ -393,9 +394,17 @@ impl<I: Io> Driver<I> {
 impl<I> Drop for Driver<I> {
     /// If the runtime drops the driver, or it has panicked, all waiting handles are woken.
     fn drop(&mut self) {
-        self.phase = Phase::Ended;
-        let end = self.panic.take().map_or(DriverError::Dropped, DriverError::Panic);
-        self.shared.close(Err(end));
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        let end = match (self.panic.take(), phase) {
+            (Some(text), _) => Err(DriverError::Panic(text)),
+            // It was over already, but for the socket.
+            (None, Phase::Closing { io, result, .. }) => {
+                drop(io);
+                result
+            }
+            (None, _) => Err(DriverError::Dropped),
+        };
+        self.shared.close(end);
     }
 }
 

@@ -396,6 +396,7 @@ impl Shared {
             for index in node.channels_with_events() {
                 let (id, channel) = (self.channels[index], &mut state.channels[index]);
                 channel.is_full = false;
+                let before = channel.events.len();
                 while node.has_events(id) {
                     if !channel.has_stage() {
                         channel.is_full = true;
@@ -406,13 +407,16 @@ impl Shared {
                     channel.events.push_back(event);
                     has_staged = true;
                 }
-                wakers.extend(state.pop_waiter(Source::Channel(index)));
+                if channel.events.len() > before {
+                    wakers.extend(channel.waiters.pop());
+                }
             }
             state.is_full = false;
             if node.has_node_events() {
                 state.peers_up = node.peers_up().collect();
                 wakers.extend(state.link_waiters.drain());
             }
+            let before = state.node_events.len();
             while node.has_node_events() {
                 if state.node_events.len() >= state.node_staged_max {
                     state.is_full = true;
@@ -421,12 +425,19 @@ impl Shared {
                 let Some(event) = node.poll_node_event() else { break };
                 state.node_events.push_back(event);
             }
-            wakers.extend(state.pop_waiter(Source::Peers));
+            if state.node_events.len() > before {
+                wakers.extend(state.node_waiters.pop());
+            }
         }
         call_table.garbage.clear();
         wakers.drain(..).for_each(Waker::wake);
         call_table.wakers = wakers;
         has_staged
+    }
+
+    /// The driver takes nothing more.
+    pub(super) fn begin_end(&self) {
+        self.lock().shutdown = true;
     }
 
     /// The driver has ended.

@@ -9,8 +9,8 @@
 //! is stored.
 //!
 //! Invariants:
-//! 1. The secret leaves only through [`NodeKey::seed`]; `Debug` prints the public half. The memory in
-//!    which it was is zeroed.
+//! 1. The secret leaves only through [`NodeKey::seed`]; `Debug` prints the public half. The memory
+//!    of the key itself is zeroed when it is dropped.
 //! 2. Each derived key depends on the secret and on its own label, and on nothing else: equal
 //!    secrets give equal keys in every process, and no derived key tells anything about another or
 //!    about the secret.
@@ -18,7 +18,7 @@
 use core::fmt;
 use std::boxed::Box;
 use std::error::Error;
-use std::string::{String, ToString};
+use std::string::ToString;
 use std::{sync::Arc, vec::Vec};
 
 use aws_lc_rs::encoding::AsBigEndian;
@@ -77,7 +77,7 @@ pub trait Signer: Send + Sync {
     /// 10 ms allows 100 handshakes in a second.
     ///
     /// # Errors
-    /// The handshake fails, and is begun again later. The error is not told to the peer.
+    /// The handshake fails, and is begun again later. The peer is told that, and not the error.
     fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignerError>;
 }
 
@@ -94,9 +94,9 @@ pub enum KeyError {
     /// The text has no section `PRIVATE KEY`.
     #[error("no PKCS#8 private key in the text: it has no section `PRIVATE KEY`")]
     NoKey,
-    /// The text is not PEM (RFC 7468).
-    #[error("the text is not PEM: {0}")]
-    Pem(String),
+    /// The section is not PEM (RFC 7468): its lines are not those that were written, or it does not end.
+    #[error("the section `PRIVATE KEY` is not PEM: are the line breaks those that were written?")]
+    Pem,
     /// The bytes are not a PKCS#8 structure (RFC 5958).
     #[error("the private key is not PKCS#8 in DER")]
     NotPkcs8,
@@ -132,16 +132,16 @@ impl NodeKey {
     /// # Errors
     /// If it is none, and what is wrong.
     pub fn from_pkcs8(file: &[u8]) -> Result<Self, KeyError> {
-        // DER begins with a byte that no text has.
-        if file.first() == Some(&SEQUENCE) {
-            return Self::from_der(file);
-        }
         let has = |label: &str| {
             let begin = ["-----BEGIN ", label, "PRIVATE KEY-----"].concat();
             file.windows(begin.len()).any(|window| window == begin.as_bytes())
         };
         if !has("") {
-            return Err(if has("ENCRYPTED ") { KeyError::Encrypted } else { KeyError::NoKey });
+            return match file.first() {
+                _ if has("ENCRYPTED ") => Err(KeyError::Encrypted),
+                Some(&SEQUENCE) => Self::from_der(file),
+                _ => Err(KeyError::NoKey),
+            };
         }
         match PrivatePkcs8KeyDer::from_pem_slice(file) {
             Ok(mut key) => {
@@ -149,7 +149,8 @@ impl NodeKey {
                 key.zeroize();
                 made
             }
-            Err(error) => Err(KeyError::Pem(error.to_string())),
+            // Its text quotes the key.
+            Err(_) => Err(KeyError::Pem),
         }
     }
 
@@ -370,8 +371,12 @@ mod tests {
         assert_eq!(error(&"ab".repeat(32)), KeyError::NoKey);
         assert_eq!(error(&PEM.replace("PRIVATE", "EC PRIVATE")), KeyError::NoKey);
         assert_eq!(error(&PEM.replace("PRIVATE", "ENCRYPTED PRIVATE")), KeyError::Encrypted);
-        assert!(matches!(error(&PEM.replace("MC4C", "M?4C")), KeyError::Pem(_)));
-        assert!(matches!(error(&PEM.replace("-----END", "")), KeyError::Pem(_)));
+        assert_eq!(error(&PEM.replace("MC4C", "M?4C")), KeyError::Pem);
+        assert_eq!(error(&PEM.replace("-----END", "")), KeyError::Pem);
+        let one_line = error(&PEM.replace("\n", ""));
+        assert_eq!(one_line, KeyError::Pem, "and nothing of the key is in it");
+        let remark = format!("0 {PEM}");
+        assert!(NodeKey::from_pkcs8(remark.replacen("0 ", "0 is no DER\n", 1).as_bytes()).is_ok());
         assert_eq!(error(&PEM.replace("MC4C", "MC5C")), KeyError::NotPkcs8);
         assert_eq!(error("0 is how DER begins"), KeyError::NotPkcs8);
         // X25519, whose number is one less than that of Ed25519 by two.

@@ -130,3 +130,17 @@ fn a_weak_handle_does_not_keep_a_node_running() {
     subnet.until("it has ended", |subnet| subnet.has_ended(1));
     assert!(weak.upgrade().is_none());
 }
+
+/// The runtime may be dropped while the socket is being closed.
+#[test]
+fn how_a_node_has_ended_is_known_while_its_socket_is_closed() {
+    let mut subnet = Subnet::connected(2, &config());
+    subnet.network.socket(1).hangs_at_close = true;
+    drop(subnet.node(1).shutdown());
+    subnet.until("closing", |subnet| subnet.network.socket(1).close_was_polled);
+    assert!(!subnet.has_ended(1));
+    let refused = subnet.channel(1).publish("x", b"");
+    assert_eq!(refused, Err(slotcast::error::PublishError::Closed));
+    subnet.drop_driver(1);
+    assert!(subnet.run(subnet.node(1).clone().closed()).is_ok());
+}

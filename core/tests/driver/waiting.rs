@@ -40,6 +40,28 @@ fn one_event_wakes_one_waiter() {
     assert_eq!(count_woken(&waiting), 0, "there is nothing left for another one");
 }
 
+/// However long it takes until that one is polled.
+#[test]
+fn one_request_wakes_one_server_and_one_event_about_peers_one_waiter() {
+    let mut subnet = Subnet::connected(3, &config());
+    let (server, node) = (subnet.serve(1), subnet.node(1).clone());
+    while node.try_event().is_some() {}
+    let mut servers: Vec<_> =
+        (0..8).map(|_| Waiting::new(async { server.next_request().await.is_some() })).collect();
+    let mut watchers: Vec<_> =
+        (0..8).map(|_| Waiting::new(async { node.next_event().await.is_some() })).collect();
+    assert!(servers.iter_mut().all(|server| server.poll().is_none()));
+    assert!(watchers.iter_mut().all(|watcher| watcher.poll().is_none()));
+    let _call = subnet.route(0).call(subnet.id(1), "x");
+    drop(subnet.node(2).shutdown());
+    subnet.until("an event", |_| count_woken(&watchers) > 0);
+    for at in 0..20_u8 {
+        subnet.channel(0).publish(vec![at], b"").expect("there is room");
+        subnet.elapse(ms(10));
+    }
+    assert_eq!((count_woken(&servers), count_woken(&watchers)), (1, 1));
+}
+
 #[test]
 fn events_wake_as_many_waiters_one_after_the_other() {
     let mut subnet = Subnet::connected(2, &config());
