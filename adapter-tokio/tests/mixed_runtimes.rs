@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use slotcast_tokio::slotcast::artifact::Artifact;
 use slotcast_tokio::slotcast::broadcast::{Candidate, Decision, Event, Priority};
 use slotcast_tokio::slotcast::config::{ChannelConfig, Class, Config};
 use slotcast_tokio::slotcast::driver::{DriverError, TopologySource, Unfollowed};
@@ -211,8 +212,9 @@ fn mistakes_of_the_caller_are_typed_and_change_nothing() {
         channel.publish(n.to_be_bytes().to_vec(), b"").unwrap();
     }
     assert_eq!(channel.publish(vec![0], b""), Err(PublishError::OutboxFull));
-    let first = channel.publish(0_u32.to_be_bytes().to_vec(), b"").unwrap();
-    assert!(channel.abort(&first));
+    let first = Artifact::new(0_u32.to_be_bytes().to_vec().into(), b"").unwrap();
+    channel.publish_artifact(&first).expect("it is published already");
+    assert!(channel.abort(&first.id()));
     channel.publish(vec![0], b"").unwrap();
 
     let large = &member.channels[1];

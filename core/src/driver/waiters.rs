@@ -1,10 +1,12 @@
 //! Futures that wait for the same sort of thing: events of a channel, requests of a route, the end.
 //!
 //! All of this is under the lock of the node's handles, under which nothing foreign may run: wakers
-//! are cloned before it is taken, and woken and dropped after it is released. A place ends with its
-//! future. When there is something to take, one future is woken; the one that takes something and
-//! leaves more wakes the next, and so does one that is dropped after it was woken. (Crate
-//! `event-listener` does the same with a lock of its own and an allocation for each wait.)
+//! are cloned before it is taken, and woken and dropped after it is released.
+//!
+//! A future has a ticket from when it begins to wait until it has taken something or is dropped. When
+//! there is something to take, the one with the lowest ticket is woken; who takes something and leaves
+//! more wakes the next, and so does who is dropped. (Crate `event-listener` wakes in the same way, with
+//! a lock of its own and an allocation for each wait.)
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,41 +16,42 @@ use std::task::{Context, Poll, Waker};
 use super::shared::{Shared, State};
 use crate::rpc::RequestId;
 
-/// The futures that wait, in the order in which they came.
+/// The futures that wait and have not been woken, by ticket.
 #[derive(Default)]
 pub(super) struct Waiters {
     queue: VecDeque<(u64, Waker)>,
-    /// The place of the one that came last: none is used twice.
+    /// The last ticket that was given out.
     last: u64,
 }
 
 impl Waiters {
-    fn find(&self, place: u64) -> Result<usize, usize> {
-        self.queue.binary_search_by_key(&place, |(place, _)| *place)
+    fn find(&self, ticket: u64) -> Result<usize, usize> {
+        self.queue.binary_search_by_key(&ticket, |(ticket, _)| *ticket)
     }
 
-    /// The waker at a place, unless it has been taken out.
-    fn waker(&self, place: u64) -> Option<&Waker> {
-        self.find(place).ok().map(|at| &self.queue[at].1)
+    /// The waker of a ticket, unless it has been taken out.
+    fn waker(&self, ticket: u64) -> Option<&Waker> {
+        self.find(ticket).ok().map(|at| &self.queue[at].1)
     }
 
-    /// Puts a waker at a place, the last one if there is none yet. Gives the one that was there.
-    fn register(&mut self, place: &mut Option<u64>, waker: Waker) -> Option<Waker> {
-        let place = *place.get_or_insert_with(|| {
+    /// Notes the waker of a ticket, and gives out the ticket if there is none yet. Returns the waker that was
+    /// there.
+    fn register(&mut self, ticket: &mut Option<u64>, waker: Waker) -> Option<Waker> {
+        let ticket = *ticket.get_or_insert_with(|| {
             self.last += 1;
             self.last
         });
-        match self.find(place) {
+        match self.find(ticket) {
             Ok(at) => Some(mem::replace(&mut self.queue[at].1, waker)),
             Err(at) => {
-                self.queue.insert(at, (place, waker));
+                self.queue.insert(at, (ticket, waker));
                 None
             }
         }
     }
 
-    fn remove(&mut self, place: u64) -> Option<Waker> {
-        let at = self.find(place).ok()?;
+    fn remove(&mut self, ticket: u64) -> Option<Waker> {
+        let at = self.find(ticket).ok()?;
         self.queue.remove(at).map(|(_, waker)| waker)
     }
 
@@ -82,16 +85,16 @@ pub(super) enum Source {
     End,
 }
 
-/// A future's place among those that wait. It ends with this.
+/// A future's part among those that wait. Its ticket ends with this.
 pub(super) struct Waiting<S: Deref<Target = Shared>> {
     shared: S,
     source: Source,
-    place: Option<u64>,
+    ticket: Option<u64>,
 }
 
 impl<S: Deref<Target = Shared>> Waiting<S> {
     pub(super) const fn new(shared: S, source: Source) -> Self {
-        Self { shared, source, place: None }
+        Self { shared, source, ticket: None }
     }
 
     /// What `take` gives, as soon as it gives something. It is called under the lock, and says as well
@@ -105,7 +108,7 @@ impl<S: Deref<Target = Shared>> Waiting<S> {
         loop {
             let mut state = self.shared.lock();
             if let Some((taken, wakes_driver)) = take(&mut state) {
-                let old = leave(&mut state, self.source, self.place.take());
+                let old = leave(&mut state, self.source, self.ticket.take());
                 let next = state.pop_waiter(self.source);
                 let driver = if wakes_driver { state.driver.take() } else { None };
                 drop(state);
@@ -114,7 +117,7 @@ impl<S: Deref<Target = Shared>> Waiting<S> {
                 return Poll::Ready(taken);
             }
             let waiters = state.waiters(self.source).expect("it would have been taken");
-            let registered = self.place.and_then(|place| waiters.waker(place));
+            let registered = self.ticket.and_then(|ticket| waiters.waker(ticket));
             if registered.is_some_and(|registered| registered.will_wake(cx.waker())) {
                 return Poll::Pending;
             }
@@ -123,7 +126,7 @@ impl<S: Deref<Target = Shared>> Waiting<S> {
                 waker = Some(cx.waker().clone());
                 continue;
             };
-            let old = waiters.register(&mut self.place, waker);
+            let old = waiters.register(&mut self.ticket, waker);
             drop(state);
             drop(old);
             return Poll::Pending;
@@ -133,19 +136,19 @@ impl<S: Deref<Target = Shared>> Waiting<S> {
 
 impl<S: Deref<Target = Shared>> Drop for Waiting<S> {
     fn drop(&mut self) {
-        let Some(place) = self.place else { return };
+        let Some(ticket) = self.ticket else { return };
         let (waker, next) = {
             let mut state = self.shared.lock();
             // It may have been woken without having taken anything, or been the first one for whom there
             // was not enough.
-            (leave(&mut state, self.source, Some(place)), state.pop_waiter(self.source))
+            (leave(&mut state, self.source, Some(ticket)), state.pop_waiter(self.source))
         };
         drop(waker);
         next.into_iter().for_each(Waker::wake);
     }
 }
 
-/// Gives up a place. The waker, if it was not woken, is to be dropped after the lock is released.
-fn leave(state: &mut State, source: Source, place: Option<u64>) -> Option<Waker> {
-    state.waiters(source)?.remove(place?)
+/// Gives up a ticket. Its waker, if it was not woken, is to be dropped after the lock is released.
+fn leave(state: &mut State, source: Source, ticket: Option<u64>) -> Option<Waker> {
+    state.waiters(source)?.remove(ticket?)
 }

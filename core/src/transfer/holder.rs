@@ -251,7 +251,8 @@ impl Holder {
 
     pub(super) fn note_round_trip(&mut self, round_trip: Duration) {
         self.path = Some(round_trip);
-        if !self.meter.is_measured {
+        // The holder's own is measured only when it is asked with nothing outstanding.
+        if !self.meter.is_measured || self.meter.round_trip < round_trip {
             self.meter.round_trip = round_trip;
         }
     }
