@@ -107,7 +107,9 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     drop(runtime);
     match (ended, joined) {
         (Ok(()), Ok(())) if stop.load(Ordering::Relaxed) => Ok(()),
-        (Err(error), _) => Err(Failure::Broken(format!("the node has ended: {error}"))),
+        (Err(error), _) => {
+            Err(Failure::Broken(format!("the node has ended: {}", with_causes(&error))))
+        }
         _ => Err(Failure::Broken("the node has ended".into())),
     }
 }
