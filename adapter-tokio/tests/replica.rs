@@ -346,11 +346,11 @@ fn members_come_and_go_with_the_topology_file_while_replicas_run() {
     replace_topology(&scratch, "version = 3\n[[member]\n");
     wait_for_line(&subnet, 0..5, broken);
     let backwards =
-        "stays as it is: topology version 1 is refused: version is lower than the one in force";
+        "stays as it is: topology version 1 is refused: the version is lower than the latest";
     replace_topology(&scratch, &topology(1, 0..4));
     wait_for_line(&subnet, 0..5, backwards);
     let reused =
-        "stays as it is: topology version 2 is refused: version is in use, with other members";
+        "stays as it is: topology version 2 is refused: the version is in use, with other members";
     replace_topology(&scratch, &topology(2, 0..3));
     wait_for_line(&subnet, 0..5, reused);
     subnet.publish(1, "second", "all are still there");
