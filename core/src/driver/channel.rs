@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use super::node_handle::NodeHandle;
-use super::shared::{Command, Shared, State};
+use super::shared::{Command, Shared};
 use super::waiters::{Source, Waiting};
 use crate::artifact::{Artifact, ArtifactError};
 use crate::broadcast::Event;
@@ -162,17 +162,17 @@ impl Channel {
     /// The next event; `None` once the node has shut down and the events staged by then are taken
     /// ([`DriverConfig::staged_events_max`](crate::config::DriverConfig::staged_events_max)).
     pub async fn next_event(&self) -> Option<Event> {
-        self.wait(|state| {
-            let (event, refill) = state.take_event(self.index)?;
-            Some((Some(event), refill))
-        })
-        .await
+        let mut waiting = Waiting::new(self.node.shared(), Source::Channel(self.index));
+        poll_fn(|cx| waiting.poll_next(cx, |state| state.take_event(self.index))).await
     }
 
     /// Waits for events, and moves all that are staged to the end of `events`: cheaper than one by one.
     /// Returns how many; 0 once the node has shut down and all are taken.
     pub async fn next_events(&self, events: &mut Vec<Event>) -> usize {
-        self.wait(|state| state.take_events(self.index, events)).await
+        let mut waiting = Waiting::new(self.node.shared(), Source::Channel(self.index));
+        let taken =
+            poll_fn(|cx| waiting.poll_next(cx, |state| state.take_events(self.index, events)));
+        taken.await.unwrap_or(0)
     }
 
     /// Moves the events that are staged to the end of `events`. Returns how many.
@@ -190,17 +190,6 @@ impl Channel {
     pub fn events(&self) -> ChannelEvents {
         let waiting = Waiting::new(self.node.shared_arc(), Source::Channel(self.index));
         ChannelEvents { waiting, index: self.index }
-    }
-
-    /// What `take` gives, once there is an event for it; nothing after the node's end.
-    async fn wait<T: Default>(&self, mut take: impl FnMut(&mut State) -> Option<(T, bool)>) -> T {
-        let mut waiting = Waiting::new(self.node.shared(), Source::Channel(self.index));
-        let taken = poll_fn(|cx| {
-            waiting.poll(cx, |state| {
-                take(state).or_else(|| state.is_closed().then(|| (T::default(), false)))
-            })
-        });
-        taken.await
     }
 }
 
@@ -222,9 +211,6 @@ impl Stream for ChannelEvents {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let Self { waiting, index } = self.get_mut();
-        waiting.poll(cx, |state| match state.take_event(*index) {
-            Some((event, refill)) => Some((Some(event), refill)),
-            None => state.is_closed().then_some((None, false)),
-        })
+        waiting.poll_next(cx, |state| state.take_event(*index))
     }
 }

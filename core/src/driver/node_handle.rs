@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -13,7 +12,7 @@ use std::vec::Vec;
 use futures_core::Stream;
 
 use super::channel::Channel;
-use super::shared::Shared;
+use super::shared::{Shared, State};
 use super::waiters::{Source, Waiting};
 use crate::id::{ChannelId, NodeId};
 use crate::membership::{Membership, Topology, TopologyError};
@@ -133,7 +132,7 @@ impl NodeHandle {
     /// The next event about peers; `None` once the node has shut down.
     pub async fn next_event(&self) -> Option<NodeEvent> {
         let mut waiting = Waiting::new(self.shared(), Source::Peers);
-        poll_fn(|cx| poll_node_event(&mut waiting, cx)).await
+        poll_fn(|cx| waiting.poll_next(cx, State::take_node_event)).await
     }
 
     /// The same events as a stream, which does not keep the node running. It ends once the node has shut
@@ -144,7 +143,7 @@ impl NodeHandle {
 
     /// An event about peers, if there is one.
     pub fn try_event(&self) -> Option<NodeEvent> {
-        self.shared().take(|state| state.take_node_event())
+        self.shared().take(State::take_node_event)
     }
 
     /// The members that are connected; none once the node has shut down.
@@ -260,16 +259,6 @@ impl Stream for NodeEvents {
     type Item = NodeEvent;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<NodeEvent>> {
-        poll_node_event(&mut self.get_mut().waiting, cx)
+        self.get_mut().waiting.poll_next(cx, State::take_node_event)
     }
-}
-
-fn poll_node_event<S: Deref<Target = Shared>>(
-    waiting: &mut Waiting<S>,
-    cx: &Context<'_>,
-) -> Poll<Option<NodeEvent>> {
-    waiting.poll(cx, |state| match state.take_node_event() {
-        Some((event, refill)) => Some((Some(event), refill)),
-        None => state.is_closed().then_some((None, false)),
-    })
 }

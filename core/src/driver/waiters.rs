@@ -132,6 +132,18 @@ impl<S: Deref<Target = Shared>> Waiting<S> {
             return Poll::Pending;
         }
     }
+
+    /// What `take` gives; `None` once the driver has ended and there is nothing left to take.
+    pub(super) fn poll_next<T>(
+        &mut self,
+        cx: &Context<'_>,
+        mut take: impl FnMut(&mut State) -> Option<(T, bool)>,
+    ) -> Poll<Option<T>> {
+        self.poll(cx, |state| match take(state) {
+            Some((taken, wakes_driver)) => Some((Some(taken), wakes_driver)),
+            None => state.is_closed().then_some((None, false)),
+        })
+    }
 }
 
 impl<S: Deref<Target = Shared>> Drop for Waiting<S> {

@@ -1,0 +1,374 @@
+//! Calls and requests: what their handles and the driver share. The handles are in `route` and `server`.
+//!
+//! The handles check new calls against a copy of the peers' credit, so that `try_call` returns at
+//! once. Answers and requests occupy their room in the node's budgets until the application has
+//! taken them. Requests are staged by peer, a few of each, and handed out round robin.
+
+mod route;
+mod server;
+
+use std::task::Waker;
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use super::shared::Command;
+use super::waiters::Waiters;
+use crate::arena::Arena;
+use crate::config::RouteConfig;
+use crate::error::CallError;
+use crate::id::{NodeId, RouteId};
+use crate::node::{self, Node};
+use crate::rpc::turns::Turns;
+use crate::rpc::{CallId, Outcome, Permit, Refusal, RequestId};
+use crate::time::Time;
+
+pub use route::{Call, OnlyCalls, Route, UnknownRoute};
+pub use server::{Request, Requests, Server};
+
+/// Requests of one peer and route that are staged for the application.
+const STAGED_MAX: usize = 16;
+
+/// Ids are consecutive numbers, so a peer cannot choose ids that collide in the hash table.
+type Map<K, V> = HashMap<K, V, FixedState>;
+
+/// A command of the application for the node.
+pub(super) enum CallCommand {
+    Call { slot: u32, peer: NodeId, route: RouteId, body: Bytes, timeout: Option<Duration> },
+    Cancel { slot: u32 },
+    Answer { request: RequestId, body: Bytes },
+    Refuse { request: RequestId, refusal: Refusal },
+    Serve { route: RouteId, is_wanted: bool },
+}
+
+enum SlotState {
+    /// In progress, with the waker of the future that awaits it.
+    Waiting(Option<Waker>),
+    Done(Result<Bytes, CallError>, Option<Permit>),
+    /// Nobody awaits it any more: it was detached, or it was dropped and the command for the node is
+    /// queued.
+    Dropped,
+}
+
+struct Slot {
+    peer: NodeId,
+    route: usize,
+    state: SlotState,
+}
+
+/// The credit that a peer grants on one route, and how much of it is used.
+#[derive(Clone, Copy, Default)]
+struct Credit {
+    /// The number of calls at once, and of calls that wait. `None` if the peer does not serve the
+    /// route.
+    limits: Option<(u32, u32)>,
+    used: u32,
+}
+
+#[derive(Default)]
+struct Peer {
+    is_up: bool,
+    /// By route.
+    credits: Vec<Credit>,
+}
+
+impl Peer {
+    fn is_of_interest(&self) -> bool {
+        self.is_up || self.credits.iter().any(|credit| credit.used > 0)
+    }
+}
+
+struct RouteState {
+    config: RouteConfig,
+    servers: usize,
+    staged: Turns<(node::Request, Permit)>,
+    /// Requests were left in the node, since their stage was full.
+    is_full: bool,
+    waiters: Waiters,
+}
+
+/// A request in the application's hands.
+#[derive(Default)]
+struct Taken {
+    is_cancelled: bool,
+    waiters: Waiters,
+}
+
+/// The state of calls that the handles and the driver share.
+pub(super) struct Calls {
+    routes: Vec<RouteState>,
+    slots: Arena<Slot>,
+    peers: Map<NodeId, Peer>,
+    taken: Map<RequestId, Taken>,
+    /// Room that the application has given back.
+    released: Vec<Permit>,
+    /// The node waits for room.
+    awaits_budget: bool,
+    start: Option<Instant>,
+}
+
+impl Calls {
+    pub(super) fn new(node: &Node) -> Self {
+        let route = |config: &RouteConfig| RouteState {
+            config: config.clone(),
+            servers: 0,
+            staged: Turns::new(),
+            is_full: false,
+            waiters: Waiters::default(),
+        };
+        Self {
+            routes: node.config().routes.iter().map(route).collect(),
+            slots: Arena::new(),
+            peers: Map::default(),
+            taken: Map::default(),
+            released: Vec::new(),
+            awaits_budget: false,
+            start: None,
+        }
+    }
+
+    pub(super) fn take_released(&mut self) -> Vec<Permit> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// The futures that wait for requests on a route.
+    pub(super) fn waiters(&mut self, route: usize) -> &mut Waiters {
+        &mut self.routes[route].waiters
+    }
+
+    /// Whether there are requests on a route to be taken.
+    pub(super) fn has_staged(&self, route: usize) -> bool {
+        self.routes[route].staged.len() > 0
+    }
+
+    /// The futures that wait until the caller of a request waits no longer; `None` once it is so.
+    pub(super) fn cancellation_waiters(&mut self, request: RequestId) -> Option<&mut Waiters> {
+        self.taken.get_mut(&request).map(|taken| &mut taken.waiters)
+    }
+
+    /// All calls in progress have failed, because the node has shut down. Gives what is to be dropped
+    /// when the lock is released.
+    pub(super) fn close(&mut self, wakers: &mut Vec<Waker>) -> Vec<Turns<(node::Request, Permit)>> {
+        let slots: Vec<u32> = self.slots.indices().collect();
+        for at in slots {
+            let slot = &mut self.slots[at];
+            match &mut slot.state {
+                SlotState::Waiting(waker) => {
+                    wakers.extend(waker.take());
+                    slot.state = SlotState::Done(Err(CallError::Closed), None);
+                }
+                SlotState::Done(..) => {}
+                SlotState::Dropped => drop(self.slots.remove(at)),
+            }
+        }
+        for (_, mut taken) in self.taken.drain() {
+            wakers.extend(taken.waiters.drain());
+        }
+        let of_route = |route: &mut RouteState| {
+            wakers.extend(route.waiters.drain());
+            std::mem::replace(&mut route.staged, Turns::new())
+        };
+        self.routes.iter_mut().map(of_route).collect()
+    }
+
+    /// A call has ended. Gives its result back if nobody awaits it any more.
+    fn end(
+        &mut self,
+        at: u32,
+        result: Result<Bytes, CallError>,
+        permit: Option<Permit>,
+    ) -> Result<Option<Waker>, Result<Bytes, CallError>> {
+        let slot = &mut self.slots[at];
+        match &mut slot.state {
+            SlotState::Waiting(waker) => {
+                let waker = waker.take();
+                slot.state = SlotState::Done(result, permit);
+                Ok(waker)
+            }
+            SlotState::Done(..) => unreachable!("a call ends once"),
+            SlotState::Dropped => {
+                self.released.extend(permit);
+                self.free(at);
+                Err(result)
+            }
+        }
+    }
+
+    /// Nobody awaits a call any more. Gives its state, with what is to be dropped without the lock.
+    fn drop_call(&mut self, at: u32) -> SlotState {
+        let mut before = std::mem::replace(&mut self.slots[at].state, SlotState::Dropped);
+        if let SlotState::Done(_, permit) = &mut before {
+            self.released.extend(permit.take());
+            self.free(at);
+        }
+        before
+    }
+
+    /// A call has ended, and its credit is free.
+    fn free(&mut self, at: u32) -> Slot {
+        let slot = self.slots.remove(at);
+        let peer = self.peers.get_mut(&slot.peer).expect("it had credit");
+        peer.credits[slot.route].used -= 1;
+        if !peer.is_of_interest() {
+            self.peers.remove(&slot.peer);
+        }
+        slot
+    }
+}
+
+/// The state of calls that only the driver uses.
+#[derive(Default)]
+pub(super) struct CallTable {
+    slots: Map<CallId, u32>,
+    calls: Map<u32, CallId>,
+    /// Outcomes of calls that are handed to the handles with the next events.
+    ended: Vec<(u32, Result<Bytes, CallError>, Option<Permit>)>,
+    /// Slots that the application has dropped.
+    freed: Vec<u32>,
+    /// The value of `Node::links` when the credit was copied.
+    links: Option<u64>,
+    /// Commands of this turn, and whom it wakes. Kept to reuse their memory.
+    pub(super) commands: Vec<Command>,
+    pub(super) wakers: Vec<Waker>,
+    /// Answers and requests that nobody takes, to be dropped when the lock is released.
+    pub(super) garbage: Vec<Bytes>,
+}
+
+impl CallTable {
+    /// Hands the node a command.
+    pub(super) fn command(&mut self, now: Time, node: &mut Node, command: CallCommand) {
+        match command {
+            CallCommand::Call { slot, peer, route, body, timeout } => {
+                match node.call(now, &peer, route, body, timeout, true) {
+                    Ok(call) => {
+                        self.slots.insert(call, slot);
+                        self.calls.insert(slot, call);
+                    }
+                    Err(error) => self.ended.push((slot, Err(error), None)),
+                }
+            }
+            CallCommand::Cancel { slot } => {
+                // The call may have ended before, and its outcome may wait to be handed over.
+                if let Some(call) = self.calls.get(&slot)
+                    && node.cancel(*call)
+                {
+                    self.slots.remove(call);
+                    self.calls.remove(&slot);
+                    self.freed.push(slot);
+                }
+            }
+            // If it was cancelled in the meantime, the node has dropped it and the handle has been
+            // told.
+            CallCommand::Answer { request, body } => drop(node.answer(now, request, body)),
+            CallCommand::Refuse { request, refusal } => {
+                node.refuse(now, request, refusal);
+            }
+            CallCommand::Serve { route, is_wanted } => {
+                node.serve(now, route, is_wanted);
+            }
+        }
+    }
+
+    /// Hands over outcomes of calls and stages requests. True if there were any.
+    pub(super) fn stage(
+        &mut self,
+        now: Time,
+        start: Instant,
+        node: &mut Node,
+        calls: &mut Calls,
+        wakers: &mut Vec<Waker>,
+    ) -> bool {
+        calls.start = Some(start);
+        let mut any = false;
+        while let Some((Outcome { call, result }, permit)) = node.poll_held_outcome() {
+            let slot = self.slots.remove(&call).expect("each call has one");
+            self.calls.remove(&slot);
+            self.ended.push((slot, result, Some(permit)));
+        }
+        for (slot, result, permit) in self.ended.drain(..) {
+            match calls.end(slot, result, permit) {
+                Ok(waker) => wakers.extend(waker),
+                Err(result) => self.garbage.extend(result),
+            }
+            any = true;
+        }
+        self.freed.drain(..).for_each(|slot| drop(calls.free(slot)));
+        while let Some(request) = node.poll_cancelled() {
+            any = true;
+            match calls.taken.get_mut(&request) {
+                Some(taken) => {
+                    taken.is_cancelled = true;
+                    wakers.extend(taken.waiters.drain());
+                }
+                None => {
+                    self.garbage.extend(calls.unstage(request));
+                    node.refuse(now, request, Refusal::Dropped);
+                }
+            }
+        }
+        // What was staged for the last server is refused when it is dropped.
+        for route in calls.routes.iter_mut().filter(|route| route.servers > 0) {
+            let id = route.config.id;
+            let staged = &mut route.staged;
+            let before = staged.len();
+            while let Some((peer, request, permit)) =
+                node.poll_held_request(id, |peer| staged.count(peer) < STAGED_MAX)
+            {
+                staged.push(peer, (request, permit));
+                any = true;
+            }
+            if staged.len() > before {
+                wakers.extend(route.waiters.pop());
+            }
+            route.is_full = node.has_requests(id);
+        }
+        calls.awaits_budget = node.awaits_budget();
+        let links = node.links();
+        if self.links.replace(links) != Some(links) {
+            calls.update_credit(node);
+        }
+        any
+    }
+}
+
+impl Calls {
+    /// Takes back a request that the application has not seen. Gives its body, if it was staged.
+    fn unstage(&mut self, request: RequestId) -> Option<Bytes> {
+        self.routes.iter_mut().find_map(|route| {
+            let (staged, permit) = route.staged.remove_any(|(staged, _)| staged.id == request)?;
+            self.released.push(permit);
+            Some(staged.body)
+        })
+    }
+
+    /// Copies the peers' credit from the node.
+    fn update_credit(&mut self, node: &Node) {
+        let routes = self.routes.len();
+        self.peers.values_mut().for_each(|peer| peer.is_up = false);
+        for id in node.peers_up() {
+            let peer = self.peers.entry(id).or_default();
+            peer.is_up = true;
+            peer.credits.resize(routes, Credit::default());
+            for (credit, route) in peer.credits.iter_mut().zip(&self.routes) {
+                credit.limits = node.credit(&id, route.config.id);
+            }
+        }
+        self.peers.retain(|_, peer| peer.is_of_interest());
+    }
+
+    fn admit(&mut self, peer: &NodeId, route: usize, waits: bool) -> Result<u32, CallError> {
+        let up = self.peers.get_mut(peer).filter(|peer| peer.is_up);
+        let credit = &mut up.ok_or(CallError::NotConnected)?.credits[route];
+        let (at_once, waiting) = credit.limits.ok_or(CallError::NotServed)?;
+        let limit = if waits { at_once + waiting } else { at_once };
+        if credit.used >= limit {
+            return Err(CallError::Pushback);
+        }
+        credit.used += 1;
+        let state = SlotState::Waiting(None);
+        Ok(self.slots.insert(Slot { peer: *peer, route, state }))
+    }
+}

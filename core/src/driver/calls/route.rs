@@ -1,0 +1,212 @@
+//! The handle of a route, and calls.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{CallCommand, Server, SlotState};
+use crate::driver::node_handle::NodeHandle;
+use crate::driver::shared::Command;
+use crate::error::CallError;
+use crate::id::{NodeId, RouteId};
+
+/// The configuration has no such route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("route {} is not configured", .0.0)]
+pub struct UnknownRoute(pub RouteId);
+
+/// The configuration says that this node only calls on the route: see
+/// [`RouteConfig::serves`](crate::config::RouteConfig::serves).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("route {} is configured for calls only: set `serves`", .0.0)]
+pub struct OnlyCalls(pub RouteId);
+
+impl NodeHandle {
+    /// A handle to one route, to call members and to serve their requests.
+    ///
+    /// # Errors
+    /// If the configuration does not have it.
+    pub fn route(&self, id: RouteId) -> Result<Route, UnknownRoute> {
+        let state = self.shared().lock();
+        let mut routes = state.calls.routes.iter();
+        let index = routes.position(|route| route.config.id == id).ok_or(UnknownRoute(id))?;
+        let request_bytes_max = state.calls.routes[index].config.request_bytes_max;
+        Ok(Route { node: self.clone(), id, index, request_bytes_max })
+    }
+}
+
+/// One route of a running node. Clones are handles to the same route.
+#[must_use = "a handle does nothing by itself"]
+#[derive(Clone)]
+pub struct Route {
+    pub(super) node: NodeHandle,
+    pub(super) id: RouteId,
+    pub(super) index: usize,
+    request_bytes_max: u32,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("node", &self.node.key_id()).field("id", &self.id).finish()
+    }
+}
+
+impl Route {
+    /// The route's id.
+    pub fn id(&self) -> RouteId {
+        self.id
+    }
+
+    /// Calls a member. The call begins at once; await it for the answer, drop it to give it up. The
+    /// bytes are taken without a copy.
+    ///
+    /// When the member's credit is used up, the call waits for it, in order, up to the route's
+    /// deadline. When too many wait already, it ends with [`CallError::Pushback`].
+    pub fn call(&self, to: NodeId, body: impl Into<Bytes>) -> Call {
+        self.begin(to, body.into(), None, true).unwrap_or_else(|error| self.failed(error))
+    }
+
+    /// The same with a deadline of its own.
+    pub fn call_within(&self, to: NodeId, body: impl Into<Bytes>, timeout: Duration) -> Call {
+        let call = self.begin(to, body.into(), Some(timeout), true);
+        call.unwrap_or_else(|error| self.failed(error))
+    }
+
+    /// Calls a member if it has credit left: never waits.
+    ///
+    /// # Errors
+    /// [`CallError::Pushback`] if there is no credit, or what else forbids the call.
+    pub fn try_call(&self, to: NodeId, body: impl Into<Bytes>) -> Result<Call, CallError> {
+        self.begin(to, body.into(), None, false)
+    }
+
+    fn failed(&self, error: CallError) -> Call {
+        Call { node: self.node.clone(), slot: Err(Some(error)) }
+    }
+
+    fn begin(
+        &self,
+        peer: NodeId,
+        body: Bytes,
+        timeout: Option<Duration>,
+        waits: bool,
+    ) -> Result<Call, CallError> {
+        if body.len() > self.request_bytes_max as usize {
+            return Err(CallError::TooLong);
+        }
+        // Dropped when the lock is released, if the call cannot be made.
+        let mut body = Some(body);
+        let slot = self.node.shared().command(|state| {
+            if state.is_ending() {
+                return Err(CallError::Closed);
+            }
+            if state.commands.len() >= state.commands_max {
+                return Err(CallError::Pushback);
+            }
+            let slot = state.calls.admit(&peer, self.index, waits)?;
+            let body = body.take().expect("taken once");
+            let call = CallCommand::Call { slot, peer, route: self.id, body, timeout };
+            state.commands.push_back(Command::Call(call));
+            Ok(slot)
+        })?;
+        Ok(Call { node: self.node.clone(), slot: Ok(slot) })
+    }
+
+    /// Takes requests of members from now on, as long as there is a server. Until the first one,
+    /// requests wait; after the last one, they are refused.
+    ///
+    /// # Errors
+    /// If the configuration says that this node only calls on the route.
+    pub fn serve(&self) -> Result<Server, OnlyCalls> {
+        let serves = self.node.shared().lock().calls.routes[self.index].config.serves;
+        if serves { Ok(Server::new(self.clone())) } else { Err(OnlyCalls(self.id)) }
+    }
+}
+
+/// A call in progress: a future of the answer. Dropping it cancels the call: no more bytes are
+/// sent, and the callee is notified.
+#[must_use = "a call is given up when it is dropped"]
+pub struct Call {
+    node: NodeHandle,
+    /// The slot of its state, or the error to return if the call could not be made.
+    slot: Result<u32, Option<CallError>>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("node", &self.node.key_id()).finish_non_exhaustive()
+    }
+}
+
+impl Call {
+    /// Lets the call go on to its end, or its deadline, without anybody who awaits the answer.
+    pub fn detach(mut self) {
+        let Ok(at) = std::mem::replace(&mut self.slot, Err(None)) else { return };
+        // The answer or the waker is dropped when the lock is released.
+        let _garbage = self.node.shared().command(|state| state.calls.drop_call(at));
+    }
+}
+
+/// As [`Future::poll`].
+const ENDED: &str = "a call is not polled after its end";
+
+impl Future for Call {
+    type Output = Result<Bytes, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let slot = match &mut self.slot {
+            Ok(slot) => *slot,
+            Err(error) => return Poll::Ready(Err(error.take().expect(ENDED))),
+        };
+        let mut waker = None;
+        let (result, driver) = loop {
+            let mut state = self.node.shared().lock();
+            let calls = &mut state.calls;
+            if let SlotState::Waiting(registered) = &mut calls.slots[slot].state {
+                if registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    return Poll::Pending;
+                }
+                let Some(waker) = waker.take() else {
+                    // Cloned without the lock.
+                    drop(state);
+                    waker = Some(cx.waker().clone());
+                    continue;
+                };
+                let old = registered.replace(waker);
+                drop(state);
+                drop(old);
+                return Poll::Pending;
+            }
+            let SlotState::Done(result, permit) = calls.free(slot).state else {
+                unreachable!("it is not dropped")
+            };
+            calls.released.extend(permit);
+            let driver = if calls.awaits_budget { state.driver.take() } else { None };
+            break (result, driver);
+        };
+        self.slot = Err(None);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let Ok(at) = self.slot else { return };
+        // The answer or the waker is dropped when the lock is released.
+        let _garbage = self.node.shared().command(|state| {
+            let before = state.calls.drop_call(at);
+            if !matches!(before, SlotState::Done(..)) {
+                let cancel = CallCommand::Cancel { slot: at };
+                state.commands.push_back(Command::Call(cancel));
+            }
+            before
+        });
+    }
+}

@@ -1,0 +1,261 @@
+//! The requests of a route.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use super::{CallCommand, Calls, Route, STAGED_MAX, Taken};
+use crate::driver::node_handle::NodeHandle;
+use crate::driver::shared::{Command, Shared, State};
+use crate::driver::waiters::{Source, Waiting};
+use crate::error::AnswerError;
+use crate::id::NodeId;
+use crate::rpc::{Refusal, RequestId};
+
+/// Takes the requests of a route.
+#[must_use = "requests are not taken when their server is dropped"]
+pub struct Server {
+    route: Route,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("route", &self.route).finish()
+    }
+}
+
+impl Clone for Server {
+    fn clone(&self) -> Self {
+        Self::new(self.route.clone())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Route { node, id, index, .. } = &self.route;
+        // What nobody takes is dropped when the lock is released.
+        let _garbage = node.shared().command(|state| {
+            let State { calls, commands, .. } = state;
+            let Calls { routes, released, .. } = calls;
+            let route = &mut routes[*index];
+            route.servers -= 1;
+            let mut garbage = Vec::new();
+            if route.servers > 0 || state.end.is_some() {
+                return garbage;
+            }
+            while let Some((request, permit)) = route.staged.pop(|_, _| true) {
+                let refuse = CallCommand::Refuse { request: request.id, refusal: Refusal::Dropped };
+                commands.push_back(Command::Call(refuse));
+                released.push(permit);
+                garbage.push(request.body);
+            }
+            let serve = CallCommand::Serve { route: *id, is_wanted: false };
+            commands.push_back(Command::Call(serve));
+            garbage
+        });
+    }
+}
+
+impl Server {
+    pub(super) fn new(route: Route) -> Self {
+        let (id, index) = (route.id, route.index);
+        route.node.shared().command(|state| {
+            let is_closed = state.is_closed();
+            let route = &mut state.calls.routes[index];
+            route.servers += 1;
+            if route.servers == 1 && !is_closed {
+                let serve = CallCommand::Serve { route: id, is_wanted: true };
+                state.commands.push_back(Command::Call(serve));
+            }
+        });
+        Self { route }
+    }
+
+    /// The next request, members taking turns; `None` once the node has shut down.
+    pub async fn next_request(&self) -> Option<Request> {
+        let mut waiting = Waiting::new(self.route.node.shared(), Source::Route(self.route.index));
+        poll_fn(|cx| waiting.poll_next(cx, |state| state.take_request(&self.route))).await
+    }
+
+    /// The requests as a stream, which ends once the node has shut down. It serves the route as this does.
+    pub fn requests(self) -> Requests {
+        let source = Source::Route(self.route.index);
+        Requests { waiting: Waiting::new(self.route.node.shared_arc(), source), server: self }
+    }
+
+    /// A request, if there is one.
+    pub fn try_request(&self) -> Option<Request> {
+        self.route.node.shared().take(|state| state.take_request(&self.route))
+    }
+}
+
+/// The requests of a route: [`Server::requests`].
+#[must_use = "streams do nothing unless they are polled"]
+pub struct Requests {
+    waiting: Waiting<Arc<Shared>>,
+    server: Server,
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Stream for Requests {
+    type Item = Request;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Request>> {
+        let Self { waiting, server } = self.get_mut();
+        waiting.poll_next(cx, |state| state.take_request(&server.route))
+    }
+}
+
+impl State {
+    /// Takes a request, and says whether the driver is to stage more.
+    fn take_request(&mut self, of: &Route) -> Option<(Request, bool)> {
+        let calls = &mut self.calls;
+        let (request, permit) = calls.routes[of.index].staged.pop(|_, _| true)?;
+        calls.released.push(permit);
+        calls.taken.insert(request.id, Taken::default());
+        let start = calls.start.expect("set before anything is staged");
+        let route = &calls.routes[of.index];
+        let refill = calls.awaits_budget || route.is_full && route.staged.len() < STAGED_MAX;
+        let request = Request {
+            node: of.node.clone(),
+            id: request.id,
+            from: request.from,
+            deadline: start + Duration::from_nanos(request.deadline.0),
+            answer_bytes_max: request.answer_bytes_max,
+            body: request.body,
+            is_over: false,
+        };
+        Some((request, refill))
+    }
+}
+
+/// A member's request. If it is dropped without an answer, the caller is notified.
+#[must_use = "a request that is dropped is not answered"]
+pub struct Request {
+    node: NodeHandle,
+    id: RequestId,
+    from: NodeId,
+    deadline: Instant,
+    answer_bytes_max: u32,
+    body: Bytes,
+    is_over: bool,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("from", &self.from)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Request {
+    /// Who asks.
+    pub fn from(&self) -> NodeId {
+        self.from
+    }
+
+    /// What is asked.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Until when the caller waits, on the runtime's clock.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Bytes that the answer may have: what both sides allow.
+    pub fn answer_bytes_max(&self) -> u32 {
+        self.answer_bytes_max
+    }
+
+    /// Answers. The bytes are taken without a copy.
+    ///
+    /// # Errors
+    /// If the answer is too long (the caller is told that there is none), or the caller does not
+    /// wait any more.
+    pub fn answer(mut self, body: impl Into<Bytes>) -> Result<(), AnswerError> {
+        let body = body.into();
+        if body.len() > self.answer_bytes_max as usize {
+            return Err(AnswerError::TooLong);
+        }
+        let request = self.id;
+        self.finish(CallCommand::Answer { request, body })
+    }
+
+    /// Refuses the request because the application is overloaded. The caller is told when to try
+    /// again.
+    ///
+    /// # Errors
+    /// If the caller does not wait any more.
+    pub fn busy(mut self, retry_after: Duration) -> Result<(), AnswerError> {
+        let refusal = Refusal::Busy { retry_after };
+        let request = self.id;
+        self.finish(CallCommand::Refuse { request, refusal })
+    }
+
+    fn finish(&mut self, command: CallCommand) -> Result<(), AnswerError> {
+        self.is_over = true;
+        let request = self.id;
+        // Dropped when the lock is released, if it is of no use; and so are those that wait.
+        let mut command = Some(command);
+        let (result, _garbage) = self.node.shared().command(|state| {
+            // A driver that has ended has removed all of them.
+            let Some(taken) = state.calls.taken.remove(&request) else {
+                return (Err(AnswerError::Closed), None);
+            };
+            let (command, result) = match taken.is_cancelled {
+                true => {
+                    let refuse = CallCommand::Refuse { request, refusal: Refusal::Dropped };
+                    (refuse, Err(AnswerError::Cancelled))
+                }
+                false => (command.take().expect("taken once"), Ok(())),
+            };
+            state.commands.push_back(Command::Call(command));
+            (result, Some(taken))
+        });
+        result
+    }
+
+    /// Whether the caller does not wait for the answer any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.node.shared().lock().calls.taken.get(&self.id).is_none_or(|taken| taken.is_cancelled)
+    }
+
+    /// Completes when the caller does not wait for the answer any more: the caller has given up,
+    /// its deadline has passed, or the connection is gone.
+    pub async fn cancelled(&self) {
+        let mut waiting = Waiting::new(self.node.shared(), Source::Cancellation(self.id));
+        let over = poll_fn(|cx| {
+            waiting.poll(cx, |state| {
+                let taken = state.calls.taken.get(&self.id);
+                taken.is_none_or(|taken| taken.is_cancelled).then_some(((), false))
+            })
+        });
+        over.await;
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let refusal = Refusal::Dropped;
+            // Whether the caller still waited does not matter here.
+            let _ = self.finish(CallCommand::Refuse { request: self.id, refusal });
+        }
+    }
+}
