@@ -733,7 +733,6 @@ impl Broadcast {
         self.sender.release_due_clears(now, &self.outboxes);
         self.inbox.transfers.advance(now);
         self.end_lost();
-        self.pass_on_repaired();
         self.tell_spread();
         self.mark_requests();
         for (peer, request) in self.inbox.transfers.stops.drain(..) {

@@ -128,31 +128,6 @@ impl Broadcast {
         self.mark_chunks(channel_index, slot);
     }
 
-    /// Passes on what others miss of the stripe of a slow member, and is here.
-    pub(super) fn pass_on_repaired(&mut self) {
-        while let Some((transfer, chunk)) = self.inbox.transfers.repaired.pop() {
-            if !self.inbox.transfers.has_all(transfer, (chunk..chunk + 1).into()) {
-                continue;
-            }
-            let known = self.inbox.transfers.known(transfer);
-            let item = &self.inbox.catalogue.items[known];
-            let active =
-                item.own_slot.and_then(|slot| self.outboxes[item.channel as usize].active(slot));
-            let spread = active.and_then(|active| active.spread.as_ref());
-            if !spread.is_some_and(|spread| spread.is_passed_on(chunk)) {
-                let received = Received {
-                    transfer,
-                    known,
-                    is_new: false,
-                    is_of_stripe: true,
-                    is_answered: false,
-                    is_complete: false,
-                };
-                self.pass_on(chunk, &received);
-            }
-        }
-    }
-
     /// There is something new to be told of a slot.
     fn repeat(&mut self, channel_index: u16, slot: Slot) {
         self.outboxes[channel_index as usize].repeat(slot);

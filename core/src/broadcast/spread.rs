@@ -52,10 +52,6 @@ impl Spread {
         self.passed.push(chunk as u16);
     }
 
-    pub(super) fn is_passed_on(&self, chunk: u32) -> bool {
-        self.passed.contains(&(chunk as u16))
-    }
-
     /// The chunk that is passed on as number `at`.
     pub(super) fn passed(&self, at: usize) -> Option<u32> {
         self.passed.get(at).map(|chunk| u32::from(*chunk))

@@ -113,8 +113,6 @@ pub(crate) struct Transfers {
     pub(crate) lost: Vec<u32>,
     /// Artifacts that have not come whole by being spread: others are to be told of what has come.
     pub(crate) spread: Vec<u32>,
-    /// Chunks that are here and that this node is to pass on as if they belonged to its stripe.
-    pub(crate) repaired: Vec<(u32, u32)>,
     random: Random,
     /// Requests to a holder in each class, and what it may send unasked at the same time.
     requests_max: usize,
@@ -148,7 +146,6 @@ impl Transfers {
             stops: Vec::new(),
             lost: Vec::new(),
             spread: Vec::new(),
-            repaired: Vec::new(),
             random: Random::new(seed),
             requests_max: config.fetches_per_peer_max.into(),
             streams_max: config.streamed_per_peer_max.into(),

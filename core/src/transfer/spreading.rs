@@ -39,7 +39,7 @@ const QUIET_TIMES_MAX: u32 = 4;
 
 /// A member sends all others the same chunks, in the same order. So many of them may just be on their way,
 /// and have come to some of the others only.
-const LAST_CHUNKS: u32 = 2;
+const UNDER_WAY_CHUNKS: u32 = 2;
 
 /// The stripe of one of so many members, of an artifact of so many chunks.
 pub(crate) fn stripe(chunks: u32, members: u32, place: u32) -> Range<u32> {
@@ -286,14 +286,8 @@ impl Transfers {
         let mut ranges = Ranges::new();
         for chunk in lost.iter() {
             wanted.lost.insert(chunk);
-            if chunk / block % stripes != rank {
-                continue;
-            }
-            if wanted.have.contains(chunk) {
-                // What came last from a slow member may not have come to others.
-                let is_last = !wanted.have.contains(chunk + LAST_CHUNKS);
-                self.repaired.extend(is_last.then_some((at, chunk)));
-            } else if !wanted.asked.contains(chunk) && !is_asked_for(chunk) {
+            let is_mine = chunk / block % stripes == rank;
+            if is_mine && !wanted.asked.contains(chunk) && !is_asked_for(chunk) {
                 // What there is no place for is asked for with all that is missing in the end.
                 put(&mut ranges, chunk);
             }
@@ -346,10 +340,6 @@ impl Transfers {
                 .filter(|chunk| !coming.contains(*chunk))
                 .for_each(|chunk| lost.insert(chunk));
         }
-        if what != Repair::All && lost.count() > chunks / 2 {
-            // It is rather this node that is slow.
-            lost.reset(chunks);
-        }
         Survey { lost, stripes, rank, whole }
     }
 
@@ -358,7 +348,7 @@ impl Transfers {
     fn is_overdue(&self, now: Time, at: u32, stripe: &Range<u32>, spreading: &Spreading) -> bool {
         let wanted = &self.wanted[at];
         let come = stripe.clone().filter(|chunk| wanted.have.contains(*chunk)).count() as u32;
-        let come = come + LAST_CHUNKS;
+        let come = come + UNDER_WAY_CHUNKS;
         let left = (stripe.len() as u32).saturating_sub(come);
         let elapsed = now.since(spreading.begun);
         let rest = spreading.rest(now, self.have_count(at), wanted.advert.chunks());
