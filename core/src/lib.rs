@@ -27,6 +27,7 @@ mod random;
 pub mod rpc;
 pub mod sched;
 mod send_buffer;
+mod shortest;
 pub mod time;
 mod transfer;
 pub mod wire;

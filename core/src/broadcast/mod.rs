@@ -690,8 +690,9 @@ impl Broadcast {
     }
 
     /// The round trip on the connection to a peer, which says when chunks are late.
-    pub fn handle_round_trip(&mut self, peer: PeerIndex, round_trip: Duration) {
-        self.inbox.transfers.note_round_trip(peer, round_trip);
+    pub fn handle_round_trip(&mut self, now: Time, peer: PeerIndex, round_trip: Duration) {
+        let now = self.clamp(now);
+        self.inbox.transfers.note_round_trip(now, peer, round_trip);
     }
 
     /// This many bytes of the next chunk have arrived, in the answer to a request or behind a

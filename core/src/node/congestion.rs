@@ -15,6 +15,8 @@ use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 
 use super::losses::Losses;
+use crate::shortest::Floor;
+use crate::time::Time;
 
 /// Header, connection id, frame headers and tag of a packet, in bytes: an overestimate, so that
 /// this node rather waits than sends too much.
@@ -114,8 +116,17 @@ impl ControllerFactory for MeteredFactory {
         self.meter.window.store(inner.window(), Relaxed);
         self.meter.in_flight.store(0, Relaxed);
         self.meter.bulk_window.store(u64::MAX, Relaxed);
-        let (losses, peak, bulk) = (Losses::new(), Peak::new(now), BulkWindow::new(now));
-        Box::new(Metered { inner, losses, peak, bulk, meter: self.meter.clone() })
+        let (losses, floor) = (Losses::new(), Floor::new(Time::ZERO));
+        let (peak, bulk) = (Peak::new(now), BulkWindow::new());
+        Box::new(Metered {
+            inner,
+            begun: now,
+            losses,
+            floor,
+            peak,
+            bulk,
+            meter: self.meter.clone(),
+        })
     }
 }
 
@@ -155,10 +166,6 @@ impl Peak {
     }
 }
 
-/// How long the shortest round trip counts after it was measured, and again as long at most: by then, the
-/// path may have become another one.
-const FLOOR_SPAN: Duration = Duration::from_secs(30);
-
 /// So many round trips in succession have to be long before that is taken for the path: queues that
 /// others have filled become shorter, too, when all send less.
 const LONG_ROUNDS: u32 = 8;
@@ -174,41 +181,26 @@ const LONG_ROUNDS: u32 = 8;
 #[derive(Clone, Copy, Debug)]
 struct BulkWindow {
     bytes: u64,
-    /// The shortest round trip in the present span, and in the one before.
-    shortest: [Duration; 2],
-    span_began: Instant,
+    floor: Floor,
     /// Round trips in succession that were long with little in flight, and the shortest of them.
     long_rounds: u32,
     shortest_long: Duration,
 }
 
 impl BulkWindow {
-    const fn new(now: Instant) -> Self {
+    const fn new() -> Self {
         Self {
             bytes: u64::MAX,
-            shortest: [Duration::MAX; 2],
-            span_began: now,
+            floor: Floor::new(Time::ZERO),
             long_rounds: 0,
             shortest_long: Duration::MAX,
         }
     }
 
-    fn note_round_trip(&mut self, now: Instant, round_trip: Duration) {
-        let age = now.saturating_duration_since(self.span_began);
-        if age >= FLOOR_SPAN {
-            // After a longer silence, neither counts.
-            let before = if age < 2 * FLOOR_SPAN { self.shortest[0] } else { Duration::MAX };
-            self.shortest = [Duration::MAX, before];
-            self.span_began = now;
-        }
-        self.shortest[0] = self.shortest[0].min(round_trip);
-    }
-
     /// In the round trip that has ended now, so many bytes were in flight at most, and the last ones took
     /// so long.
     fn end_round(&mut self, in_flight: u64, round_trip: Duration) {
-        let [present, before] = self.shortest;
-        let floor = present.min(before).as_micros().max(1);
+        let floor = self.floor.get().as_micros().max(1);
         let moving = u128::from(in_flight) * floor / round_trip.as_micros().max(floor);
         let moving = moving as u64;
         if in_flight - moving >= BULK_QUEUE_BYTES / 2 {
@@ -232,7 +224,7 @@ impl BulkWindow {
         self.shortest_long = if is_first { round_trip } else { self.shortest_long.min(round_trip) };
         self.long_rounds += 1;
         if self.long_rounds == LONG_ROUNDS {
-            self.shortest = [self.shortest_long, Duration::MAX];
+            self.floor.raise(self.shortest_long);
             self.long_rounds = 0;
         }
     }
@@ -240,7 +232,12 @@ impl BulkWindow {
 
 struct Metered {
     inner: Box<dyn Controller>,
+    begun: Instant,
     losses: Losses,
+    /// By which losses are judged. The bulk window has one of its own, which follows a longer path within a
+    /// few round trips. Losses cannot be judged by that: where many connections share a full queue,
+    /// each has little in flight and long round trips, and there a loss is a sign of congestion.
+    floor: Floor,
     peak: Peak,
     bulk: BulkWindow,
     meter: Arc<Meter>,
@@ -277,9 +274,11 @@ impl Controller for Metered {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
-        self.losses.note_acked(now, sent, bytes, rtt.min());
+        self.losses.note_acked(now, sent, bytes);
         let round_trip = self.losses.round_trip();
-        self.bulk.note_round_trip(now, round_trip);
+        let time = Time::ZERO + now.saturating_duration_since(self.begun);
+        self.floor.note(time, round_trip);
+        self.bulk.floor.note(time, round_trip);
         let (window, in_flight) = (self.inner.window(), self.meter.in_flight.load(Relaxed));
         if let Some(in_flight) = self.peak.note_acked(now, sent, in_flight) {
             self.bulk.end_round(in_flight, round_trip);
@@ -319,7 +318,10 @@ impl Controller for Metered {
     ) {
         // No bytes are lost if routers say that they are congested (RFC 9002, section 7.1).
         let is_marked = lost_bytes == 0;
-        if is_marked || self.losses.note_lost(lost_bytes) || is_persistent_congestion {
+        if is_marked
+            || self.losses.note_lost(lost_bytes, self.floor.get())
+            || is_persistent_congestion
+        {
             self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
         }
         let rest = self.meter.in_flight.load(Relaxed).saturating_sub(lost_bytes);
@@ -343,9 +345,9 @@ impl Controller for Metered {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        let Self { losses, peak, bulk, .. } = *self;
+        let Self { begun, losses, floor, peak, bulk, .. } = *self;
         let (inner, meter) = (self.inner.clone_box(), self.meter.clone());
-        Box::new(Self { inner, losses, peak, bulk, meter })
+        Box::new(Self { inner, begun, losses, floor, peak, bulk, meter })
     }
 
     fn initial_window(&self) -> u64 {
@@ -375,29 +377,29 @@ mod tests {
         bulk
     }
 
-    fn bulk_window(now: Instant) -> BulkWindow {
-        let mut bulk = BulkWindow::new(now);
-        bulk.note_round_trip(now, FLOOR);
+    fn bulk_window() -> BulkWindow {
+        let mut bulk = BulkWindow::new();
+        bulk.floor.note(Time::ZERO, FLOOR);
         bulk
     }
 
     #[test]
     fn bulk_data_makes_a_short_queue() {
-        let bulk = window_after(3, 1_000_000, bulk_window(Instant::now()));
+        let bulk = window_after(3, 1_000_000, bulk_window());
         let queued = bulk.bytes - 1_000_000;
         assert!(queued.abs_diff(BULK_QUEUE_BYTES) <= 100, "{queued}");
     }
 
     #[test]
     fn bulk_data_uses_a_path_that_has_become_faster_within_a_few_round_trips() {
-        let slow = window_after(3, 100_000, bulk_window(Instant::now()));
+        let slow = window_after(3, 100_000, bulk_window());
         let fast = window_after(6, 1_000_000, slow);
         assert!(fast.bytes >= 1_000_000, "{}", fast.bytes);
     }
 
     #[test]
     fn what_is_not_used_up_does_not_grow() {
-        let mut bulk = window_after(3, 100_000, bulk_window(Instant::now()));
+        let mut bulk = window_after(3, 100_000, bulk_window());
         let before = bulk.bytes;
         bulk.end_round(before / 2, FLOOR);
         assert_eq!(bulk.bytes, before);
@@ -406,7 +408,7 @@ mod tests {
     /// A path has become a longer one.
     #[test]
     fn bulk_data_uses_a_path_that_has_become_longer_within_two_dozen_round_trips() {
-        let mut bulk = window_after(3, 200_000, bulk_window(Instant::now()));
+        let mut bulk = window_after(3, 200_000, bulk_window());
         for _ in 0..24 {
             // Now it moves a million bytes in 500 ms.
             let in_flight = bulk.bytes.min(4_000_000);
@@ -419,9 +421,8 @@ mod tests {
     /// Clocks may be coarse, windows and round trips as long as the configuration allows.
     #[test]
     fn no_value_is_too_short_or_too_long() {
-        let now = Instant::now();
-        let mut bulk = BulkWindow::new(now);
-        bulk.note_round_trip(now, Duration::ZERO);
+        let mut bulk = BulkWindow::new();
+        bulk.floor.note(Time::ZERO, Duration::ZERO);
         for (in_flight, round_trip) in [
             (u64::from(u32::MAX), Duration::from_secs(100_000)),
             (0, Duration::ZERO),
@@ -431,26 +432,5 @@ mod tests {
             bulk.end_round(in_flight, round_trip);
             assert!(bulk.bytes >= BULK_QUEUE_BYTES, "{}", bulk.bytes);
         }
-    }
-
-    #[test]
-    fn after_an_hour_of_silence_the_shortest_round_trip_is_another_one() {
-        let begin = Instant::now();
-        let mut bulk = bulk_window(begin);
-        bulk.note_round_trip(begin + Duration::from_secs(3_600), 2 * FLOOR);
-        bulk.end_round(1_000_000, 2 * FLOOR);
-        assert_eq!(bulk.bytes, u64::MAX, "no queue");
-    }
-
-    /// What was the shortest round trip is forgotten in any case.
-    #[test]
-    fn the_shortest_round_trip_is_one_of_the_last_minute() {
-        let begin = Instant::now();
-        let mut bulk = bulk_window(begin);
-        for seconds in 1..=61 {
-            bulk.note_round_trip(begin + Duration::from_secs(seconds), 2 * FLOOR);
-        }
-        bulk.end_round(1_000_000, 2 * FLOOR);
-        assert_eq!(bulk.bytes, u64::MAX, "no queue");
     }
 }

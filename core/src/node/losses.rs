@@ -11,6 +11,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::shortest::Shortest;
+
 /// A round trip that is longer than the path's shortest one by more than this part of it is a sign of a
 /// queue.
 const QUEUE_SHARE: u32 = 8;
@@ -34,47 +36,45 @@ const COUNTED_BYTES: u64 = 96 << 10;
 pub(super) struct Losses {
     acked: u64,
     lost: u64,
-    /// The path's shortest round trip.
-    base: Duration,
-    /// The shortest round trip in the present block, and in the one before.
-    shortest: [Duration; 2],
+    /// The shortest round trip in the blocks of late.
+    shortest: Shortest,
     in_block: u32,
 }
 
 impl Losses {
     pub(super) const fn new() -> Self {
-        Self { acked: 0, lost: 0, base: Duration::ZERO, shortest: [Duration::MAX; 2], in_block: 0 }
+        Self { acked: 0, lost: 0, shortest: Shortest::new(), in_block: 0 }
     }
 
-    /// A packet was acknowledged that was sent at `sent`. `base` is the path's shortest round trip.
-    pub(super) fn note_acked(&mut self, now: Instant, sent: Instant, bytes: u64, base: Duration) {
+    /// A packet was acknowledged that was sent at `sent`.
+    pub(super) fn note_acked(&mut self, now: Instant, sent: Instant, bytes: u64) {
         self.count(bytes, 0);
-        self.base = base;
         if self.in_block == BLOCK {
-            self.shortest = [Duration::MAX, self.shortest[0]];
+            self.shortest.next_span();
             self.in_block = 0;
         }
         self.in_block += 1;
-        self.shortest[0] = self.shortest[0].min(now.saturating_duration_since(sent));
+        self.shortest.note(now.saturating_duration_since(sent));
     }
 
-    /// Packets of so many bytes were lost. Whether that is a sign of congestion.
-    pub(super) fn note_lost(&mut self, bytes: u64) -> bool {
+    /// Packets of so many bytes were lost. Whether that is a sign of congestion on a path whose round trip
+    /// is `floor` without a queue.
+    pub(super) fn note_lost(&mut self, bytes: u64, floor: Duration) -> bool {
         self.count(0, bytes);
         let counted = (self.acked + self.lost).max(COUNTED_BYTES);
-        self.lost > counted / LOST_SHARE || self.has_queue()
+        self.lost > counted / LOST_SHARE || self.has_queue(floor)
     }
 
     /// The shortest round trip lately.
     pub(super) fn round_trip(&self) -> Duration {
-        let [present, before] = self.shortest;
-        present.min(before)
+        self.shortest.get()
     }
 
     /// Whether packets wait somewhere on the path. Before any was acknowledged, they may.
-    fn has_queue(&self) -> bool {
-        let queue = self.round_trip().saturating_sub(self.base);
-        queue > (self.base / QUEUE_SHARE).max(QUEUE_MIN)
+    fn has_queue(&self, floor: Duration) -> bool {
+        let round_trip = self.round_trip();
+        let queue = round_trip.saturating_sub(floor);
+        round_trip == Duration::MAX || queue > (floor / QUEUE_SHARE).max(QUEUE_MIN)
     }
 
     /// What was long ago counts for less and less.
@@ -101,7 +101,7 @@ mod tests {
         let sent = Instant::now();
         for at in 0..count {
             let now = sent + BASE + Duration::from_millis(queue(at));
-            losses.note_acked(now, sent, 1_200, BASE);
+            losses.note_acked(now, sent, 1_200);
         }
         losses
     }
@@ -109,24 +109,27 @@ mod tests {
     #[test]
     fn a_loss_is_a_sign_of_congestion_with_a_queue_only() {
         for (queue, is_sign) in [(0, false), (10, false), (11, true), (500, true)] {
-            assert_eq!(path(100, |_| queue).note_lost(1_200), is_sign, "{queue} ms");
+            assert_eq!(path(100, |_| queue).note_lost(1_200, BASE), is_sign, "{queue} ms");
         }
     }
 
     #[test]
     fn jitter_is_no_queue() {
-        assert!(!path(100, |at| at * 37 % 81).note_lost(1_200));
+        assert!(!path(100, |at| at * 37 % 81).note_lost(1_200, BASE));
     }
 
     #[test]
     fn a_queue_that_has_just_grown_is_noticed() {
-        assert!(path(100, |at| at.saturating_sub(50)).note_lost(1_200));
-        assert!(!path(100, |at| 50_u64.saturating_sub(at)).note_lost(1_200), "one that has gone");
+        assert!(path(100, |at| at.saturating_sub(50)).note_lost(1_200, BASE));
+        assert!(
+            !path(100, |at| 50_u64.saturating_sub(at)).note_lost(1_200, BASE),
+            "one that has gone"
+        );
     }
 
     #[test]
     fn before_anything_is_acknowledged_every_loss_is_a_sign() {
-        assert!(Losses::new().note_lost(1_200));
+        assert!(Losses::new().note_lost(1_200, BASE));
     }
 
     #[test]
@@ -138,9 +141,9 @@ mod tests {
             let sent = Instant::now();
             let signs = (0..100_000).map(|_| {
                 if random.below(100) < percent {
-                    return losses.note_lost(1_200);
+                    return losses.note_lost(1_200, BASE);
                 }
-                losses.note_acked(sent + BASE, sent, 1_200, BASE);
+                losses.note_acked(sent + BASE, sent, 1_200);
                 false
             });
             signs.filter(|is_sign| *is_sign).count()

@@ -11,6 +11,7 @@ use super::offer::PlaceChain;
 use super::{CLASSES, RequestId};
 use crate::arena::List;
 use crate::broadcast::Priority;
+use crate::shortest::Floor;
 use crate::time::Time;
 use crate::wire::Ranges;
 
@@ -168,6 +169,8 @@ pub(super) struct Holder {
     meter: Meter,
     /// The round trip on the connection, if it is known.
     path: Option<Duration>,
+    /// Without the queues on it.
+    path_floor: Floor,
     /// It may have to be asked for more.
     pub(super) is_due: bool,
 }
@@ -245,16 +248,20 @@ impl Holder {
                 interval_received: 0,
             },
             path: None,
+            path_floor: Floor::new(Time::ZERO),
             is_due: false,
         }
     }
 
-    pub(super) fn note_round_trip(&mut self, round_trip: Duration) {
+    pub(super) fn note_round_trip(&mut self, now: Time, round_trip: Duration) {
         self.path = Some(round_trip);
-        // The holder's own is measured only when it is asked with nothing outstanding.
-        if !self.meter.is_measured || self.meter.round_trip < round_trip {
+        self.path_floor.note(now, round_trip);
+        if !self.meter.is_measured {
             self.meter.round_trip = round_trip;
         }
+        // The holder's own is measured only when it is asked with nothing outstanding. Queues do not count:
+        // the more is asked for, the longer they are.
+        self.meter.round_trip = self.meter.round_trip.max(self.path_floor.get());
     }
 
     /// The round trip on the connection.

@@ -128,8 +128,8 @@ impl Spreading {
 
 impl Transfers {
     /// The round trip on the connection to a member, as QUIC has it.
-    pub(crate) fn note_round_trip(&mut self, peer: PeerIndex, round_trip: Duration) {
-        self.holder(peer).note_round_trip(round_trip);
+    pub(crate) fn note_round_trip(&mut self, now: Time, peer: PeerIndex, round_trip: Duration) {
+        self.holder(peer).note_round_trip(now, round_trip);
     }
 
     /// Whether chunks of an artifact are expected unasked.

@@ -230,7 +230,7 @@ impl Link {
         // every read.
         let _ = chunks.finalize();
         if let (Role::Chunks(request), Some(peer)) = (state.role, self.peer()) {
-            machine.handle_round_trip(peer, self.quic.rtt());
+            machine.handle_round_trip(now, peer, self.quic.rtt());
             machine.handle_partial_chunk(now, peer, request, state.decoder.partial_bytes());
         }
         match &result {

@@ -1,5 +1,6 @@
-//! Bulk data keeps queues short, and is not held up where a round trip is long for another reason: a path
-//! that has become longer is used as before within seconds. In simulated time.
+//! A path that has become a longer one is used as before, within a minute. What is beyond its shortest round
+//! trip of late is taken for queues: losses count as congestion then, bulk data holds back, and no more is
+//! asked of a holder. In simulated time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,15 +9,15 @@ use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Class, Config};
 use slotcast::id::{ArtifactId, ChannelId};
-use slotcast_sim::{Application, Context, Latency, Link, Setup, Subnet};
+use slotcast_sim::{Application, Chance, Context, Latency, Link, Setup, Subnet};
 
 const CHANNEL: ChannelId = ChannelId(1);
 
 /// Of the path, in bytes per second. Its queue lasts for 100 ms.
 const RATE: u64 = 6_000_000;
 
-const BULK_BYTES: usize = 4 << 20;
-const BULK_AT_ONCE: usize = 3;
+const BYTES: usize = 4 << 20;
+const AT_ONCE: usize = 3;
 
 const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -41,8 +42,8 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Self {
-        let config = Config::new([ChannelConfig::new(CHANNEL).class(Class::Bulk)]);
+    fn new(class: Class) -> Self {
+        let config = Config::new([ChannelConfig::new(CHANNEL).class(class)]);
         let setup = Setup::new(&config, 2).link(Link::new(ms(10))).seed(4);
         let mut subnet = Subnet::new(setup, Log::default());
         subnet.network.each_link(|_, _, link| {
@@ -60,9 +61,9 @@ impl Run {
                 false => self.open.push(id),
             }
         }
-        while self.open.len() < BULK_AT_ONCE {
+        while self.open.len() < AT_ONCE {
             self.count += 1;
-            let mut bytes = vec![0; BULK_BYTES];
+            let mut bytes = vec![0; BYTES];
             bytes[..8].copy_from_slice(&self.count.to_be_bytes());
             let artifact = Artifact::new(bytes.into(), &[]).expect("within the format's limits");
             self.open.push(artifact.id());
@@ -83,15 +84,30 @@ impl Run {
     }
 }
 
-#[test]
-fn bulk_data_uses_a_path_that_has_become_longer() {
-    let mut run = Run::new();
+/// What is used of a path that has become longer, when its former round trip is forgotten: a minute later.
+fn used(class: Class, loss_percent: u32) -> [f64; 2] {
+    let mut run = Run::new(class);
+    run.subnet.network.each_link(|_, _, link| link.loss = Chance::percent(loss_percent));
     run.rate(2);
     let before = run.rate(5);
-    run.subnet.network.each_link(|_, _, link| link.latency = Latency::Fixed(ms(50)));
-    run.rate(5);
+    run.subnet.network.each_link(|_, _, link| link.latency = Latency::Fixed(ms(75)));
+    run.rate(65);
     let after = run.rate(5);
-    println!("{before:.2} of the path's rate, then {after:.2}");
-    assert!(before >= 0.9, "{before:.2}");
-    assert!(after >= 0.8, "{after:.2}");
+    println!("{class:?}, {loss_percent} %: {before:.2} of the path's rate, then {after:.2}");
+    [before, after]
+}
+
+#[test]
+fn a_path_that_has_become_longer_is_used() {
+    for class in [Class::Normal, Class::Bulk] {
+        let [before, after] = used(class, 0);
+        assert!(before >= 0.9 && after >= 0.8, "{class:?}: {before:.2}, {after:.2}");
+    }
+}
+
+/// Before, each loss counts as congestion.
+#[test]
+fn a_path_that_has_become_longer_and_loses_packets_by_chance_is_used() {
+    let [before, after] = used(Class::Normal, 2);
+    assert!(before >= 0.8 && after >= 0.7, "{before:.2}, {after:.2}");
 }
