@@ -1,7 +1,7 @@
 //! Spreading: each member is sent another part of a long artifact, and passes it on while it comes. The
 //! machines by themselves.
 
-use slotcast::broadcast::{ChunkTaken, Decision, Output, RequestId, Taken};
+use slotcast::broadcast::{ChunkTaken, Decision, OutStream, Output, RequestId, Taken};
 use std::ops::Range;
 
 use slotcast::artifact::Artifact;
@@ -10,7 +10,7 @@ use slotcast::error::Fault;
 use slotcast::id::{Slot, Version};
 use slotcast::wire::{ChunkBits, Refusal, Update};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, Net, Solo, artifact, config, large, ms, peer, steered,
+    CHANNEL, Frame, Net, Solo, Tap, artifact, config, large, ms, peer, steered,
 };
 
 /// Bytes of an artifact of 64 chunks.
@@ -186,6 +186,52 @@ fn when_a_part_does_not_come_it_is_asked_for() {
     let rest = solo.asked(0, &block, 9..12);
     bring(&mut solo, 0, rest, &block, 9..12);
     solo.expect_delivered([&block]);
+}
+
+/// The streams that a node sends a member: the chunks in each, and whether it ends.
+fn streams(solo: &mut Solo, at: usize) -> Vec<(Vec<u32>, bool)> {
+    let mut streams = Vec::new();
+    let mut taps: Vec<(Option<OutStream>, Tap)> = Vec::new();
+    while let Some((send, bytes)) = solo.send(at, 256 << 10) {
+        if send.open {
+            taps.push((send.stream, Tap::default()));
+            streams.push((Vec::new(), false));
+        }
+        let place = taps.iter().rposition(|(stream, _)| *stream == send.stream).expect("open");
+        let frames = taps[place].1.read(&bytes);
+        streams[place].0.extend(frames.iter().filter_map(Frame::chunk));
+        streams[place].1 = send.finish;
+    }
+    streams
+}
+
+/// A member allows so many streams: none waits for what may be passed on later.
+#[test]
+fn what_is_passed_on_ends_with_the_stripe_and_what_is_repaired_comes_in_another_stream() {
+    let mut solo = Solo::new(&spreading(), 3);
+    let block = large(1);
+    let advert = block.advert();
+    let (slot, version) = (Slot(0), Version(1));
+    let told = Update::Advert { slot, version, hops: 0, streamed: true, spread: true, advert };
+    let Ok(Taken::Chunks(stream)) = solo.update(0, &told) else { panic!("wanted") };
+    let Ok(Taken::Chunks(other)) = solo.update(1, &part(&block, (1, 1), true, &[])) else {
+        panic!("wanted")
+    };
+    solo.chunks(0, stream, &block, 0..6);
+    solo.answer_end(0, stream);
+    assert_eq!(streams(&mut solo, 2), [(vec![0, 1, 2, 3, 4, 5], true)]);
+    solo.chunks(1, other, &block, 6..9);
+    solo.elapse(ms(400));
+    let [Frame::Fetch { request, chunks: repaired, .. }] = &solo.sent(0)[..] else {
+        panic!("this node's part is repaired")
+    };
+    for chunk in repaired {
+        solo.chunk(0, RequestId(*request), &block, *chunk).expect("it is right");
+    }
+    solo.settle();
+    assert_eq!(streams(&mut solo, 2), [(repaired.clone(), true)]);
+    // Who has heard of nothing so far is sent all at once.
+    assert_eq!(streams(&mut solo, 1), [([&[0, 1, 2, 3, 4, 5], &repaired[..]].concat(), true)]);
 }
 
 #[test]

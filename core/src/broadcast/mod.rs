@@ -734,6 +734,7 @@ impl Broadcast {
         self.sender.release_due_clears(now, &self.outboxes);
         self.inbox.transfers.advance(now);
         self.end_lost();
+        self.end_rounds();
         self.tell_spread();
         self.mark_requests();
         for (peer, request) in self.inbox.transfers.stops.drain(..) {

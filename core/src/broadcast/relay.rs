@@ -113,15 +113,16 @@ impl Broadcast {
             return;
         }
         let was_spread = outbox.active(slot).is_some_and(|active| active.spread.is_some());
+        let mut is_first = false;
         if received.is_of_stripe && self.may_spread {
-            outbox.spread(slot).pass_on(chunk);
+            is_first = outbox.spread(slot).pass_on(chunk) || !was_spread;
         }
         let active = outbox.active_mut(slot).expect("own slot");
         let Some(spread) = &mut active.spread else { return };
         if received.is_complete {
-            spread.end();
+            spread.end_round();
         }
-        if !was_spread {
+        if is_first {
             // Others may have been told of the artifact, but not that chunks follow.
             self.repeat(channel_index, slot);
         }
@@ -178,6 +179,20 @@ impl Broadcast {
         let body = Body::Part(Box::new(Part { transfer, id, advert }));
         if self.advertise(channel_index, known, body, hops).is_ok() {
             self.inbox.transfers.set_passed_on(transfer, true);
+        }
+    }
+
+    /// Nothing more comes of what this node was sent of its stripe, or asked for as a part of it.
+    pub(super) fn end_rounds(&mut self) {
+        while let Some(known) = self.inbox.transfers.stripe_ends.pop() {
+            let Some(item) = self.inbox.catalogue.items.get(known) else { continue };
+            let (channel_index, Some(slot)) = (item.channel, item.own_slot) else { continue };
+            let outbox = &mut self.outboxes[channel_index as usize];
+            let active = outbox.active_mut(slot).expect("own slot");
+            if let Some(spread) = active.spread.as_mut().filter(|_| active.hops > 0) {
+                spread.end_round();
+                self.mark_chunks(channel_index, slot);
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use super::held::HeldClears;
 use super::inbox::Inbox;
 use super::outbox::{Active, Body, LastSent, Outbox};
 use super::peer_set::PeerSet;
+use super::spread::Passing;
 use crate::config::{ChannelConfig, Config};
 use crate::id::{ChannelId, PeerIndex, Slot};
 use crate::membership::Overlay;
@@ -89,8 +90,8 @@ struct StreamState {
 enum Source {
     /// These. When there are none, the job lasts until its stream has been acknowledged.
     Ranges(Ranges),
-    /// Those that its slot [passes on](super::spread), from this one on.
-    Passed(usize),
+    /// Those that its slot [passes on](super::spread).
+    Passed(Passing),
 }
 
 /// Chunks to be sent from a slot: the answer to a request, or what follows a streamed advert.
@@ -532,7 +533,7 @@ impl Sender {
                 (Some(spread), 0) => Some(spread.stripe(index, &body.id(), chunks))
                     .filter(|stripe| !stripe.is_empty())
                     .map(Source::Ranges),
-                (Some(_), _) => Some(Source::Passed(0)),
+                (Some(spread), _) => Some(Source::Passed(spread.passing(index))),
                 (None, _) => (may_push && !is_pushed && config.latency_sensitive)
                     .then(|| Source::Ranges(Ranges::from_iter([(0..chunks).into()]))),
             };
@@ -671,11 +672,10 @@ impl Job {
                 }
                 Some(chunk)
             }
-            Source::Passed(next) => {
+            Source::Passed(passing) => {
                 let spread = active.spread.as_ref().expect("it passes chunks on");
                 loop {
-                    let chunk = spread.passed(*next)?;
-                    *next += 1;
+                    let chunk = spread.take_next(passing)?;
                     if !has(chunk) {
                         return Some(chunk);
                     }
@@ -688,9 +688,8 @@ impl Job {
     fn take_end(&mut self, active: &Active) -> bool {
         let is_over = match &self.source {
             Source::Ranges(ranges) => ranges.is_empty(),
-            Source::Passed(next) => {
-                let spread = active.spread.as_ref().expect("it passes chunks on");
-                spread.is_over() && spread.passed(*next).is_none()
+            Source::Passed(passing) => {
+                active.spread.as_ref().expect("it passes chunks on").is_finished(*passing)
             }
         };
         if is_over {
@@ -709,10 +708,10 @@ impl Job {
     fn has_more(&self, outbox: &Outbox) -> bool {
         match &self.source {
             Source::Ranges(ranges) => !ranges.is_empty(),
-            Source::Passed(next) => {
+            Source::Passed(passing) => {
                 let active = outbox.active(self.slot).expect("jobs end with their slot");
                 let spread = active.spread.as_ref().expect("it passes chunks on");
-                spread.is_over() || spread.passed(*next).is_some()
+                spread.is_finished(*passing) || spread.next(*passing).is_some()
             }
         }
     }

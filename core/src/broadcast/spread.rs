@@ -11,21 +11,43 @@ use crate::transfer::stripe;
 use crate::wire::{ChunkRange, Ranges};
 
 /// How far an artifact in a slot has been spread.
+///
+/// What is passed on goes in *rounds*, each a stream to each member. The first one ends with this node's stripe:
+/// a stream that waited for what may be passed on later would keep others waiting, since a member allows
+/// so many. Parts of other stripes that are repaired make further rounds.
 #[derive(Debug)]
 pub(super) struct Spread {
     /// The members to which chunks are sent unasked: those that were connected when it began.
     members: PeerSet,
-    /// Those of them that have been told of the artifact.
+    /// Those of them that have been told of the artifact in this round.
     told: PeerSet,
+    /// Those that had been told when it began.
+    told_before: PeerSet,
     /// The chunks that are passed on, in the order in which they came. None at the publisher.
     passed: Vec<u16>,
-    /// No more chunks will be passed on.
-    is_over: bool,
+    round: usize,
+    /// How many of the chunks belong to the rounds until the end of each. This one is over if it has an end.
+    ends: Vec<u16>,
+}
+
+/// What a stream passes on to a member.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passing {
+    /// The place in the order of the chunk that is next.
+    next: usize,
+    round: usize,
 }
 
 impl Spread {
     pub(super) fn new(members: PeerSet) -> Self {
-        Self { members, told: PeerSet::default(), passed: Vec::new(), is_over: false }
+        Self {
+            members,
+            told: PeerSet::default(),
+            told_before: PeerSet::default(),
+            passed: Vec::new(),
+            round: 0,
+            ends: Vec::new(),
+        }
     }
 
     /// Whether a member is still to be sent chunks unasked.
@@ -48,26 +70,57 @@ impl Spread {
         Some(stripe).filter(|stripe| stripe.count > 0).into_iter().collect()
     }
 
-    pub(super) fn pass_on(&mut self, chunk: u32) {
+    /// Another chunk is to be passed on. True if that begins another round, of which members are to be told.
+    pub(super) fn pass_on(&mut self, chunk: u32) -> bool {
+        let is_first = self.is_over(self.round);
+        if is_first {
+            self.told_before = core::mem::take(&mut self.told);
+            self.round += 1;
+        }
         self.passed.push(chunk as u16);
+        is_first
     }
 
-    /// The chunk that is passed on as number `at`.
-    pub(super) fn passed(&self, at: usize) -> Option<u32> {
-        self.passed.get(at).map(|chunk| u32::from(*chunk))
+    /// What a member that is due is passed on.
+    pub(super) fn passing(&self, peer: PeerIndex) -> Passing {
+        let before = self.round.checked_sub(1).filter(|_| self.told_before.contains(peer));
+        let next = before.map_or(0, |round| self.ends[round].into());
+        Passing { next, round: self.round }
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over
+    /// The next chunk of what is passed on, if it is here.
+    pub(super) fn next(&self, passing: Passing) -> Option<u32> {
+        let end = self.ends.get(passing.round).map_or(self.passed.len(), |end| usize::from(*end));
+        self.passed[..end].get(passing.next).map(|chunk| u32::from(*chunk))
     }
 
-    pub(super) fn end(&mut self) {
-        self.is_over = true;
+    /// Takes it.
+    pub(super) fn take_next(&self, passing: &mut Passing) -> Option<u32> {
+        let chunk = self.next(*passing)?;
+        passing.next += 1;
+        Some(chunk)
+    }
+
+    /// Whether nothing is left of what is passed on, and nothing will be added.
+    pub(super) fn is_finished(&self, passing: Passing) -> bool {
+        self.is_over(passing.round) && self.next(passing).is_none()
+    }
+
+    fn is_over(&self, round: usize) -> bool {
+        self.ends.len() > round
+    }
+
+    /// All of this round has come.
+    pub(super) fn end_round(&mut self) {
+        if !self.is_over(self.round) {
+            self.ends.push(self.passed.len() as u16);
+        }
     }
 
     /// Members that have not been told of the artifact yet are not sent chunks unasked any more, either.
     pub(super) fn cut_short(&mut self) {
-        (self.is_over, self.told) = (true, self.members);
+        self.end_round();
+        self.told = self.members;
     }
 }
 
@@ -95,5 +148,31 @@ mod tests {
                 assert!(all.into_iter().eq(0..chunks));
             }
         }
+    }
+
+    #[test]
+    fn each_round_is_a_stream_to_each_member() {
+        let [early, late] = [PeerIndex(1), PeerIndex(2)];
+        let mut members = PeerSet::default();
+        [early, late].into_iter().for_each(|peer| members.insert(peer));
+        let mut spread = Spread::new(members);
+        let take_all = |spread: &Spread, passing: &mut Passing| {
+            let chunks = core::iter::from_fn(|| spread.take_next(passing));
+            (chunks.collect::<Vec<u32>>(), spread.is_finished(*passing))
+        };
+        assert!(!spread.pass_on(5));
+        spread.note_told(early);
+        let mut first = spread.passing(early);
+        assert_eq!(take_all(&spread, &mut first), ([5].into(), false));
+        assert!(!spread.pass_on(6));
+        spread.end_round();
+        assert!(spread.pass_on(9), "another round");
+        assert_eq!(take_all(&spread, &mut first), ([6].into(), true));
+        assert!(spread.is_due(early) && spread.is_due(late));
+        let [mut second, mut all] = [early, late].map(|peer| spread.passing(peer));
+        assert_eq!(take_all(&spread, &mut second), ([9].into(), false));
+        spread.end_round();
+        assert_eq!(take_all(&spread, &mut second), ([].into(), true));
+        assert_eq!(take_all(&spread, &mut all), ([5, 6, 9].into(), true));
     }
 }

@@ -398,6 +398,9 @@ impl Transfers {
         let wanted = &mut self.wanted[request.transfer];
         wanted.live -= 1;
         self.offers[request.offer].live -= 1;
+        if request.is_stripe {
+            self.stripe_ends.push(wanted.known);
+        }
         if request.is_counted_on {
             wanted.note_unasked(&request.expected);
         }

@@ -113,6 +113,8 @@ pub(crate) struct Transfers {
     pub(crate) lost: Vec<u32>,
     /// Artifacts that have not come whole by being spread: others are to be told of what has come.
     pub(crate) spread: Vec<u32>,
+    /// Artifacts of which this node has been sent what is to come of its stripe for now.
+    pub(crate) stripe_ends: Vec<u32>,
     random: Random,
     /// Requests to a holder in each class, and what it may send unasked at the same time.
     requests_max: usize,
@@ -146,6 +148,7 @@ impl Transfers {
             stops: Vec::new(),
             lost: Vec::new(),
             spread: Vec::new(),
+            stripe_ends: Vec::new(),
             random: Random::new(seed),
             requests_max: config.fetches_per_peer_max.into(),
             streams_max: config.streamed_per_peer_max.into(),

@@ -37,6 +37,10 @@ const QUIET_FIRST: Duration = Duration::from_millis(250);
 /// If hardly anything has come, so many times what it took counts as the time for the rest.
 const QUIET_TIMES_MAX: u32 = 4;
 
+/// A member may send so many streams of parts of an artifact at the same time: what it passes on later comes in
+/// another one.
+const PARTS_MAX: usize = 2;
+
 /// A member sends all others the same chunks, in the same order. So many of them may just be on their way,
 /// and have come to some of the others only.
 const UNDER_WAY_CHUNKS: u32 = 2;
@@ -153,7 +157,8 @@ impl Transfers {
             let is_open = request.phase == Phase::Open && request.is_stripe == is_stripe;
             is_open && request.offer == offer
         };
-        if self.holder(peer).requests.iter().any(is_same) || !self.expect_parts(now, at, peer) {
+        let same = self.holder(peer).requests.iter().filter(|request| is_same(request)).count();
+        if same >= PARTS_MAX || !self.expect_parts(now, at, peer) {
             return None;
         }
         let wanted = &mut self.wanted[at];

@@ -114,6 +114,11 @@ impl Frame {
         matches!(self, Clear { .. } | Push { .. } | Advert { .. } | Partial { .. })
     }
 
+    /// The index of a chunk.
+    pub fn chunk(&self) -> Option<u32> {
+        if let Self::Chunk(index) = self { Some(*index) } else { None }
+    }
+
     /// The artifact that a push or an advert tells of.
     pub fn told(&self) -> Option<ArtifactId> {
         match self {

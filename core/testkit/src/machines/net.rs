@@ -533,8 +533,7 @@ impl Net {
 
     /// Chunks sent from one node to the other, in their order.
     pub fn chunks(&self, from: usize, to: usize) -> Vec<u32> {
-        let index = |frame: Frame| if let Frame::Chunk(index) = frame { Some(index) } else { None };
-        self.frames(from, to).into_iter().filter_map(index).collect()
+        self.frames(from, to).iter().filter_map(Frame::chunk).collect()
     }
 
     pub fn forget_sent(&mut self) {
