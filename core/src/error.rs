@@ -62,6 +62,9 @@ pub enum PublishError {
     /// Longer than the channel's `artifact_bytes_max`, or than metadata may be.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// An artifact was to be published under a name, and has no key.
+    #[error("the artifact has no key under which it could have a name")]
+    NoKey,
     /// All of the channel's slots hold artifacts: abort some first.
     #[error("all slots of the channel are in use: abort artifacts first, or raise slots_max")]
     OutboxFull,

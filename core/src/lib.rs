@@ -19,6 +19,7 @@ pub mod id;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+mod key_index;
 pub mod membership;
 #[cfg(feature = "quic")]
 pub mod node;

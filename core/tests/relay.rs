@@ -228,9 +228,9 @@ fn l16_a_relay_beyond_the_hops_is_a_fault_and_changes_nothing() {
 }
 
 fn pushed_from(hops: u8, version: u64, artifact: &Artifact) -> Update<'_> {
-    let metadata = artifact.metadata();
+    let (key, metadata, bytes) = (artifact.key(), artifact.metadata(), artifact.bytes());
     let (slot, version) = (Slot(0), Version(version));
-    Update::Push { slot, version, hops, metadata, bytes: artifact.bytes() }
+    Update::Push { slot, version, hops, key, metadata, bytes }
 }
 
 /// A relay in an overlay has neighbours that their artifact's publisher does not reach.

@@ -145,6 +145,31 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// See [`Node::publish_keyed`].
+    ///
+    /// # Errors
+    /// If it has no key, or the channel has no room for it; nothing has changed then.
+    pub fn publish_keyed(
+        &mut self,
+        channel: ChannelId,
+        name: u32,
+        artifact: Artifact,
+    ) -> Result<(), PublishError> {
+        let id = artifact.id();
+        self.node_mut().publish_keyed(channel, name, artifact)?;
+        self.trace.note(self.time, self.at, What::Published(channel, id));
+        Ok(())
+    }
+
+    /// See [`Node::abort_below`].
+    pub fn abort_below(&mut self, channel: ChannelId, key: u64) -> usize {
+        let count = self.node_mut().abort_below(channel, key);
+        if count > 0 {
+            self.trace.note(self.time, self.at, What::AbortedBelow(channel, key));
+        }
+        count
+    }
+
     /// See [`Node::abort`].
     pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
         let was_active = self.node_mut().abort(channel, id);

@@ -36,6 +36,8 @@ pub enum What {
     Published(ChannelId, ArtifactId),
     /// It aborted an artifact.
     Aborted(ChannelId, ArtifactId),
+    /// It aborted all artifacts under keys below this one.
+    AbortedBelow(ChannelId, u64),
     /// It was brought an artifact by a peer.
     Delivered(ChannelId, ArtifactId, u16),
     /// A peer does not advertise an artifact any more.
@@ -76,6 +78,9 @@ impl fmt::Display for Entry {
             What::Breach(peer, fault) => write!(f, "breach by {peer}: {fault}"),
             What::Published(channel, id) => write!(f, "publishes {id:#} on {}", channel.0),
             What::Aborted(channel, id) => write!(f, "aborts {id:#} on {}", channel.0),
+            What::AbortedBelow(channel, key) => {
+                write!(f, "aborts what is below {key} on {}", channel.0)
+            }
             What::Delivered(channel, id, from) => {
                 write!(f, "is brought {id:#} on {} by {from}", channel.0)
             }
@@ -153,6 +158,7 @@ impl Trace {
             What::Breach(peer, _) => (8, peer.into()),
             What::Published(on, artifact) => (9, id(on, artifact)),
             What::Aborted(on, artifact) => (10, id(on, artifact)),
+            What::AbortedBelow(on, key) => (16, key ^ u64::from(on.0) << 48),
             What::Delivered(on, artifact, from) => (11, id(on, artifact) ^ u64::from(from) << 32),
             What::Withdrawn(on, artifact, by) => (12, id(on, artifact) ^ u64::from(by) << 32),
             What::Expired(on, artifact) => (13, id(on, artifact)),

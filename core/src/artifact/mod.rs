@@ -1,6 +1,9 @@
 //! Artifacts, their adverts ([`Advert`]), and how they are cut into chunks. Each chunk can be verified
 //! alone, whoever sent it: by the tree in `merkle.rs`.
 //!
+//! An artifact may have a *key*, a number by which its application orders what it publishes, such as a round
+//! or a height. It is part of the id and of the advert, and costs nothing where it is absent.
+//!
 //! The length alone decides how an artifact is cut ([`Advert::chunk_size`]), and it is part of the id.
 //! Up to [`SINGLE_CHUNK_BYTES_MAX`] it is one chunk. An artifact without bytes has one empty chunk.
 //! Invariant 6 rests on this folder.
@@ -52,12 +55,19 @@ pub type Proof = heapless::Vec<Hash, PROOF_HASHES_MAX>;
 
 const DOMAIN: &[u8] = b"slotcast artifact 1\n";
 
+/// Of artifacts with a key, so that none of them has the id of one without.
+const DOMAIN_KEYED: &[u8] = b"slotcast artifact 2\n";
+
+const KEY_BYTES: usize = size_of::<u64>();
+
 /// What is known of an artifact before its bytes: enough to compute the id, to filter, and to fetch
 /// it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Advert {
     /// Bytes in the artifact.
     pub length: u64,
+    /// The application's key, if it has one: its round or height.
+    pub key: Option<u64>,
     /// The application's metadata.
     pub metadata: Metadata,
     /// The root of the Merkle tree over the chunks.
@@ -65,10 +75,11 @@ pub struct Advert {
 }
 
 impl Advert {
-    /// SHA-256 over domain, length (8 bytes, big endian), metadata length (1 byte), metadata, root:
-    /// neither the length nor the metadata can be forged for an id.
+    /// SHA-256 over domain, key (8 bytes, big endian; none without a key, which has another domain),
+    /// length (8 bytes, big endian), metadata length (1 byte), metadata, root: none of these can be
+    /// forged for an id.
     pub fn id(&self) -> ArtifactId {
-        id(self.length, &self.metadata, &self.root)
+        id(self.length, self.key, &self.metadata, &self.root)
     }
 
     /// Bytes in each chunk but the last, which may be shorter: [`SINGLE_CHUNK_BYTES_MAX`], if that is
@@ -100,11 +111,15 @@ impl Advert {
 }
 
 /// See [`Advert::id`].
-pub(crate) fn id(length: u64, metadata: &[u8], root: &Hash) -> ArtifactId {
+pub(crate) fn id(length: u64, key: Option<u64>, metadata: &[u8], root: &Hash) -> ArtifactId {
+    const PREFIX: usize = DOMAIN_KEYED.len() + KEY_BYTES;
     // Hashed in one go: the hasher's own buffer costs more than this one.
-    let mut input = [0; DOMAIN.len() + 8 + 1 + METADATA_BYTES_MAX + size_of::<Hash>()];
+    let mut input = [0; PREFIX + 8 + 1 + METADATA_BYTES_MAX + size_of::<Hash>()];
     let mut end = 0;
-    for part in [DOMAIN, &length.to_be_bytes(), &[metadata.len() as u8], metadata, root] {
+    let domain = if key.is_some() { DOMAIN_KEYED } else { DOMAIN };
+    let key = key.map(u64::to_be_bytes);
+    let key = key.as_ref().map_or(&[][..], |key| key);
+    for part in [domain, key, &length.to_be_bytes(), &[metadata.len() as u8], metadata, root] {
         input[end..][..part.len()].copy_from_slice(part);
         end += part.len();
     }
@@ -165,7 +180,7 @@ pub struct Artifact {
 
 #[derive(Clone)]
 enum Content {
-    /// The root, the length of the metadata (1 byte), the metadata and the bytes, in this order.
+    /// See [`with_short_parts`].
     Short(Bytes),
     Long(Arc<Long>),
 }
@@ -178,18 +193,25 @@ struct Long {
     tree: Option<Arc<[Hash]>>,
 }
 
-/// Where the metadata of a short artifact begins.
-const SHORT_METADATA: usize = size_of::<Hash>() + 1;
+/// Where the lengths of key and metadata stand in a short artifact.
+const SHORT_LENGTHS: usize = size_of::<Hash>();
 
-/// The parts of a short artifact, see [`Content::Short`].
-fn short_parts<'a>(
-    root: &'a Hash,
-    length: &'a [u8; 1],
-    metadata: &'a [u8],
-    bytes: &'a [u8],
-) -> [&'a [u8]; 4] {
-    debug_assert!(bytes.len() <= SHORT_BYTES_MAX && usize::from(length[0]) == metadata.len());
-    [root, length, metadata, bytes]
+/// Where its key begins, or without one its metadata.
+const SHORT_KEY: usize = SHORT_LENGTHS + 2;
+
+/// A short artifact: the root, the lengths of key and metadata (1 byte each), the key (big endian), the
+/// metadata and the bytes, in this order.
+fn with_short_parts<T>(
+    root: &Hash,
+    key: Option<u64>,
+    metadata: &[u8],
+    bytes: &[u8],
+    join: impl FnOnce(&[&[u8]]) -> T,
+) -> T {
+    debug_assert!(bytes.len() <= SHORT_BYTES_MAX);
+    let key = key.map(u64::to_be_bytes);
+    let key = key.as_ref().map_or(&[][..], |key| key);
+    join(&[root, &[key.len() as u8, metadata.len() as u8], key, metadata, bytes])
 }
 
 impl Artifact {
@@ -198,6 +220,20 @@ impl Artifact {
     /// # Errors
     /// If the metadata or the bytes exceed what the format carries.
     pub fn new(bytes: Bytes, metadata: &[u8]) -> Result<Self, ArtifactError> {
+        Self::keyed(None, bytes, metadata)
+    }
+
+    /// The same with a key, which is part of its identity: the same bytes under another key, or without
+    /// one (`None`), are another artifact.
+    ///
+    /// # Errors
+    /// As for [`Artifact::new`].
+    pub fn keyed(
+        key: impl Into<Option<u64>>,
+        bytes: Bytes,
+        metadata: &[u8],
+    ) -> Result<Self, ArtifactError> {
+        let key = key.into();
         let metadata =
             Metadata::from_slice(metadata).map_err(|_| ArtifactError::MetadataTooLong)?;
         if bytes.len() as u64 > ARTIFACT_BYTES_LIMIT {
@@ -205,21 +241,20 @@ impl Artifact {
         }
         let length = bytes.len() as u64;
         if bytes.len() <= SINGLE_CHUNK_BYTES_MAX {
-            let advert = Advert { length, metadata, root: merkle::leaf(&bytes) };
+            let advert = Advert { length, key, metadata, root: merkle::leaf(&bytes) };
             return Ok(Self::of_parts(advert.id(), advert, bytes, None));
         }
         let leaves = bytes.chunks(chunk_size(length)).map(merkle::leaf).collect();
         let (root, tree) = merkle::grow(leaves);
-        let advert = Advert { length, metadata, root };
+        let advert = Advert { length, key, metadata, root };
         Ok(Self::of_parts(advert.id(), advert, bytes, Some(tree)))
     }
 
     fn of_parts(id: ArtifactId, advert: Advert, bytes: Bytes, tree: Option<Arc<[Hash]>>) -> Self {
         debug_assert_eq!(advert.length, bytes.len() as u64);
-        let Advert { metadata, root, .. } = &advert;
+        let Advert { key, metadata, root, .. } = &advert;
         let content = if bytes.len() <= SHORT_BYTES_MAX {
-            let length = [metadata.len() as u8];
-            Content::Short(blocks::join(&short_parts(root, &length, metadata, &bytes)))
+            Content::Short(with_short_parts(root, *key, metadata, &bytes, blocks::join))
         } else {
             Content::Long(Arc::new(Long { advert, bytes, tree }))
         };
@@ -230,17 +265,18 @@ impl Artifact {
     pub(crate) fn of_push(
         id: ArtifactId,
         root: &Hash,
+        key: Option<u64>,
         metadata: &[u8],
         bytes: &[u8],
         blocks: &mut Blocks,
     ) -> Self {
         if bytes.len() > SHORT_BYTES_MAX {
             let metadata = Metadata::from_slice(metadata).expect("checked when it was decoded");
-            let advert = Advert { length: bytes.len() as u64, metadata, root: *root };
+            let advert = Advert { length: bytes.len() as u64, key, metadata, root: *root };
             return Self::of_parts(id, advert, Bytes::copy_from_slice(bytes), None);
         }
-        let length = [metadata.len() as u8];
-        let content = blocks.copy(&short_parts(root, &length, metadata, bytes));
+        let copy = |parts: &[&[u8]]| blocks.copy(parts);
+        let content = with_short_parts(root, key, metadata, bytes, copy);
         Self { id, content: Content::Short(content) }
     }
 
@@ -264,6 +300,7 @@ impl Artifact {
         match &self.content {
             Content::Short(content) => Advert {
                 length: self.bytes().len() as u64,
+                key: self.key(),
                 metadata: Metadata::from_slice(self.metadata()).expect("it has been one"),
                 root: *content.first_chunk().expect("it begins with the root"),
             },
@@ -271,11 +308,22 @@ impl Artifact {
         }
     }
 
+    /// The application's key, if it has one.
+    pub fn key(&self) -> Option<u64> {
+        match &self.content {
+            Content::Short(content) => {
+                let key = &content[SHORT_KEY..start_of_metadata(content)];
+                key.try_into().ok().map(u64::from_be_bytes)
+            }
+            Content::Long(long) => long.advert.key,
+        }
+    }
+
     /// The application's metadata.
     pub fn metadata(&self) -> &[u8] {
         match &self.content {
             Content::Short(content) => {
-                &content[SHORT_METADATA..][..usize::from(content[SHORT_METADATA - 1])]
+                &content[start_of_metadata(content)..start_of_bytes(content)]
             }
             Content::Long(long) => &long.advert.metadata,
         }
@@ -323,9 +371,14 @@ impl Artifact {
     }
 }
 
-/// Where the bytes of a short artifact begin.
+/// Where the metadata of a short artifact begins.
+fn start_of_metadata(content: &[u8]) -> usize {
+    SHORT_KEY + usize::from(content[SHORT_LENGTHS])
+}
+
+/// Where its bytes begin.
 fn start_of_bytes(content: &[u8]) -> usize {
-    SHORT_METADATA + usize::from(content[SHORT_METADATA - 1])
+    start_of_metadata(content) + usize::from(content[SHORT_LENGTHS + 1])
 }
 
 /// Of two artifacts with one id, all is equal.
@@ -434,6 +487,27 @@ mod tests {
         renamed.metadata[0] ^= 1;
         assert_ne!(longer.id(), advert.id());
         assert_ne!(renamed.id(), advert.id());
+    }
+
+    #[test]
+    fn keys_are_part_of_the_id_and_survive_in_short_and_long_artifacts() {
+        for length in [0, 5, SHORT_BYTES_MAX, SHORT_BYTES_MAX + 1, 5 * CHUNK_BYTES_MIN] {
+            let plain = sample(length);
+            let keyed = |key| Artifact::keyed(key, plain.to_bytes(), plain.metadata()).unwrap();
+            for key in [0, 7, u64::MAX] {
+                let artifact = keyed(key);
+                assert_eq!((artifact.key(), artifact.advert().key), (Some(key), Some(key)));
+                assert_eq!(
+                    (artifact.metadata(), artifact.bytes()),
+                    (&b"height 7"[..], plain.bytes())
+                );
+                assert_eq!(artifact.advert().id(), artifact.id());
+            }
+            let ids = [plain.id(), keyed(0).id(), keyed(7).id(), keyed(u64::MAX).id()];
+            assert!((0..4).all(|at| !ids[..at].contains(&ids[at])));
+            assert_eq!(plain.key(), None);
+        }
+        assert!(size_of::<Artifact>() <= 64);
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub(super) enum Told<'a> {
     Advert(&'a Advert),
     /// The bytes came along. They are a single chunk.
     Push {
+        key: Option<u64>,
         metadata: &'a [u8],
         root: Hash,
         bytes: &'a [u8],
@@ -80,8 +81,9 @@ impl Told<'_> {
     fn advert(&self) -> Advert {
         match *self {
             Self::Advert(advert) => advert.clone(),
-            Self::Push { metadata, root, bytes } => Advert {
+            Self::Push { key, metadata, root, bytes } => Advert {
                 length: bytes.len() as u64,
+                key,
                 metadata: Metadata::from_slice(metadata).expect("checked when it was decoded"),
                 root,
             },
@@ -304,12 +306,12 @@ impl Inbox {
 
     /// Takes pushed bytes, if there are some and there is room for them; else they will be fetched.
     fn take_pushed(&mut self, known: u32, from: NodeId, told: Told<'_>) -> bool {
-        let Told::Push { metadata, root, bytes } = told else { return false };
+        let Told::Push { key, metadata, root, bytes } = told else { return false };
         let item = &self.catalogue.items[known];
         if !self.transfers.can_push(item.channel, bytes.len() as u64) {
             return false;
         }
-        let artifact = Artifact::of_push(item.id, &root, metadata, bytes, &mut self.blocks);
+        let artifact = Artifact::of_push(item.id, &root, key, metadata, bytes, &mut self.blocks);
         self.complete(known, from, artifact);
         true
     }

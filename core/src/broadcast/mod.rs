@@ -4,7 +4,7 @@
 //!
 //! What calls there are on [`Broadcast`]:
 //! - *inputs* are `handle_*`, and [`Broadcast::peer_up`], [`Broadcast::peer_down`];
-//! - *commands* are verbs (`publish`, `abort`, `relay`, `reconsider`) and answer at once;
+//! - *commands* are verbs (`publish`, `publish_keyed`, `abort`, `abort_below`, `relay`, `reconsider`) and answer at once;
 //! - *outputs* are drained with [`Broadcast::poll`] after every input or command, until it gives
 //!   [`Output::Idle`]; what may be large is pulled when there is room for it, by peer with
 //!   [`Broadcast::poll_send`] and by channel with [`Broadcast::poll_event`].
@@ -52,7 +52,7 @@ use crate::transfer::ChunksTold;
 use crate::wire::{Chunk, ChunkRange, Ranges, Refusal, Request, Update};
 use catalogue::State;
 use inbox::{Content, Forgotten, Inbox, Told};
-use outbox::{Body, Full, Outbox};
+use outbox::{Active, Body, Full, Outbox};
 use send::Sender;
 
 /// Adversaries can choose ids, so the hash is seeded. Maps are never iterated, so the seed does not
@@ -203,6 +203,15 @@ pub enum ChunkTaken {
     More,
     /// The request is answered, or has been given up: stop the stream if it goes on.
     Done,
+}
+
+impl From<Full> for PublishError {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Slots => Self::OutboxFull,
+            Full::Bytes => Self::ActiveBytesExceeded,
+        }
+    }
 }
 
 /// The members that this node has tables for.
@@ -365,22 +374,14 @@ impl Broadcast {
     /// # Errors
     /// If the channel has no room for it; nothing has changed then.
     pub fn publish(&mut self, channel: ChannelId, artifact: Artifact) -> Result<(), PublishError> {
-        let channel_index = self.channel_index(channel).ok_or(PublishError::UnknownChannel)?;
-        if artifact.bytes().len() as u64 > self.channels[channel_index as usize].artifact_bytes_max
-        {
-            return Err(ArtifactError::TooLong.into());
-        }
+        let channel_index = self.check_artifact(channel, &artifact)?;
         let outbox = &mut self.outboxes[channel_index as usize];
         let id = artifact.id();
-        let full = |full| match full {
-            Full::Slots => PublishError::OutboxFull,
-            Full::Bytes => PublishError::ActiveBytesExceeded,
-        };
         if let Some(slot) = outbox.slot_of(&id) {
             let active = outbox.active(slot).expect("by id");
             if active.hops > 0 {
                 let is_part = active.is_part();
-                outbox.adopt(slot, artifact).map_err(full)?;
+                outbox.adopt(slot, artifact)?;
                 if let Some(known) = self.inbox.catalogue.find(channel_index, &id) {
                     self.inbox.catalogue.end_relay(known);
                     if is_part {
@@ -393,9 +394,65 @@ impl Broadcast {
             return Ok(());
         }
         let known = self.inbox.catalogue.find(channel_index, &id);
-        let chunks = artifact.chunks();
-        let is_long = artifact.bytes().len() as u64 >= outbox.spread_bytes_min();
-        let slot = outbox.insert(Body::Whole(artifact), 0, known).map_err(full)?;
+        let slot = outbox.insert(Body::Whole(artifact), 0, known)?;
+        self.begin_publication(channel_index, slot);
+        Ok(())
+    }
+
+    /// Makes an artifact with a key active as [`Broadcast::publish`] does, in place of what was
+    /// published under the same key and this `name`: that counts as aborted, and the artifact takes its
+    /// slot in one change. Names are this node's own: peers do not learn of them. An artifact has the
+    /// name under which it was published last.
+    ///
+    /// # Errors
+    /// If it has no key, or the channel has no room for it in that place; nothing has changed then.
+    pub fn publish_keyed(
+        &mut self,
+        channel: ChannelId,
+        name: u32,
+        artifact: Artifact,
+    ) -> Result<(), PublishError> {
+        let key = artifact.key().ok_or(PublishError::NoKey)?;
+        let channel_index = self.check_artifact(channel, &artifact)?;
+        let outbox = &self.outboxes[channel_index as usize];
+        let (id, bytes) = (artifact.id(), artifact.bytes().len() as u64);
+        let slot = outbox.slot_of(&id);
+        let former = outbox.named(key, name).filter(|former| Some(*former) != slot);
+        if let Some(former) = former {
+            let is_published =
+                slot.and_then(|slot| outbox.active(slot)).is_some_and(|active| active.hops == 0);
+            if !is_published {
+                outbox.check_replacing(former, bytes)?;
+            }
+            if slot.is_none() {
+                self.replace(channel_index, former, artifact);
+                return Ok(());
+            }
+            self.clear(channel_index, former);
+        }
+        self.publish(channel, artifact)?;
+        let outbox = &mut self.outboxes[channel_index as usize];
+        let slot = outbox.slot_of(&id).expect("just published");
+        outbox.set_name(slot, name);
+        Ok(())
+    }
+
+    /// The index of the channel, if the artifact can be published there.
+    fn check_artifact(&self, channel: ChannelId, artifact: &Artifact) -> Result<u16, PublishError> {
+        let channel_index = self.channel_index(channel).ok_or(PublishError::UnknownChannel)?;
+        let bytes_max = self.channels[channel_index as usize].artifact_bytes_max;
+        if artifact.bytes().len() as u64 > bytes_max {
+            return Err(ArtifactError::TooLong.into());
+        }
+        Ok(channel_index)
+    }
+
+    /// An artifact has just come into a slot as this node's own.
+    fn begin_publication(&mut self, channel_index: u16, slot: Slot) {
+        let outbox = &mut self.outboxes[channel_index as usize];
+        let active = outbox.active(slot).expect("just published");
+        let (known, chunks) = (active.known, active.body.chunks());
+        let is_long = active.body.length() >= outbox.spread_bytes_min();
         if self.may_spread && is_long && (2..=CHUNKS_PREFERRED_MAX).contains(&chunks) {
             outbox.spread(slot);
         }
@@ -403,7 +460,16 @@ impl Broadcast {
         if let Some(known) = known {
             self.inbox.own(known, slot);
         }
-        Ok(())
+    }
+
+    /// An artifact takes the slot of one that was published under the same key and name.
+    fn replace(&mut self, channel_index: u16, slot: Slot, artifact: Artifact) {
+        let known = self.inbox.catalogue.find(channel_index, &artifact.id());
+        let outbox = &mut self.outboxes[channel_index as usize];
+        let former = outbox.replace(slot, artifact, known);
+        self.end_own(&former);
+        self.begin_publication(channel_index, slot);
+        self.sender.stop_serving(&former.serving, (channel_index, slot), &mut self.outputs);
     }
 
     /// Withdraws an artifact that was published or relayed. False if it was not active, nor waiting to be
@@ -413,6 +479,18 @@ impl Broadcast {
         let Some(slot) = self.outboxes[channel_index as usize].slot_of(id) else { return false };
         self.clear(channel_index, slot);
         true
+    }
+
+    /// Withdraws all artifacts of a channel that this node published under keys below `key`, and says how
+    /// many. Takes as long as to abort these one by one. Relayed ones end with their publishers'.
+    pub fn abort_below(&mut self, channel: ChannelId, key: u64) -> usize {
+        let Some(channel_index) = self.channel_index(channel) else { return 0 };
+        let mut count = 0;
+        while let Some(slot) = self.outboxes[channel_index as usize].lowest_below(key) {
+            self.clear(channel_index, slot);
+            count += 1;
+        }
+        count
     }
 
     /// Asks the channel's filter again about everything not yet delivered or dropped. What is no
@@ -427,7 +505,18 @@ impl Broadcast {
 
     fn clear(&mut self, channel_index: u16, slot: Slot) {
         let active = self.outboxes[channel_index as usize].clear(slot);
-        if let Some(known) = active.known {
+        self.end_own(&active);
+        let config = &self.channels[channel_index as usize];
+        let is_push = active.body.length() <= config.push_bytes_max.into();
+        let may_wait = active.hops == 0 && active.spread.is_none() && is_push;
+        let may_wait = may_wait && !config.clear_delay.is_zero();
+        self.peers_are_behind(channel_index, slot, may_wait);
+        self.sender.stop_serving(&active.serving, (channel_index, slot), &mut self.outputs);
+    }
+
+    /// This node does not advertise an artifact any more.
+    fn end_own(&mut self, ended: &Active) {
+        if let Some(known) = ended.known {
             self.inbox.catalogue.end_relay(known);
             let item = &mut self.inbox.catalogue.items[known];
             item.own_slot = None;
@@ -435,12 +524,6 @@ impl Broadcast {
                 self.inbox.transfers.set_passed_on(transfer, false);
             }
         }
-        let config = &self.channels[channel_index as usize];
-        let is_push = active.body.length() <= config.push_bytes_max.into();
-        let may_wait = active.hops == 0 && active.spread.is_none() && is_push;
-        let may_wait = may_wait && !config.clear_delay.is_zero();
-        self.peers_are_behind(channel_index, slot, may_wait);
-        self.sender.stop_serving(&active.serving, (channel_index, slot), &mut self.outputs);
     }
 
     /// What peers were sent of the slot is obsolete. Streams without any other current update are
@@ -506,7 +589,7 @@ impl Broadcast {
                 }
                 Taken::Done
             }
-            Update::Push { slot, version, hops, metadata, bytes } => {
+            Update::Push { slot, version, hops, key, metadata, bytes } => {
                 if bytes.len() > push_max as usize || bytes.len() as u64 > artifact_max {
                     return Err(Fault::PushTooLong);
                 }
@@ -515,8 +598,8 @@ impl Broadcast {
                 }
                 if is_news(slot, version.0)? {
                     let root = artifact::root_of_chunk(bytes);
-                    let id = artifact::id(bytes.len() as u64, metadata, &root);
-                    let told = Told::Push { metadata, root, bytes };
+                    let id = artifact::id(bytes.len() as u64, *key, metadata, &root);
+                    let told = Told::Push { key: *key, metadata, root, bytes };
                     let content = Content {
                         id,
                         told,

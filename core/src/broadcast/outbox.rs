@@ -8,6 +8,11 @@
 //! first. A slot that changes again moves to the end of the log, and content that was overwritten
 //! is not sent any more.
 //!
+//! Published artifacts with keys are in an index by key and name as well. One that is published under the key
+//! and name of another takes its slot, with one change: peers hear of the former as of any slot that was
+//! overwritten. What is below a key is found without a look at any other slot. Names are this node's own:
+//! peers do not learn of them.
+//!
 //! The log is cut back to its current entries when it is twice as long as the table, so the memory
 //! is O(slots) whatever peers do. Knows nothing of bytes on the wire. Invariants 1, 2, 3.
 
@@ -23,6 +28,7 @@ use super::spread::Spread;
 use crate::artifact::{Advert, Artifact};
 use crate::config::{ChannelConfig, Relay};
 use crate::id::{ArtifactId, PeerIndex, Slot, Version};
+use crate::key_index::KeyIndex;
 
 /// What this node has of an artifact that it advertises.
 #[derive(Debug)]
@@ -51,6 +57,13 @@ impl Body {
         match self {
             Self::Whole(artifact) => artifact.advert(),
             Self::Part(part) => part.advert.clone(),
+        }
+    }
+
+    fn key(&self) -> Option<u64> {
+        match self {
+            Self::Whole(artifact) => artifact.key(),
+            Self::Part(part) => part.advert.key,
         }
     }
 
@@ -106,6 +119,8 @@ pub(super) struct Active {
     suspensions: u8,
     /// The version with which it came into the slot.
     inserted: u64,
+    /// The name under which it was published, beside its key.
+    name: Option<u32>,
 }
 
 /// A relay becomes dormant so often at most, then it ends: a member that takes back what it advertises,
@@ -113,6 +128,20 @@ pub(super) struct Active {
 const SUSPENSIONS_MAX: u8 = 4;
 
 impl Active {
+    fn new(body: Body, hops: u8, known: Option<u32>, inserted: u64) -> Self {
+        Self {
+            body,
+            hops,
+            known,
+            serving: PeerSet::default(),
+            spread: None,
+            dormant_since: None,
+            suspensions: 0,
+            inserted,
+            name: None,
+        }
+    }
+
     /// This node has a part of it only.
     pub(super) fn is_part(&self) -> bool {
         self.body.transfer().is_some()
@@ -181,6 +210,8 @@ pub(super) struct Outbox {
     slots: Vec<SlotState>,
     free: FreeSlots,
     by_id: IdMap<Slot>,
+    /// Slots of what is published under keys.
+    keyed: KeyIndex<Slot>,
     log: VecDeque<(u64, Slot)>,
     version: u64,
     published: Share,
@@ -244,6 +275,7 @@ impl Outbox {
             slots: Vec::new(),
             free: FreeSlots::default(),
             by_id,
+            keyed: KeyIndex::default(),
             log: VecDeque::new(),
             version: 0,
             published: Share::default(),
@@ -319,18 +351,59 @@ impl Outbox {
         let was_free = self.by_id.insert(body.id(), slot).is_none();
         assert!(was_free, "an artifact is active in one slot");
         self.free.take(slot);
+        if let (0, Some(key)) = (hops, body.key()) {
+            self.keyed.insert(key, None, slot);
+        }
         self.bump_version(slot);
-        self.slots[slot.0 as usize].active = Some(Active {
-            body,
-            hops,
-            known,
-            serving: PeerSet::default(),
-            spread: None,
-            dormant_since: None,
-            suspensions: 0,
-            inserted: self.version,
-        });
+        let active = Active::new(body, hops, known, self.version);
+        self.slots[slot.0 as usize].active = Some(active);
         Ok(slot)
+    }
+
+    /// Whether there is room for an artifact of so many bytes in place of what is published in a slot.
+    pub(super) fn check_replacing(&self, slot: Slot, bytes: u64) -> Result<(), Full> {
+        let former = self.active(slot).expect("the slot is active").body.length();
+        let others =
+            Share { slots: self.published.slots - 1, bytes: self.published.bytes - former };
+        others.check(bytes, self.config.publish_slots_max(), self.config.active_bytes_max)
+    }
+
+    /// Puts an artifact that is not active yet in the place of one that is published under the same key
+    /// and name. The caller has checked that there is room.
+    pub(super) fn replace(&mut self, slot: Slot, artifact: Artifact, known: Option<u32>) -> Active {
+        self.bump_version(slot);
+        let body = Body::Whole(artifact);
+        let (id, bytes, key) = (body.id(), body.length(), body.key());
+        let active = self.slots[slot.0 as usize].active.as_mut().expect("the slot is active");
+        let new = Active::new(body, 0, known, self.version);
+        let former = core::mem::replace(active, new);
+        active.name = former.name;
+        assert!(former.hops == 0 && former.body.key() == key, "published under the same key");
+        self.by_id.remove(&former.body.id());
+        let was_free = self.by_id.insert(id, slot).is_none();
+        assert!(was_free, "an artifact is active in one slot");
+        self.published.give_back(former.body.length());
+        self.published.add(bytes);
+        former
+    }
+
+    /// The slot of what is published under a key and a name.
+    pub(super) fn named(&self, key: u64, name: u32) -> Option<Slot> {
+        self.keyed.find(key, name)
+    }
+
+    /// A slot of what is published under the lowest key, if that is below `key`.
+    pub(super) fn lowest_below(&self, key: u64) -> Option<Slot> {
+        self.keyed.lowest_below(key)
+    }
+
+    /// What is published in a slot under a key has this name from now on, which nothing else has.
+    pub(super) fn set_name(&mut self, slot: Slot, name: u32) {
+        let active = self.slots[slot.0 as usize].active.as_mut().expect("the slot is active");
+        let key = active.body.key().expect("published under a key");
+        let former = active.name.replace(name);
+        self.keyed.remove(key, former, slot);
+        self.keyed.insert(key, Some(name), slot);
     }
 
     /// A relay is not advertised any more, until it is [resumed](Self::resume). The peers that were being
@@ -370,6 +443,9 @@ impl Outbox {
         let slots_max = self.config.publish_slots_max();
         self.published.take(bytes, slots_max, self.config.active_bytes_max)?;
         self.relayed.give_back(bytes);
+        if let Some(key) = artifact.key() {
+            self.keyed.insert(key, None, slot);
+        }
         (active.hops, active.body) = (0, Body::Whole(artifact));
         if active.dormant_since.take().is_some() {
             self.waiting.give_back(bytes);
@@ -423,6 +499,9 @@ impl Outbox {
         match active.hops {
             0 => self.published.give_back(bytes),
             _ => self.relayed.give_back(bytes),
+        }
+        if let (0, Some(key)) = (active.hops, active.body.key()) {
+            self.keyed.remove(key, active.name, slot);
         }
         self.bump_version(slot);
         active
@@ -600,6 +679,8 @@ impl Outbox {
         assert_eq!((active.len() - dormant) as u32, self.active_count());
         let bytes: u64 = active.iter().map(|active| active.body.length()).sum();
         assert_eq!(bytes, self.published.bytes + self.relayed.bytes);
+        let has_key = |active: &&&Active| active.hops == 0 && active.body.key().is_some();
+        assert_eq!(active.iter().filter(has_key).count(), self.keyed.len());
         let mut current = vec![0; self.slots.len()];
         for (version, slot) in &self.log {
             current[slot.0 as usize] += u32::from(self.slots[slot.0 as usize].version == *version);

@@ -547,8 +547,8 @@ impl Sender {
             begin(out, id);
             let told = Told { hops, streamed, spread: is_spread && hops == 0 };
             if let Some(artifact) = pushed {
-                let metadata = artifact.metadata();
-                wire::put_push_start(&mut out.inline, (slot, version), hops, metadata, bytes);
+                let (at, key, metadata) = ((slot, version), artifact.key(), artifact.metadata());
+                wire::put_push_start(&mut out.inline, at, hops, key, metadata, bytes);
                 out.payload(artifact.bytes(), || artifact.to_bytes());
             } else {
                 let told_of = |transfer| inbox.transfers.have(transfer).encoded();

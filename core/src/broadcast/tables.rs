@@ -532,7 +532,7 @@ mod tests {
         let block = artifact(if is_relayed { 100 } else { 100_000 });
         let (slot, version) = (Slot(0), Version(1));
         let (metadata, bytes) = (block.metadata(), block.bytes());
-        let push = Update::Push { slot, version, hops: 0, metadata, bytes };
+        let push = Update::Push { slot, version, hops: 0, key: None, metadata, bytes };
         let first = if is_relayed { push } else { advert(&block, 0, 1, 0) };
         cost(&mut machine, 0, &first);
         let request = machine.poll_send(NOW, PeerIndex(0), 1000, &mut SendBuffer::new());

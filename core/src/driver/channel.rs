@@ -62,13 +62,36 @@ impl Channel {
         Ok(artifact.id())
     }
 
+    /// Publishes an artifact under a key, the round or height to which it belongs, and a name of your choice,
+    /// in place of what was published under the same key and name: that counts as aborted, as if by
+    /// [`Channel::abort`]. The key is part of the artifact's identity, and filters and members see it; the
+    /// name stays here. Otherwise as [`Channel::publish`].
+    ///
+    /// # Errors
+    /// As for [`Channel::publish`], where what is to be replaced leaves its room to the artifact.
+    pub fn publish_keyed(
+        &self,
+        key: u64,
+        name: u32,
+        bytes: impl Into<Bytes>,
+        metadata: &[u8],
+    ) -> Result<ArtifactId, PublishError> {
+        let bytes = bytes.into();
+        let length = bytes.len() as u64;
+        self.check_length(length)?;
+        self.node.shared().lock().room_under(self.index, length, (key, name))?;
+        let artifact = Artifact::keyed(key, bytes, metadata)?;
+        self.node.shared().command(|state| state.publish(self.index, Some(name), &artifact))?;
+        Ok(artifact.id())
+    }
+
     /// Publishes an artifact that was made before, as [`Channel::publish`] does.
     ///
     /// # Errors
     /// As for [`Channel::publish`].
     pub fn publish_artifact(&self, artifact: &Artifact) -> Result<(), PublishError> {
         self.check_length(artifact.bytes().len() as u64)?;
-        self.node.shared().command(|state| state.publish(self.index, artifact))
+        self.node.shared().command(|state| state.publish(self.index, None, artifact))
     }
 
     fn check_length(&self, bytes: u64) -> Result<(), PublishError> {
@@ -108,11 +131,13 @@ impl Channel {
             .try_for_each(|artifact| self.check_length(artifact.bytes().len() as u64))?;
         self.node.shared().command(|state| {
             let before = state.commands.len();
-            let publish = |artifact| state.publish(self.index, artifact);
+            let publish = |artifact| state.publish(self.index, None, artifact);
             let published = artifacts.iter().try_for_each(publish);
             if published.is_err() {
                 for command in state.commands.split_off(before) {
-                    let Command::Publish(_, artifact) = command else { unreachable!("just added") };
+                    let Command::Publish(_, _, artifact) = command else {
+                        unreachable!("just added")
+                    };
                     state.channels[self.index].remove(&artifact.id());
                 }
             }
@@ -131,6 +156,19 @@ impl Channel {
         });
         next.into_iter().for_each(Waker::wake);
         was_active
+    }
+
+    /// Withdraws all artifacts that were published under keys below `key`, and says how many: what belongs to
+    /// rounds that are over. Takes time for each of them, and none for others.
+    pub fn abort_below(&self, key: u64) -> usize {
+        let shared = self.node.shared();
+        let (count, next) = shared.command(|state| {
+            let count = state.abort_below(self.index, key);
+            let next = if count > 0 { state.pop_waiter(Source::Room(self.index)) } else { None };
+            (count, next)
+        });
+        next.into_iter().for_each(Waker::wake);
+        count
     }
 
     /// Passes on a delivered artifact, on a channel that relays, as long as members nearer to its

@@ -13,7 +13,6 @@ use std::vec::Vec;
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 
 use super::calls::{CallCommand, CallTable, Calls};
 use super::node_handle::DriverError;
@@ -24,6 +23,7 @@ use crate::broadcast::Event;
 use crate::config::ChannelConfig;
 use crate::error::PublishError;
 use crate::id::{ArtifactId, ChannelId, NodeId};
+use crate::key_index::KeyIndex;
 use crate::membership::{Membership, Overlay, Topology, TopologyError};
 use crate::node::{Node, NodeEvent, NodeStats};
 use crate::time::Time;
@@ -32,17 +32,28 @@ use crate::time::Time;
 const COMMANDS_PER_TURN: usize = 128;
 
 pub(super) enum Command {
-    Publish(usize, Artifact),
+    /// Under a name, if it has one.
+    Publish(usize, Option<u32>, Artifact),
     Abort(usize, ArtifactId),
     Relay(usize, Artifact),
     Call(CallCommand),
 }
 
+/// An artifact that is published.
+#[derive(Clone, Copy)]
+struct Published {
+    bytes: u64,
+    key: Option<u64>,
+    name: Option<u32>,
+}
+
 pub(super) struct ChannelState {
     pub(super) config: ChannelConfig,
-    /// The artifacts, and their bytes, that are active once the node has executed all commands.
-    active: HashMap<ArtifactId, u64, FixedState>,
+    /// The artifacts that are active once the node has executed all commands.
+    active: HashMap<ArtifactId, Published, FixedState>,
     active_bytes: u64,
+    /// Those of them that have keys.
+    keyed: KeyIndex<ArtifactId>,
     pub(super) events: VecDeque<Event>,
     event_bytes: usize,
     /// Events, and bytes in them, that are staged.
@@ -96,14 +107,26 @@ impl State {
     /// # Errors
     /// If it has none.
     pub(super) fn room(&self, index: usize, bytes: u64) -> Result<(), PublishError> {
+        self.room_in_place(index, bytes, None)
+    }
+
+    /// The same for one that takes the place of `former`, if there is one.
+    fn room_in_place(
+        &self,
+        index: usize,
+        bytes: u64,
+        former: Option<ArtifactId>,
+    ) -> Result<(), PublishError> {
         let channel = &self.channels[index];
         if self.is_ending() {
             return Err(PublishError::Closed);
         }
-        if channel.active.len() >= channel.config.publish_slots_max() as usize {
+        let former = former.map(|former| channel.active[&former].bytes);
+        let others = channel.active.len() - usize::from(former.is_some());
+        if others >= channel.config.publish_slots_max() as usize {
             return Err(PublishError::OutboxFull);
         }
-        if channel.active_bytes + bytes > channel.config.active_bytes_max {
+        if channel.active_bytes - former.unwrap_or(0) + bytes > channel.config.active_bytes_max {
             return Err(PublishError::ActiveBytesExceeded);
         }
         if self.commands.len() >= self.commands_max {
@@ -112,24 +135,52 @@ impl State {
         Ok(())
     }
 
-    /// Has the node publish an artifact, if there is room for it.
+    /// Whether a channel has room for an artifact of so many bytes in place of what is published under a
+    /// key and a name, if something is.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub(super) fn room_under(
+        &self,
+        index: usize,
+        bytes: u64,
+        (key, name): (u64, u32),
+    ) -> Result<(), PublishError> {
+        self.room_in_place(index, bytes, self.channels[index].keyed.find(key, name))
+    }
+
+    /// Has the node publish an artifact, if there is room for it: under its key and a name, if it has one,
+    /// in place of what was there.
     pub(super) fn publish(
         &mut self,
         index: usize,
+        name: Option<u32>,
         artifact: &Artifact,
     ) -> Result<(), PublishError> {
-        let bytes = artifact.bytes().len() as u64;
-        let room = self.room(index, bytes);
-        let channel = &mut self.channels[index];
-        let entry = channel.active.entry(artifact.id());
-        let Entry::Vacant(place) = entry else {
-            return room
-                .or_else(|error| if error == PublishError::Closed { Err(error) } else { Ok(()) });
+        let (id, bytes) = (artifact.id(), artifact.bytes().len() as u64);
+        let mut new = Published { bytes, key: artifact.key(), name };
+        let channel = &self.channels[index];
+        let present = channel.active.get(&id).copied();
+        let former = match (new.key, name) {
+            (Some(key), Some(name)) => channel.keyed.find(key, name),
+            (None, Some(_)) => return Err(PublishError::NoKey),
+            (_, None) => None,
         };
-        room?;
-        place.insert(bytes);
-        channel.active_bytes += bytes;
-        self.commands.push_back(Command::Publish(index, artifact.clone()));
+        let former = former.filter(|former| *former != id);
+        match present {
+            None => self.room_in_place(index, bytes, former)?,
+            Some(_) if self.is_ending() => return Err(PublishError::Closed),
+            Some(present) if name.is_none() || name == present.name => return Ok(()),
+            Some(_) if self.commands.len() >= self.commands_max => return Err(PublishError::Busy),
+            Some(_) => {}
+        }
+        new.name = name.or(present.and_then(|present| present.name));
+        let channel = &mut self.channels[index];
+        for gone in former.into_iter().chain(present.map(|_| id)) {
+            channel.remove(&gone);
+        }
+        channel.insert(id, new);
+        self.commands.push_back(Command::Publish(index, name, artifact.clone()));
         Ok(())
     }
 
@@ -140,6 +191,16 @@ impl State {
             self.commands.push_back(Command::Abort(index, *id));
         }
         was_active
+    }
+
+    /// Withdraws all artifacts that were published under lower keys. How many.
+    pub(super) fn abort_below(&mut self, index: usize, key: u64) -> usize {
+        let mut count = 0;
+        while let Some(id) = self.channels[index].keyed.lowest_below(key) {
+            self.abort(index, &id);
+            count += 1;
+        }
+        count
     }
 
     /// Takes an event of a channel, and says whether the driver is to stage more.
@@ -217,6 +278,7 @@ impl Shared {
             config: config.clone(),
             active: HashMap::with_hasher(hasher.clone()),
             active_bytes: 0,
+            keyed: KeyIndex::default(),
             events: VecDeque::new(),
             event_bytes: 0,
             staged_max: driver.staged_events_max as usize,
@@ -316,8 +378,12 @@ impl Shared {
         released.into_iter().for_each(|permit| node.release(permit));
         for command in commands.drain(..) {
             match command {
-                Command::Publish(channel, artifact) => {
-                    let published = node.publish(self.channels[channel], artifact);
+                Command::Publish(channel, name, artifact) => {
+                    let channel = self.channels[channel];
+                    let published = match name {
+                        Some(name) => node.publish_keyed(channel, name, artifact),
+                        None => node.publish(channel, artifact),
+                    };
                     published.expect("the handle has checked against the same bounds");
                 }
                 Command::Abort(channel, id) => {
@@ -468,9 +534,20 @@ impl Shared {
 impl ChannelState {
     /// An artifact is not active any more. False if it was not.
     pub(super) fn remove(&mut self, id: &ArtifactId) -> bool {
-        let bytes = self.active.remove(id);
-        self.active_bytes -= bytes.unwrap_or(0);
-        bytes.is_some()
+        let Some(Published { bytes, key, name }) = self.active.remove(id) else { return false };
+        self.active_bytes -= bytes;
+        if let Some(key) = key {
+            self.keyed.remove(key, name, *id);
+        }
+        true
+    }
+
+    fn insert(&mut self, id: ArtifactId, published: Published) {
+        self.active_bytes += published.bytes;
+        if let Some(key) = published.key {
+            self.keyed.insert(key, published.name, id);
+        }
+        self.active.insert(id, published);
     }
 
     fn has_stage(&self) -> bool {

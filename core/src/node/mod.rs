@@ -341,9 +341,27 @@ impl Node {
         self.machine.publish(channel, artifact)
     }
 
+    /// See [`Broadcast::publish_keyed`].
+    ///
+    /// # Errors
+    /// If it has no key, or the channel has no room for it; nothing has changed then.
+    pub fn publish_keyed(
+        &mut self,
+        channel: ChannelId,
+        name: u32,
+        artifact: Artifact,
+    ) -> Result<(), PublishError> {
+        self.machine.publish_keyed(channel, name, artifact)
+    }
+
     /// See [`Broadcast::abort`].
     pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
         self.machine.abort(channel, id)
+    }
+
+    /// See [`Broadcast::abort_below`].
+    pub fn abort_below(&mut self, channel: ChannelId, key: u64) -> usize {
+        self.machine.abort_below(channel, key)
     }
 
     /// See [`Broadcast::relay`].

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use super::{Fields, Malformed, StreamHead, kind, put_frame_start, put_varint, varint_len};
 use crate::id::{ChannelId, RouteId};
 
-/// The minor version that this crate speaks. A higher one only adds what an older node may skip.
-pub const MINOR: u64 = 0;
+/// The minor version that this crate speaks. A higher one only adds what an older node may skip: 1 added
+/// artifacts with keys.
+pub const MINOR: u64 = 1;
 
 /// Channels that a hello may name; a node has no more.
 pub const CHANNELS_MAX: usize = 64;

@@ -14,6 +14,11 @@
 //! An update begins with its slot and version, a request with its number; [`Update::Snapshot`] is the
 //! exception among the updates. A payload has its length before it.
 //!
+//! What is said of an artifact with a key is of a kind of its own: slot, version, the key (8 bytes, big
+//! endian), the kind that it would be of without a key, and the fields of that kind behind slot and
+//! version. The key is part of the artifact's id, so that who does not know the kind, or the one within,
+//! must not take it for something else: to such a receiver the slot is clear. Minor version 1.
+//!
 //! Replicas of different ages form one subnet (scenario L12). What a later minor version adds is taken
 //! like this:
 //!
@@ -101,6 +106,7 @@ pub(crate) mod kind {
     pub const ADVERT: u64 = 2;
     pub const PARTIAL: u64 = 3;
     pub const SNAPSHOT: u64 = 4;
+    pub const KEYED: u64 = 5;
     // Up to 7: updates.
     pub const FETCH: u64 = 8;
     pub const CANCEL: u64 = 9;
@@ -121,7 +127,7 @@ pub(crate) mod kind {
     pub const fn is_known(kind: u64) -> bool {
         matches!(
             kind,
-            CLEAR..=SNAPSHOT | FETCH..=REFUSE | CHUNK | HELLO_MINOR..=HELLO_ROUTE | CALL..=REFUSED
+            CLEAR..=KEYED | FETCH..=REFUSE | CHUNK | HELLO_MINOR..=HELLO_ROUTE | CALL..=REFUSED
         )
     }
 

@@ -27,6 +27,8 @@ pub enum Update<'a> {
         version: Version,
         /// How far the sender is from the publisher: 0 is the publisher itself.
         hops: u8,
+        /// The artifact's key.
+        key: Option<u64>,
         /// The artifact's metadata: at most [`METADATA_BYTES_MAX`] bytes.
         metadata: &'a [u8],
         /// The artifact's bytes.
@@ -133,8 +135,8 @@ impl<'a> Update<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Clear { slot, version } => put_clear(out, *slot, *version),
-            Self::Push { slot, version, hops, metadata, bytes } => {
-                put_push_start(out, (*slot, *version), *hops, metadata, bytes.len());
+            Self::Push { slot, version, hops, key, metadata, bytes } => {
+                put_push_start(out, (*slot, *version), *hops, *key, metadata, bytes.len());
                 out.extend_from_slice(bytes);
             }
             Self::Advert { slot, version, hops, streamed, spread, advert } => {
@@ -161,14 +163,20 @@ impl<'a> Update<'a> {
         let mut fields = Fields::new(body);
         let update = match kind {
             kind::CLEAR => Self::Clear { slot: slot(&mut fields)?, version: version(&mut fields)? },
-            kind::PUSH => Self::Push {
-                slot: slot(&mut fields)?,
-                version: version(&mut fields)?,
-                hops: fields.small()?,
-                metadata: metadata(&mut fields)?,
-                bytes: fields.payload()?,
-            },
-            kind::ADVERT | kind::PARTIAL => told(kind, &mut fields)?,
+            kind::PUSH | kind::ADVERT | kind::PARTIAL => {
+                let at = (slot(&mut fields)?, version(&mut fields)?);
+                content(kind, at, None, &mut fields)?
+            }
+            kind::KEYED => {
+                let (slot, version) = (slot(&mut fields)?, version(&mut fields)?);
+                let key = u64::from_be_bytes(*fields.array()?);
+                match fields.varint()? {
+                    within @ (kind::PUSH | kind::ADVERT | kind::PARTIAL) => {
+                        content(within, (slot, version), Some(key), &mut fields)?
+                    }
+                    _ => Self::Unknown { kind, slot, version },
+                }
+            }
             kind::SNAPSHOT => Self::Snapshot {
                 version: Version(fields.varint()?),
                 live: LiveSlots(fields.payload()?),
@@ -184,14 +192,23 @@ impl<'a> Update<'a> {
     }
 }
 
-/// An advert, alone or with the chunks that its sender has.
-fn told<'a>(kind: u64, fields: &mut Fields<'a>) -> Result<Update<'a>, Malformed> {
-    let (slot, version) = (slot(fields)?, version(fields)?);
-    let (hops, flags) = (fields.small()?, fields.varint()?);
+/// What a slot holds: a push, or an advert, alone or with the chunks that its sender has.
+fn content<'a>(
+    kind: u64,
+    (slot, version): (Slot, Version),
+    key: Option<u64>,
+    fields: &mut Fields<'a>,
+) -> Result<Update<'a>, Malformed> {
+    let hops = fields.small()?;
+    if kind == kind::PUSH {
+        let (metadata, bytes) = (metadata(fields)?, fields.payload()?);
+        return Ok(Update::Push { slot, version, hops, key, metadata, bytes });
+    }
+    let flags = fields.varint()?;
     let (streamed, spread) = (flags & STREAMED != 0, flags & SPREAD != 0);
     let (length, metadata) = (length(fields)?, metadata(fields)?);
     let metadata = Metadata::from_slice(metadata).expect("just checked");
-    let advert = Advert { length, metadata, root: *fields.array()? };
+    let advert = Advert { length, key, metadata, root: *fields.array()? };
     if kind == kind::ADVERT {
         return Ok(Update::Advert { slot, version, hops, streamed, spread, advert });
     }
@@ -236,18 +253,38 @@ fn put_change(out: &mut Vec<u8>, kind: u64, slot: Slot, version: Version) {
     put_varint(out, version.0);
 }
 
+/// What stands before the `fields` bytes that say what a slot holds.
+fn put_content_start(
+    out: &mut Vec<u8>,
+    kind: u64,
+    (slot, version): (Slot, Version),
+    key: Option<u64>,
+    fields: usize,
+) {
+    let fields = varint_len(slot.0.into()) + varint_len(version.0) + fields;
+    let of_key = key.map_or(0, |_| size_of::<u64>() + varint_len(kind));
+    put_frame_start(out, key.map_or(kind, |_| kind::KEYED), of_key + fields);
+    put_varint(out, slot.0.into());
+    put_varint(out, version.0);
+    if let Some(key) = key {
+        out.extend_from_slice(&key.to_be_bytes());
+        put_varint(out, kind);
+    }
+}
+
 /// All of a push but its `payload` bytes, which follow.
 pub(crate) fn put_push_start(
     out: &mut Vec<u8>,
-    (slot, version): (Slot, Version),
+    at: (Slot, Version),
     hops: u8,
+    key: Option<u64>,
     metadata: &[u8],
     payload: usize,
 ) {
-    let numbers = [slot.0.into(), version.0, hops.into(), metadata.len() as u64];
+    let numbers = [hops.into(), metadata.len() as u64];
     let fields: usize = numbers.into_iter().map(varint_len).sum();
     let fields = fields + metadata.len() + varint_len(payload as u64);
-    put_frame_start(out, kind::PUSH, fields + payload);
+    put_content_start(out, kind::PUSH, at, key, fields + payload);
     numbers.into_iter().for_each(|number| put_varint(out, number));
     out.extend_from_slice(metadata);
     put_varint(out, payload as u64);
@@ -264,7 +301,7 @@ pub(crate) struct Told {
 /// An advert, alone or with the chunks that its sender has.
 pub(crate) fn put_told(
     out: &mut Vec<u8>,
-    (slot, version): (Slot, Version),
+    at: (Slot, Version),
     told: Told,
     advert: &Advert,
     have: Option<ChunkBits<'_>>,
@@ -272,11 +309,12 @@ pub(crate) fn put_told(
     let metadata = &advert.metadata;
     let flags = (u64::from(told.streamed) * STREAMED) | (u64::from(told.spread) * SPREAD);
     let (hops, length) = (told.hops.into(), metadata.len() as u64);
-    let numbers = [slot.0.into(), version.0, hops, flags, advert.length, length];
+    let numbers = [hops, flags, advert.length, length];
     let fields: usize = numbers.into_iter().map(varint_len).sum();
     let bits = have.map_or(0, |have| varint_len(have.0.len() as u64) + have.0.len());
     let kind = if have.is_some() { kind::PARTIAL } else { kind::ADVERT };
-    put_frame_start(out, kind, fields + metadata.len() + advert.root.len() + bits);
+    let fields = fields + metadata.len() + advert.root.len() + bits;
+    put_content_start(out, kind, at, advert.key, fields);
     numbers.into_iter().for_each(|number| put_varint(out, number));
     out.extend_from_slice(metadata);
     out.extend_from_slice(&advert.root);

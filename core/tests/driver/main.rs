@@ -8,6 +8,7 @@ mod closing;
 mod endings;
 mod full_socket;
 mod handles;
+mod keyed;
 mod keys;
 mod mirrors;
 mod network;

@@ -167,7 +167,8 @@ fn updates(version: u64) -> Vec<u8> {
     let content = [&[7; 100][..], &version.to_be_bytes()].concat();
     for slot in 0..SLOTS_MAX {
         let (slot, version, metadata) = (Slot(slot), Version(version), &[]);
-        Update::Push { slot, version, hops: 0, metadata, bytes: &content }.encode(&mut stream);
+        let push = Update::Push { slot, version, hops: 0, key: None, metadata, bytes: &content };
+        push.encode(&mut stream);
     }
     stream
 }

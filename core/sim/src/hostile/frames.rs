@@ -89,7 +89,8 @@ pub fn clear(slot: u32, version: u64) -> Vec<u8> {
 
 pub fn push(slot: u32, version: u64, metadata: &[u8], bytes: &[u8]) -> Vec<u8> {
     assert!(metadata.len() <= METADATA_BYTES_MAX, "short metadata");
-    update(&Update::Push { slot: Slot(slot), version: Version(version), hops: 0, metadata, bytes })
+    let (slot, version) = (Slot(slot), Version(version));
+    update(&Update::Push { slot, version, hops: 0, key: None, metadata, bytes })
 }
 
 pub fn advert(slot: u32, version: u64, hops: u8, streamed: bool, advert: &Advert) -> Vec<u8> {

@@ -190,11 +190,11 @@ impl Ears {
                     self.heard.push((channel, advert, None));
                 }
                 // Another hostile member may push anything.
-                Ok(Some(Update::Push { metadata, bytes, .. }))
+                Ok(Some(Update::Push { key, metadata, bytes, .. }))
                     if bytes.len() <= SINGLE_CHUNK_BYTES_MAX =>
                 {
                     let bytes = Bytes::copy_from_slice(bytes);
-                    let artifact = Artifact::new(bytes, metadata).expect("within bounds");
+                    let artifact = Artifact::keyed(key, bytes, metadata).expect("within bounds");
                     self.heard.push((channel, artifact.advert(), Some(artifact)));
                 }
                 _ => {}

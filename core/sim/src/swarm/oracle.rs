@@ -504,8 +504,8 @@ impl Oracle {
                     self.told.retain(|place, _| !is_older(place));
                     continue;
                 }
-                Some(Update::Push { slot, hops: 0, metadata, bytes, .. }) => {
-                    let artifact = Artifact::new(bytes.to_vec().into(), metadata);
+                Some(Update::Push { slot, hops: 0, key, metadata, bytes, .. }) => {
+                    let artifact = Artifact::keyed(*key, bytes.to_vec().into(), metadata);
                     (*slot, Some(artifact.expect("within bounds").id()))
                 }
                 Some(Update::Advert { slot, hops: 0, advert, .. }) => (*slot, Some(advert.id())),

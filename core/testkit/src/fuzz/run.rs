@@ -352,9 +352,9 @@ impl Run {
         let is_too_far = hops > config.relay_hops_max;
         let is_twice = self.model[channel].is_in_two_slots(peer, slot, version, art);
         let (slot_id, version_id) = (Slot(slot), Version(version));
-        let metadata = artifact.metadata();
+        let (key, metadata) = (artifact.key(), artifact.metadata());
         let bytes = artifact.bytes();
-        let push = Update::Push { slot: slot_id, version: version_id, hops, metadata, bytes };
+        let push = Update::Push { slot: slot_id, version: version_id, hops, key, metadata, bytes };
         match self.update(peer, channel, &push) {
             Ok(taken) => {
                 assert_eq!(taken, Taken::Done);
@@ -877,10 +877,10 @@ impl Run {
                 return;
             }
             Update::Clear { slot, version } => (slot.0, version.0, None),
-            Update::Push { slot, version, hops, metadata, bytes } => {
+            Update::Push { slot, version, hops, key, metadata, bytes } => {
                 assert!(bytes.len() <= model.config.push_bytes_max as usize);
-                let id = Artifact::new(bytes.to_vec().into(), metadata).expect("short").id();
-                let art = pool::art(&id);
+                let artifact = Artifact::keyed(*key, bytes.to_vec().into(), metadata);
+                let art = pool::art(&artifact.expect("short").id());
                 assert!(*hops == 0 || model.config.relay == Relay::Confirmed, "in an overlay");
                 assert!(!model.heard[peer].holds_whole(art), "it has it");
                 (slot.0, version.0, Some((art, *hops)))

@@ -130,8 +130,8 @@ impl Frame {
     fn of_update(update: &Update<'_>) -> Self {
         match update {
             Update::Clear { slot, version } => Self::Clear { slot: slot.0, version: version.0 },
-            Update::Push { slot, version, metadata, bytes, .. } => {
-                let artifact = Artifact::new(bytes.to_vec().into(), metadata).unwrap();
+            Update::Push { slot, version, key, metadata, bytes, .. } => {
+                let artifact = Artifact::keyed(*key, bytes.to_vec().into(), metadata).unwrap();
                 Self::Push { slot: slot.0, version: version.0, id: artifact.id() }
             }
             Update::Advert { slot, version, hops, streamed, advert, .. } => Self::Advert {

@@ -256,9 +256,9 @@ impl Solo {
 }
 
 pub fn push<'a>(slot: u32, version: u64, artifact: &'a Artifact) -> Update<'a> {
-    let metadata = artifact.metadata();
+    let (key, metadata, bytes) = (artifact.key(), artifact.metadata(), artifact.bytes());
     let (slot, version) = (Slot(slot), Version(version));
-    Update::Push { slot, version, hops: 0, metadata, bytes: artifact.bytes() }
+    Update::Push { slot, version, hops: 0, key, metadata, bytes }
 }
 
 pub fn advert(
