@@ -88,6 +88,8 @@ pub(super) struct Known {
     pub(super) is_pending: bool,
     /// This node relays it: [`Details::relay_hops`].
     pub(super) is_relayed: bool,
+    /// This node publishes it, and tells itself so: it counts among those that advertise it.
+    pub(super) is_told_own: bool,
 }
 
 const _: () = assert!(size_of::<Option<Known>>() <= 96, "an update looks at two cache lines of it");
@@ -95,7 +97,7 @@ const _: () = assert!(size_of::<Option<Known>>() <= 96, "an update looks at two 
 impl Known {
     /// Nobody advertises it.
     pub(super) fn is_gone(&self) -> bool {
-        self.holders == Holders::Nobody
+        self.holders == Holders::Nobody && !self.is_told_own
     }
 }
 
@@ -109,10 +111,14 @@ pub(super) struct Details {
     pub(super) artifact: Option<Artifact>,
     /// The member that sent the bytes. It may have left since.
     pub(super) from: Option<NodeId>,
+    /// The bytes are those of this node's outbox, which counts them. With `artifact`.
+    pub(super) is_of_outbox: bool,
     /// With [`Holders::Several`].
     pub(super) holders: PeerSet,
     /// Who withdrew it since it was delivered, not yet reported. With [`Known::has_withdrawn`].
     pub(super) withdrawn: PeerSet,
+    /// This node did, too.
+    pub(super) is_withdrawn_here: bool,
     /// The hops of this node's relay of it. With [`Known::is_relayed`].
     pub(super) relay_hops: u8,
     /// The number of holders nearer to the publisher than this node's relay. Counting them again
@@ -199,6 +205,7 @@ impl Catalogue {
             has_event: false,
             is_pending: false,
             is_relayed: false,
+            is_told_own: false,
         });
         place.insert(known);
         if self.details.len() <= known as usize {
@@ -275,22 +282,39 @@ impl Catalogue {
         if self.items[known].has_withdrawn {
             let details = self.details_mut(known);
             details.withdrawn.remove(peer);
-            let has_more = !details.withdrawn.is_empty();
+            let has_more = details.is_withdrawn_here || !details.withdrawn.is_empty();
             self.items[known].has_withdrawn = has_more;
         }
+    }
+
+    /// This node does not count any more among those that withdrew an artifact. True if it did.
+    pub(super) fn forget_withdrawn_here(&mut self, known: u32) -> bool {
+        if !self.items[known].has_withdrawn {
+            return false;
+        }
+        let details = self.details_mut(known);
+        let was_withdrawn = core::mem::take(&mut details.is_withdrawn_here);
+        let has_more = !details.withdrawn.is_empty();
+        self.items[known].has_withdrawn = has_more;
+        was_withdrawn
     }
 
     /// Those that withdrew an artifact are not to be reported one by one.
     pub(super) fn forget_all_withdrawn(&mut self, known: u32) {
         if core::mem::take(&mut self.items[known].has_withdrawn) {
-            self.details_mut(known).withdrawn = PeerSet::default();
+            let details = self.details_mut(known);
+            (details.withdrawn, details.is_withdrawn_here) = (PeerSet::default(), false);
         }
     }
 
-    /// A peer that withdrew an artifact is to be reported.
-    pub(super) fn note_withdrawn(&mut self, known: u32, peer: PeerIndex) {
+    /// A peer that withdrew an artifact is to be reported; without one, this node.
+    pub(super) fn note_withdrawn(&mut self, known: u32, by: Option<PeerIndex>) {
         self.items[known].has_withdrawn = true;
-        self.details_mut(known).withdrawn.insert(peer);
+        let details = self.details_mut(known);
+        match by {
+            Some(peer) => details.withdrawn.insert(peer),
+            None => details.is_withdrawn_here = true,
+        }
     }
 
     /// Takes out an artifact, and names this node's own slot with it.

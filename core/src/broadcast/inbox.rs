@@ -5,6 +5,10 @@
 //! what there is to report is read off the tables when the application takes it. So an application
 //! that stops taking events costs nothing but the tables, and what has become untrue meanwhile is
 //! never reported. Invariants 5, 6, 7.
+//!
+//! With loopback, this node counts among those that advertise what it publishes, so that its application is
+//! told of that as of what others publish: delivered, from this node and at once, withdrawn, expired. The bytes
+//! are those of the outbox, which counts them.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -184,10 +188,8 @@ impl Inbox {
             Applied::Stale => unreachable!("the caller has looked"),
         }
         self.catalogue.forget_withdrawn(known, peer);
-        let item = &mut self.catalogue.items[known];
         if is_reborn {
-            (item.delivered, item.expiry_due) = (false, true);
-            self.catalogue.forget_all_withdrawn(known);
+            self.rebear(known);
         }
         let mut outcome = ContentOutcome { known, is_complete: false, request: None };
         let item = &mut self.catalogue.items[known];
@@ -227,6 +229,13 @@ impl Inbox {
         }
         self.update_pending(known);
         Ok(outcome)
+    }
+
+    /// An artifact that has expired is advertised again before that was reported.
+    fn rebear(&mut self, known: u32) {
+        let item = &mut self.catalogue.items[known];
+        (item.delivered, item.expiry_due) = (false, true);
+        self.catalogue.forget_all_withdrawn(known);
     }
 
     /// Whether a peer advertises all chunks of an artifact.
@@ -323,6 +332,7 @@ impl Inbox {
         self.transfers.note_ready(item.channel, artifact.bytes().len() as u64);
         let details = self.catalogue.details_mut(known);
         (details.artifact, details.from) = (Some(artifact), Some(from));
+        details.is_of_outbox = false;
         self.report(known);
     }
 
@@ -355,14 +365,78 @@ impl Inbox {
         self.catalogue.items[known].own_slot = Some(slot);
     }
 
+    /// The same, and the application is to be told of it as of an artifact that a member advertises. Its
+    /// index in the catalogue.
+    pub(super) fn tell_own(
+        &mut self,
+        peers: &PeerTable,
+        (channel, slot): (u16, Slot),
+        artifact: &Artifact,
+    ) -> u32 {
+        let (known, was_known) = self.catalogue.find_or_insert(channel, artifact.id());
+        if was_known && self.catalogue.items[known].is_gone() {
+            self.rebear(known);
+        }
+        self.catalogue.forget_withdrawn_here(known);
+        let item = &mut self.catalogue.items[known];
+        (item.own_slot, item.is_told_own) = (Some(slot), true);
+        if item.state != State::Ready && !item.delivered {
+            self.stop_fetching(known, State::Ready);
+            self.update_pending(known);
+            let details = self.catalogue.details_mut(known);
+            (details.artifact, details.from) = (Some(artifact.clone()), Some(peers.own));
+            details.is_of_outbox = true;
+            self.report(known);
+        }
+        known
+    }
+
+    /// This node does not publish an artifact any more, and tells itself so if it has told itself of it.
+    pub(super) fn end_own(&mut self, known: u32) {
+        let item = &mut self.catalogue.items[known];
+        item.own_slot = None;
+        if let State::Wanted(transfer) = item.state {
+            self.transfers.set_passed_on(transfer, false);
+        }
+        if core::mem::take(&mut item.is_told_own) {
+            self.keep_bytes(known);
+            let forgotten = self.after_withdrawal(known, None, true);
+            debug_assert!(forgotten.is_none_or(|forgotten| forgotten.own_slot.is_none()));
+        }
+    }
+
+    /// The bytes of an artifact that others advertise have left the outbox before the application took
+    /// them. They count as received from now on, or without room for them are fetched.
+    fn keep_bytes(&mut self, known: u32) {
+        let item = &self.catalogue.items[known];
+        let (channel, is_waiting) = (item.channel, item.state == State::Ready && !item.is_gone());
+        let details = self.catalogue.details_mut(known);
+        if !is_waiting || !details.is_of_outbox {
+            return;
+        }
+        let artifact = details.artifact.as_ref().expect("it is ready");
+        let (bytes, advert) = (artifact.bytes().len() as u64, artifact.advert());
+        if self.transfers.can_push(channel, bytes) {
+            details.is_of_outbox = false;
+            self.transfers.note_ready(channel, bytes);
+        } else {
+            self.drop_bytes(known);
+            self.catalogue.details_mut(known).advert = Some(advert);
+            self.want(known, Priority::Normal);
+            self.update_pending(known);
+        }
+    }
+
     /// Gives up what is here of an artifact, and what was to come.
     fn drop_bytes(&mut self, known: u32) {
         let item = &self.catalogue.items[known];
         if item.state == State::Ready {
             let channel = item.channel;
-            let artifact = self.catalogue.details_mut(known).artifact.take();
-            let bytes = artifact.expect("it is ready").bytes().len() as u64;
-            self.transfers.note_taken(channel, bytes);
+            let details = self.catalogue.details_mut(known);
+            let artifact = details.artifact.take().expect("it is ready");
+            if !details.is_of_outbox {
+                self.transfers.note_taken(channel, artifact.bytes().len() as u64);
+            }
         }
         self.stop_fetching(known, State::Done);
         self.update_pending(known);
@@ -417,6 +491,22 @@ impl Inbox {
         is_member: bool,
     ) -> Option<Forgotten> {
         debug_assert!(!self.catalogue.holds(known, peer), "an artifact is in one slot of a peer");
+        let forgotten = self.after_withdrawal(known, Some(peer), is_member);
+        if forgotten.is_none()
+            && let State::Wanted(at) = self.catalogue.items[known].state
+        {
+            self.transfers.withdraw_offer(at, peer);
+        }
+        forgotten
+    }
+
+    /// The same for a peer or, without one, this node, but for what is still to come from it.
+    fn after_withdrawal(
+        &mut self,
+        known: u32,
+        by: Option<PeerIndex>,
+        is_member: bool,
+    ) -> Option<Forgotten> {
         let item = &mut self.catalogue.items[known];
         if item.delivered && !self.channels[item.channel as usize].config.tells_withdrawals {
             return item.is_gone().then(|| self.forget(known));
@@ -426,7 +516,7 @@ impl Inbox {
                 self.catalogue.forget_all_withdrawn(known);
                 self.report(known);
             } else if is_member {
-                self.catalogue.note_withdrawn(known, peer);
+                self.catalogue.note_withdrawn(known, by);
                 self.report(known);
             }
         } else if item.is_gone() {
@@ -437,9 +527,6 @@ impl Inbox {
             // event. Only the first expiry is still to be reported.
             (item.delivered, item.expiry_due) = (true, false);
             self.drop_bytes(known);
-        }
-        if let State::Wanted(at) = self.catalogue.items[known].state {
-            self.transfers.withdraw_offer(at, peer);
         }
         None
     }
@@ -539,7 +626,9 @@ impl Inbox {
                 let forgotten = self.forget(known);
                 return Some((event?, Some(forgotten)));
             }
-            Some(Event::Delivered { artifact, .. }) => {
+            Some(Event::Delivered { artifact, .. })
+                if !self.catalogue.details(known).is_of_outbox =>
+            {
                 self.transfers.note_taken(channel, artifact.bytes().len() as u64);
             }
             _ => {}
@@ -555,6 +644,9 @@ impl Inbox {
         }
         if item.has_withdrawn {
             let id = item.id;
+            if self.catalogue.forget_withdrawn_here(known) {
+                return Some(Event::Withdrawn { id, by: peers.own });
+            }
             let peer = self.catalogue.details(known).withdrawn.first().expect("it has some");
             self.catalogue.forget_withdrawn(known, peer);
             return Some(Event::Withdrawn { id, by: peers.node(peer) });
@@ -613,13 +705,16 @@ impl Inbox {
                     );
                     assert_eq!(self.transfers.known(at), known);
                 }
-                assert!(!item.has_withdrawn || item.has_event && !details.withdrawn.is_empty());
+                let is_withdrawn = !details.withdrawn.is_empty() || details.is_withdrawn_here;
+                assert!(!item.has_withdrawn || item.has_event && is_withdrawn);
+                assert!(!item.is_told_own || item.own_slot.is_some() && !item.is_relayed);
                 assert_eq!(item.is_pending, item.state.is_pending());
                 assert!(!item.is_pending || !item.is_gone(), "what is pending is advertised");
                 let is_silent = item.state != State::Ready && !item.expiry_due;
                 assert!(is_silent || item.has_event, "invariant 7");
                 let bytes = |artifact: &Artifact| artifact.bytes().len() as u64;
-                ready += details.artifact.as_ref().map_or(0, bytes);
+                let received = details.artifact.as_ref().filter(|_| !details.is_of_outbox);
+                ready += received.map_or(0, bytes);
             }
             let (ready_bytes, begun) = self.transfers.room_used(at as u16);
             assert_eq!(ready, ready_bytes);

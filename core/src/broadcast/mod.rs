@@ -215,8 +215,10 @@ impl From<Full> for PublishError {
 }
 
 /// The members that this node has tables for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PeerTable {
+    /// The member that this node is.
+    own: NodeId,
     nodes: Vec<Option<NodeId>>,
     up: Vec<bool>,
 }
@@ -236,6 +238,8 @@ pub struct Broadcast {
     outputs: VecDeque<Output>,
     /// Each member is connected to each.
     may_spread: bool,
+    /// This node is told of what it publishes.
+    has_loopback: bool,
     now: Time,
 }
 
@@ -264,12 +268,13 @@ impl Broadcast {
             channels: config.channels.clone(),
             channel_indices,
             own,
-            peers: PeerTable::default(),
+            peers: PeerTable { own, nodes: Vec::new(), up: Vec::new() },
             outboxes: config.channels.iter().map(outbox).collect(),
             inbox: Inbox::new(config, &hasher, seed),
             sender: Sender::new(config),
             outputs: VecDeque::new(),
             may_spread: config.transport.overlay == Overlay::FullMesh,
+            has_loopback: false,
             now: Time::ZERO,
         })
     }
@@ -281,6 +286,23 @@ impl Broadcast {
         channel_index
             .inspect(|channel_index| self.inbox.set_filter(*channel_index, filter))
             .is_some()
+    }
+
+    /// Whether what this node publishes from now on is told to itself as well, before it is sent:
+    /// delivered, from this node, and withdrawn or expired. Filters are not asked about it, and its bytes
+    /// count as published, not as received. Off at first.
+    pub fn set_loopback(&mut self, has_loopback: bool) {
+        self.has_loopback = has_loopback;
+    }
+
+    /// Whether this node is told of what it publishes.
+    pub fn has_loopback(&self) -> bool {
+        self.has_loopback
+    }
+
+    /// The member that this node is, in its own events from now on. At first the node's id.
+    pub fn set_member_id(&mut self, member: NodeId) {
+        self.peers.own = member;
     }
 
     fn channel_index(&self, channel: ChannelId) -> Option<u16> {
@@ -384,9 +406,9 @@ impl Broadcast {
                 outbox.adopt(slot, artifact)?;
                 if let Some(known) = self.inbox.catalogue.find(channel_index, &id) {
                     self.inbox.catalogue.end_relay(known);
-                    if is_part {
-                        self.inbox.own(known, slot);
-                    }
+                }
+                if is_part || self.has_loopback {
+                    self.note_own(channel_index, slot);
                 }
                 self.slot_changed(channel_index, slot);
                 self.mark_chunks(channel_index, slot);
@@ -451,13 +473,25 @@ impl Broadcast {
     fn begin_publication(&mut self, channel_index: u16, slot: Slot) {
         let outbox = &mut self.outboxes[channel_index as usize];
         let active = outbox.active(slot).expect("just published");
-        let (known, chunks) = (active.known, active.body.chunks());
+        let chunks = active.body.chunks();
         let is_long = active.body.length() >= outbox.spread_bytes_min();
         if self.may_spread && is_long && (2..=CHUNKS_PREFERRED_MAX).contains(&chunks) {
             outbox.spread(slot);
         }
         self.slot_changed(channel_index, slot);
-        if let Some(known) = known {
+        self.note_own(channel_index, slot);
+    }
+
+    /// This node has an artifact of its own accord, and is told so with loopback.
+    fn note_own(&mut self, channel_index: u16, slot: Slot) {
+        let outbox = &mut self.outboxes[channel_index as usize];
+        let active = outbox.active_mut(slot).expect("just published");
+        if let Body::Whole(artifact) = &active.body
+            && self.has_loopback
+        {
+            let known = self.inbox.tell_own(&self.peers, (channel_index, slot), artifact);
+            active.known = Some(known);
+        } else if let Some(known) = active.known {
             self.inbox.own(known, slot);
         }
     }
@@ -518,11 +552,7 @@ impl Broadcast {
     fn end_own(&mut self, ended: &Active) {
         if let Some(known) = ended.known {
             self.inbox.catalogue.end_relay(known);
-            let item = &mut self.inbox.catalogue.items[known];
-            item.own_slot = None;
-            if let State::Wanted(transfer) = item.state {
-                self.inbox.transfers.set_passed_on(transfer, false);
-            }
+            self.inbox.end_own(known);
         }
     }
 

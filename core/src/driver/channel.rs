@@ -43,8 +43,9 @@ impl Channel {
 
     /// Publishes an artifact to all members, until it is aborted. The bytes are hashed here and now (about
     /// 0.6 ms for a megabyte), if there is room; above 1 KiB they are taken without a copy. Publishing what
-    /// is published already changes nothing. Equal bytes and metadata are one artifact, whoever publishes
-    /// them: it is not delivered to a member that publishes it, too.
+    /// is published already changes nothing. Equal bytes, metadata and key are one artifact, whoever
+    /// publishes them: it is not delivered to a member that publishes it, too, unless that has
+    /// [loopback](super::Setup::loopback).
     ///
     /// # Errors
     /// If the artifact is too long or the channel has no room for it ([`Channel::room`]); nothing has

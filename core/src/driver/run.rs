@@ -204,10 +204,13 @@ impl<I: Io> Driver<I> {
             return Ok(Next::Again);
         }
         self.pause_bytes = 0;
+        // What this node tells itself comes before all that it sends.
+        let has_told = self.node.has_loopback()
+            && self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table);
         let sent = self.send(io, cx, now + self.poll_max());
         let now = self.time(io);
-        let has_staged =
-            self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table);
+        let has_staged = has_told
+            | self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table);
         if self.node.is_closed() {
             return Ok(Next::End);
         }

@@ -23,6 +23,7 @@ pub struct Setup {
     filters: Vec<(ChannelId, Box<dyn Filter>)>,
     seed: Option<[u8; 32]>,
     tls: TlsSettings,
+    has_loopback: bool,
 }
 
 impl Setup {
@@ -30,13 +31,23 @@ impl Setup {
     /// and goes before all others: with it, a node can be started before all addresses are known,
     /// and follow the subnet's topology later ([`NodeHandle::set_topology`]).
     pub fn new(key: NodeKey, config: Config, topology: Topology) -> Self {
-        Self { key, config, topology, filters: Vec::new(), seed: None, tls: TlsSettings::default() }
+        let tls = TlsSettings::default();
+        Self { key, config, topology, filters: Vec::new(), seed: None, tls, has_loopback: false }
     }
 
     /// Sets what decides about a channel's artifacts. Without a filter, all are fetched.
     #[must_use]
     pub fn filter(mut self, channel: ChannelId, filter: impl Filter + 'static) -> Self {
         self.filters.push((channel, Box::new(filter)));
+        self
+    }
+
+    /// Has the node tell its application of its own artifacts, too, before it sends them: delivered, from
+    /// [`NodeHandle::member_id`], and withdrawn or expired when they are aborted. So an application need not
+    /// treat its own messages in another way than those of others. Filters are not asked about them.
+    #[must_use]
+    pub fn loopback(mut self) -> Self {
+        self.has_loopback = true;
         self
     }
 
@@ -112,6 +123,7 @@ pub fn start<I: Io>(
     let seed = setup.seed.unwrap_or_else(random_bytes);
     let Setup { key, config, topology, .. } = setup;
     let mut node = Node::with_tls(config, key, topology, seed, start, &setup.tls)?;
+    node.set_loopback(setup.has_loopback);
     for (channel, filter) in setup.filters {
         if !node.set_filter(channel, filter) {
             return Err(StartError::UnknownChannel(channel));

@@ -333,6 +333,16 @@ impl Node {
         self.machine.set_filter(channel, filter)
     }
 
+    /// See [`Broadcast::set_loopback`]. The events are from [`Node::member_id`].
+    pub fn set_loopback(&mut self, has_loopback: bool) {
+        self.machine.set_loopback(has_loopback);
+    }
+
+    /// See [`Broadcast::has_loopback`].
+    pub fn has_loopback(&self) -> bool {
+        self.machine.has_loopback()
+    }
+
     /// See [`Broadcast::publish`].
     ///
     /// # Errors
@@ -423,6 +433,7 @@ impl Node {
             return Err(TopologyError::TooManyMembers);
         }
         self.membership = membership;
+        self.machine.set_member_id(self.member_id());
         let followed = self.peers.follow(now, &self.membership, self.member_id(), &nodes);
         self.members.set(self.peers.keys());
         let Followed { left, came, changed } = followed;

@@ -10,6 +10,7 @@ mod full_socket;
 mod handles;
 mod keyed;
 mod keys;
+mod loopback;
 mod mirrors;
 mod network;
 mod pauses;
