@@ -140,11 +140,15 @@ pub enum CallError {
         /// When the callee thinks that it is worth trying again.
         retry_after: Duration,
     },
+    /// The callee works on no request of the route for longer than its `deadline_max`, which has
+    /// passed before the call's own deadline.
+    #[error("the peer works on no request of the route for so long: its deadline_max has passed")]
+    DeadlineMaxPassed,
     /// The callee dropped the request without an answer.
     #[error("the peer dropped the request")]
     Dropped,
-    /// The answer came more slowly than the route's `rate_min`.
-    #[error("the answer came more slowly than the route's rate_min")]
+    /// The answer came more slowly than the route's `rate_min`, or the request than the callee's.
+    #[error("the request or the answer came more slowly than the route's rate_min")]
     TooSlow,
     /// The peer broke the protocol: an event about the peer names the [`Fault`].
     #[error("the peer broke the protocol: an event about it names the rule")]
@@ -165,6 +169,9 @@ pub enum AnswerError {
     /// connection is gone.
     #[error("the caller does not wait for the answer any more")]
     Cancelled,
+    /// This node's `deadline_max` has passed before the caller's deadline. The caller knows.
+    #[error("the route's deadline_max has passed")]
+    DeadlineMaxPassed,
     /// The node has shut down.
     #[error("the node has shut down")]
     Closed,

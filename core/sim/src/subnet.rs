@@ -700,9 +700,11 @@ impl<A: Application> Subnet<A> {
                 });
             }
         }
-        while let Some(request) = self.pull(at, Node::poll_cancelled) {
+        while let Some(cancelled) = self.pull(at, Node::poll_cancelled) {
             any = true;
-            self.call(at, |application, context| application.handle_cancelled(context, request));
+            self.call(at, |application, context| {
+                application.handle_cancelled(context, cancelled.request);
+            });
         }
         while let Some(outcome) = self.pull(at, Node::poll_outcome) {
             any = true;

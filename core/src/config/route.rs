@@ -40,7 +40,8 @@ pub struct RouteConfig {
     /// How long a call waits that does not say so itself. Default 10 s.
     #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub deadline: Duration,
-    /// The longest that a request is worked on for a caller, whatever it asks for. Default 5 min.
+    /// The longest that a request is worked on for a caller, whatever it asks for. Then the caller is told
+    /// so: [`DeadlineMaxPassed`](crate::error::CallError::DeadlineMaxPassed). Default 5 min.
     #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub deadline_max: Duration,
     /// Bytes of requests received and not yet taken by the application; again of answers received;

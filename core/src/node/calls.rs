@@ -7,7 +7,7 @@ use super::Node;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, CallError};
 use crate::id::{NodeId, PeerIndex, RouteId};
-use crate::rpc::{CallId, Outcome, Output, Permit, Refusal, RequestId};
+use crate::rpc::{CallId, Cancelled, Outcome, Output, Permit, Refusal, RequestId};
 use crate::time::Time;
 use crate::wire::RouteHello;
 
@@ -102,7 +102,7 @@ impl Node {
 
     /// The next request that was taken and whose caller does not wait any more. It counts as in
     /// flight until it is [refused](Node::refuse).
-    pub fn poll_cancelled(&mut self) -> Option<RequestId> {
+    pub fn poll_cancelled(&mut self) -> Option<Cancelled> {
         self.rpc.poll_cancelled()
     }
 
@@ -169,9 +169,9 @@ impl Node {
                     self.handle_notices(now, handle);
                     peer
                 }
-                Output::Close { peer, stream } => {
+                Output::Close { peer, stream, why } => {
                     if let Some(link) = self.link_to(peer) {
-                        link.close_call(stream);
+                        link.close_call(stream, why);
                     }
                     peer
                 }

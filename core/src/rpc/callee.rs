@@ -10,7 +10,8 @@ use super::ledger::Ledger;
 use super::transfer::{Receiving, Sending};
 use super::turns::Turns;
 use super::{
-    CallStream, INDEX_BITS, Output, Permit, Refusal, Request, RequestId, SharedState, StreamOwner,
+    CallStream, Cancelled, INDEX_BITS, Output, Permit, Refusal, Request, RequestId, SharedState,
+    StreamOwner,
 };
 use crate::arena::Arena;
 use crate::config::RouteConfig;
@@ -18,7 +19,7 @@ use crate::error::{AnswerError, Fault};
 use crate::id::{PeerIndex, RouteId};
 use crate::time::Time;
 use crate::wire::{
-    CallHead, CallRefusal, EAGER_BYTES_MAX, FrameReader, Malformed, Reply, RouteHello,
+    CallHead, CallRefusal, CallReset, EAGER_BYTES_MAX, FrameReader, Malformed, Reply, RouteHello,
 };
 
 /// A request whose head has not been received after this time is closed. The first packet of a call
@@ -41,8 +42,8 @@ enum Phase {
     Ready,
     /// The application has it.
     Taken,
-    /// The application has it, and the caller does not wait for the answer any more.
-    Cancelled,
+    /// The application has it, and it needs no answer any more, for this reason.
+    Cancelled(AnswerError),
     /// The answer is being sent.
     Answering,
     /// The transport has the whole answer, and the caller has not acknowledged all of it.
@@ -59,6 +60,8 @@ struct InboundRequest {
     route: u16,
     phase: Phase,
     deadline: Time,
+    /// The deadline is this node's `deadline_max`, and before the caller's.
+    is_capped: bool,
     /// The time that its timer is set to.
     timer: Time,
     reader: FrameReader,
@@ -130,7 +133,7 @@ pub(super) struct Callee {
     routes: Vec<Route>,
     /// Cancelled requests that the application has and has not been told of. Bounded by the
     /// requests that it has.
-    cancelled: VecDeque<RequestId>,
+    cancelled: VecDeque<Cancelled>,
 }
 
 impl Callee {
@@ -178,7 +181,7 @@ impl Callee {
         let of_peer = |index: &u32| self.inbound[*index].peer == peer;
         let indices: Vec<u32> = self.inbound.indices().filter(of_peer).collect();
         for index in indices {
-            self.abandon(shared, index);
+            self.abandon(shared, index, AnswerError::Cancelled);
         }
     }
 
@@ -189,10 +192,10 @@ impl Callee {
         let indices: Vec<u32> = self.inbound.indices().filter(of_peer).collect();
         for index in indices {
             let id = self.inbound[index].id;
-            let is_untold = self.cancelled.contains(&id);
+            let untold = self.cancelled.iter().find(|cancelled| cancelled.request == id).copied();
             self.remove(shared, index);
             // The application is still told of the cancellation.
-            self.cancelled.extend(is_untold.then_some(id));
+            self.cancelled.extend(untold);
         }
     }
 
@@ -270,7 +273,7 @@ impl Callee {
         route.is_due = true;
     }
 
-    pub(super) fn poll_cancelled(&mut self) -> Option<RequestId> {
+    pub(super) fn poll_cancelled(&mut self) -> Option<Cancelled> {
         self.cancelled.pop_front()
     }
 
@@ -286,9 +289,9 @@ impl Callee {
         };
         let InboundRequest { phase, peer, route, .. } = self.inbound[index];
         match phase {
-            Phase::Cancelled => {
+            Phase::Cancelled(why) => {
                 self.remove(shared, index);
-                return Err(AnswerError::Cancelled);
+                return Err(why);
             }
             Phase::Taken => {}
             _ => return Err(AnswerError::Cancelled),
@@ -321,7 +324,7 @@ impl Callee {
         };
         match self.inbound[index].phase {
             Phase::Taken => {}
-            Phase::Cancelled => {
+            Phase::Cancelled(_) => {
                 self.remove(shared, index);
                 return false;
             }
@@ -386,6 +389,7 @@ impl Callee {
             route: 0,
             phase: Phase::Head,
             deadline,
+            is_capped: false,
             timer: Time::NEVER,
             reader: FrameReader::default(),
             length: 0,
@@ -413,7 +417,7 @@ impl Callee {
             Phase::Body => request.body.as_ref().expect("it is being read").wants(),
             // Only the end of the stream may follow.
             Phase::Ready | Phase::Taken | Phase::Answering => usize::from(!request.has_ended),
-            Phase::Cancelled | Phase::Answered | Phase::Refusing => 0,
+            Phase::Cancelled(_) | Phase::Answered | Phase::Refusing => 0,
         }
     }
 
@@ -425,7 +429,7 @@ impl Callee {
         bytes: &[u8],
     ) -> Result<(), Fault> {
         let result = self.take(shared, now, index, bytes);
-        result.inspect_err(|_| self.abandon(shared, index))
+        result.inspect_err(|_| self.abandon(shared, index, AnswerError::Cancelled))
     }
 
     fn take(
@@ -456,7 +460,7 @@ impl Callee {
                 }
                 Ok(())
             }
-            Phase::Waiting | Phase::Cancelled | Phase::Answered | Phase::Refusing => Ok(()),
+            Phase::Waiting | Phase::Cancelled(_) | Phase::Answered | Phase::Refusing => Ok(()),
             Phase::Ready | Phase::Taken | Phase::Answering => Err(Malformed::Trailing.into()),
         }
     }
@@ -480,8 +484,9 @@ impl Callee {
         }
         request.route = at;
         (request.length, request.prepaid) = (head.length, head.prepaid);
-        let timeout = Duration::from_millis(head.timeout_ms.into()).min(config.deadline_max);
-        request.deadline = now + timeout;
+        let timeout = Duration::from_millis(head.timeout_ms.into());
+        request.deadline = now + timeout.min(config.deadline_max);
+        request.is_capped = timeout > config.deadline_max;
         request.phase = Phase::Waiting;
         shared.hasten_timer(StreamOwner::Request(index), &mut request.timer, request.deadline);
         if self.routes[at as usize].wanted == Wanted::NoMore {
@@ -556,11 +561,11 @@ impl Callee {
         let request = &mut self.inbound[index];
         match request.phase {
             Phase::Head | Phase::Body => {
-                self.abandon(shared, index);
+                self.abandon(shared, index, AnswerError::Cancelled);
                 return Err(Malformed::Truncated.into());
             }
             // Bytes before the end have not been read, so the end cannot have been seen.
-            Phase::Waiting | Phase::Cancelled | Phase::Answered | Phase::Refusing => {}
+            Phase::Waiting | Phase::Cancelled(_) | Phase::Answered | Phase::Refusing => {}
             Phase::Ready | Phase::Taken => request.has_ended = true,
             Phase::Answering => {
                 request.has_ended = true;
@@ -579,18 +584,27 @@ impl Callee {
 
     /// The caller does not wait for the answer any more.
     pub(super) fn cancelled(&mut self, shared: &mut SharedState, index: u32) {
-        let request = &self.inbound[index];
-        shared.outputs.push_back(Output::Close { peer: request.peer, stream: request.stream });
-        self.abandon(shared, index);
+        self.close(shared, index, CallReset::Unneeded, AnswerError::Cancelled);
+    }
+
+    /// Ends a request without an answer or a refusal, and says why to the caller and to the application.
+    fn close(&mut self, shared: &mut SharedState, index: u32, reset: CallReset, why: AnswerError) {
+        let InboundRequest { peer, stream, .. } = self.inbound[index];
+        shared.outputs.push_back(Output::Close { peer, stream, why: reset });
+        self.abandon(shared, index, why);
     }
 
     pub(super) fn expire(&mut self, shared: &mut SharedState, now: Time, index: u32) {
         let request = &mut self.inbound[index];
         let at = request.next_check_at(&shared.routes[request.route as usize]);
-        if at <= now {
-            self.cancelled(shared, index);
-        } else {
+        if at > now {
             shared.set_timer(StreamOwner::Request(index), &mut request.timer, at);
+        } else if request.deadline > now {
+            self.close(shared, index, CallReset::TooSlow, AnswerError::Cancelled);
+        } else if request.is_capped {
+            self.close(shared, index, CallReset::DeadlineMax, AnswerError::DeadlineMaxPassed);
+        } else {
+            self.cancelled(shared, index);
         }
     }
 
@@ -648,16 +662,16 @@ impl Callee {
     /// The stream is not needed any more. A request that the application has stays in flight until
     /// the application ends it. A peer that calls and cancels therefore cannot make the application
     /// work on more requests at a time.
-    fn abandon(&mut self, shared: &mut SharedState, index: u32) {
+    fn abandon(&mut self, shared: &mut SharedState, index: u32, why: AnswerError) {
         match self.inbound[index].phase {
             Phase::Taken => {}
             // It was cancelled before, on this or an earlier connection to the peer.
-            Phase::Cancelled => return,
+            Phase::Cancelled(_) => return,
             _ => return self.remove(shared, index),
         }
-        self.set_phase(index, Phase::Cancelled);
+        self.set_phase(index, Phase::Cancelled(why));
         let request = &mut self.inbound[index];
-        self.cancelled.push_back(request.id);
+        self.cancelled.push_back(Cancelled { request: request.id, why });
         // The caller may cancel before `Continue` was sent, which is then still queued.
         shared.unqueue(request.peer, request.route, StreamOwner::Request(index), &request.answer);
         request.answer.is_queued = false;
@@ -672,7 +686,7 @@ impl Callee {
 
     /// Removes a request and releases its room in the budgets.
     fn remove(&mut self, shared: &mut SharedState, index: u32) {
-        let was_cancelled = self.inbound[index].phase == Phase::Cancelled;
+        let was_cancelled = matches!(self.inbound[index].phase, Phase::Cancelled(_));
         self.set_phase(index, Phase::Head);
         let request = self.inbound.remove(index);
         if was_cancelled {
@@ -697,7 +711,7 @@ impl Callee {
 
     /// The application has ended a request before it was told of the cancellation.
     fn forget_cancelled(&mut self, id: RequestId) {
-        self.cancelled.retain(|other| *other != id);
+        self.cancelled.retain(|cancelled| cancelled.request != id);
     }
 
     // Getters.
@@ -753,7 +767,7 @@ impl Callee {
         for index in self.inbound.indices() {
             let request = &self.inbound[index];
             assert!(shared.timers.contains(&(request.timer, StreamOwner::Request(index))));
-            if request.phase != Phase::Cancelled {
+            if !matches!(request.phase, Phase::Cancelled(_)) {
                 let streams = &shared.link(request.peer).expect("a member").streams;
                 assert_eq!(streams.get(&request.stream), Some(&StreamOwner::Request(index)));
             }

@@ -15,7 +15,7 @@ use crate::error::{CallError, Fault};
 use crate::id::{PeerIndex, RouteId};
 use crate::time::Time;
 use crate::wire::{
-    CallHead, CallRefusal, EAGER_BYTES_MAX, FrameReader, Malformed, Reply, RouteHello,
+    CallHead, CallRefusal, CallReset, EAGER_BYTES_MAX, FrameReader, Malformed, Reply, RouteHello,
 };
 
 #[derive(Debug)]
@@ -450,12 +450,20 @@ impl Caller {
         }
     }
 
-    /// The callee has reset its direction: it dropped the request, or the deadline has passed,
-    /// which the callee may notice first.
-    pub(super) fn handle_reset(&mut self, shared: &mut SharedState, now: Time, index: u32) {
-        let error = match self.calls[index].deadline <= now {
-            true => CallError::DeadlinePassed,
-            false => CallError::Dropped,
+    /// The callee has reset its direction. The deadline may have passed, which the callee may notice
+    /// first.
+    pub(super) fn handle_reset(
+        &mut self,
+        shared: &mut SharedState,
+        now: Time,
+        index: u32,
+        why: CallReset,
+    ) {
+        let error = match why {
+            _ if self.calls[index].deadline <= now => CallError::DeadlinePassed,
+            CallReset::DeadlineMax => CallError::DeadlineMaxPassed,
+            CallReset::TooSlow => CallError::TooSlow,
+            CallReset::Unneeded => CallError::Dropped,
         };
         self.give_up(shared, index, error);
     }
@@ -481,7 +489,8 @@ impl Caller {
     fn close(&mut self, shared: &mut SharedState, index: u32) {
         let call = &self.calls[index];
         if let Some(stream) = call.stream {
-            shared.outputs.push_back(Output::Close { peer: call.peer, stream });
+            let (peer, why) = (call.peer, CallReset::Unneeded);
+            shared.outputs.push_back(Output::Close { peer, stream, why });
         }
     }
 

@@ -51,7 +51,7 @@ use crate::error::{AnswerError, CallError, Fault};
 use crate::id::{PeerIndex, RouteId};
 use crate::sched::ReadyFlows;
 use crate::time::Time;
-use crate::wire::{EAGER_BYTES_MAX, RouteHello};
+use crate::wire::{CallReset, EAGER_BYTES_MAX, RouteHello};
 use callee::Callee;
 use caller::Caller;
 use transfer::{Offer, Sending};
@@ -108,6 +108,15 @@ pub enum Refusal {
     Dropped,
 }
 
+/// A request that the application has and that needs no answer any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cancelled {
+    /// The request.
+    pub request: RequestId,
+    /// Why: what [`Rpc::answer`] would say.
+    pub why: AnswerError,
+}
+
 /// Room in a budget that the body of a request or an answer occupies, until it is handed to the
 /// application.
 #[derive(Debug)]
@@ -135,6 +144,8 @@ pub enum Output {
         peer: PeerIndex,
         /// The stream.
         stream: CallStream,
+        /// Why, for the peer.
+        why: CallReset,
     },
     /// Stop the peer's direction of a stream, if it has not ended.
     Stop {
@@ -490,12 +501,12 @@ impl Rpc {
         }
     }
 
-    /// The peer has reset its direction of a stream.
-    pub fn handle_reset(&mut self, now: Time, peer: PeerIndex, stream: CallStream) {
+    /// The peer has reset its direction of a stream, and says why.
+    pub fn handle_reset(&mut self, now: Time, peer: PeerIndex, stream: CallStream, why: CallReset) {
         let now = self.clamp(now);
         match self.owner_of(peer, stream) {
             Some(StreamOwner::Call(index)) => {
-                self.caller.handle_reset(&mut self.shared, now, index)
+                self.caller.handle_reset(&mut self.shared, now, index, why)
             }
             Some(StreamOwner::Request(index)) => self.callee.cancelled(&mut self.shared, index),
             None => {}
@@ -680,7 +691,7 @@ impl Rpc {
 
     /// The next request that the application has and whose caller does not wait any more. The
     /// application still has to end it with [`Rpc::refuse`].
-    pub fn poll_cancelled(&mut self) -> Option<RequestId> {
+    pub fn poll_cancelled(&mut self) -> Option<Cancelled> {
         self.callee.poll_cancelled()
     }
 

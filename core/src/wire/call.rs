@@ -56,6 +56,39 @@ pub enum CallRefusal {
     Other(u64),
 }
 
+/// Why an end takes its direction of a call's stream back, and stops the other's: the application
+/// error code of RESET_STREAM and STOP_SENDING (RFC 9000, sections 19.4 and 19.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallReset {
+    /// The rest is of no use, for whatever reason: code 1, and any that this version does not know.
+    Unneeded,
+    /// The callee works on no request for longer than its `deadline_max`: code 3.
+    DeadlineMax,
+    /// The request came more slowly than the callee's `rate_min`: code 4.
+    TooSlow,
+}
+
+impl CallReset {
+    /// The code on the wire.
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::Unneeded => 1,
+            // 2 is a fault of the peer.
+            Self::DeadlineMax => 3,
+            Self::TooSlow => 4,
+        }
+    }
+
+    /// What a code says.
+    pub const fn from_code(code: u64) -> Self {
+        match code {
+            3 => Self::DeadlineMax,
+            4 => Self::TooSlow,
+            _ => Self::Unneeded,
+        }
+    }
+}
+
 /// Frames of a call: small, so that they need no heap.
 type Frame<const N: usize> = Vec<u8, N>;
 

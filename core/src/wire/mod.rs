@@ -50,7 +50,7 @@ mod stream;
 mod update;
 
 pub(crate) use call::FrameReader;
-pub use call::{CALL_FRAME_MAX, CallHead, CallRefusal, EAGER_BYTES_MAX, Reply};
+pub use call::{CALL_FRAME_MAX, CallHead, CallRefusal, CallReset, EAGER_BYTES_MAX, Reply};
 pub(crate) use fetch::put_chunk_start;
 pub use fetch::{Chunk, ChunkRange, RANGES_MAX, Ranges, Refusal, Request};
 pub use hello::{

@@ -1,6 +1,6 @@
 //! Requests that nobody waits for any more, before the application has them and after.
 
-use slotcast::error::CallError;
+use slotcast::error::{AnswerError, CallError};
 
 use crate::subnet::{Subnet, Waiting, config, ms};
 
@@ -33,6 +33,20 @@ fn who_holds_a_request_is_told_that_its_caller_has_given_it_up() {
     drop(call);
     subnet.elapse(ms(100));
     assert_eq!((told.poll(), told_too.poll()), (Some(()), Some(())));
+}
+
+#[test]
+fn both_ends_are_told_that_the_callee_works_on_no_request_for_so_long() {
+    let mut config = config();
+    (config.routes[0].deadline, config.routes[0].deadline_max) = (ms(2000), ms(2000));
+    let mut subnet = Subnet::connected(2, &config);
+    let server = subnet.serve(1);
+    let mut call = Waiting::new(subnet.route(0).call_within(subnet.id(1), "x", ms(9000)));
+    let request = subnet.run(server.next_request()).expect("a request");
+    subnet.run(request.cancelled());
+    assert_eq!(request.answer("late"), Err(AnswerError::DeadlineMaxPassed));
+    subnet.elapse(ms(100));
+    assert_eq!(call.poll(), Some(Err(CallError::DeadlineMaxPassed)));
 }
 
 #[test]

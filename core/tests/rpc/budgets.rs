@@ -5,7 +5,7 @@ use slotcast::config::Config;
 use slotcast::rpc::{CallStream, Output, Permit, Refusal, Request};
 use slotcast::wire::{EAGER_BYTES_MAX, Reply};
 
-use crate::solo::{Solo, head, reply};
+use crate::solo::{Solo, close, head, reply};
 use crate::web::{ROUTE, Web, body, config, ms, peer};
 
 /// Room for 8,000 bytes of requests, 1,000 of which for one peer; none is needed for answers.
@@ -136,7 +136,7 @@ fn an_answer_that_is_not_read_takes_its_room_until_the_deadline() {
     let sent = solo.send(0, 1 << 16, 100).expect("the rest");
     assert_eq!((sent.bytes.len(), sent.finish), (100, false));
     solo.elapse(std::time::Duration::from_secs(10));
-    assert!(solo.outputs().contains(&Output::Close { peer: peer(0), stream: lazy }));
+    assert!(solo.outputs().contains(&close(0, lazy)));
     solo.assert_quiet();
 }
 
@@ -237,7 +237,7 @@ fn what_has_not_arrived_takes_its_room() {
     assert_eq!((solo.machine.body_bytes(), solo.machine.len()), (7_000, 2));
     // Until its deadline passes, and the stream is reset with what is in it.
     solo.elapse(ms(300_000));
-    assert!(solo.outputs().contains(&Output::Close { peer: peer(0), stream }));
+    assert!(solo.outputs().contains(&close(0, stream)));
     let (_, permit) = solo.machine.poll_outcome().expect("too late");
     solo.machine.release(permit);
     assert_eq!((solo.machine.body_bytes(), solo.machine.len()), (0, 0));
@@ -254,8 +254,7 @@ fn an_answer_to_what_was_not_acknowledged_ends_the_stream() {
         let bytes = reply(Reply::Answer { length: 0 });
         assert_eq!(solo.data(0, stream, &bytes), Ok(bytes.len()));
         assert_eq!(solo.end(0, stream), Ok(()));
-        let close = Output::Close { peer: peer(0), stream };
-        assert_eq!(solo.outputs(), if holds_acks { vec![close] } else { vec![] });
+        assert_eq!(solo.outputs(), if holds_acks { vec![close(0, stream)] } else { vec![] });
         assert!(solo.machine.poll_outcome().is_some_and(|(outcome, _)| outcome.result.is_ok()));
     }
 }

@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use slotcast::error::{AnswerError, CallError};
-use slotcast::rpc::Output;
 use slotcast::time::Time;
-use slotcast::wire::Reply;
+use slotcast::wire::{CallReset, Reply};
 
-use crate::solo::{Solo, head_in, head_of, reply};
+use crate::solo::{Solo, close, close_for, head_in, head_of, reply};
 use crate::web::{ROUTE, Web, body, config, ms, peer};
 
 /// What the head of a call says, that is sent when `waited` of its timeout has passed.
@@ -38,7 +37,8 @@ fn a_head_says_what_is_left_rounded_up() {
 #[test]
 fn a_callee_works_on_no_request_for_longer_than_it_is_willing_to() {
     let config = config(|route| route.deadline_max = ms(20_000));
-    for (timeout_ms, ends) in [(0, 0), (1, 1), (19_999, 19_999), (20_001, 20_000)] {
+    for (timeout_ms, ends) in [(0, 0), (1, 1), (20_000, 20_000), (20_001, 20_000)] {
+        let is_capped = timeout_ms > 20_000;
         let mut solo = Solo::new(&config, 1);
         let stream = solo.open(0);
         let head = head_of(ROUTE, timeout_ms, 0);
@@ -49,12 +49,15 @@ fn a_callee_works_on_no_request_for_longer_than_it_is_willing_to() {
             solo.elapse(ms(ends) - ms(1));
             assert_eq!(solo.outputs(), []);
             solo.elapse(ms(1));
-            assert_eq!(solo.machine.poll_cancelled(), Some(asked.id));
+            assert_eq!(solo.cancelled(), Some(asked.id));
             let late = solo.machine.answer(solo.now, asked.id, body(0));
-            assert_eq!(late, Err(AnswerError::Cancelled));
+            let why =
+                if is_capped { AnswerError::DeadlineMaxPassed } else { AnswerError::Cancelled };
+            assert_eq!(late, Err(why));
             solo.settle();
         }
-        assert_eq!(solo.outputs(), [Output::Close { peer: peer(0), stream }]);
+        let why = if is_capped { CallReset::DeadlineMax } else { CallReset::Unneeded };
+        assert_eq!(solo.outputs(), [close_for(0, stream, why)]);
         solo.assert_quiet();
     }
 }
@@ -84,7 +87,7 @@ fn an_answer_and_the_deadline_at_the_same_instant() {
         assert_eq!(outcome.result, if is_polled_first { late } else { Ok(body(4)) });
         assert_eq!(outcome.call, call);
         assert!(solo.machine.poll_outcome().is_none());
-        assert_eq!(solo.outputs(), [Output::Close { peer, stream }], "its direction did not end");
+        assert_eq!(solo.outputs(), [close(0, stream)], "its direction did not end");
         solo.assert_quiet();
     }
 }
@@ -98,6 +101,44 @@ fn a_reset_at_the_deadline_is_the_deadline() {
         solo.elapse(ms(9999));
         solo.now = solo.now + ms(1 - before);
         solo.reset(0, stream);
+        let (outcome, permit) = solo.machine.poll_outcome().expect("one");
+        solo.machine.release(permit);
+        assert_eq!(outcome.result, Err(error));
+    }
+}
+
+/// Whatever has become of a request, its caller is told why there is no answer.
+#[test]
+fn a_caller_is_told_that_the_callee_works_on_no_request_for_so_long() {
+    let unwilling = config(|route| (route.deadline, route.deadline_max) = (ms(2000), ms(2000)));
+    for (is_taken, is_answered) in [(false, false), (true, false), (true, true)] {
+        let mut web = Web::new(&[config(|_| {}), unwilling.clone()]);
+        let call = web.call(0, 1, body(1));
+        web.run();
+        let taken = is_taken.then(|| web.request(1).expect("it has come"));
+        if is_answered {
+            // The transport takes nothing of it.
+            web.window = 0;
+            web.answer(1, taken.expect("taken").id, body(100));
+        }
+        web.elapse(ms(1999));
+        assert_eq!(web.outcome(0), None);
+        web.elapse(ms(1));
+        assert_eq!(web.result(0, call), Err(CallError::DeadlineMaxPassed));
+    }
+}
+
+/// A callee that gives up says why.
+#[test]
+fn a_reset_says_why_there_is_no_answer() {
+    for (why, error) in [
+        (CallReset::DeadlineMax, CallError::DeadlineMaxPassed),
+        (CallReset::TooSlow, CallError::TooSlow),
+        (CallReset::Unneeded, CallError::Dropped),
+    ] {
+        let mut solo = Solo::new(&config(|_| {}), 1);
+        let (_, stream) = solo.call(0, 10);
+        solo.reset_for(0, stream, why);
         let (outcome, permit) = solo.machine.poll_outcome().expect("one");
         solo.machine.release(permit);
         assert_eq!(outcome.result, Err(error));

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use slotcast::error::{CallError, Fault};
 use slotcast::id::RouteId;
-use slotcast::rpc::{Output, Refusal};
+use slotcast::rpc::Refusal;
 use slotcast::wire::{CallRefusal, Malformed, Reply};
 
-use crate::solo::{Solo, reply};
+use crate::solo::{Solo, close, reply};
 use crate::web::{ROUTE, Web, body, config, ms, peer};
 
 #[test]
@@ -115,7 +115,7 @@ fn ended(solo: &mut Solo, stream: slotcast::rpc::CallStream, error: CallError) {
     assert_eq!(outcome.result, Err(error));
     assert!(solo.machine.poll_outcome().is_none());
     solo.settle();
-    assert_eq!(solo.outputs(), [Output::Close { peer: peer(0), stream }]);
+    assert_eq!(solo.outputs(), [close(0, stream)]);
     assert_eq!(solo.sent(), []);
     solo.assert_quiet();
 }

@@ -4,7 +4,7 @@
 use slotcast::error::AnswerError;
 use slotcast::rpc::{Output, Refusal};
 
-use crate::solo::Solo;
+use crate::solo::{Solo, close};
 use crate::web::{ROUTE, Web, body, config, peer};
 
 #[test]
@@ -12,11 +12,11 @@ fn the_application_is_told_of_each_request_for_whose_answer_nobody_waits() {
     let mut solo = Solo::new(&config(|_| {}), 2);
     let [(one, first), (_, second), (_, third)] = [0, 0, 1].map(|at| solo.asked(at, 10));
     solo.reset(0, one);
-    assert_eq!(solo.machine.poll_cancelled(), Some(first.id));
-    assert_eq!(solo.machine.poll_cancelled(), None);
+    assert_eq!(solo.cancelled(), Some(first.id));
+    assert_eq!(solo.cancelled(), None);
     solo.down(0);
-    assert_eq!(solo.machine.poll_cancelled(), Some(second.id));
-    assert_eq!(solo.machine.poll_cancelled(), None, "the first was told");
+    assert_eq!(solo.cancelled(), Some(second.id));
+    assert_eq!(solo.cancelled(), None, "the first was told");
     solo.machine.answer(solo.now, third.id, body(1)).expect("the other peer waits");
 }
 
@@ -136,7 +136,7 @@ fn nothing_is_sent_to_a_caller_that_has_gone() {
     let stream = solo.ask(0, 100_000);
     let taken = solo.request();
     solo.reset(0, stream);
-    assert_eq!(solo.outputs(), [Output::Close { peer: peer(0), stream }]);
+    assert_eq!(solo.outputs(), [close(0, stream)]);
     assert!(!solo.machine.has_backlog(peer(0)));
     assert_eq!(solo.sent(), []);
     assert!(!solo.machine.refuse(solo.now, taken.id, Refusal::Dropped));
@@ -155,8 +155,8 @@ fn who_lets_go_of_a_request_is_not_told_of_it() {
         let late = solo.machine.answer(solo.now, first.id, body(1));
         assert_eq!(late, Err(AnswerError::Cancelled));
         assert!(!solo.machine.refuse(solo.now, third.id, Refusal::Dropped));
-        assert_eq!(solo.machine.poll_cancelled(), Some(second.id));
-        assert_eq!(solo.machine.poll_cancelled(), None);
+        assert_eq!(solo.cancelled(), Some(second.id));
+        assert_eq!(solo.cancelled(), None);
         assert!(!solo.machine.refuse(solo.now, second.id, Refusal::Dropped));
         solo.settle();
         solo.assert_quiet();
@@ -195,7 +195,7 @@ fn who_takes_the_place_of_a_former_member_starts_clean() {
     solo.machine.remove_peer(peer(0));
     solo.machine.add_peer(peer(0));
     solo.up(0);
-    let told = [(); 3].map(|()| solo.machine.poll_cancelled());
+    let told = [(); 3].map(|()| solo.cancelled());
     assert_eq!(told, [Some(kept[0].id), Some(kept[1].id), None]);
     let newer = [solo.asked(0, 5).1, solo.asked(0, 5).1];
     for request in kept {

@@ -193,12 +193,12 @@ fn bytes_behind_a_request_are_a_fault_wherever_it_has_come_to() {
         assert_eq!(solo.data(0, stream, &[0]), Err(TRAILING));
         if phase == 1 {
             let id = taken.expect("taken").id;
-            assert_eq!(solo.machine.poll_cancelled(), Some(id));
+            assert_eq!(solo.cancelled(), Some(id));
             let late = solo.machine.answer(solo.now, id, body(1));
             assert_eq!(late, Err(AnswerError::Cancelled));
             solo.settle();
         }
-        assert_eq!(solo.machine.poll_cancelled(), None);
+        assert_eq!(solo.cancelled(), None);
         assert_eq!(solo.outputs(), []);
         solo.assert_quiet();
     }

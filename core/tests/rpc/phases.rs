@@ -158,7 +158,7 @@ impl Scene {
         web.held.clear();
         web.streams_left = usize::MAX;
         web.run();
-        let cancelled = web.nodes[1].poll_cancelled();
+        let cancelled = web.nodes[1].poll_cancelled().map(|cancelled| cancelled.request);
         if let Some((call, request)) = self.blocker.take() {
             web.cancel(0, call);
             web.refuse(1, request, Refusal::Dropped);

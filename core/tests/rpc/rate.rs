@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use slotcast::error::CallError;
 use slotcast::rpc::{CallStream, Output};
-use slotcast::wire::Reply;
+use slotcast::wire::{CallReset, Reply};
 
-use crate::solo::{Solo, head, reply};
+use crate::solo::{Solo, close, close_for, head, reply};
 use crate::web::{ROUTE, body, config, ms, peer};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,7 +29,11 @@ fn trickle(solo: &mut Solo, stream: CallStream, rate: usize, seconds: u32) -> Op
         solo.elapse(SECOND);
         match &solo.outputs()[..] {
             [] => {}
-            [output] if *output == Output::Close { peer: peer(0), stream } => return Some(second),
+            [Output::Close { peer: of, stream: closed, .. }]
+                if (*of, *closed) == (peer(0), stream) =>
+            {
+                return Some(second);
+            }
             outputs => panic!("{outputs:?}"),
         }
     }
@@ -91,7 +95,7 @@ fn a_body_of_which_nothing_comes_is_given_up_after_the_grace() {
     solo.elapse(5 * SECOND - ms(1));
     assert_eq!(solo.outputs(), []);
     solo.elapse(ms(1));
-    assert_eq!(solo.outputs(), [Output::Close { peer: peer(0), stream }]);
+    assert_eq!(solo.outputs(), [close_for(0, stream, CallReset::TooSlow)]);
     solo.assert_quiet();
 }
 
@@ -106,7 +110,7 @@ fn a_request_that_waits_for_room_is_not_slow() {
     let closed: Vec<_> = solo.outputs();
     assert_eq!(closed.len(), 1, "the request of the other, after its ten seconds: {closed:?}");
     assert_eq!(solo.wants(0, stream), 0);
-    let late = solo.machine.poll_cancelled().expect("the other");
+    let late = solo.cancelled().expect("the other");
     assert!(!solo.machine.refuse(solo.now, late, slotcast::rpc::Refusal::Dropped));
     solo.machine.release(permit);
     solo.settle();
@@ -115,7 +119,7 @@ fn a_request_that_waits_for_room_is_not_slow() {
     solo.elapse(5 * SECOND - ms(1));
     assert_eq!(solo.outputs(), []);
     solo.elapse(ms(1));
-    assert_eq!(solo.outputs(), [Output::Close { peer: peer(0), stream }]);
+    assert_eq!(solo.outputs(), [close_for(0, stream, CallReset::TooSlow)]);
     solo.assert_quiet();
 }
 
@@ -143,7 +147,7 @@ fn an_answer_that_waits_for_room_is_not_slow() {
     solo.elapse(5 * SECOND - ms(1));
     assert_eq!(solo.outputs(), []);
     solo.elapse(ms(1));
-    assert_eq!(solo.outputs(), [Output::Close { peer: peer(0), stream }]);
+    assert_eq!(solo.outputs(), [close(0, stream)]);
     let (outcome, _) = solo.machine.poll_outcome().expect("it has ended");
     assert_eq!(outcome.result, Err(CallError::TooSlow));
     solo.assert_quiet();
@@ -163,7 +167,7 @@ fn only_the_deadline_ends_what_is_complete_but_for_its_end() {
     assert_eq!(solo.outputs(), []);
     solo.elapse(SECOND);
     assert_eq!(solo.outputs().len(), 2);
-    assert_eq!(solo.machine.poll_cancelled(), Some(asked.id));
+    assert_eq!(solo.cancelled(), Some(asked.id));
     let (outcome, _) = solo.machine.poll_outcome().expect("it has ended");
     assert_eq!(outcome.result, Err(CallError::DeadlinePassed));
 }

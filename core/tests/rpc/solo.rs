@@ -6,9 +6,9 @@ use slotcast::broadcast::SendBuffer;
 use slotcast::config::Config;
 use slotcast::error::Fault;
 use slotcast::id::RouteId;
-use slotcast::rpc::{CallId, CallStream, Output, Request, Rpc};
+use slotcast::rpc::{CallId, CallStream, Output, Request, RequestId, Rpc};
 use slotcast::time::Time;
-use slotcast::wire::{CallHead, Reply};
+use slotcast::wire::{CallHead, CallReset, Reply};
 
 use crate::web::{ROUTE, body, hello, peer};
 
@@ -96,6 +96,11 @@ impl Solo {
         self.machine.assert_invariants();
     }
 
+    /// The request that the application is told to end, if there is one.
+    pub(crate) fn cancelled(&mut self) -> Option<RequestId> {
+        self.machine.poll_cancelled().map(|cancelled| cancelled.request)
+    }
+
     pub(crate) fn outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
     }
@@ -144,7 +149,11 @@ impl Solo {
     }
 
     pub(crate) fn reset(&mut self, at: usize, stream: CallStream) {
-        self.machine.handle_reset(self.now, peer(at), stream);
+        self.reset_for(at, stream, CallReset::Unneeded);
+    }
+
+    pub(crate) fn reset_for(&mut self, at: usize, stream: CallStream, why: CallReset) {
+        self.machine.handle_reset(self.now, peer(at), stream, why);
         self.settle();
     }
 
@@ -243,6 +252,16 @@ pub(crate) fn frame(encode: impl FnOnce(&mut heapless::Vec<u8, 64>)) -> Vec<u8> 
     let mut bytes = heapless::Vec::new();
     encode(&mut bytes);
     bytes.to_vec()
+}
+
+/// What a machine wants done with a stream of which the rest is of no use.
+pub(crate) fn close(at: usize, stream: CallStream) -> Output {
+    close_for(at, stream, CallReset::Unneeded)
+}
+
+/// The same for a reason that the peer is told.
+pub(crate) fn close_for(at: usize, stream: CallStream, why: CallReset) -> Output {
+    Output::Close { peer: peer(at), stream, why }
 }
 
 /// The head of a request for [`ROUTE`] that waits for ten seconds.

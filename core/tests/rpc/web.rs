@@ -13,7 +13,7 @@ use slotcast::error::Fault;
 use slotcast::id::{ChannelId, PeerIndex, RouteId};
 use slotcast::rpc::{CallStream, Output, Rpc};
 use slotcast::time::Time;
-use slotcast::wire::RouteHello;
+use slotcast::wire::{CallReset, RouteHello};
 
 pub(crate) const ROUTE: RouteId = RouteId(7);
 
@@ -53,7 +53,7 @@ struct Way {
     bytes: VecDeque<u8>,
     /// The sender has ended it, or taken it back.
     finished: bool,
-    reset: bool,
+    reset: Option<CallReset>,
     /// The reader has seen its end, or a reset.
     is_read: bool,
     /// The reader does not want the rest, whether or not the sender has heard of it.
@@ -65,7 +65,7 @@ struct Way {
 impl Way {
     /// Whether a transport may forget it: nobody waits for anything in it.
     fn is_over(&self) -> bool {
-        self.is_read || self.reset || self.stopped
+        self.is_read || self.reset.is_some() || self.stopped
     }
 }
 
@@ -184,18 +184,20 @@ impl Web {
                     return;
                 }
                 Output::Read { peer, stream } => self.read(at, peer.0.into(), stream.0),
-                Output::Close { peer, stream } => self.close(at, peer.0.into(), stream.0),
+                Output::Close { peer, stream, why } => {
+                    self.close(at, peer.0.into(), stream.0, why);
+                }
                 Output::Stop { peer, stream } => self.stop(at, peer.0.into(), stream.0),
             }
         }
         panic!("the machine does not come to rest");
     }
 
-    fn close(&mut self, at: usize, other: usize, stream: u64) {
+    fn close(&mut self, at: usize, other: usize, stream: u64, why: CallReset) {
         if let Some(way) = self.ways.get_mut(&(at, other, stream))
             && !(way.finished && way.is_read)
         {
-            way.reset = true;
+            way.reset = Some(why);
             way.bytes.clear();
         }
         self.stop(at, other, stream);
@@ -227,7 +229,7 @@ impl Web {
             CallStream(stream)
         });
         let way = self.ways.get_mut(&(from, to, stream.0)).expect("a stream of this connection");
-        assert!(!way.finished && !way.reset, "nothing is sent behind the end");
+        assert!(!way.finished && way.reset.is_none(), "nothing is sent behind the end");
         let mut bytes = Vec::new();
         out.for_each_piece(|piece| bytes.extend_from_slice(piece));
         assert!(bytes.len() <= self.room);
@@ -273,9 +275,9 @@ impl Web {
             let wants = node.wants(peer(from), id);
             let length = wants.min(self.cut).min(way.bytes.len());
             let mut result = Ok(());
-            if way.reset {
+            if let Some(why) = way.reset {
                 way.is_read = true;
-                node.handle_reset(self.now, peer(from), id);
+                node.handle_reset(self.now, peer(from), id, why);
             } else if length > 0 {
                 let bytes: Vec<u8> = way.bytes.drain(..length).collect();
                 result = node.handle_data(self.now, peer(from), id, &bytes);
@@ -288,7 +290,7 @@ impl Web {
             self.moves += 1;
             if let Err(fault) = result {
                 self.faults.push((at, fault));
-                self.close(at, from, stream);
+                self.close(at, from, stream, CallReset::Unneeded);
             }
         }
     }
@@ -303,16 +305,16 @@ impl Web {
             }
             let id = CallStream(stream);
             let own = self.ways.get_mut(&(at, from, stream)).expect("both ways");
-            if own.stopped && !own.reset && !(own.finished && own.is_read) {
+            if own.stopped && own.reset.is_none() && !(own.finished && own.is_read) {
                 // The transport resets what the other side does not want.
-                own.reset = true;
+                own.reset = Some(CallReset::Unneeded);
                 own.is_read = true;
                 self.moves += 1;
                 self.nodes[at].handle_stopped(peer(from), id);
                 self.settle(at);
             }
             let way = &self.ways[&(from, to, stream)];
-            let has_something = !way.bytes.is_empty() || way.finished || way.reset;
+            let has_something = !way.bytes.is_empty() || way.finished || way.reset.is_some();
             let is_theirs = (stream & 1 == 1) == (from > at);
             if has_something && is_theirs && self.opened.insert((from, at, stream)) {
                 self.moves += 1;

@@ -2,7 +2,8 @@
 
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::wire::{
-    CallHead, CallRefusal, ChannelHello, Hello, Item, Malformed, Reply, RouteHello, StreamDecoder,
+    CallHead, CallRefusal, CallReset, ChannelHello, Hello, Item, Malformed, Reply, RouteHello,
+    StreamDecoder,
 };
 
 use crate::solo::{Solo, frame, reply};
@@ -73,6 +74,17 @@ fn heads_and_replies_are_as_committed() {
     }
     assert_eq!(CallHead::decode(63, &[1, 1, 1, 1]), Err(Malformed::UnknownKind));
     assert_eq!(Reply::decode(63, &[]), Err(Malformed::UnknownKind));
+}
+
+#[test]
+fn codes_of_resets_are_as_they_were() {
+    for (why, code) in
+        [(CallReset::Unneeded, 1), (CallReset::DeadlineMax, 3), (CallReset::TooSlow, 4)]
+    {
+        assert_eq!(why.code(), code);
+        assert_eq!(CallReset::from_code(code.into()), why);
+    }
+    assert_eq!(CallReset::from_code(1 << 60), CallReset::Unneeded, "of a later version");
 }
 
 #[test]

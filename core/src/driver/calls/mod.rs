@@ -19,11 +19,11 @@ use super::shared::Command;
 use super::waiters::Waiters;
 use crate::arena::Arena;
 use crate::config::RouteConfig;
-use crate::error::CallError;
+use crate::error::{AnswerError, CallError};
 use crate::id::{NodeId, RouteId};
 use crate::node::{self, Node};
 use crate::rpc::turns::Turns;
-use crate::rpc::{CallId, Outcome, Permit, Refusal, RequestId};
+use crate::rpc::{CallId, Cancelled, Outcome, Permit, Refusal, RequestId};
 use crate::time::Time;
 
 pub use route::{Call, OnlyCalls, Route, UnknownRoute};
@@ -93,7 +93,8 @@ struct RouteState {
 /// A request in the application's hands.
 #[derive(Default)]
 struct Taken {
-    is_cancelled: bool,
+    /// Why it needs no answer any more.
+    cancelled: Option<AnswerError>,
     waiters: Waiters,
 }
 
@@ -296,11 +297,11 @@ impl CallTable {
             any = true;
         }
         self.freed.drain(..).for_each(|slot| drop(calls.free(slot)));
-        while let Some(request) = node.poll_cancelled() {
+        while let Some(Cancelled { request, why }) = node.poll_cancelled() {
             any = true;
             match calls.taken.get_mut(&request) {
                 Some(taken) => {
-                    taken.is_cancelled = true;
+                    taken.cancelled = Some(why);
                     wakers.extend(taken.waiters.drain());
                 }
                 None => {

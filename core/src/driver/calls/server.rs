@@ -218,12 +218,9 @@ impl Request {
             let Some(taken) = state.calls.taken.remove(&request) else {
                 return (Err(AnswerError::Closed), None);
             };
-            let (command, result) = match taken.is_cancelled {
-                true => {
-                    let refuse = CallCommand::Refuse { request, refusal: Refusal::Dropped };
-                    (refuse, Err(AnswerError::Cancelled))
-                }
-                false => (command.take().expect("taken once"), Ok(())),
+            let (command, result) = match taken.cancelled {
+                Some(why) => (CallCommand::Refuse { request, refusal: Refusal::Dropped }, Err(why)),
+                None => (command.take().expect("taken once"), Ok(())),
             };
             state.commands.push_back(Command::Call(command));
             (result, Some(taken))
@@ -233,7 +230,13 @@ impl Request {
 
     /// Whether the caller does not wait for the answer any more.
     pub fn is_cancelled(&self) -> bool {
-        self.node.shared().lock().calls.taken.get(&self.id).is_none_or(|taken| taken.is_cancelled)
+        self.node
+            .shared()
+            .lock()
+            .calls
+            .taken
+            .get(&self.id)
+            .is_none_or(|taken| taken.cancelled.is_some())
     }
 
     /// Completes when the caller does not wait for the answer any more: the caller has given up,
@@ -243,7 +246,7 @@ impl Request {
         let over = poll_fn(|cx| {
             waiting.poll(cx, |state| {
                 let taken = state.calls.taken.get(&self.id);
-                taken.is_none_or(|taken| taken.is_cancelled).then_some(((), false))
+                taken.is_none_or(|taken| taken.cancelled.is_some()).then_some(((), false))
             })
         });
         over.await;

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::node::congestion::PACKET_OVERHEAD;
 use crate::rpc::{CallStream, Piece};
 use crate::sched::{Level, Schedule};
+use crate::wire::CallReset;
 
 /// The most that is encoded and written at a time, give or take a frame: it cannot change any more.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
@@ -475,11 +476,11 @@ impl Link {
         (CallStream(id.into()), written)
     }
 
-    /// Nothing more is sent or read in a call's stream.
-    pub(in crate::node) fn close_call(&mut self, stream: CallStream) {
-        let id = stream_id(stream);
-        let _ = self.quic.send_stream(id).reset(UNNEEDED);
-        let _ = self.quic.recv_stream(id).stop(UNNEEDED);
+    /// Nothing more is sent or read in a call's stream. The peer is told why.
+    pub(in crate::node) fn close_call(&mut self, stream: CallStream, why: CallReset) {
+        let (id, code) = (stream_id(stream), why.code().into());
+        let _ = self.quic.send_stream(id).reset(code);
+        let _ = self.quic.recv_stream(id).stop(code);
     }
 
     /// The peer broke a rule in a call's stream.

@@ -13,7 +13,8 @@ use crate::id::{ChannelId, PeerIndex};
 use crate::rpc::{CallStream, Rpc};
 use crate::time::Time;
 use crate::wire::{
-    Chunk, HELLO_BYTES_MAX, Hello, Item, Malformed, Request, StreamDecoder, StreamHead, Update,
+    CallReset, Chunk, HELLO_BYTES_MAX, Hello, Item, Malformed, Request, StreamDecoder, StreamHead,
+    Update,
 };
 
 /// The number of finished decoders whose buffers are kept for later streams.
@@ -302,8 +303,8 @@ impl Link {
         let mut recv = self.quic.recv_stream(id);
         let mut wants = rpc.wants(peer, stream);
         if wants == 0 {
-            if let Ok(Some(_)) = recv.received_reset() {
-                rpc.handle_reset(now, peer, stream);
+            if let Ok(Some(code)) = recv.received_reset() {
+                rpc.handle_reset(now, peer, stream, CallReset::from_code(code.into()));
             }
             return Ok(());
         }
@@ -317,8 +318,8 @@ impl Link {
                     break;
                 }
                 Err(ReadError::Blocked) => break,
-                Err(ReadError::Reset(_)) => {
-                    rpc.handle_reset(now, peer, stream);
+                Err(ReadError::Reset(code)) => {
+                    rpc.handle_reset(now, peer, stream, CallReset::from_code(code.into()));
                     break;
                 }
             }

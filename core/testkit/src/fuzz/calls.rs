@@ -201,8 +201,13 @@ impl Run {
             Err(CallError::Disconnected) => assert!(made.is_lost),
             Err(CallError::NotServed) => assert!(made.was_unwanted),
             Err(CallError::TooSlow) => assert!(is_slow),
-            // The callee has given up waiting, or said so.
-            Err(CallError::Dropped) if is_slow => {}
+            Err(CallError::DeadlineMaxPassed) => {
+                let config = &self.configs[made.to].routes[made.route];
+                assert!(made.deadline.since(made.at) > config.deadline_max);
+                assert!(elapsed >= config.deadline_max);
+            }
+            // The callee has not read the head in time.
+            Err(CallError::Dropped) if elapsed >= Duration::from_secs(10) => {}
             result if made.body.is_empty() => {
                 let place = (made.from, made.to, made.route);
                 let said = self.blind.iter().position(|said| *said == (place, result.clone()));
@@ -273,6 +278,10 @@ impl Run {
         let answer = numbered(self.count, length);
         let (is_taken, said) = match refusal {
             None => match machine.answer(now, id, answer.clone()) {
+                Err(AnswerError::DeadlineMaxPassed) => {
+                    assert!(now >= held.request.deadline);
+                    (false, Ok(answer))
+                }
                 Err(AnswerError::TooLong) => {
                     assert!(length > held.request.answer_bytes_max as usize);
                     return self.held.push(held);
@@ -308,8 +317,8 @@ impl Run {
     }
 
     fn take_cancelled(&mut self, at: usize) -> bool {
-        let Some(id) = self.net.machines[at].poll_cancelled() else { return false };
-        let is_it = |held: &Held| (held.at, held.request.id) == (at, id);
+        let Some(cancelled) = self.net.machines[at].poll_cancelled() else { return false };
+        let is_it = |held: &Held| (held.at, held.request.id) == (at, cancelled.request);
         let nth = self.held.iter().position(is_it).expect("a request that is held");
         assert!(!self.is_awaited(&self.held[nth]), "somebody waits for it");
         assert!(!core::mem::replace(&mut self.held[nth].was_told, true), "told once");

@@ -8,7 +8,7 @@ use slotcast::config::{Config, RouteConfig};
 use slotcast::id::PeerIndex;
 use slotcast::rpc::{CallStream, Output, Rpc};
 use slotcast::time::Time;
-use slotcast::wire::RouteHello;
+use slotcast::wire::{CallReset, RouteHello};
 
 pub(super) const NODES: usize = 3;
 
@@ -27,7 +27,7 @@ struct Way {
     bytes: VecDeque<u8>,
     /// Its sender has ended it, or taken it back.
     finished: bool,
-    reset: bool,
+    reset: Option<CallReset>,
     /// Its reader has seen that.
     is_read: bool,
     /// Its reader does not want the rest.
@@ -130,11 +130,11 @@ impl Joined {
                 Output::Read { peer, stream } => {
                     self.read(at, node(peer), stream.0, 0);
                 }
-                Output::Close { peer, stream } => {
+                Output::Close { peer, stream, why } => {
                     let key = (at, node(peer), stream.0);
                     let way = self.ways.get_mut(&key).expect("a stream of this connection");
                     if !(way.finished && way.is_read) {
-                        way.reset = true;
+                        way.reset = Some(why);
                         way.bytes.clear();
                     }
                     self.stop(at, node(peer), stream.0);
@@ -207,14 +207,14 @@ impl Joined {
         let id = CallStream(stream);
         let mut any = false;
         let own = self.ways.get_mut(&(to, from, stream)).expect("both ways");
-        if own.stopped && !own.reset && !(own.finished && own.is_read) {
+        if own.stopped && own.reset.is_none() && !(own.finished && own.is_read) {
             // The transport resets what the other side does not want.
-            (own.reset, own.is_read, any) = (true, true, true);
+            (own.reset, own.is_read, any) = (Some(CallReset::Unneeded), true, true);
             self.machines[to].handle_stopped(index(from), id);
             self.settle(to);
         }
         let way = &self.ways[&(from, to, stream)];
-        let has_something = !way.bytes.is_empty() || way.finished || way.reset;
+        let has_something = !way.bytes.is_empty() || way.finished || way.reset.is_some();
         let is_theirs = (stream & 1 == 1) == (from > to);
         if has_something && is_theirs && self.opened.insert((from, to, stream)) {
             any = true;
@@ -243,9 +243,9 @@ impl Joined {
             let (machine, peer, id) = (&mut self.machines[at], index(from), CallStream(stream));
             let wants = machine.wants(peer, id);
             let length = wants.min(left).min(way.bytes.len());
-            if way.reset {
+            if let Some(why) = way.reset {
                 way.is_read = true;
-                machine.handle_reset(self.now, peer, id);
+                machine.handle_reset(self.now, peer, id, why);
             } else if length > 0 {
                 let bytes: Vec<u8> = way.bytes.drain(..length).collect();
                 left -= length;
@@ -286,7 +286,7 @@ impl Joined {
     /// No transport has to keep anything for a stream.
     pub(super) fn assert_quiet(&self) {
         for (key, way) in &self.ways {
-            assert!(way.is_read || way.reset || way.stopped, "{key:?} is left: {way:?}");
+            assert!(way.is_read || way.reset.is_some() || way.stopped, "{key:?} is left: {way:?}");
         }
         for machine in &self.machines {
             assert!(machine.is_empty());
