@@ -45,6 +45,7 @@ pub(crate) fn hello() -> Vec<u8> {
         request_bytes_max: BODY_MAX,
         response_bytes_max: BODY_MAX,
         in_flight_max: IN_FLIGHT_MAX,
+        in_flight_bytes_max: u64::MAX,
     };
     let channels = CHANNELS.map(channel).to_vec();
     frames::hello(1, channels, vec![route])

@@ -10,6 +10,9 @@ use crate::id::RouteId;
 /// Bytes that a request or answer can have.
 pub const BODY_BYTES_LIMIT: u32 = 128 << 20;
 
+/// What one peer may take of a budget of bodies is the budget divided by this number.
+const SHARES: u64 = 8;
+
 /// Requests of one peer, on all routes together, that can be in flight.
 pub const IN_FLIGHT_LIMIT: u32 = 4096;
 
@@ -25,15 +28,17 @@ pub struct RouteConfig {
     pub name: Cow<'static, str>,
     /// How urgent its requests and answers are, among the channels and other routes.
     pub class: Class,
-    /// Bytes in one request. Default 1 MiB, at most [`BODY_BYTES_LIMIT`].
+    /// Bytes in one request. Default 256 KiB, of which one peer may have the default of 64 in flight;
+    /// at most [`BODY_BYTES_LIMIT`].
     pub request_bytes_max: u32,
-    /// Bytes in one answer. Default 1 MiB, at most [`BODY_BYTES_LIMIT`].
+    /// Bytes in one answer. Default 256 KiB, at most [`BODY_BYTES_LIMIT`].
     pub response_bytes_max: u32,
     /// Whether this node takes requests, too, or only calls. Default true.
     pub serves: bool,
     /// Requests of one peer that are being received, dealt with and answered at once; further ones
-    /// stay in their streams. As many of this node's calls may be under way to one peer. Default
-    /// 64: two thousand calls per second and peer over 30 ms.
+    /// stay in their streams. As many of this node's calls may be under way to one peer, if their
+    /// requests have no more bytes than the peer has [room](Self::body_bytes_max) for. Default 64: two
+    /// thousand calls per second and peer over 30 ms.
     pub in_flight_max: u16,
     /// Calls to one peer that wait for its credit. Default 64: as many again.
     pub waiting_max: u16,
@@ -47,7 +52,9 @@ pub struct RouteConfig {
     /// Bytes of requests received and not yet taken by the application; again of answers received;
     /// again of requests that have not arrived or, on a route with long answers, not been answered;
     /// and of answers, for which room is kept from when a request is taken up until they have
-    /// arrived. An eighth of it, or one body, is what one peer may take of each. Default 128 MiB.
+    /// arrived. An eighth of it, or one body, is what one peer may take of each, and twice as much of the requests that
+    /// have not arrived. Callers are told: calls wait for it as they do for `in_flight_max`. Default 128 MiB: an eighth of it holds
+    /// 64 bodies of the default length.
     pub body_bytes_max: u64,
     /// The slowest rate of a body, in bytes per second. A slower body is given up after five
     /// seconds' grace. Default 4 KiB: what is left of a poor link shared by a hundred transfers.
@@ -62,8 +69,8 @@ impl RouteConfig {
             name: name.into(),
             class: Class::Normal,
             serves: true,
-            request_bytes_max: 1 << 20,
-            response_bytes_max: 1 << 20,
+            request_bytes_max: 256 << 10,
+            response_bytes_max: 256 << 10,
             in_flight_max: 64,
             waiting_max: 64,
             deadline: Duration::from_secs(10),
@@ -83,6 +90,20 @@ impl RouteConfig {
     #[must_use]
     pub fn bytes_max(self, request: u32, response: u32) -> Self {
         Self { request_bytes_max: request, response_bytes_max: response, ..self }
+    }
+
+    /// Bytes of requests that one peer may take of [`body_bytes_max`](Self::body_bytes_max).
+    pub fn request_bytes_share(&self) -> u64 {
+        self.share(self.request_bytes_max)
+    }
+
+    /// The same of answers.
+    pub(crate) fn response_bytes_share(&self) -> u64 {
+        self.share(self.response_bytes_max)
+    }
+
+    fn share(&self, longest: u32) -> u64 {
+        (self.body_bytes_max / SHARES).max(longest.into())
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {

@@ -7,7 +7,7 @@ use super::Node;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, CallError};
 use crate::id::{NodeId, PeerIndex, RouteId};
-use crate::rpc::{CallId, Cancelled, Outcome, Output, Permit, Refusal, RequestId};
+use crate::rpc::{CallId, Cancelled, Credit, Outcome, Output, Permit, Refusal, RequestId};
 use crate::time::Time;
 use crate::wire::RouteHello;
 
@@ -128,10 +128,16 @@ impl Node {
 
     // Getters.
 
-    /// The number of calls that a member accepts at once on a route, and the number that may wait
-    /// for credit. `None` if it is not connected or does not serve the route.
-    pub fn credit(&self, peer: &NodeId, route: RouteId) -> Option<(u32, u32)> {
+    /// What a member accepts at once on a route. `None` if it is not connected or does not serve the
+    /// route.
+    pub fn credit(&self, peer: &NodeId, route: RouteId) -> Option<Credit> {
         self.rpc.credit(self.peers.find(peer)?, route)
+    }
+
+    /// Bytes of requests on a route, by its index, that have not arrived.
+    #[cfg(feature = "driver")]
+    pub(crate) fn request_bytes(&self, route: usize) -> u64 {
+        self.rpc.request_bytes(route)
     }
 
     /// Whether there are requests of a route to be taken.
@@ -193,5 +199,6 @@ pub(super) fn route_hello(config: &RouteConfig) -> RouteHello {
         request_bytes_max: config.request_bytes_max,
         response_bytes_max: config.response_bytes_max,
         in_flight_max: if config.serves { config.in_flight_max } else { 0 },
+        in_flight_bytes_max: config.request_bytes_share(),
     }
 }

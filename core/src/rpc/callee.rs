@@ -7,6 +7,7 @@ use core::mem;
 use core::time::Duration;
 
 use super::ledger::Ledger;
+use super::room_queue::RoomQueue;
 use super::transfer::{Receiving, Sending};
 use super::turns::Turns;
 use super::{
@@ -118,7 +119,7 @@ struct Route {
     answers: Ledger,
     wanted: Wanted,
     /// Requests that wait, unread.
-    waiting: Turns<u32>,
+    waiting: RoomQueue,
     /// Requests for the application.
     ready: Turns<u32>,
     /// By peer.
@@ -139,10 +140,10 @@ pub(super) struct Callee {
 impl Callee {
     pub(super) fn new(routes: &[RouteConfig]) -> Self {
         let route = |config: &RouteConfig| Route {
-            requests: Ledger::new(config.body_bytes_max, config.request_bytes_max),
-            answers: Ledger::new(config.body_bytes_max, config.response_bytes_max),
+            requests: Ledger::new(config.body_bytes_max, config.request_bytes_share()),
+            answers: Ledger::new(config.body_bytes_max, config.response_bytes_share()),
             wanted: if config.serves { Wanted::NotYet } else { Wanted::NoMore },
-            waiting: Turns::new(),
+            waiting: RoomQueue::new(),
             ready: Turns::new(),
             by_peer: Vec::new(),
             is_due: false,
@@ -223,7 +224,7 @@ impl Callee {
         let route = &mut self.routes[at as usize];
         route.wanted = if is_wanted { Wanted::Yes } else { Wanted::NoMore };
         if !is_wanted {
-            while let Some(index) = self.routes[at as usize].waiting.pop(|_, _| true) {
+            while let Some(index) = self.routes[at as usize].waiting.pop_any() {
                 self.reply(shared, index, Reply::Refused(CallRefusal::NotServed));
             }
             while let Some(index) = self.routes[at as usize].ready.pop(|_, _| true) {
@@ -516,13 +517,15 @@ impl Callee {
         loop {
             let Route { requests, answers, waiting, by_peer, .. } = &mut self.routes[at as usize];
             let inbound = &self.inbound;
-            let index = waiting.pop(|peer, index| {
+            let may = |peer: PeerIndex| {
                 let peer_route = &by_peer[peer.at()];
+                let answer_bytes = peer_route.answer_bytes_max.into();
                 peer_route.in_flight < in_flight_max
                     && peer_route.ahead < AHEAD_MAX
-                    && requests.has_room(peer, inbound[*index].length.into())
-                    && answers.has_room(peer, peer_route.answer_bytes_max.into())
-            });
+                    && answers.has_room(answer_bytes)
+                    && answers.has_share(peer, answer_bytes)
+            };
+            let index = waiting.pop(requests, |index| inbound[index].length.into(), may);
             let Some(index) = index else { return };
             let request = &mut self.inbound[index];
             let (peer, length) = (request.peer, request.length as usize);
@@ -704,7 +707,7 @@ impl Callee {
         let route = &mut self.routes[request.route as usize];
         route.requests.give_back(peer, request.request_bytes);
         route.answers.give_back(peer, request.answer_bytes);
-        route.waiting.remove(peer, |other| *other == index);
+        route.waiting.remove(peer, index);
         route.ready.remove(peer, |other| *other == index);
         route.is_due = true;
     }

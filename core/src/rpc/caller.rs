@@ -6,9 +6,11 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use super::ledger::Ledger;
+use super::room_queue::RoomQueue;
 use super::transfer::{Receiving, Sending};
-use super::turns::Turns;
-use super::{CallId, CallStream, INDEX_BITS, Outcome, Output, Permit, SharedState, StreamOwner};
+use super::{
+    CallId, CallStream, Credit, INDEX_BITS, Outcome, Output, Permit, SharedState, StreamOwner,
+};
 use crate::arena::Arena;
 use crate::config::RouteConfig;
 use crate::error::{CallError, Fault};
@@ -42,20 +44,17 @@ struct Call {
 /// The calls to one peer on one route.
 #[derive(Debug, Default)]
 struct PeerRoute {
-    terms: Option<Terms>,
+    /// What the peer has room for. `None` if it does not serve the route.
+    credit: Option<Credit>,
     /// Calls that wait for credit, in order.
     waiting: VecDeque<u32>,
-    /// Calls with a stream.
+    /// Calls with a stream, and bytes of their requests.
     open: u16,
+    open_bytes: u64,
+    /// Bytes of the requests of calls that wait.
+    waiting_bytes: u64,
     /// Calls whose outcome has not been taken.
     outstanding: u32,
-}
-
-/// The limits of a peer on a route.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    request_bytes_max: u32,
-    in_flight_max: u16,
 }
 
 #[derive(Debug)]
@@ -63,7 +62,7 @@ struct Route {
     requests: Ledger,
     answers: Ledger,
     /// Calls whose answer waits for room.
-    waiting: Turns<u32>,
+    waiting: RoomQueue,
     /// By peer.
     by_peer: Vec<PeerRoute>,
 }
@@ -95,9 +94,10 @@ fn prepaid(config: &RouteConfig) -> u32 {
 impl Caller {
     pub(super) fn new(routes: &[RouteConfig]) -> Self {
         let route = |config: &RouteConfig| Route {
-            requests: Ledger::new(config.body_bytes_max, config.request_bytes_max),
-            answers: Ledger::new(config.body_bytes_max, config.response_bytes_max),
-            waiting: Turns::new(),
+            // As many bytes may wait for a peer's credit as may be under way to it.
+            requests: Ledger::new(config.body_bytes_max, 2 * config.request_bytes_share()),
+            answers: Ledger::new(config.body_bytes_max, config.response_bytes_share()),
+            waiting: RoomQueue::new(),
             by_peer: Vec::new(),
         };
         Self {
@@ -126,12 +126,18 @@ impl Caller {
     ) {
         for (route, config) in self.routes.iter_mut().zip(configs) {
             let theirs = theirs.iter().find(|theirs| theirs.id == config.id);
-            route.by_peer[peer.at()].terms = theirs.filter(|t| t.in_flight_max > 0).map(|theirs| {
-                // A peer's limits cannot raise the bounds of this node.
-                let request_bytes_max = theirs.request_bytes_max.min(config.request_bytes_max);
-                let in_flight_max = theirs.in_flight_max.min(config.in_flight_max);
-                Terms { request_bytes_max, in_flight_max }
-            });
+            route.by_peer[peer.at()].credit =
+                theirs.filter(|t| t.in_flight_max > 0).map(|theirs| {
+                    // A peer's limits cannot raise the bounds of this node.
+                    let request_bytes_max = theirs.request_bytes_max.min(config.request_bytes_max);
+                    let bytes_max = theirs.in_flight_bytes_max.min(config.request_bytes_share());
+                    Credit {
+                        in_flight_max: theirs.in_flight_max.min(config.in_flight_max),
+                        bytes_max: bytes_max.max(request_bytes_max.into()),
+                        request_bytes_max,
+                        waiting_max: config.waiting_max,
+                    }
+                });
         }
     }
 
@@ -141,7 +147,7 @@ impl Caller {
         for index in indices {
             self.complete(shared, index, Err(CallError::Disconnected));
         }
-        self.routes.iter_mut().for_each(|route| route.by_peer[peer.at()].terms = None);
+        self.routes.iter_mut().for_each(|route| route.by_peer[peer.at()].credit = None);
     }
 
     fn peer_route(&mut self, peer: PeerIndex, route: u16) -> &mut PeerRoute {
@@ -164,22 +170,21 @@ impl Caller {
         if !shared.is_up(peer) {
             return Err(CallError::NotConnected);
         }
-        let (credit, waiting_max) = self.credit(shared, peer, route).ok_or(CallError::NotServed)?;
-        let length = body.len();
+        let length = body.len() as u64;
         let peer_route = self.peer_route(peer, route);
-        let terms = peer_route.terms.expect("there is credit");
-        if length > terms.request_bytes_max as usize {
+        let credit = peer_route.credit.ok_or(CallError::NotServed)?;
+        if length > credit.request_bytes_max.into() {
             return Err(CallError::TooLong);
         }
         let timeout = timeout.unwrap_or(config.deadline);
         if timeout.is_zero() {
             return Err(CallError::DeadlinePassed);
         }
-        let limit = if waits { credit + waiting_max } else { credit };
-        if peer_route.outstanding >= limit {
+        let bytes = peer_route.open_bytes + peer_route.waiting_bytes + length;
+        if !credit.admits(peer_route.outstanding, bytes, waits) {
             return Err(CallError::Pushback);
         }
-        if !self.routes[route as usize].requests.take(peer, length as u64) {
+        if !self.routes[route as usize].requests.take(peer, length) {
             return Err(CallError::Pushback);
         }
         let deadline = now + timeout;
@@ -193,7 +198,7 @@ impl Caller {
             timer: Time::NEVER,
             stream: None,
             request,
-            request_bytes: length as u64,
+            request_bytes: length,
             is_acked: false,
             reader: FrameReader::default(),
             answer: None,
@@ -205,6 +210,7 @@ impl Caller {
         shared.set_timer(StreamOwner::Call(index), &mut call.timer, deadline);
         let peer_route = self.peer_route(peer, route);
         peer_route.waiting.push_back(index);
+        peer_route.waiting_bytes += length;
         peer_route.outstanding += 1;
         shared.ready.mark(peer, route.into());
         Ok(id)
@@ -229,23 +235,22 @@ impl Caller {
 
     // Opening.
 
-    pub(super) fn credit(
-        &self,
-        shared: &SharedState,
-        peer: PeerIndex,
-        route: u16,
-    ) -> Option<(u32, u32)> {
-        let terms = self.routes[route as usize].by_peer[peer.at()].terms?;
-        let waiting_max = shared.routes[route as usize].waiting_max;
-        Some((terms.in_flight_max.into(), waiting_max.into()))
+    pub(super) fn credit(&self, peer: PeerIndex, route: u16) -> Option<Credit> {
+        self.routes[route as usize].by_peer[peer.at()].credit
     }
 
-    /// Whether a call that waits can be opened.
+    pub(super) fn request_bytes(&self, route: usize) -> u64 {
+        self.routes[route].requests.committed()
+    }
+
+    /// Whether the first of the calls that wait can be opened.
     pub(super) fn can_open(&self, peer: PeerIndex, route: u16) -> bool {
         let peer_route = &self.routes[route as usize].by_peer[peer.at()];
-        let has_credit =
-            peer_route.terms.is_some_and(|terms| peer_route.open < terms.in_flight_max);
-        !peer_route.waiting.is_empty() && has_credit
+        let first = peer_route.waiting.front();
+        first.zip(peer_route.credit).is_some_and(|(first, credit)| {
+            let bytes = peer_route.open_bytes + self.calls[*first].request.body_length();
+            credit.admits(peer_route.open.into(), bytes, false)
+        })
     }
 
     /// Takes the first of the calls that wait: its head is ready to be sent.
@@ -263,7 +268,11 @@ impl Caller {
         let prepaid = prepaid(config);
         let peer_route = self.peer_route(peer, route);
         let index = peer_route.waiting.pop_front()?;
+        let bytes = self.calls[index].request.body_length();
+        let peer_route = self.peer_route(peer, route);
         peer_route.open += 1;
+        peer_route.open_bytes += bytes;
+        peer_route.waiting_bytes -= bytes;
         let call = &mut self.calls[index];
         let left = call.deadline.since(now).as_nanos().div_ceil(1_000_000);
         let length = call.request_bytes as u32;
@@ -414,9 +423,7 @@ impl Caller {
             let Route { answers, waiting, .. } = route;
             let calls = &mut self.calls;
             let length = |call: &Call| call.answer.as_ref().expect("it has begun").length() as u64;
-            while let Some(index) =
-                waiting.pop(|peer, index| answers.has_room(peer, length(&calls[*index])))
-            {
+            while let Some(index) = waiting.pop(answers, |index| length(&calls[index]), |_| true) {
                 let call = &mut calls[index];
                 call.answer_bytes = length(call);
                 assert!(answers.take(call.peer, call.answer_bytes), "there was room");
@@ -516,17 +523,22 @@ impl Caller {
         let Route { requests, answers, waiting, by_peer } = &mut self.routes[call.route as usize];
         requests.give_back(peer, call.request_bytes);
         answers.give_back(peer, call.answer_bytes);
-        waiting.remove(peer, |other| *other == index);
+        waiting.remove(peer, index);
         let peer_route = &mut by_peer[peer.at()];
         match call.stream {
             Some(stream) => {
                 shared.link_mut(peer).streams.remove(&stream);
                 peer_route.open -= 1;
-                if !peer_route.waiting.is_empty() && shared.is_up(peer) {
-                    shared.ready.mark(peer, call.route.into());
-                }
+                peer_route.open_bytes -= call.request.body_length();
             }
-            None => peer_route.waiting.retain(|other| *other != index),
+            None => {
+                peer_route.waiting.retain(|other| *other != index);
+                peer_route.waiting_bytes -= call.request.body_length();
+            }
+        }
+        // The next may have credit now, and be shorter than the one that was first.
+        if !peer_route.waiting.is_empty() && shared.is_up(peer) {
+            shared.ready.mark(peer, call.route.into());
         }
         self.has_room = true;
     }
@@ -569,10 +581,19 @@ impl Caller {
                     (open, calls().count()),
                     (peer_route.open.into(), open + peer_route.waiting.len())
                 );
-                assert!(
-                    peer_route.terms.is_none_or(|terms| peer_route.open <= terms.in_flight_max)
+                let bytes = |is_open: bool| {
+                    let calls = calls().filter(|call| call.stream.is_some() == is_open);
+                    calls.map(|call| call.request.body_length()).sum::<u64>()
+                };
+                assert_eq!(
+                    (bytes(true), bytes(false)),
+                    (peer_route.open_bytes, peer_route.waiting_bytes)
                 );
-                assert!(peer_route.terms.is_some() || calls().count() == 0);
+                assert!(peer_route.credit.is_none_or(|credit| {
+                    peer_route.open <= credit.in_flight_max
+                        && peer_route.open_bytes <= credit.bytes_max
+                }));
+                assert!(peer_route.credit.is_some() || calls().count() == 0);
                 assert!(calls().count() <= peer_route.outstanding as usize);
             }
         }

@@ -4,9 +4,6 @@ use alloc::vec::Vec;
 
 use crate::id::PeerIndex;
 
-/// One peer may use the budget divided by this number.
-const SHARES: u64 = 8;
-
 #[derive(Debug)]
 pub(super) struct Ledger {
     max: u64,
@@ -18,9 +15,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger of `max` bytes, for bodies of up to `longest`.
-    pub(super) fn new(max: u64, longest: u32) -> Self {
-        let share = (max / SHARES).max(longest.into());
+    /// A ledger of `max` bytes, of which one peer may use `share`.
+    pub(super) fn new(max: u64, share: u64) -> Self {
         Self { max, share, committed: 0, by_peer: Vec::new() }
     }
 
@@ -30,13 +26,19 @@ impl Ledger {
         }
     }
 
-    pub(super) fn has_room(&self, peer: PeerIndex, bytes: u64) -> bool {
-        self.committed + bytes <= self.max && self.by_peer[peer.at()] + bytes <= self.share
+    /// Whether there is room in the budget of all peers.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.committed + bytes <= self.max
+    }
+
+    /// Whether there is room in the share of a peer.
+    pub(super) fn has_share(&self, peer: PeerIndex, bytes: u64) -> bool {
+        self.by_peer[peer.at()] + bytes <= self.share
     }
 
     /// Takes bytes for a peer, if there is room.
     pub(super) fn take(&mut self, peer: PeerIndex, bytes: u64) -> bool {
-        let has_room = self.has_room(peer, bytes);
+        let has_room = self.has_room(bytes) && self.has_share(peer, bytes);
         if has_room {
             self.committed += bytes;
             self.by_peer[peer.at()] += bytes;
@@ -67,7 +69,7 @@ mod tests {
 
     #[test]
     fn one_peer_takes_its_share_and_all_together_no_more_than_there_is() {
-        let mut ledger = Ledger::new(800, 90);
+        let mut ledger = Ledger::new(800, 100);
         (0..10).for_each(|at| ledger.add_peer(PeerIndex(at)));
         assert!(ledger.take(PeerIndex(0), 100) && !ledger.take(PeerIndex(0), 1));
         for at in 1..8 {
@@ -77,12 +79,5 @@ mod tests {
         ledger.give_back(PeerIndex(0), 60);
         assert!(ledger.take(PeerIndex(9), 60) && !ledger.take(PeerIndex(9), 1));
         ledger.assert_invariants();
-    }
-
-    #[test]
-    fn a_share_holds_the_longest_body() {
-        let mut ledger = Ledger::new(800, 500);
-        ledger.add_peer(PeerIndex(3));
-        assert!(ledger.take(PeerIndex(3), 500) && !ledger.take(PeerIndex(3), 1));
     }
 }

@@ -26,12 +26,13 @@
 //! round robin.
 //!
 //! Inside, `caller` has the calls of this node and `callee` the requests of its peers. `transfer`
-//! is one direction of a stream, `ledger` a budget, and `turns` a round robin of peers. The module
-//! knows nothing of QUIC, sockets or clocks. Invariants 8, 11, 13 to 16.
+//! is one direction of a stream, `ledger` a budget, `room_queue` what waits for room in one, and
+//! `turns` a round robin of peers. The module knows nothing of QUIC, sockets or clocks. Invariants 8, 11, 13 to 16.
 
 mod callee;
 mod caller;
 mod ledger;
+mod room_queue;
 mod transfer;
 pub(crate) mod turns;
 
@@ -94,6 +95,32 @@ pub struct Outcome {
     pub call: CallId,
     /// The answer.
     pub result: Result<Bytes, CallError>,
+}
+
+/// What a peer has room for on a route, and how many calls may wait for that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Credit {
+    /// Calls under way at once.
+    pub in_flight_max: u16,
+    /// Bytes of requests under way at once, but for one request of any length that the peer accepts.
+    pub bytes_max: u64,
+    /// Bytes of one request.
+    pub request_bytes_max: u32,
+    /// Calls that may wait for credit.
+    pub waiting_max: u16,
+}
+
+impl Credit {
+    /// Whether there is credit for one more call, beside so many, if their requests and its own have so
+    /// many bytes. If it `waits`, it needs none yet.
+    pub(crate) fn admits(&self, calls: u32, bytes: u64, waits: bool) -> bool {
+        let in_flight_max = u32::from(self.in_flight_max);
+        match waits {
+            true => calls < in_flight_max + u32::from(self.waiting_max),
+            false => calls < in_flight_max && bytes <= self.bytes_max,
+        }
+    }
 }
 
 /// Why a callee does not answer.
@@ -381,8 +408,8 @@ impl Rpc {
 
     // Commands.
 
-    /// Calls a peer. Without a `timeout`, the route's deadline holds. If the peer's credit is used
-    /// up, the call waits for it, unless it was not to: `waits`.
+    /// Calls a peer. Without a `timeout`, the route's deadline holds. If the peer's [`Credit`] of calls
+    /// or of bytes is used up, the call waits for it, in order, unless it was not to: `waits`.
     ///
     /// # Errors
     /// If it cannot be made; nothing has changed then.
@@ -697,11 +724,16 @@ impl Rpc {
 
     // Getters.
 
-    /// The number of calls that a peer accepts at once over its connection, and the number that may
-    /// wait for credit. `None` if it does not serve the route.
-    pub fn credit(&self, peer: PeerIndex, route: RouteId) -> Option<(u32, u32)> {
+    /// What a peer accepts over its connection. `None` if it does not serve the route.
+    pub fn credit(&self, peer: PeerIndex, route: RouteId) -> Option<Credit> {
         let route = self.shared.route_index(route)?;
-        self.shared.is_up(peer).then(|| self.caller.credit(&self.shared, peer, route))?
+        self.shared.is_up(peer).then(|| self.caller.credit(peer, route))?
+    }
+
+    /// Bytes of this node's requests on a route, to all peers, that have not arrived.
+    #[cfg_attr(not(feature = "driver"), allow(dead_code, reason = "for drivers"))]
+    pub(crate) fn request_bytes(&self, route: usize) -> u64 {
+        self.caller.request_bytes(route)
     }
 
     /// Whether [`Rpc::poll_request`] may have a request.

@@ -58,6 +58,11 @@ impl Sending {
         self.body = body;
     }
 
+    /// Bytes of the whole body.
+    pub(super) fn body_length(&self) -> u64 {
+        self.body_length as u64
+    }
+
     /// All of the body may be sent.
     pub(super) fn allow_all(&mut self) {
         self.allowed = self.body_length;

@@ -2,7 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::{Fields, Malformed, StreamHead, kind, put_frame_start, put_varint, varint_len};
+use super::{
+    Fields, Malformed, StreamHead, VARINT_MAX, kind, put_frame_start, put_varint, varint_len,
+};
 use crate::id::{ChannelId, RouteId};
 
 /// The minor version that this crate speaks. A higher one only adds what an older node may skip: 1 added
@@ -57,6 +59,9 @@ pub struct RouteHello {
     pub response_bytes_max: u32,
     /// Requests of a peer that it has under way at once; 0, if it only calls.
     pub in_flight_max: u16,
+    /// Bytes of a peer's requests for which it has room at once, but for one request of any length that
+    /// it accepts. An older node does not say, and decodes as `u64::MAX`.
+    pub in_flight_bytes_max: u64,
 }
 
 impl ChannelHello {
@@ -97,6 +102,7 @@ impl Hello {
                 route.request_bytes_max.into(),
                 route.response_bytes_max.into(),
                 route.in_flight_max.into(),
+                route.in_flight_bytes_max.min(VARINT_MAX),
             ];
             let fields = numbers.iter().map(|number| varint_len(*number)).sum();
             put_frame_start(out, kind::HELLO_ROUTE, fields);
@@ -134,6 +140,7 @@ impl Hello {
                     request_bytes_max: fields.small()?,
                     response_bytes_max: fields.small()?,
                     in_flight_max: fields.small()?,
+                    in_flight_bytes_max: fields.varint_if_any()?.unwrap_or(u64::MAX),
                 };
                 let known = self.routes.iter().any(|other| other.id == route.id);
                 if known || self.routes.len() == ROUTES_MAX {

@@ -184,6 +184,9 @@ pub(crate) fn peek_varint(input: &[u8]) -> Option<(u64, usize)> {
     Some((value, length))
 }
 
+/// The largest number that a variable-length integer holds.
+pub(crate) const VARINT_MAX: u64 = (1 << 62) - 1;
+
 /// Reads the fields of one complete frame body.
 pub(crate) struct Fields<'a>(&'a [u8]);
 
@@ -196,6 +199,11 @@ impl<'a> Fields<'a> {
         let (value, length) = peek_varint(self.0).ok_or(Malformed::Truncated)?;
         self.0 = &self.0[length..];
         Ok(value)
+    }
+
+    /// A number that older versions do not send, if it is there.
+    pub(crate) fn varint_if_any(&mut self) -> Result<Option<u64>, Malformed> {
+        if self.0.is_empty() { Ok(None) } else { self.varint().map(Some) }
     }
 
     pub(crate) fn small<T: TryFrom<u64>>(&mut self) -> Result<T, Malformed> {

@@ -3,6 +3,7 @@
 
 use slotcast::config::Config;
 use slotcast::driver::Server;
+use slotcast::error::CallError;
 
 use crate::subnet::{Subnet, config, ms};
 
@@ -22,6 +23,45 @@ fn narrow() -> Config {
 fn answer_all(server: &Server) -> usize {
     let requests = std::iter::from_fn(|| server.try_request());
     requests.map(|request| request.answer(vec![7; ANSWER]).expect("it waits")).count()
+}
+
+/// Credit is of calls and of bytes; who does not wait is told before anything is queued.
+#[test]
+fn a_call_that_does_not_wait_is_pushed_back_for_want_of_bytes() {
+    let mut config = config();
+    // A peer has room for 2,000 bytes.
+    (config.routes[0].request_bytes_max, config.routes[0].body_bytes_max) = (1000, 16_000);
+    config.routes[0].response_bytes_max = 16;
+    let mut subnet = Subnet::connected(2, &config);
+    let (route, callee) = (subnet.route(0), subnet.id(1));
+    let server = subnet.serve(1);
+    let long = || vec![0; 1000];
+    let calls = [0, 1].map(|_| route.try_call(callee, long()).expect("there is credit"));
+    assert_eq!(route.try_call(callee, "x").err(), Some(CallError::Pushback));
+    let waiting = route.call(callee, "x");
+    subnet.elapse(ms(100));
+    for call in calls {
+        subnet.run(server.next_request()).expect("a request").answer("y").expect("it waits");
+        assert_eq!(subnet.run(call), Ok("y".into()));
+    }
+    route.try_call(callee, vec![0; 999]).expect("there is credit").detach();
+    subnet.run(server.next_request()).expect("the one that waited").answer("z").expect("it waits");
+    assert_eq!(subnet.run(waiting), Ok("z".into()));
+}
+
+/// The bytes of requests to all members are bounded, too, and free when they have arrived.
+#[test]
+fn a_call_that_does_not_wait_is_pushed_back_for_want_of_this_nodes_room() {
+    let mut config = config();
+    (config.routes[0].request_bytes_max, config.routes[0].body_bytes_max) = (1000, 1000);
+    config.routes[0].response_bytes_max = 16;
+    let mut subnet = Subnet::connected(3, &config);
+    let route = subnet.route(0);
+    let [one, two] = [1, 2].map(|at| subnet.id(at));
+    let _calls = [one, two].map(|to| route.try_call(to, vec![0; 500]).expect("there is room"));
+    assert_eq!(route.try_call(two, "x").err(), Some(CallError::Pushback));
+    subnet.elapse(ms(100));
+    let _more = route.try_call(two, vec![0; 500]).expect("the others have arrived");
 }
 
 #[test]
@@ -120,12 +160,12 @@ fn a_request_that_is_given_up_on_the_stage_gives_its_room_back() {
 fn a_request_that_is_taken_makes_room_for_the_next_at_once() {
     let mut narrow = narrow();
     (narrow.routes[0].request_bytes_max, narrow.routes[0].response_bytes_max) = (ANSWER as u32, 8);
-    let mut subnet = Subnet::connected(2, &narrow);
+    let mut subnet = Subnet::connected(3, &narrow);
     let server = subnet.serve(1);
-    let (route, callee) = (subnet.route(0), subnet.id(1));
-    let first = route.call(callee, vec![1; ANSWER]);
+    let callee = subnet.id(1);
+    let first = subnet.route(0).call(callee, vec![1; ANSWER]);
     subnet.elapse(ms(500));
-    let second = route.call(callee, vec![2; 20_000]);
+    let second = subnet.route(2).call(callee, vec![2; 20_000]);
     subnet.elapse(ms(500));
     let request = server.try_request().expect("the first one");
     assert!(server.try_request().is_none(), "there is room for one");

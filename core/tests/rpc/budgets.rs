@@ -193,7 +193,11 @@ fn bytes_are_bounded_at_both_ends_whatever_they_do() {
             ended += usize::from(web.outcome(at).is_some_and(|outcome| outcome.result.is_ok()));
         }
     }
-    assert_eq!((answered, ended), (4, 4), "two each: 50,000 bytes are a peer's share");
+    assert_eq!(
+        (answered, ended),
+        (10, 10),
+        "five each: 50,000 bytes are under way, and as many wait"
+    );
     web.assert_quiet();
 }
 

@@ -128,6 +128,74 @@ fn who_waits_for_much_room_does_not_hold_up_others() {
     assert_eq!(solo.wants(1, small), 1, "read");
 }
 
+/// Long bodies wait for room in the budget of all peers. Short ones that come again and again do not
+/// take it from them without end.
+#[test]
+fn a_long_request_is_not_passed_by_ever_new_short_ones() {
+    let config = config(|route| {
+        (route.request_bytes_max, route.response_bytes_max) = (1000, 0);
+        route.body_bytes_max = 2000;
+    });
+    let mut solo = Solo::new(&config, 5);
+    let mut held = Vec::new();
+    for at in 0..4 {
+        solo.ask(at, 500);
+        held.push(solo.machine.poll_request(ROUTE, |_| true).expect("it is read").1);
+    }
+    let long = solo.ask(4, 1000);
+    let mut passed = 0;
+    while solo.wants(4, long) == 0 {
+        passed += 1;
+        assert!(passed < 100, "passed without end");
+        // A short one comes, and the oldest ends.
+        solo.ask(passed % 4, 500);
+        solo.machine.release(held.remove(0));
+        solo.settle();
+        for output in solo.outputs() {
+            let Output::Read { peer, stream } = output else { continue };
+            if stream != long {
+                solo.data(peer.0.into(), stream, &body(500)).expect("no fault");
+                held.push(solo.machine.poll_request(ROUTE, |_| true).expect("it is read").1);
+            }
+        }
+    }
+    assert_eq!(passed, 18);
+}
+
+/// The same of answers to this node's calls.
+#[test]
+fn a_long_answer_is_not_passed_by_ever_new_short_ones() {
+    let config = config(|route| {
+        (route.request_bytes_max, route.response_bytes_max) = (10, 160_000);
+        route.body_bytes_max = 160_000;
+    });
+    let mut solo = Solo::new(&config, 5);
+    let begin = |solo: &mut Solo, at: usize, length: usize| {
+        let (_, stream) = solo.call(at, 1);
+        let bytes = reply(Reply::Answer { length: length as u32 });
+        solo.data(at, stream, &bytes).expect("no fault");
+        solo.sent();
+        stream
+    };
+    let mut open: Vec<_> = (0..4).map(|at| (at, begin(&mut solo, at, 40_000))).collect();
+    let long = begin(&mut solo, 4, 160_000);
+    let mut passed = 0;
+    while solo.wants(4, long) <= 16 << 10 {
+        passed += 1;
+        assert!(passed < 100, "passed without end");
+        let at = passed % 4;
+        open.push((at, begin(&mut solo, at, 40_000)));
+        let (at, stream) = open.remove(0);
+        solo.reset(at, stream);
+        while let Some((_, permit)) = solo.machine.poll_outcome() {
+            solo.machine.release(permit);
+        }
+        solo.settle();
+        solo.sent();
+    }
+    assert_eq!(passed, 20);
+}
+
 /// What is sent takes turns piece by piece: a small answer is not behind a large one.
 #[test]
 fn pieces_of_large_answers_let_small_ones_pass() {

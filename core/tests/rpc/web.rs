@@ -23,7 +23,7 @@ pub(crate) fn peer(at: usize) -> PeerIndex {
 
 /// A configuration with [`ROUTE`] as `change` has it.
 pub(crate) fn config(change: impl FnOnce(&mut RouteConfig)) -> Config {
-    let mut route = RouteConfig::new(ROUTE, "test");
+    let mut route = RouteConfig::new(ROUTE, "test").bytes_max(1 << 20, 1 << 20);
     change(&mut route);
     Config::new([ChannelConfig::new(ChannelId(1))]).routes([route])
 }
@@ -34,6 +34,7 @@ pub(crate) fn hello(config: &Config) -> Vec<RouteHello> {
         request_bytes_max: route.request_bytes_max,
         response_bytes_max: route.response_bytes_max,
         in_flight_max: if route.serves { route.in_flight_max } else { 0 },
+        in_flight_bytes_max: route.request_bytes_share(),
     };
     config.routes.iter().map(hello).collect()
 }

@@ -89,11 +89,12 @@ fn codes_of_resets_are_as_they_were() {
 
 #[test]
 fn a_hello_with_routes_is_as_committed() {
-    let route = |id, request_bytes_max, response_bytes_max, in_flight_max| RouteHello {
+    let route = |id, request_bytes_max, response_bytes_max, in_flight| RouteHello {
         id: RouteId(id),
         request_bytes_max,
         response_bytes_max,
-        in_flight_max,
+        in_flight_max: in_flight,
+        in_flight_bytes_max: u64::from(in_flight) << 18,
     };
     let channel = ChannelHello {
         id: ChannelId(1),
@@ -121,9 +122,18 @@ fn a_hello_with_routes_is_as_committed() {
             assert_eq!(later.decode_field(kind, &[body, b"more"].concat()), Ok(()));
             assert_eq!(later.routes[..], decoded.routes[decoded.routes.len() - 1..]);
             assert_eq!(decoded.decode_field(kind, body), Err(Malformed::Repeated));
+            let last = decoded.routes.last().expect("just decoded");
+            let known = body.len() - if last.in_flight_bytes_max == 0 { 1 } else { 4 };
             for length in 0..body.len() {
-                let cut = Hello::default().decode_field(kind, &body[..length]);
-                assert_eq!(cut, Err(Malformed::Truncated));
+                let mut cut = Hello::default();
+                let decoded = cut.decode_field(kind, &body[..length]);
+                if length == known {
+                    assert_eq!(decoded, Ok(()), "an older node does not say it");
+                    let unknown = RouteHello { in_flight_bytes_max: u64::MAX, ..*last };
+                    assert_eq!(cut.routes, [unknown]);
+                } else {
+                    assert_eq!(decoded, Err(Malformed::Truncated));
+                }
             }
         }
     }

@@ -148,6 +148,7 @@ fn hello() -> Vec<u8> {
         request_bytes_max: BODY_MAX,
         response_bytes_max: BODY_MAX,
         in_flight_max: IN_FLIGHT_MAX,
+        in_flight_bytes_max: u64::MAX,
     };
     let channels = CHANNELS.map(channel).to_vec();
     let mut bytes = Vec::new();

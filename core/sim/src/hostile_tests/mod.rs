@@ -70,6 +70,7 @@ fn hello() -> Vec<u8> {
         request_bytes_max: u32::MAX,
         response_bytes_max: u32::MAX,
         in_flight_max: 512,
+        in_flight_bytes_max: u64::MAX,
     };
     frames::hello(1, vec![channel], vec![route])
 }

@@ -23,7 +23,7 @@ use crate::error::{AnswerError, CallError};
 use crate::id::{NodeId, RouteId};
 use crate::node::{self, Node};
 use crate::rpc::turns::Turns;
-use crate::rpc::{CallId, Cancelled, Outcome, Permit, Refusal, RequestId};
+use crate::rpc::{CallId, Cancelled, Credit, Outcome, Permit, Refusal, RequestId};
 use crate::time::Time;
 
 pub use route::{Call, OnlyCalls, Route, UnknownRoute};
@@ -37,11 +37,30 @@ type Map<K, V> = HashMap<K, V, FixedState>;
 
 /// A command of the application for the node.
 pub(super) enum CallCommand {
-    Call { slot: u32, peer: NodeId, route: RouteId, body: Bytes, timeout: Option<Duration> },
-    Cancel { slot: u32 },
-    Answer { request: RequestId, body: Bytes },
-    Refuse { request: RequestId, refusal: Refusal },
-    Serve { route: RouteId, is_wanted: bool },
+    Call {
+        slot: u32,
+        peer: NodeId,
+        route: RouteId,
+        /// The route's index.
+        index: usize,
+        body: Bytes,
+        timeout: Option<Duration>,
+    },
+    Cancel {
+        slot: u32,
+    },
+    Answer {
+        request: RequestId,
+        body: Bytes,
+    },
+    Refuse {
+        request: RequestId,
+        refusal: Refusal,
+    },
+    Serve {
+        route: RouteId,
+        is_wanted: bool,
+    },
 }
 
 enum SlotState {
@@ -56,33 +75,40 @@ enum SlotState {
 struct Slot {
     peer: NodeId,
     route: usize,
+    /// Bytes of the request.
+    bytes: u64,
     state: SlotState,
 }
 
 /// The credit that a peer grants on one route, and how much of it is used.
 #[derive(Clone, Copy, Default)]
-struct Credit {
-    /// The number of calls at once, and of calls that wait. `None` if the peer does not serve the
-    /// route.
-    limits: Option<(u32, u32)>,
-    used: u32,
+struct PeerCredit {
+    /// `None` if the peer does not serve the route.
+    granted: Option<Credit>,
+    /// Calls whose outcome has not been taken, and bytes of their requests.
+    calls: u32,
+    bytes: u64,
 }
 
 #[derive(Default)]
 struct Peer {
     is_up: bool,
     /// By route.
-    credits: Vec<Credit>,
+    credits: Vec<PeerCredit>,
 }
 
 impl Peer {
     fn is_of_interest(&self) -> bool {
-        self.is_up || self.credits.iter().any(|credit| credit.used > 0)
+        self.is_up || self.credits.iter().any(|credit| credit.calls > 0)
     }
 }
 
 struct RouteState {
     config: RouteConfig,
+    /// Bytes of requests that had not arrived when the driver looked last, and of those that it has not
+    /// handed to the node since.
+    unsent_bytes: u64,
+    queued_bytes: u64,
     servers: usize,
     staged: Turns<(node::Request, Permit)>,
     /// Requests were left in the node, since their stage was full.
@@ -115,6 +141,8 @@ impl Calls {
     pub(super) fn new(node: &Node) -> Self {
         let route = |config: &RouteConfig| RouteState {
             config: config.clone(),
+            unsent_bytes: 0,
+            queued_bytes: 0,
             servers: 0,
             staged: Turns::new(),
             is_full: false,
@@ -212,7 +240,9 @@ impl Calls {
     fn free(&mut self, at: u32) -> Slot {
         let slot = self.slots.remove(at);
         let peer = self.peers.get_mut(&slot.peer).expect("it had credit");
-        peer.credits[slot.route].used -= 1;
+        let credit = &mut peer.credits[slot.route];
+        credit.calls -= 1;
+        credit.bytes -= slot.bytes;
         if !peer.is_of_interest() {
             self.peers.remove(&slot.peer);
         }
@@ -231,6 +261,8 @@ pub(super) struct CallTable {
     freed: Vec<u32>,
     /// The value of `Node::links` when the credit was copied.
     links: Option<u64>,
+    /// By route, bytes of requests that the node was handed since the last look at them.
+    begun_bytes: Vec<u64>,
     /// Commands of this turn, and whom it wakes. Kept to reuse their memory.
     pub(super) commands: Vec<Command>,
     pub(super) wakers: Vec<Waker>,
@@ -242,7 +274,11 @@ impl CallTable {
     /// Hands the node a command.
     pub(super) fn command(&mut self, now: Time, node: &mut Node, command: CallCommand) {
         match command {
-            CallCommand::Call { slot, peer, route, body, timeout } => {
+            CallCommand::Call { slot, peer, route, index, body, timeout } => {
+                if self.begun_bytes.len() <= index {
+                    self.begun_bytes.resize(index + 1, 0);
+                }
+                self.begun_bytes[index] += body.len() as u64;
                 match node.call(now, &peer, route, body, timeout, true) {
                     Ok(call) => {
                         self.slots.insert(call, slot);
@@ -326,6 +362,11 @@ impl CallTable {
             }
             route.is_full = node.has_requests(id);
         }
+        for (index, begun) in self.begun_bytes.iter_mut().enumerate() {
+            let route = &mut calls.routes[index];
+            route.queued_bytes -= std::mem::take(begun);
+            route.unsent_bytes = node.request_bytes(index);
+        }
         calls.awaits_budget = node.awaits_budget();
         let links = node.links();
         if self.links.replace(links) != Some(links) {
@@ -352,24 +393,37 @@ impl Calls {
         for id in node.peers_up() {
             let peer = self.peers.entry(id).or_default();
             peer.is_up = true;
-            peer.credits.resize(routes, Credit::default());
+            peer.credits.resize(routes, PeerCredit::default());
             for (credit, route) in peer.credits.iter_mut().zip(&self.routes) {
-                credit.limits = node.credit(&id, route.config.id);
+                credit.granted = node.credit(&id, route.config.id);
             }
         }
         self.peers.retain(|_, peer| peer.is_of_interest());
     }
 
-    fn admit(&mut self, peer: &NodeId, route: usize, waits: bool) -> Result<u32, CallError> {
+    /// Takes credit for a call whose request has so many bytes.
+    fn admit(
+        &mut self,
+        peer: &NodeId,
+        route: usize,
+        bytes: u64,
+        waits: bool,
+    ) -> Result<u32, CallError> {
+        let RouteState { config, unsent_bytes, queued_bytes, .. } = &mut self.routes[route];
         let up = self.peers.get_mut(peer).filter(|peer| peer.is_up);
         let credit = &mut up.ok_or(CallError::NotConnected)?.credits[route];
-        let (at_once, waiting) = credit.limits.ok_or(CallError::NotServed)?;
-        let limit = if waits { at_once + waiting } else { at_once };
-        if credit.used >= limit {
+        let granted = credit.granted.ok_or(CallError::NotServed)?;
+        if bytes > granted.request_bytes_max.into() {
+            return Err(CallError::TooLong);
+        }
+        let has_credit = granted.admits(credit.calls, credit.bytes + bytes, waits);
+        if !has_credit || *unsent_bytes + *queued_bytes + bytes > config.body_bytes_max {
             return Err(CallError::Pushback);
         }
-        credit.used += 1;
+        *queued_bytes += bytes;
+        credit.calls += 1;
+        credit.bytes += bytes;
         let state = SlotState::Waiting(None);
-        Ok(self.slots.insert(Slot { peer: *peer, route, state }))
+        Ok(self.slots.insert(Slot { peer: *peer, route, bytes, state }))
     }
 }

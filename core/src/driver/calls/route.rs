@@ -64,8 +64,10 @@ impl Route {
     /// Calls a member. The call begins at once; await it for the answer, drop it to give it up. The
     /// bytes are taken without a copy.
     ///
-    /// When the member's credit is used up, the call waits for it, in order, up to the route's
-    /// deadline. When too many wait already, it ends with [`CallError::Pushback`].
+    /// When the member's [credit](crate::rpc::Credit) of calls or of bytes is used up, the call waits for
+    /// it, in order, up to the route's deadline. When too many wait already, or their requests have too
+    /// many bytes ([`body_bytes_max`](crate::config::RouteConfig::body_bytes_max)), it ends with
+    /// [`CallError::Pushback`].
     pub fn call(&self, to: NodeId, body: impl Into<Bytes>) -> Call {
         self.begin(to, body.into(), None, true).unwrap_or_else(|error| self.failed(error))
     }
@@ -76,7 +78,7 @@ impl Route {
         call.unwrap_or_else(|error| self.failed(error))
     }
 
-    /// Calls a member if it has credit left: never waits.
+    /// Calls a member if it has credit left, of calls and of bytes: never waits.
     ///
     /// # Errors
     /// [`CallError::Pushback`] if there is no credit, or what else forbids the call.
@@ -107,9 +109,11 @@ impl Route {
             if state.commands.len() >= state.commands_max {
                 return Err(CallError::Pushback);
             }
-            let slot = state.calls.admit(&peer, self.index, waits)?;
+            let bytes = body.as_ref().map_or(0, |body| body.len() as u64);
+            let slot = state.calls.admit(&peer, self.index, bytes, waits)?;
             let body = body.take().expect("taken once");
-            let call = CallCommand::Call { slot, peer, route: self.id, body, timeout };
+            let (route, index) = (self.id, self.index);
+            let call = CallCommand::Call { slot, peer, route, index, body, timeout };
             state.commands.push_back(Command::Call(call));
             Ok(slot)
         })?;

@@ -144,7 +144,8 @@ impl Run {
         // What the transport has not taken yet is not known here.
         let of_route = |made: &&Made| (made.from, made.route) == (from, route);
         let bodies = self.calls.values().filter(of_route).map(|made| made.body.len());
-        let may_be_full = bodies.sum::<usize>() + length > config.request_bytes_max as usize;
+        let share = self.bound(from, to, route, |config| config.request_bytes_share() as u32);
+        let may_be_full = bodies.sum::<usize>() + length > share;
         let expected = if !self.net.is_up(from, to) {
             Err(CallError::NotConnected)
         } else if !self.configs[to].routes[route].serves {
