@@ -172,6 +172,9 @@ pub enum AnswerError {
     /// This node's `deadline_max` has passed before the caller's deadline. The caller knows.
     #[error("the route's deadline_max has passed")]
     DeadlineMaxPassed,
+    /// The request is a message, which wants no answer.
+    #[error("the request is a message, which wants no answer")]
+    NotWanted,
     /// The node has shut down.
     #[error("the node has shut down")]
     Closed,

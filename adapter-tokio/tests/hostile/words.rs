@@ -75,5 +75,5 @@ pub(crate) fn call(length: u32) -> Vec<u8> {
 }
 
 pub(crate) fn call_to(route: RouteId, length: u32) -> Vec<u8> {
-    frames::call(&CallHead { route, timeout_ms: 60_000, prepaid: 0, length })
+    frames::call(&CallHead { route, timeout_ms: 60_000, prepaid: 0, length, wants_answer: true })
 }

@@ -21,7 +21,7 @@ mod topology_file;
 mod udp;
 mod waiters;
 
-pub use calls::{Call, OnlyCalls, Request, Requests, Route, Server, UnknownRoute};
+pub use calls::{Call, OnlyCalls, Request, Requests, Route, RouteStats, Server, UnknownRoute};
 pub use channel::{Channel, ChannelEvents};
 pub use follow::{TopologySource, Unfollowed};
 pub use io::{Io, Receive, Received};

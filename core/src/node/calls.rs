@@ -25,6 +25,8 @@ pub struct Request {
     pub deadline: Time,
     /// The longest answer that is allowed, in bytes.
     pub answer_bytes_max: u32,
+    /// Whether there is somebody who waits for an answer. If not, the request is over.
+    pub wants_answer: bool,
 }
 
 impl Node {
@@ -49,6 +51,26 @@ impl Node {
         }
         let peer = self.peers.find(peer).ok_or(CallError::NotMember)?;
         self.rpc.call(now, peer, route, body, timeout, waits)
+    }
+
+    /// Sends a member a message: see [`Rpc::tell`](crate::rpc::Rpc::tell).
+    ///
+    /// # Errors
+    /// If it cannot be sent; nothing has changed then.
+    pub fn tell(
+        &mut self,
+        now: Time,
+        peer: &NodeId,
+        route: RouteId,
+        body: Bytes,
+        timeout: Option<Duration>,
+    ) -> Result<CallId, CallError> {
+        let now = self.clamp(now);
+        if self.closing_since.is_some() {
+            return Err(CallError::Closed);
+        }
+        let peer = self.peers.find(peer).ok_or(CallError::NotMember)?;
+        self.rpc.tell(now, peer, route, body, timeout)
     }
 
     /// Cancels a call, and notifies the callee. False if the call has ended.
@@ -122,8 +144,10 @@ impl Node {
         let (request, permit) = self.rpc.poll_request(route, suits)?;
         let peer = request.from;
         let from = self.peers.peer(peer).node;
-        let crate::rpc::Request { id, body, deadline, answer_bytes_max, .. } = request;
-        Some((peer, Request { id, from, body, deadline, answer_bytes_max }, permit))
+        let crate::rpc::Request { id, body, deadline, answer_bytes_max, wants_answer, .. } =
+            request;
+        let request = Request { id, from, body, deadline, answer_bytes_max, wants_answer };
+        Some((peer, request, permit))
     }
 
     // Getters.

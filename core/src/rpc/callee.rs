@@ -69,6 +69,7 @@ struct InboundRequest {
     /// Bytes in the request, and of the answer that may be sent at once.
     length: u32,
     prepaid: u32,
+    wants_answer: bool,
     body: Option<Receiving>,
     /// The caller's direction has ended.
     has_ended: bool,
@@ -200,8 +201,11 @@ impl Callee {
         }
     }
 
-    fn peer_route(&mut self, peer: PeerIndex, route: u16) -> &mut PeerRoute {
-        &mut self.routes[route as usize].by_peer[peer.at()]
+    /// Bytes that the answer to a request may have.
+    fn answer_bytes_max(&self, index: u32) -> u32 {
+        let request = &self.inbound[index];
+        let peer_route = &self.routes[request.route as usize].by_peer[request.peer.at()];
+        if request.wants_answer { peer_route.answer_bytes_max } else { 0 }
     }
 
     fn find(&self, id: RequestId) -> Option<u32> {
@@ -244,17 +248,17 @@ impl Callee {
 
     pub(super) fn poll_request(
         &mut self,
-        shared: &SharedState,
+        shared: &mut SharedState,
         route: RouteId,
         mut suits: impl FnMut(PeerIndex) -> bool,
     ) -> Option<(Request, Permit)> {
         let at = shared.route_index(route)?;
         let index = self.routes[at as usize].ready.pop(|peer, _| suits(peer))?;
         self.set_phase(index, Phase::Taken);
-        let route = &mut self.routes[at as usize];
-        route.is_due = true;
+        self.routes[at as usize].is_due = true;
+        let answer_bytes_max = self.answer_bytes_max(index);
         let request = &mut self.inbound[index];
-        let peer_route = &route.by_peer[request.peer.at()];
+        let wants_answer = request.wants_answer;
         let bytes = mem::take(&mut request.request_bytes);
         let permit = Permit { route: at, peer: request.peer, bytes, of_answer: false };
         let body = request.body.take().expect("it is complete").into_body();
@@ -263,8 +267,13 @@ impl Callee {
             from: request.peer,
             body,
             deadline: request.deadline,
-            answer_bytes_max: peer_route.answer_bytes_max,
+            answer_bytes_max,
+            wants_answer,
         };
+        if !wants_answer {
+            self.inbound[index].answer.frame(|frames| Reply::Answer { length: 0 }.encode(frames));
+            self.begin_reply(shared, index, Phase::Answering);
+        }
         Some((request, permit))
     }
 
@@ -298,7 +307,7 @@ impl Callee {
             _ => return Err(AnswerError::Cancelled),
         }
         let length = body.len();
-        if length > self.peer_route(peer, route).answer_bytes_max as usize {
+        if length > self.answer_bytes_max(index) as usize {
             return Err(AnswerError::TooLong);
         }
         let request = &mut self.inbound[index];
@@ -395,6 +404,7 @@ impl Callee {
             reader: FrameReader::default(),
             length: 0,
             prepaid: 0,
+            wants_answer: true,
             body: None,
             has_ended: false,
             answer: Sending::default(),
@@ -485,6 +495,7 @@ impl Callee {
         }
         request.route = at;
         (request.length, request.prepaid) = (head.length, head.prepaid);
+        request.wants_answer = head.wants_answer;
         let timeout = Duration::from_millis(head.timeout_ms.into());
         request.deadline = now + timeout.min(config.deadline_max);
         request.is_capped = timeout > config.deadline_max;
@@ -527,11 +538,11 @@ impl Callee {
             };
             let index = waiting.pop(requests, |index| inbound[index].length.into(), may);
             let Some(index) = index else { return };
+            let answer_bytes = self.answer_bytes_max(index);
+            let Route { requests, answers, .. } = &mut self.routes[at as usize];
             let request = &mut self.inbound[index];
             let (peer, length) = (request.peer, request.length as usize);
-            let peer_route = &by_peer[peer.at()];
-            (request.request_bytes, request.answer_bytes) =
-                (length as u64, peer_route.answer_bytes_max.into());
+            (request.request_bytes, request.answer_bytes) = (length as u64, answer_bytes.into());
             let has_room = requests.take(peer, request.request_bytes);
             assert!(has_room && answers.take(peer, request.answer_bytes), "there was room");
             request.body = Some(Receiving::new(now, length, length));

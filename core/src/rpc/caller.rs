@@ -20,12 +20,24 @@ use crate::wire::{
     CallHead, CallRefusal, CallReset, EAGER_BYTES_MAX, FrameReader, Malformed, Reply, RouteHello,
 };
 
+/// What a call waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Manner {
+    /// An answer. It fails unless there is credit.
+    Try,
+    /// Credit, and an answer.
+    Wait,
+    /// The connection and credit, and for no answer: a message.
+    Tell,
+}
+
 #[derive(Debug)]
 struct Call {
     id: CallId,
     peer: PeerIndex,
     route: u16,
     deadline: Time,
+    manner: Manner,
     /// The time that its timer is set to.
     timer: Time,
     /// `None` while it waits for credit.
@@ -86,9 +98,14 @@ impl Call {
     }
 }
 
-/// Bytes of an answer that a callee may send at once. There is room for as many for each call.
-fn prepaid(config: &RouteConfig) -> u32 {
-    config.response_bytes_max.min(EAGER_BYTES_MAX as u32)
+impl Manner {
+    /// Bytes of an answer that a callee may send at once. There is room for as many for each call.
+    fn prepaid(self, config: &RouteConfig) -> u32 {
+        match self {
+            Self::Try | Self::Wait => config.response_bytes_max.min(EAGER_BYTES_MAX as u32),
+            Self::Tell => 0,
+        }
+    }
 }
 
 impl Caller {
@@ -120,11 +137,11 @@ impl Caller {
 
     pub(super) fn peer_up(
         &mut self,
-        configs: &[RouteConfig],
+        shared: &mut SharedState,
         peer: PeerIndex,
         theirs: &[RouteHello],
     ) {
-        for (route, config) in self.routes.iter_mut().zip(configs) {
+        for (route, config) in self.routes.iter_mut().zip(&shared.routes) {
             let theirs = theirs.iter().find(|theirs| theirs.id == config.id);
             route.by_peer[peer.at()].credit =
                 theirs.filter(|t| t.in_flight_max > 0).map(|theirs| {
@@ -135,19 +152,54 @@ impl Caller {
                         in_flight_max: theirs.in_flight_max.min(config.in_flight_max),
                         bytes_max: bytes_max.max(request_bytes_max.into()),
                         request_bytes_max,
-                        waiting_max: config.waiting_max,
+                        ..Credit::most(config)
                     }
                 });
+        }
+        self.send_waiting(shared, peer);
+    }
+
+    /// The messages that have waited for a connection are sent, those that the peer takes.
+    fn send_waiting(&mut self, shared: &mut SharedState, peer: PeerIndex) {
+        for at in 0..self.routes.len() {
+            let PeerRoute { credit, waiting, .. } = &self.routes[at].by_peer[peer.at()];
+            let refusal = |index: &u32| match credit {
+                None => Some((*index, CallError::NotServed)),
+                Some(credit) => {
+                    let length = self.calls[*index].request.body_length();
+                    let is_long = length > credit.request_bytes_max.into();
+                    is_long.then_some((*index, CallError::TooLong))
+                }
+            };
+            let refused: Vec<_> = waiting.iter().filter_map(refusal).collect();
+            for (index, error) in refused {
+                self.complete(shared, index, Err(error));
+            }
+            if !self.routes[at].by_peer[peer.at()].waiting.is_empty() {
+                shared.ready.mark(peer, at);
+            }
         }
     }
 
     pub(super) fn peer_down(&mut self, shared: &mut SharedState, peer: PeerIndex) {
-        let of_peer = |index: &u32| self.calls[*index].peer == peer;
-        let indices: Vec<u32> = self.calls.indices().filter(of_peer).collect();
+        let ends = |index: &u32| {
+            let call = &self.calls[*index];
+            call.peer == peer && (call.manner != Manner::Tell || call.stream.is_some())
+        };
+        let indices: Vec<u32> = self.calls.indices().filter(ends).collect();
         for index in indices {
             self.complete(shared, index, Err(CallError::Disconnected));
         }
         self.routes.iter_mut().for_each(|route| route.by_peer[peer.at()].credit = None);
+    }
+
+    /// The peer is no member any more: nothing waits for a connection to it.
+    pub(super) fn remove_peer(&mut self, shared: &mut SharedState, peer: PeerIndex) {
+        let of_peer = |index: &u32| self.calls[*index].peer == peer;
+        let indices: Vec<u32> = self.calls.indices().filter(of_peer).collect();
+        for index in indices {
+            self.complete(shared, index, Err(CallError::NotMember));
+        }
     }
 
     fn peer_route(&mut self, peer: PeerIndex, route: u16) -> &mut PeerRoute {
@@ -163,16 +215,22 @@ impl Caller {
         route: RouteId,
         body: Bytes,
         timeout: Option<Duration>,
-        waits: bool,
+        manner: Manner,
     ) -> Result<CallId, CallError> {
         let route = shared.route_index(route).ok_or(CallError::UnknownRoute)?;
         let config = &shared.routes[route as usize];
-        if !shared.is_up(peer) {
+        let is_up = shared.is_up(peer);
+        if shared.link(peer).is_none() {
             return Err(CallError::NotConnected);
         }
         let length = body.len() as u64;
         let peer_route = self.peer_route(peer, route);
-        let credit = peer_route.credit.ok_or(CallError::NotServed)?;
+        let credit = match peer_route.credit {
+            Some(credit) => credit,
+            None if is_up => return Err(CallError::NotServed),
+            None if manner == Manner::Tell => Credit::most(config),
+            None => return Err(CallError::NotConnected),
+        };
         if length > credit.request_bytes_max.into() {
             return Err(CallError::TooLong);
         }
@@ -181,7 +239,7 @@ impl Caller {
             return Err(CallError::DeadlinePassed);
         }
         let bytes = peer_route.open_bytes + peer_route.waiting_bytes + length;
-        if !credit.admits(peer_route.outstanding, bytes, waits) {
+        if !credit.admits(peer_route.outstanding, bytes, manner != Manner::Try) {
             return Err(CallError::Pushback);
         }
         if !self.routes[route as usize].requests.take(peer, length) {
@@ -195,6 +253,7 @@ impl Caller {
             peer,
             route,
             deadline,
+            manner,
             timer: Time::NEVER,
             stream: None,
             request,
@@ -212,7 +271,9 @@ impl Caller {
         peer_route.waiting.push_back(index);
         peer_route.waiting_bytes += length;
         peer_route.outstanding += 1;
-        shared.ready.mark(peer, route.into());
+        if is_up {
+            shared.ready.mark(peer, route.into());
+        }
         Ok(id)
     }
 
@@ -265,7 +326,6 @@ impl Caller {
             return None;
         }
         let config = &shared.routes[route as usize];
-        let prepaid = prepaid(config);
         let peer_route = self.peer_route(peer, route);
         let index = peer_route.waiting.pop_front()?;
         let bytes = self.calls[index].request.body_length();
@@ -275,15 +335,17 @@ impl Caller {
         peer_route.waiting_bytes -= bytes;
         let call = &mut self.calls[index];
         let left = call.deadline.since(now).as_nanos().div_ceil(1_000_000);
-        let length = call.request_bytes as u32;
+        let (length, wants_answer) = (call.request_bytes as u32, call.manner != Manner::Tell);
+        let prepaid = call.manner.prepaid(config);
         let head = CallHead {
             route: config.id,
             timeout_ms: left.try_into().unwrap_or(u32::MAX),
             prepaid,
             length,
+            wants_answer,
         };
         call.request.frame(|frames| head.encode(frames));
-        if config.response_bytes_max <= prepaid {
+        if !wants_answer || config.response_bytes_max <= prepaid {
             call.request.end();
         }
         Some(index)
@@ -403,7 +465,13 @@ impl Caller {
         if length > shared.routes[route].response_bytes_max {
             return Err(Fault::AnswerTooLong);
         }
-        let prepaid = prepaid(&shared.routes[route]);
+        if call.manner == Manner::Tell && length > 0 {
+            // An older node answers; nobody wants to know.
+            self.close(shared, index);
+            self.complete(shared, index, Ok(Bytes::new()));
+            return Ok(());
+        }
+        let prepaid = call.manner.prepaid(&shared.routes[route]);
         call.answer = Some(Receiving::new(now, length as usize, prepaid as usize));
         let at = call.next_check_at(&shared.routes[route]);
         shared.hasten_timer(StreamOwner::Call(index), &mut call.timer, at);
@@ -593,7 +661,8 @@ impl Caller {
                     peer_route.open <= credit.in_flight_max
                         && peer_route.open_bytes <= credit.bytes_max
                 }));
-                assert!(peer_route.credit.is_some() || calls().count() == 0);
+                let mut waiting_for_peer = calls().filter(|_| peer_route.credit.is_none());
+                assert!(waiting_for_peer.all(|call| call.manner == Manner::Tell));
                 assert!(calls().count() <= peer_route.outstanding as usize);
             }
         }

@@ -55,6 +55,7 @@ use crate::time::Time;
 use crate::wire::{CallReset, EAGER_BYTES_MAX, RouteHello};
 use callee::Callee;
 use caller::Caller;
+pub(crate) use caller::Manner;
 use transfer::{Offer, Sending};
 
 /// A bidirectional stream, as the transport numbers those of one connection.
@@ -86,6 +87,8 @@ pub struct Request {
     pub deadline: Time,
     /// The longest answer that is allowed, in bytes.
     pub answer_bytes_max: u32,
+    /// Whether there is somebody who waits for an answer. If not, the request is over.
+    pub wants_answer: bool,
 }
 
 /// How a call ended.
@@ -112,6 +115,16 @@ pub struct Credit {
 }
 
 impl Credit {
+    /// What this node would use at most.
+    pub(crate) fn most(config: &RouteConfig) -> Self {
+        Self {
+            in_flight_max: config.in_flight_max,
+            bytes_max: config.request_bytes_share(),
+            request_bytes_max: config.request_bytes_max,
+            waiting_max: config.waiting_max,
+        }
+    }
+
     /// Whether there is credit for one more call, beside so many, if their requests and its own have so
     /// many bytes. If it `waits`, it needs none yet.
     pub(crate) fn admits(&self, calls: u32, bytes: u64, waits: bool) -> bool {
@@ -372,6 +385,7 @@ impl Rpc {
     /// Drops a former member. Calls to it end as if the connection had been lost.
     pub fn remove_peer(&mut self, peer: PeerIndex) {
         self.peer_down(peer);
+        self.caller.remove_peer(&mut self.shared, peer);
         self.callee.remove_peer(&mut self.shared, peer);
         self.shared.peer_links[peer.at()] = None;
     }
@@ -381,7 +395,7 @@ impl Rpc {
         self.peer_down(peer);
         self.shared.link_mut(peer).is_up = true;
         self.shared.links += 1;
-        self.caller.peer_up(&self.shared.routes, peer, routes);
+        self.caller.peer_up(&mut self.shared, peer, routes);
         self.callee.peer_up(&self.shared.routes, peer, routes);
     }
 
@@ -423,7 +437,26 @@ impl Rpc {
         waits: bool,
     ) -> Result<CallId, CallError> {
         let now = self.clamp(now);
-        self.caller.call(&mut self.shared, now, peer, route, body, timeout, waits)
+        let manner = if waits { Manner::Wait } else { Manner::Try };
+        self.caller.call(&mut self.shared, now, peer, route, body, timeout, manner)
+    }
+
+    /// Sends a peer a message. It waits for a connection and for credit, in order with calls, and its
+    /// outcome is empty once the peer's application has it. When the deadline passes before, or the
+    /// connection is lost when it has been sent, it is not sent again, and its outcome says so.
+    ///
+    /// # Errors
+    /// If it cannot be sent; nothing has changed then.
+    pub fn tell(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        route: RouteId,
+        body: Bytes,
+        timeout: Option<Duration>,
+    ) -> Result<CallId, CallError> {
+        let now = self.clamp(now);
+        self.caller.call(&mut self.shared, now, peer, route, body, timeout, Manner::Tell)
     }
 
     /// Gives a call up. False if it has ended: its outcome is, or was, to be had.
@@ -713,7 +746,7 @@ impl Rpc {
         route: RouteId,
         suits: impl FnMut(PeerIndex) -> bool,
     ) -> Option<(Request, Permit)> {
-        self.callee.poll_request(&self.shared, route, suits)
+        self.callee.poll_request(&mut self.shared, route, suits)
     }
 
     /// The next request that the application has and whose caller does not wait any more. The

@@ -24,7 +24,13 @@ pub struct CallHead {
     pub prepaid: u32,
     /// Bytes in the request.
     pub length: u32,
+    /// Whether an answer is wanted. If not, the callee answers with none as soon as its application has
+    /// the request; an older node takes it for any other request.
+    pub wants_answer: bool,
 }
+
+/// The flag of a request that wants no answer.
+const NO_ANSWER: u64 = 1;
 
 /// What the callee says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,8 +128,11 @@ impl CallHead {
     /// # Panics
     /// If `out` has no room for [`CALL_FRAME_MAX`] more bytes.
     pub fn encode<const N: usize>(&self, out: &mut Vec<u8, N>) {
-        let Self { route, timeout_ms, prepaid, length } = *self;
-        put(out, kind::CALL, &[route.0.into(), timeout_ms.into(), prepaid.into(), length.into()]);
+        let Self { route, timeout_ms, prepaid, length, wants_answer } = *self;
+        let numbers = [route.0.into(), timeout_ms.into(), prepaid.into(), length.into(), NO_ANSWER];
+        // Flags are sent if there are any.
+        let count = if wants_answer { 4 } else { 5 };
+        put(out, kind::CALL, &numbers[..count]);
     }
 
     /// The head in a frame. What a later minor version appends is passed over.
@@ -140,6 +149,7 @@ impl CallHead {
             timeout_ms: fields.small()?,
             prepaid: fields.small()?,
             length: fields.small()?,
+            wants_answer: fields.varint_if_any()?.unwrap_or(0) & NO_ANSWER == 0,
         })
     }
 }

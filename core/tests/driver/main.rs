@@ -18,5 +18,6 @@ mod rooms;
 mod socket_errors;
 mod stages;
 mod subnet;
+mod tells;
 mod turns;
 mod waiting;

@@ -2,6 +2,7 @@
 //! machines by streams in memory, in [`solo`] the test plays the peers of one machine byte by byte.
 
 mod solo;
+mod tells;
 mod web;
 
 mod budgets;

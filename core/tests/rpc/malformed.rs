@@ -280,7 +280,7 @@ fn absurd_numbers_in_a_head_are_the_peers_own_business() {
     let mut solo = Solo::new(&config(|_| {}), 1);
     let stream = solo.open(0);
     let (timeout_ms, prepaid, length) = (u32::MAX, u32::MAX, 0);
-    let head = CallHead { route: ROUTE, timeout_ms, prepaid, length };
+    let head = CallHead { route: ROUTE, timeout_ms, prepaid, length, wants_answer: true };
     solo.data(0, stream, &frame(|out| head.encode(out))).expect("no fault");
     let asked = solo.request();
     assert_eq!(asked.deadline.since(solo.now), Duration::from_secs(300));

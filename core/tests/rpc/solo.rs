@@ -270,7 +270,8 @@ pub(crate) fn head(length: usize) -> Vec<u8> {
 }
 
 pub(crate) fn head_of(route: RouteId, timeout_ms: u32, length: usize) -> Vec<u8> {
-    let head = CallHead { route, timeout_ms, prepaid: 16 << 10, length: length as u32 };
+    let length = length as u32;
+    let head = CallHead { route, timeout_ms, prepaid: 16 << 10, length, wants_answer: true };
     frame(|out| head.encode(out))
 }
 

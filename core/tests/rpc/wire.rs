@@ -31,11 +31,14 @@ fn heads() -> Vec<(Golden, CallHead)> {
         timeout_ms,
         prepaid,
         length,
+        wants_answer: true,
     };
+    let tell = CallHead { wants_answer: false, ..head(7, 1000, 0, 5) };
     vec![
         (golden!("call_head"), head(300, 10_000, 16 << 10, 1_000_000)),
         (golden!("call_head_small"), head(7, 1, 0, 0)),
         (golden!("call_head_large"), head(u16::MAX, u32::MAX, u32::MAX, u32::MAX)),
+        (golden!("call_head_tell"), tell),
     ]
 }
 
@@ -157,8 +160,13 @@ fn a_frame_cut_short_is_an_error_and_one_with_more_behind_it_is_not() {
     for (_, head) in heads() {
         let bytes = frame(|out| head.encode(out));
         let (kind, body) = parts(&bytes);
+        // Flags are not there if there are none.
+        let known = body.len() - usize::from(!head.wants_answer);
         for length in 0..body.len() {
-            assert_eq!(CallHead::decode(kind, &body[..length]), Err(Malformed::Truncated));
+            let decoded = CallHead::decode(kind, &body[..length]);
+            let without_flags = Ok(CallHead { wants_answer: true, ..head });
+            let cut = Err(Malformed::Truncated);
+            assert_eq!(decoded, if length == known { without_flags } else { cut });
         }
         assert_eq!(CallHead::decode(kind, &more(body)), Ok(head));
     }
@@ -175,7 +183,13 @@ fn a_frame_cut_short_is_an_error_and_one_with_more_behind_it_is_not() {
 /// Through the machine, which gathers frames: cut in two anywhere, and in pieces of any length.
 #[test]
 fn a_machine_does_not_care_how_bytes_are_cut() {
-    let head = CallHead { route: ROUTE, timeout_ms: 70_000, prepaid: 1 << 20, length: 40 };
+    let head = CallHead {
+        route: ROUTE,
+        timeout_ms: 70_000,
+        prepaid: 1 << 20,
+        length: 40,
+        wants_answer: true,
+    };
     let request = [frame(|out| head.encode(out)), body(40).to_vec()].concat();
     let answer = [reply(Reply::Answer { length: 70 }), body(70).to_vec()].concat();
     let cuts = |whole: &[u8]| -> Vec<Vec<Vec<u8>>> {

@@ -101,7 +101,13 @@ fn cut(mut bytes: Vec<u8>) -> Vec<u8> {
 /// The head of a request of `length` bytes, with an answer of any length paid for.
 fn asks(length: u32, timeout: Duration) -> Vec<u8> {
     let timeout_ms = timeout.as_millis() as u32;
-    frames::call(&CallHead { route: ROUTE, timeout_ms, prepaid: u32::MAX, length })
+    frames::call(&CallHead {
+        route: ROUTE,
+        timeout_ms,
+        prepaid: u32::MAX,
+        length,
+        wants_answer: true,
+    })
 }
 
 /// A request for an answer of so many bytes.

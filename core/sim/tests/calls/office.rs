@@ -223,7 +223,7 @@ pub(crate) type OutcomeOf = Result<Bytes, CallError>;
 
 /// A configuration with one channel, and [`ROUTE`] as `change` has it.
 pub(crate) fn config(change: impl FnOnce(&mut RouteConfig)) -> Config {
-    let mut route = RouteConfig::new(ROUTE, "pieces");
+    let mut route = RouteConfig::new(ROUTE, "pieces").bytes_max(1 << 20, 1 << 20);
     change(&mut route);
     let mut config = Config::new([ChannelConfig::new(CHANNEL).class(Class::Urgent)]);
     config.transport.initial_window = 14_720;

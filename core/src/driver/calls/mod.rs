@@ -22,6 +22,7 @@ use crate::config::RouteConfig;
 use crate::error::{AnswerError, CallError};
 use crate::id::{NodeId, RouteId};
 use crate::node::{self, Node};
+use crate::rpc::Manner;
 use crate::rpc::turns::Turns;
 use crate::rpc::{CallId, Cancelled, Credit, Outcome, Permit, Refusal, RequestId};
 use crate::time::Time;
@@ -29,11 +30,24 @@ use crate::time::Time;
 pub use route::{Call, OnlyCalls, Route, UnknownRoute};
 pub use server::{Request, Requests, Server};
 
-/// Requests of one peer and route that are staged for the application.
+/// Requests of one peer and route that are staged for the application: as many as the node reads ahead
+/// of it, so that it does not wait for the driver between two. It is no setting, since it bounds no memory:
+/// what is staged keeps its room in the route's `body_bytes_max`.
 const STAGED_MAX: usize = 16;
 
 /// Ids are consecutive numbers, so a peer cannot choose ids that collide in the hash table.
 type Map<K, V> = HashMap<K, V, FixedState>;
+
+/// What a route counts since the node's start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct RouteStats {
+    /// Messages that members have: see [`Route::tell`].
+    pub tells: u64,
+    /// Messages that were dropped: since their deadline passed before there was a connection and credit,
+    /// or since the connection was lost, the member does not serve the route or is none any more.
+    pub tells_dropped: u64,
+}
 
 /// A command of the application for the node.
 pub(super) enum CallCommand {
@@ -45,6 +59,7 @@ pub(super) enum CallCommand {
         index: usize,
         body: Bytes,
         timeout: Option<Duration>,
+        is_tell: bool,
     },
     Cancel {
         slot: u32,
@@ -77,6 +92,7 @@ struct Slot {
     route: usize,
     /// Bytes of the request.
     bytes: u64,
+    is_tell: bool,
     state: SlotState,
 }
 
@@ -105,6 +121,7 @@ impl Peer {
 
 struct RouteState {
     config: RouteConfig,
+    stats: RouteStats,
     /// Bytes of requests that had not arrived when the driver looked last, and of those that it has not
     /// handed to the node since.
     unsent_bytes: u64,
@@ -141,6 +158,7 @@ impl Calls {
     pub(super) fn new(node: &Node) -> Self {
         let route = |config: &RouteConfig| RouteState {
             config: config.clone(),
+            stats: RouteStats::default(),
             unsent_bytes: 0,
             queued_bytes: 0,
             servers: 0,
@@ -190,7 +208,10 @@ impl Calls {
                     slot.state = SlotState::Done(Err(CallError::Closed), None);
                 }
                 SlotState::Done(..) => {}
-                SlotState::Dropped => drop(self.slots.remove(at)),
+                SlotState::Dropped => {
+                    let slot = self.slots.remove(at);
+                    self.routes[slot.route].stats.tells_dropped += u64::from(slot.is_tell);
+                }
             }
         }
         for (_, mut taken) in self.taken.drain() {
@@ -220,7 +241,13 @@ impl Calls {
             SlotState::Done(..) => unreachable!("a call ends once"),
             SlotState::Dropped => {
                 self.released.extend(permit);
-                self.free(at);
+                let slot = self.free(at);
+                if slot.is_tell {
+                    let stats = &mut self.routes[slot.route].stats;
+                    let count =
+                        if result.is_ok() { &mut stats.tells } else { &mut stats.tells_dropped };
+                    *count += 1;
+                }
                 Err(result)
             }
         }
@@ -274,12 +301,16 @@ impl CallTable {
     /// Hands the node a command.
     pub(super) fn command(&mut self, now: Time, node: &mut Node, command: CallCommand) {
         match command {
-            CallCommand::Call { slot, peer, route, index, body, timeout } => {
+            CallCommand::Call { slot, peer, route, index, body, timeout, is_tell } => {
                 if self.begun_bytes.len() <= index {
                     self.begun_bytes.resize(index + 1, 0);
                 }
                 self.begun_bytes[index] += body.len() as u64;
-                match node.call(now, &peer, route, body, timeout, true) {
+                let called = match is_tell {
+                    true => node.tell(now, &peer, route, body, timeout),
+                    false => node.call(now, &peer, route, body, timeout, true),
+                };
+                match called {
                     Ok(call) => {
                         self.slots.insert(call, slot);
                         self.calls.insert(slot, call);
@@ -407,23 +438,34 @@ impl Calls {
         peer: &NodeId,
         route: usize,
         bytes: u64,
-        waits: bool,
+        manner: Manner,
     ) -> Result<u32, CallError> {
+        let routes = self.routes.len();
         let RouteState { config, unsent_bytes, queued_bytes, .. } = &mut self.routes[route];
-        let up = self.peers.get_mut(peer).filter(|peer| peer.is_up);
-        let credit = &mut up.ok_or(CallError::NotConnected)?.credits[route];
-        let granted = credit.granted.ok_or(CallError::NotServed)?;
+        let is_up = self.peers.get(peer).is_some_and(|peer| peer.is_up);
+        let is_tell = manner == Manner::Tell;
+        if !is_up && !is_tell {
+            return Err(CallError::NotConnected);
+        }
+        let used = self.peers.get(peer).map_or(PeerCredit::default(), |peer| peer.credits[route]);
+        let granted = match is_up {
+            true => used.granted.ok_or(CallError::NotServed)?,
+            false => Credit::most(config),
+        };
         if bytes > granted.request_bytes_max.into() {
             return Err(CallError::TooLong);
         }
-        let has_credit = granted.admits(credit.calls, credit.bytes + bytes, waits);
+        let has_credit = granted.admits(used.calls, used.bytes + bytes, manner != Manner::Try);
         if !has_credit || *unsent_bytes + *queued_bytes + bytes > config.body_bytes_max {
             return Err(CallError::Pushback);
         }
         *queued_bytes += bytes;
+        let peer_state = self.peers.entry(*peer).or_default();
+        peer_state.credits.resize(routes, PeerCredit::default());
+        let credit = &mut peer_state.credits[route];
         credit.calls += 1;
         credit.bytes += bytes;
-        let state = SlotState::Waiting(None);
-        Ok(self.slots.insert(Slot { peer: *peer, route, bytes, state }))
+        let state = if is_tell { SlotState::Dropped } else { SlotState::Waiting(None) };
+        Ok(self.slots.insert(Slot { peer: *peer, route, bytes, is_tell, state }))
     }
 }

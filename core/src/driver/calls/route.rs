@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{CallCommand, Server, SlotState};
+use super::{CallCommand, RouteStats, Server, SlotState};
 use crate::driver::node_handle::NodeHandle;
 use crate::driver::shared::Command;
 use crate::error::CallError;
 use crate::id::{NodeId, RouteId};
+use crate::rpc::Manner;
 
 /// The configuration has no such route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -69,12 +70,12 @@ impl Route {
     /// many bytes ([`body_bytes_max`](crate::config::RouteConfig::body_bytes_max)), it ends with
     /// [`CallError::Pushback`].
     pub fn call(&self, to: NodeId, body: impl Into<Bytes>) -> Call {
-        self.begin(to, body.into(), None, true).unwrap_or_else(|error| self.failed(error))
+        self.begin(to, body.into(), None, Manner::Wait).unwrap_or_else(|error| self.failed(error))
     }
 
     /// The same with a deadline of its own.
     pub fn call_within(&self, to: NodeId, body: impl Into<Bytes>, timeout: Duration) -> Call {
-        let call = self.begin(to, body.into(), Some(timeout), true);
+        let call = self.begin(to, body.into(), Some(timeout), Manner::Wait);
         call.unwrap_or_else(|error| self.failed(error))
     }
 
@@ -83,7 +84,35 @@ impl Route {
     /// # Errors
     /// [`CallError::Pushback`] if there is no credit, or what else forbids the call.
     pub fn try_call(&self, to: NodeId, body: impl Into<Bytes>) -> Result<Call, CallError> {
-        self.begin(to, body.into(), None, false)
+        self.begin(to, body.into(), None, Manner::Try)
+    }
+
+    /// Sends a member a message that wants no answer. It waits until the member is connected and has
+    /// credit, in order with calls, up to the route's deadline. Then it is dropped, and so it is when the
+    /// connection is lost while it is under way: [`Route::stats`] counts both.
+    ///
+    /// # Errors
+    /// If it is too long, too much waits for the member already, or what else forbids it.
+    pub fn tell(&self, to: NodeId, body: impl Into<Bytes>) -> Result<(), CallError> {
+        self.take(to, body.into(), None, Manner::Tell).map(drop)
+    }
+
+    /// The same with a deadline of its own.
+    ///
+    /// # Errors
+    /// As for [`Route::tell`].
+    pub fn tell_within(
+        &self,
+        to: NodeId,
+        body: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        self.take(to, body.into(), Some(timeout), Manner::Tell).map(drop)
+    }
+
+    /// What the route has counted.
+    pub fn stats(&self) -> RouteStats {
+        self.node.shared().lock().calls.routes[self.index].stats
     }
 
     fn failed(&self, error: CallError) -> Call {
@@ -95,14 +124,26 @@ impl Route {
         peer: NodeId,
         body: Bytes,
         timeout: Option<Duration>,
-        waits: bool,
+        manner: Manner,
     ) -> Result<Call, CallError> {
+        let slot = self.take(peer, body, timeout, manner)?;
+        Ok(Call { node: self.node.clone(), slot: Ok(slot) })
+    }
+
+    /// Takes a call, if there is credit for it and room.
+    fn take(
+        &self,
+        peer: NodeId,
+        body: Bytes,
+        timeout: Option<Duration>,
+        manner: Manner,
+    ) -> Result<u32, CallError> {
         if body.len() > self.request_bytes_max as usize {
             return Err(CallError::TooLong);
         }
         // Dropped when the lock is released, if the call cannot be made.
         let mut body = Some(body);
-        let slot = self.node.shared().command(|state| {
+        self.node.shared().command(|state| {
             if state.is_ending() {
                 return Err(CallError::Closed);
             }
@@ -110,14 +151,17 @@ impl Route {
                 return Err(CallError::Pushback);
             }
             let bytes = body.as_ref().map_or(0, |body| body.len() as u64);
-            let slot = state.calls.admit(&peer, self.index, bytes, waits)?;
+            let is_tell = manner == Manner::Tell;
+            if is_tell && state.membership.addresses(&peer).is_none() {
+                return Err(CallError::NotMember);
+            }
+            let slot = state.calls.admit(&peer, self.index, bytes, manner)?;
             let body = body.take().expect("taken once");
             let (route, index) = (self.id, self.index);
-            let call = CallCommand::Call { slot, peer, route, index, body, timeout };
+            let call = CallCommand::Call { slot, peer, route, index, body, timeout, is_tell };
             state.commands.push_back(Command::Call(call));
             Ok(slot)
-        })?;
-        Ok(Call { node: self.node.clone(), slot: Ok(slot) })
+        })
     }
 
     /// Takes requests of members from now on, as long as there is a server. Until the first one,

@@ -124,7 +124,9 @@ impl State {
         let calls = &mut self.calls;
         let (request, permit) = calls.routes[of.index].staged.pop(|_, _| true)?;
         calls.released.push(permit);
-        calls.taken.insert(request.id, Taken::default());
+        if request.wants_answer {
+            calls.taken.insert(request.id, Taken::default());
+        }
         let start = calls.start.expect("set before anything is staged");
         let route = &calls.routes[of.index];
         let refill = calls.awaits_budget || route.is_full && route.staged.len() < STAGED_MAX;
@@ -135,7 +137,8 @@ impl State {
             deadline: start + Duration::from_nanos(request.deadline.0),
             answer_bytes_max: request.answer_bytes_max,
             body: request.body,
-            is_over: false,
+            wants_answer: request.wants_answer,
+            is_over: !request.wants_answer,
         };
         Some((request, refill))
     }
@@ -150,6 +153,7 @@ pub struct Request {
     deadline: Instant,
     answer_bytes_max: u32,
     body: Bytes,
+    wants_answer: bool,
     is_over: bool,
 }
 
@@ -183,6 +187,11 @@ impl Request {
         self.answer_bytes_max
     }
 
+    /// Whether the member waits for an answer. A message ([`Route::tell`]) wants none.
+    pub fn wants_answer(&self) -> bool {
+        self.wants_answer
+    }
+
     /// Answers. The bytes are taken without a copy.
     ///
     /// # Errors
@@ -190,6 +199,9 @@ impl Request {
     /// wait any more.
     pub fn answer(mut self, body: impl Into<Bytes>) -> Result<(), AnswerError> {
         let body = body.into();
+        if !self.wants_answer {
+            return Err(AnswerError::NotWanted);
+        }
         if body.len() > self.answer_bytes_max as usize {
             return Err(AnswerError::TooLong);
         }
@@ -203,6 +215,9 @@ impl Request {
     /// # Errors
     /// If the caller does not wait any more.
     pub fn busy(mut self, retry_after: Duration) -> Result<(), AnswerError> {
+        if !self.wants_answer {
+            return Err(AnswerError::NotWanted);
+        }
         let refusal = Refusal::Busy { retry_after };
         let request = self.id;
         self.finish(CallCommand::Refuse { request, refusal })

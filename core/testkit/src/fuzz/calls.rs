@@ -59,6 +59,8 @@ struct Made {
     /// Requests were not wanted at some time since.
     was_unwanted: bool,
     is_cancelled: bool,
+    /// A message, which wants no answer.
+    is_tell: bool,
 }
 
 /// A request in an application's hands.
@@ -126,29 +128,34 @@ impl Run {
         (from, to, route): (usize, usize, usize),
         length: usize,
         timeout: Option<Duration>,
-        waits: bool,
+        (waits, is_tell): (bool, bool),
     ) {
         self.count += 1;
         let (number, now) = (self.count, self.net.now);
         let body = numbered(number, length);
         let machine = &mut self.net.machines[from];
-        let called = machine.call(now, index(to), ROUTES[route], body.clone(), timeout, waits);
+        let called = match is_tell {
+            true => machine.tell(now, index(to), ROUTES[route], body.clone(), timeout),
+            false => machine.call(now, index(to), ROUTES[route], body.clone(), timeout, waits),
+        };
         self.net.settle(from);
         let config = &self.configs[from].routes[route];
         let of_desk = |made: &&Made| (made.from, made.to, made.route) == (from, to, route);
         let unsettled = self.calls.values().filter(of_desk).filter(|made| !made.is_cancelled);
         let unsettled = unsettled.count();
-        let credit = self.bound(from, to, route, |config| config.in_flight_max.into());
-        let limit = credit + if waits { config.waiting_max.into() } else { 0 };
-        let is_long = length > self.bound(from, to, route, |config| config.request_bytes_max);
+        // As long as there is no connection, the peer's bounds are not known.
+        let other = if self.net.is_up(from, to) { to } else { from };
+        let credit = self.bound(from, other, route, |config| config.in_flight_max.into());
+        let limit = credit + if waits || is_tell { config.waiting_max.into() } else { 0 };
+        let is_long = length > self.bound(from, other, route, |config| config.request_bytes_max);
         // What the transport has not taken yet is not known here.
         let of_route = |made: &&Made| (made.from, made.route) == (from, route);
         let bodies = self.calls.values().filter(of_route).map(|made| made.body.len());
-        let share = self.bound(from, to, route, |config| config.request_bytes_share() as u32);
+        let share = self.bound(from, other, route, |config| config.request_bytes_share() as u32);
         let may_be_full = bodies.sum::<usize>() + length > share;
-        let expected = if !self.net.is_up(from, to) {
+        let expected = if !self.net.is_up(from, to) && !is_tell {
             Err(CallError::NotConnected)
-        } else if !self.configs[to].routes[route].serves {
+        } else if !self.configs[other].routes[route].serves && other == to {
             Err(CallError::NotServed)
         } else if is_long {
             Err(CallError::TooLong)
@@ -173,6 +180,7 @@ impl Run {
             is_lost: false,
             was_unwanted: !self.wanted[to][route],
             is_cancelled: false,
+            is_tell,
         };
         self.calls.insert(number, made);
         assert_eq!(self.ids.insert((from, id), number), None, "ids are not used twice");
@@ -200,7 +208,20 @@ impl Run {
         match outcome.result {
             Err(CallError::DeadlinePassed) => assert!(self.net.now >= made.deadline),
             Err(CallError::Disconnected) => assert!(made.is_lost),
-            Err(CallError::NotServed) => assert!(made.was_unwanted),
+            Err(CallError::NotServed) => {
+                let serves = self.configs[made.to].routes[made.route].serves;
+                assert!(made.was_unwanted || made.is_tell && !serves);
+            }
+            // Of a message, this may become known later.
+            Err(CallError::TooLong) => {
+                let longest = |config: &RouteConfig| config.request_bytes_max;
+                assert!(made.is_tell);
+                assert!(made.body.len() > self.bound(made.from, made.to, made.route, longest));
+            }
+            Ok(answer) if made.is_tell => {
+                assert!(answer.is_empty());
+                assert!(made.was_handed || made.body.len() < 8, "somebody has it");
+            }
             Err(CallError::TooSlow) => assert!(is_slow),
             Err(CallError::DeadlineMaxPassed) => {
                 let config = &self.configs[made.to].routes[made.route];
@@ -232,17 +253,23 @@ impl Run {
         let config = &self.configs[at].routes[route];
         assert!(request.deadline <= self.net.now + config.deadline_max);
         let longest = self.bound(at, from, route, |config| config.response_bytes_max);
-        assert_eq!(request.answer_bytes_max as usize, longest);
+        assert_eq!(
+            request.answer_bytes_max as usize,
+            if request.wants_answer { longest } else { 0 }
+        );
         let number = request.body.first_chunk().map(|start| u64::from_be_bytes(*start));
         if let Some(number) = number
             && let Some(made) = self.calls.get_mut(&number)
         {
             assert_eq!((made.from, made.to, made.route), (from, at, route));
-            assert!(made.body == request.body);
+            assert!(made.body == request.body && made.is_tell != request.wants_answer);
             assert!(
                 !core::mem::replace(&mut made.was_handed, true),
                 "a request is handed over once"
             );
+        }
+        if !request.wants_answer {
+            return true;
         }
         self.held.push(Held { at, request, number, was_told: false });
         let is_same = |held: &&Held| {
@@ -428,7 +455,7 @@ fn step(run: &mut Run, feed: &mut Feed<'_>) {
                 3 => Some(Duration::from_secs(30)),
                 _ => None,
             };
-            run.call((at, other, route), length, timeout, how & 1 == 0);
+            run.call((at, other, route), length, timeout, (how & 1 == 0, how >> 4 == 0));
         }
         6..=9 => {
             let (room, limit) = (usize::from(feed.byte()), usize::from(feed.byte()));

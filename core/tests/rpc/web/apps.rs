@@ -15,6 +15,23 @@ impl Web {
         self.try_call(from, to, body, None, true).expect("there is credit")
     }
 
+    #[track_caller]
+    pub(crate) fn tell(&mut self, from: usize, to: usize, body: Bytes) -> CallId {
+        self.try_tell(from, to, body, None).expect("there is room")
+    }
+
+    pub(crate) fn try_tell(
+        &mut self,
+        from: usize,
+        to: usize,
+        body: Bytes,
+        timeout: Option<Duration>,
+    ) -> Result<CallId, CallError> {
+        let told = self.nodes[from].tell(self.now, peer(to), ROUTE, body, timeout);
+        self.settle(from);
+        told
+    }
+
     pub(crate) fn try_call(
         &mut self,
         from: usize,
