@@ -27,7 +27,8 @@ pub use slotcast::driver::{
 #[cfg(feature = "topology-file")]
 pub use topology_file::topology_file;
 
-/// Starts a node that listens on `address`, and spawns its driver on smol's global executor.
+/// Starts a node that listens on `address`, or on the socket that was [set](Setup::socket), and spawns
+/// its driver on smol's global executor.
 ///
 /// # Errors
 /// If the address cannot be listened on, or the setup is not valid.
@@ -44,10 +45,12 @@ pub fn bind(setup: Setup, address: SocketAddr) -> Result<NodeHandle, StartError>
 /// # Errors
 /// If the address cannot be listened on, or the setup is not valid.
 pub fn bind_unspawned(
-    setup: Setup,
+    mut setup: Setup,
     address: SocketAddr,
 ) -> Result<(NodeHandle, Driver<SmolIo>), StartError> {
-    let (socket, udp, local) = open(address, &setup.config().driver)
+    let socket = setup.take_socket().map_or_else(|| UdpSocket::bind(address), Ok);
+    let (socket, udp, local) = socket
+        .and_then(|socket| open(socket, &setup.config().driver))
         .map_err(|error| StartError::Socket { address, error })?;
     start(
         setup,
@@ -57,10 +60,9 @@ pub fn bind_unspawned(
 }
 
 fn open(
-    address: SocketAddr,
+    socket: UdpSocket,
     config: &DriverConfig,
 ) -> io::Result<(Async<UdpSocket>, Udp, SocketAddr)> {
-    let socket = UdpSocket::bind(address)?;
     let udp = Udp::new(&socket, config)?;
     let local = socket.local_addr()?;
     Ok((Async::new(socket)?, udp, local))

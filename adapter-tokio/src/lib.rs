@@ -10,7 +10,7 @@ mod topology_file;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -28,8 +28,8 @@ pub use slotcast::driver::{
 #[cfg(feature = "topology-file")]
 pub use topology_file::topology_file;
 
-/// Starts a node that listens on `address`, and spawns its driver on the current runtime, which
-/// must have its I/O and time drivers enabled.
+/// Starts a node that listens on `address`, or on the socket that was [set](Setup::socket), and spawns
+/// its driver on the current runtime, which must have its I/O and time drivers enabled.
 ///
 /// # Errors
 /// If the address cannot be listened on, or the setup is not valid.
@@ -51,17 +51,18 @@ pub fn bind(setup: Setup, address: SocketAddr) -> Result<NodeHandle, StartError>
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn bind_unspawned(
-    setup: Setup,
+    mut setup: Setup,
     address: SocketAddr,
 ) -> Result<(NodeHandle, Driver<TokioIo>), StartError> {
-    let (socket, udp, local) = open(address, &setup.config().driver)
+    let socket = setup.take_socket().map_or_else(|| net::UdpSocket::bind(address), Ok);
+    let (socket, udp, local) = socket
+        .and_then(|socket| open(socket, &setup.config().driver))
         .map_err(|error| StartError::Socket { address, error })?;
     let timer = Box::pin(sleep_until(Instant::now()));
     start(setup, TokioIo { socket, udp, timer, deadline: None }, local)
 }
 
-fn open(address: SocketAddr, config: &DriverConfig) -> io::Result<(UdpSocket, Udp, SocketAddr)> {
-    let socket = std::net::UdpSocket::bind(address)?;
+fn open(socket: net::UdpSocket, config: &DriverConfig) -> io::Result<(UdpSocket, Udp, SocketAddr)> {
     let udp = Udp::new(&socket, config)?;
     let local = socket.local_addr()?;
     Ok((UdpSocket::from_std(socket)?, udp, local))
@@ -179,8 +180,8 @@ mod tests {
     /// sockets. Nothing is awaited after the datagram was sent, so that tokio knows nothing of it.
     #[tokio::test]
     async fn the_socket_is_asked_once_a_deadline_has_passed() {
-        let address = "127.0.0.1:0".parse().unwrap();
-        let (socket, udp, local) = open(address, &DriverConfig::default()).unwrap();
+        let socket = net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (socket, udp, local) = open(socket, &DriverConfig::default()).unwrap();
         let timer = Box::pin(sleep_until(Instant::now()));
         let mut io = TokioIo { socket, udp, timer, deadline: None };
         let receive = |io: &mut TokioIo, cx: &mut Context<'_>| {
@@ -196,7 +197,7 @@ mod tests {
             let now = std::time::Instant::now();
             let later = Some(now + Duration::from_secs(3600));
             assert!(io.poll_timer(cx, later).is_pending());
-            let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let sender = net::UdpSocket::bind("127.0.0.1:0").unwrap();
             sender.send_to(b"a datagram", local).unwrap();
             assert!(receive(&mut io, cx).is_pending(), "tokio knows nothing of it");
             let _ = io.poll_timer(cx, Some(now));

@@ -33,7 +33,7 @@ pub struct DriverConfig {
     /// driver with a thread to itself. Between 10 us and 10 ms.
     #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub poll_max: Duration,
-    /// Bytes that the kernel is asked to hold for the socket, each way. Default 4 MiB: default sizes,
+    /// Bytes that the kernel is asked to hold for the socket, each way, unless it does already. Default 4 MiB: default sizes,
     /// about 200 KiB, overflow within two milliseconds of a gigabit. The kernel grants what its limits
     /// allow. Between 64 KiB, one datagram of the longest, and 64 MiB, half a second of a gigabit: what
     /// waits longer is late.

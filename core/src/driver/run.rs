@@ -47,8 +47,8 @@ const SLICE_BYTES_MAX: usize = 16 << 10;
 /// Shorter pauses change no deadline by more than this.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
-/// Reading the socket to its end stops after so many times the bytes that its buffer was asked to hold,
-/// which is more than it holds: a peer that sends without end must not hold up deadlines. Nor must a
+/// Reading the socket to its end stops after so many times the bytes that its buffer was asked to hold, or
+/// does hold, which is more than there are in it: a peer that sends without end must not hold up deadlines. Nor must a
 /// socket that gives errors, or nothing, without end: a slice counts as some bytes at least.
 const PAUSE_BUFFERS_MAX: usize = 4;
 const PAUSE_SLICE_BYTES_MIN: usize = 1 << 10;
@@ -194,8 +194,9 @@ impl<I: Io> Driver<I> {
     fn turn(&mut self, io: &mut I, cx: &mut Context<'_>) -> io::Result<Next> {
         let now = self.time(io);
         if now.since(self.last_turn) >= PAUSE_MIN {
-            let buffer = self.node.config().driver.socket_buffer_bytes as usize;
-            self.pause_bytes = PAUSE_BUFFERS_MAX * buffer;
+            let asked = self.node.config().driver.socket_buffer_bytes as usize;
+            let granted = io.socket_buffers().map_or(0, |buffers| buffers.receive);
+            self.pause_bytes = PAUSE_BUFFERS_MAX * asked.max(granted);
         }
         let is_all_taken =
             self.shared.take_commands(now, &mut self.node, &mut self.call_table, cx.waker());

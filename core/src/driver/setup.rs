@@ -3,7 +3,7 @@
 use std::boxed::Box;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -24,6 +24,7 @@ pub struct Setup {
     seed: Option<[u8; 32]>,
     tls: TlsSettings,
     has_loopback: bool,
+    socket: Option<UdpSocket>,
 }
 
 impl Setup {
@@ -31,8 +32,16 @@ impl Setup {
     /// and goes before all others: with it, a node can be started before all addresses are known,
     /// and follow the subnet's topology later ([`NodeHandle::set_topology`]).
     pub fn new(key: NodeKey, config: Config, topology: Topology) -> Self {
-        let tls = TlsSettings::default();
-        Self { key, config, topology, filters: Vec::new(), seed: None, tls, has_loopback: false }
+        Self {
+            key,
+            config,
+            topology,
+            filters: Vec::new(),
+            seed: None,
+            tls: TlsSettings::default(),
+            has_loopback: false,
+            socket: None,
+        }
     }
 
     /// Sets what decides about a channel's artifacts. Without a filter, all are fetched.
@@ -66,6 +75,23 @@ impl Setup {
         self
     }
 
+    /// Sets the socket that the node uses, bound and with whatever options the application needs: a
+    /// network interface, a traffic class, one IP family or both. The adapter's `bind` does not bind
+    /// its address then. The options stay as they are, except that the socket becomes non-blocking
+    /// and that kernel buffers are enlarged to
+    /// [`socket_buffer_bytes`](crate::config::DriverConfig::socket_buffer_bytes). Nobody else may
+    /// read from it, and it must not be connected to one address.
+    #[must_use]
+    pub fn socket(mut self, socket: UdpSocket) -> Self {
+        self.socket = Some(socket);
+        self
+    }
+
+    /// Takes out the socket that was set. For adapters, which otherwise bind one.
+    pub fn take_socket(&mut self) -> Option<UdpSocket> {
+        self.socket.take()
+    }
+
     /// The configuration. Adapters need it to set up the socket ([`Udp::new`](super::Udp::new)).
     pub fn config(&self) -> &Config {
         &self.config
@@ -85,7 +111,7 @@ pub enum StartError {
     /// The socket could not be bound or set up.
     #[error("cannot listen on {address}")]
     Socket {
-        /// The address asked for.
+        /// The address that was given to `bind`.
         address: SocketAddr,
         /// Why not.
         #[source]

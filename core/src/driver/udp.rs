@@ -52,7 +52,7 @@ impl std::fmt::Debug for Udp {
 
 impl Udp {
     /// Sets up a socket: non-blocking, offloads, congestion marks, and kernel buffers of
-    /// [`socket_buffer_bytes`](DriverConfig::socket_buffer_bytes).
+    /// [`socket_buffer_bytes`](DriverConfig::socket_buffer_bytes), unless they are larger.
     ///
     /// # Errors
     /// If the kernel refuses. Smaller buffers than asked for are no error:
@@ -61,8 +61,12 @@ impl Udp {
         let wanted = config.socket_buffer_bytes as usize;
         let state = UdpSocketState::new(socket.into())?;
         // Best effort: a smaller buffer only means more loss under load.
-        let _ = state.set_send_buffer_size(socket.into(), wanted);
-        let _ = state.set_recv_buffer_size(socket.into(), wanted);
+        if state.send_buffer_size(socket.into())? < wanted {
+            let _ = state.set_send_buffer_size(socket.into(), wanted);
+        }
+        if state.recv_buffer_size(socket.into())? < wanted {
+            let _ = state.set_recv_buffer_size(socket.into(), wanted);
+        }
         let buffers = SocketBuffers {
             wanted,
             send: state.send_buffer_size(socket.into())?,
@@ -201,12 +205,17 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_asked_for_the_buffers_of_the_configuration() {
+    fn the_kernel_is_asked_for_larger_buffers_only() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let config = DriverConfig { socket_buffer_bytes: 64 << 10, ..DriverConfig::default() };
-        let granted = Udp::new(&socket, &config).unwrap().socket_buffers();
-        assert_eq!(granted.wanted, 64 << 10);
-        // Linux doubles what is asked for; default sizes are larger.
-        assert_eq!((granted.send, granted.receive), (128 << 10, 128 << 10));
+        let granted = |bytes| {
+            let config = DriverConfig { socket_buffer_bytes: bytes, ..DriverConfig::default() };
+            Udp::new(&socket, &config).unwrap().socket_buffers()
+        };
+        let before = granted(64 << 10);
+        assert_eq!(before.wanted, 64 << 10);
+        assert!(before.send > 128 << 10 && before.receive > 128 << 10, "they stay: {before:?}");
+        // Linux doubles what is asked for, up to a limit that is not below the default.
+        let after = granted(before.receive as u32 + 1);
+        assert!(after.receive > before.receive, "{before:?} {after:?}");
     }
 }
