@@ -10,6 +10,7 @@
 
 mod calls;
 mod channel;
+mod connected;
 mod follow;
 mod io;
 mod node_handle;
@@ -23,6 +24,7 @@ mod waiters;
 
 pub use calls::{Call, OnlyCalls, Request, Requests, Route, RouteStats, Server, UnknownRoute};
 pub use channel::{Channel, ChannelEvents};
+pub use connected::{WaitError, Who};
 pub use follow::{TopologySource, Unfollowed};
 pub use io::{Io, Receive, Received};
 pub use node_handle::{DriverError, NodeEvents, NodeHandle, UnknownChannel, WeakNodeHandle};

@@ -151,17 +151,38 @@ impl NodeHandle {
         self.shared().lock().peers_up.clone()
     }
 
-    /// Done when a member is connected, or the node has shut down: whether it is connected. For a deadline,
-    /// use the runtime's.
-    pub async fn connected(&self, member: &NodeId) -> bool {
-        let mut waiting = Waiting::new(self.shared(), Source::Links);
-        let is_up = poll_fn(|cx| {
-            waiting.poll(cx, |state| {
-                let is_up = state.peers_up.contains(member);
-                (is_up || state.is_closed()).then_some((is_up, false))
-            })
-        });
-        is_up.await
+    /// Ends the connection with a member. Both sides then dial by the usual rules, in most cases at
+    /// once: [`NodeHandle::ban`] keeps a member away. False if it is not connected.
+    pub fn disconnect(&self, member: &NodeId) -> bool {
+        self.shared().command(|state| {
+            let is_up = state.peers_up.contains(member);
+            if is_up {
+                state.disconnects.insert(*member);
+            }
+            is_up
+        })
+    }
+
+    /// Bans a member: this node treats it as if it were none until [`NodeHandle::unban`]. Its
+    /// connections are closed, what it advertised is dropped, it is not dialled, and when it dials it is
+    /// refused as a stranger. A ban lasts through changes of the topology as long as the member is
+    /// one; who has left and joins again is not banned. [`Membership::banned`] tells who is.
+    ///
+    /// # Errors
+    /// If it is no member, or the node has shut down.
+    pub fn ban(&self, member: NodeId) -> Result<(), TopologyError> {
+        self.shared().change_membership(|membership| membership.ban(member).map(drop))
+    }
+
+    /// Lifts the ban of a member, which is dialled again.
+    ///
+    /// # Errors
+    /// If there are too many members without the ban, or the node has shut down; nothing has changed then.
+    pub fn unban(&self, member: &NodeId) -> Result<(), TopologyError> {
+        self.shared().change_membership(|membership| {
+            membership.unban(member);
+            Ok(())
+        })
     }
 
     /// What the node has counted so far.

@@ -207,18 +207,19 @@ impl<I: Io> Driver<I> {
         self.pause_bytes = 0;
         // What this node tells itself comes before all that it sends.
         let has_told = self.node.has_loopback()
-            && self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table);
+            && self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table).0;
         let sent = self.send(io, cx, now + self.poll_max());
         let now = self.time(io);
-        let has_staged = has_told
-            | self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table);
+        let (has_staged, stage_at) =
+            self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table);
+        let has_staged = has_told | has_staged;
         if self.node.is_closed() {
             return Ok(Next::End);
         }
         let is_idle = match sent {
             Sent::Part => false,
             Sent::Until(wake_at) => {
-                let wake_at = self.receive_at.map_or(wake_at, |at| at.min(wake_at));
+                let wake_at = self.receive_at.map_or(wake_at, |at| at.min(wake_at)).min(stage_at);
                 let deadline = || self.start + Duration::from_nanos(wake_at.0);
                 io.poll_timer(cx, (wake_at < Time::NEVER).then(deadline)).is_pending()
             }

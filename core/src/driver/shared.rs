@@ -4,7 +4,7 @@
 //! known at once, and queue them for the driver. The driver stages a bounded number of events per
 //! channel. Other events stay in the node's tables, where they can still become obsolete.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -15,6 +15,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 use super::calls::{CallCommand, CallTable, Calls};
+use super::connected::Waits;
 use super::node_handle::DriverError;
 use super::waiters::{Source, Waiters};
 use crate::artifact::Artifact;
@@ -88,7 +89,12 @@ pub(super) struct State {
     is_full: bool,
     pub(super) stats: NodeStats,
     pub(super) peers_up: Vec<NodeId>,
+    /// The node has applied a change of the membership since `peers_up` was copied.
+    peers_changed: bool,
     link_waiters: Waiters,
+    pub(super) waits: Waits,
+    /// Members whose connections are to be ended. At most those that were up.
+    pub(super) disconnects: BTreeSet<NodeId>,
 }
 
 impl State {
@@ -311,7 +317,10 @@ impl Shared {
                 is_full: false,
                 stats: NodeStats::default(),
                 peers_up: Vec::new(),
+                peers_changed: false,
                 link_waiters: Waiters::default(),
+                waits: Waits::new(),
+                disconnects: BTreeSet::new(),
             }),
         }
     }
@@ -361,8 +370,9 @@ impl Shared {
     ) -> bool {
         let mut commands = std::mem::take(&mut call_table.commands);
         let waker = waker.clone();
-        let (is_all, released, membership, shutdown, reconsider, old_waker) = {
+        let (is_all, released, membership, disconnects, shutdown, reconsider, old_waker) = {
             let mut state = self.lock();
+            state.waits.begin(now);
             let old_waker = state.driver.replace(waker);
             let reconsider = std::mem::take(&mut state.reconsider);
             let count = state.commands.len().min(COMMANDS_PER_TURN);
@@ -370,9 +380,12 @@ impl Shared {
             let is_all = state.commands.is_empty();
             let released = state.calls.take_released();
             let membership_changed = std::mem::take(&mut state.membership_changed);
+            state.peers_changed |= membership_changed;
             let membership = membership_changed.then(|| state.membership.clone());
+            let disconnects = std::mem::take(&mut state.disconnects);
             // The last command is given before the shutdown.
-            (is_all, released, membership, state.shutdown && is_all, reconsider, old_waker)
+            let shutdown = state.shutdown && is_all;
+            (is_all, released, membership, disconnects, shutdown, reconsider, old_waker)
         };
         drop(old_waker);
         released.into_iter().for_each(|permit| node.release(permit));
@@ -403,6 +416,9 @@ impl Shared {
         }
         if let Some(membership) = membership {
             node.set_membership(now, membership).expect("the handle has checked it");
+        }
+        for member in disconnects {
+            node.disconnect(now, &member);
         }
         if shutdown {
             node.shutdown(now);
@@ -444,18 +460,26 @@ impl Shared {
         Ok(is_new)
     }
 
+    /// The number of members that the node is to be connected to. `None` while the node has not told
+    /// who is connected since the last change of the membership.
+    pub(super) fn peers_wanted(&self, state: &State) -> Option<usize> {
+        let is_current = !state.membership_changed && !state.peers_changed;
+        is_current.then(|| state.membership.peers_of(&self.id, self.overlay).len())
+    }
+
     /// Stages outputs of the node, as far as there is room. True if there were any, in which case
-    /// the node has to be polled again.
+    /// the node has to be polled again. Also gives the time at which to call this again, for those
+    /// who wait with a deadline.
     pub(super) fn stage_events(
         &self,
         now: Time,
         start: Instant,
         node: &mut Node,
         call_table: &mut CallTable,
-    ) -> bool {
+    ) -> (bool, Time) {
         let mut wakers = std::mem::take(&mut call_table.wakers);
         let mut has_staged = false;
-        {
+        let wake_at = {
             let mut state = self.lock();
             state.stats = node.stats();
             has_staged |= call_table.stage(now, start, node, &mut state.calls, &mut wakers);
@@ -478,8 +502,11 @@ impl Shared {
                 }
             }
             state.is_full = false;
-            if node.has_node_events() {
+            let has_changed = std::mem::take(&mut state.peers_changed) || node.has_node_events();
+            if has_changed {
                 state.peers_up = node.peers_up().collect();
+            }
+            if state.waits.expire(now) || has_changed {
                 wakers.extend(state.link_waiters.drain());
             }
             let before = state.node_events.len();
@@ -494,11 +521,12 @@ impl Shared {
             if state.node_events.len() > before {
                 wakers.extend(state.node_waiters.pop());
             }
-        }
+            state.waits.next_deadline()
+        };
         call_table.garbage.clear();
         wakers.drain(..).for_each(Waker::wake);
         call_table.wakers = wakers;
-        has_staged
+        (has_staged, wake_at)
     }
 
     /// The driver takes nothing more.

@@ -178,8 +178,8 @@ pub enum TopologyError {
     /// A member is named twice.
     #[error("{0} is named twice")]
     Duplicate(NodeId),
-    /// Keys are given for an id that is no member.
-    #[error("keys are given for {0}, which is no member")]
+    /// An id that is no member's, for which keys were given, or which was to be banned.
+    #[error("{0} is no member")]
     NoMember(NodeId),
     /// A member has no key, more than [`KEYS_MAX`], or one twice.
     #[error("{0} needs 1 to {KEYS_MAX} different keys")]

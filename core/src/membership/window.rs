@@ -26,18 +26,28 @@ pub const VERSIONS_MAX: usize = 8;
 /// The window of versions in use, from the oldest to the latest, and the members by them: the union
 /// over the versions. The addresses of a member are those of the newest version that has it; its
 /// keys are those of all of them.
+///
+/// It also says which members this node has banned, that is keeps no connections to. A ban is a
+/// matter of this node alone. It lasts until it is lifted, through all changes of the topology, as long
+/// as the member is one: who has left and joins again is not banned.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Membership {
     versions: Vec<Topology>,
     members: BTreeMap<NodeId, Member>,
     by_key: BTreeMap<NodeId, NodeId>,
+    /// Some of the members.
+    banned: BTreeSet<NodeId>,
 }
 
 impl Membership {
     /// The window with this version alone.
     pub fn new(topology: Topology) -> Self {
-        let mut window =
-            Self { versions: [topology].into(), members: BTreeMap::new(), by_key: BTreeMap::new() };
+        let mut window = Self {
+            versions: [topology].into(),
+            members: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            banned: BTreeSet::new(),
+        };
         window.unite();
         window
     }
@@ -86,8 +96,31 @@ impl Membership {
         if topology.version() < self.latest().version() {
             return Err(TopologyError::VersionBackwards);
         }
-        *self = Self::new(topology);
+        self.versions.clear();
+        self.versions.push(topology);
+        self.unite();
         Ok(())
+    }
+
+    /// Bans a member. True if it was not banned.
+    ///
+    /// # Errors
+    /// If it is no member.
+    pub fn ban(&mut self, node: NodeId) -> Result<bool, TopologyError> {
+        if !self.members.contains_key(&node) {
+            return Err(TopologyError::NoMember(node));
+        }
+        Ok(self.banned.insert(node))
+    }
+
+    /// Lifts the ban of a member. True if it was banned.
+    pub fn unban(&mut self, node: &NodeId) -> bool {
+        self.banned.remove(node)
+    }
+
+    /// The members that are banned.
+    pub fn banned(&self) -> impl ExactSizeIterator<Item = NodeId> {
+        self.banned.iter().copied()
     }
 
     fn unite(&mut self) {
@@ -106,6 +139,8 @@ impl Membership {
             member.keys.sort();
             member.keys.dedup();
         }
+        let Self { members, banned, .. } = self;
+        banned.retain(|node| members.contains_key(node));
     }
 
     /// The versions in use, oldest first.
@@ -139,14 +174,19 @@ impl Membership {
     }
 
     /// The members to which the node with this key keeps connections: its neighbours in each version
-    /// that has it. Nobody, if the key is no member's. Without an overlay, members that no version
-    /// has together are connected, too.
+    /// that has it, except for those that are banned. Nobody, if the key is no member's. Without an
+    /// overlay, members that no version has together are connected, too.
     pub fn peers_of(&self, key: &NodeId, overlay: Overlay) -> BTreeSet<NodeId> {
         let Some(own) = self.owner(key) else { return BTreeSet::new() };
-        if overlay == Overlay::FullMesh {
-            return self.members().filter(|node| *node != own).collect();
-        }
         let ids = |topology: &Topology| topology.members.keys().copied().collect::<Vec<_>>();
-        self.versions.iter().flat_map(|topology| overlay.neighbours(own, ids(topology))).collect()
+        let mut peers: BTreeSet<NodeId> = match overlay {
+            Overlay::FullMesh => self.members().filter(|node| *node != own).collect(),
+            _ => {
+                let versions = self.versions.iter();
+                versions.flat_map(|topology| overlay.neighbours(own, ids(topology))).collect()
+            }
+        };
+        peers.retain(|node| !self.banned.contains(node));
+        peers
     }
 }

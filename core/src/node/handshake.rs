@@ -13,7 +13,8 @@ use std::vec::Vec;
 use super::congestion::Meter;
 use super::link::{Link, Phase};
 use super::{
-    Closed, FAULTS, NO_HELLO, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, channel_hello, crypto, quic,
+    Closed, DISCONNECTED, FAULTS, NO_HELLO, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, channel_hello,
+    crypto, quic,
 };
 use crate::id::{NodeId, PeerIndex, Version};
 use crate::time::Time;
@@ -375,6 +376,7 @@ impl Node {
             SHUTDOWN => Closed::Shutdown,
             SUPERSEDED => Closed::Superseded,
             FAULTS => Closed::CutOff,
+            DISCONNECTED => Closed::Disconnected,
             _ => Closed::Lost,
         };
         self.ended(now, handle, why);

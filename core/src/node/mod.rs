@@ -22,6 +22,7 @@ mod calls;
 mod congestion;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod crypto;
+mod disconnect;
 mod egress;
 mod endpoint_keys;
 mod events;
@@ -87,6 +88,7 @@ const SUPERSEDED: VarInt = VarInt::from_u32(1);
 const NO_MEMBER: VarInt = VarInt::from_u32(2);
 const FAULTS: VarInt = VarInt::from_u32(3);
 const NO_HELLO: VarInt = VarInt::from_u32(4);
+const DISCONNECTED: VarInt = VarInt::from_u32(5);
 
 /// The number of responses without a connection (refusals, retries, resets) that are held until
 /// they are sent. Further ones are dropped: whoever they were for tries again.

@@ -77,8 +77,10 @@ pub enum Closed {
     Superseded,
     /// It was cut off for its faults.
     CutOff,
-    /// It left the topologies in use, or is no neighbour of this node in them any more.
+    /// It left the topologies in use, is no neighbour of this node in them any more, or was banned.
     Left,
+    /// The application of this node has [disconnected](super::Node::disconnect) it.
+    Disconnected,
 }
 
 /// What a node counts since its start.

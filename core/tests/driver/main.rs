@@ -5,6 +5,7 @@ mod both_ways;
 mod bounds;
 mod cancelled_requests;
 mod closing;
+mod connected;
 mod endings;
 mod full_socket;
 mod handles;

@@ -1,0 +1,144 @@
+//! Who is connected by the application's will: waiting for members, disconnecting and banning them.
+
+use slotcast::driver::{NodeHandle, WaitError, Who};
+use slotcast::id::NodeId;
+use slotcast::membership::{Topology, TopologyError};
+use slotcast::node::{Closed, NodeEvent};
+
+use crate::network::{Network, address};
+use crate::subnet::{Subnet, Waiting, config, ms};
+
+fn topology(subnet: &Subnet, version: u64, places: &[usize]) -> Topology {
+    let members = places.iter().map(|at| (subnet.id(*at), vec![address(*at)]));
+    Topology::new(version, members).expect("each once")
+}
+
+fn events(node: &NodeHandle) -> Vec<NodeEvent> {
+    std::iter::from_fn(|| node.try_event()).collect()
+}
+
+fn are_up(subnet: &Subnet, at: usize, others: &[usize]) -> bool {
+    let up = subnet.node(at).peers_up();
+    up.len() == others.len() && others.iter().all(|other| up.contains(&subnet.id(*other)))
+}
+
+#[test]
+fn all_some_or_one_of_the_members_are_waited_for() {
+    let mut subnet = Subnet::new(&Network::new(3), &config());
+    subnet.stop(2);
+    let (node, last) = (subnet.node(0).clone(), subnet.id(2));
+    let wait = |who| {
+        let node = node.clone();
+        let mut waiting = Waiting::new(async move { node.wait_connected(who, ms(60_000)).await });
+        assert_eq!(waiting.poll(), None);
+        waiting
+    };
+    let mut waits = [Who::AtLeast(1), Who::All, Who::AtLeast(2), Who::Member(last)].map(wait);
+    subnet.until("the first is connected", |subnet| are_up(subnet, 0, &[1]));
+    assert_eq!(waits.each_mut().map(Waiting::poll), [Some(Ok(())), None, None, None]);
+    subnet.go_on(2);
+    subnet.until("the last is connected", |subnet| are_up(subnet, 0, &[1, 2]));
+    assert_eq!(waits[1..].iter_mut().filter_map(Waiting::poll).collect::<Vec<_>>(), [Ok(()); 3]);
+}
+
+/// F8: by the clock of the driver, without a timer of the application.
+#[test]
+fn waiting_for_members_ends_at_its_deadline() {
+    let mut subnet = Subnet::connected(2, &config());
+    let node = subnet.node(0).clone();
+    let wait = |ms_count| {
+        let node = node.clone();
+        let mut waiting = Waiting::new(async move {
+            node.wait_connected(Who::Member(NodeId([7; 32])), ms(ms_count)).await
+        });
+        assert_eq!(waiting.poll(), None);
+        waiting
+    };
+    let (mut short, mut long) = (wait(250), wait(40_000));
+    drop(wait(100));
+    subnet.elapse(ms(249));
+    assert_eq!((short.poll(), long.poll()), (None, None));
+    subnet.elapse(ms(1));
+    assert_eq!((short.poll(), long.poll()), (Some(Err(WaitError::DeadlinePassed)), None));
+    drop(node.shutdown());
+    subnet.until("it has ended", |subnet| subnet.has_ended(0));
+    assert_eq!(long.poll(), Some(Err(WaitError::Closed)));
+}
+
+#[test]
+fn all_are_connected_when_the_missing_one_is_no_member_any_more() {
+    let mut subnet = Subnet::new(&Network::new(3), &config());
+    subnet.stop(2);
+    let node = subnet.node(0).clone();
+    let mut all = Waiting::new(async { node.wait_connected(Who::All, ms(60_000)).await });
+    assert_eq!(all.poll(), None);
+    subnet.until("the first is connected", |subnet| are_up(subnet, 0, &[1]));
+    assert_eq!(all.poll(), None);
+    node.set_topology(topology(&subnet, 2, &[0, 1])).expect("a newer one");
+    subnet.settle();
+    assert_eq!(all.poll(), Some(Ok(())));
+}
+
+#[test]
+fn a_member_that_is_disconnected_is_connected_again() {
+    for (by, other) in [(0, 1), (1, 0)] {
+        let mut subnet = Subnet::connected(2, &config());
+        subnet.elapse(ms(10_000));
+        (0..2).for_each(|at| drop(events(subnet.node(at))));
+        let (own, peer) = (subnet.id(by), subnet.id(other));
+        assert!(subnet.node(by).disconnect(&peer));
+        subnet.settle();
+        let down = |peer, why| NodeEvent::Down { peer, why };
+        assert_eq!(events(subnet.node(by))[0], down(peer, Closed::Disconnected));
+        assert_eq!(events(subnet.node(other))[0], down(own, Closed::ByPeer));
+        subnet.until_within(ms(1000), "connected", |subnet| are_up(subnet, by, &[other]));
+    }
+}
+
+#[test]
+fn who_is_not_connected_is_not_disconnected() {
+    let mut subnet = Subnet::new(&Network::new(2), &config());
+    let (node, other) = (subnet.node(0).clone(), subnet.id(1));
+    assert!(!node.disconnect(&other));
+    subnet.until("connected", |subnet| are_up(subnet, 0, &[1]));
+    assert!(!node.disconnect(&node.key_id()));
+    drop(node.shutdown());
+    subnet.until("it has ended", |subnet| subnet.has_ended(0));
+    assert!(!node.disconnect(&other));
+}
+
+#[test]
+fn a_banned_member_stays_away_until_it_is_unbanned() {
+    for (by, other) in [(0, 1), (1, 0)] {
+        let mut subnet = Subnet::connected(3, &config());
+        let (node, peer) = (subnet.node(by).clone(), subnet.id(other));
+        // What it advertises is dropped with it.
+        subnet.channel(other).publish("x", b"").expect("there is room");
+        subnet.settle();
+        drop(events(&node));
+        node.ban(peer).expect("a member");
+        subnet.settle();
+        assert_eq!(events(&node), [NodeEvent::Down { peer, why: Closed::Left }]);
+        assert!(are_up(&subnet, by, &[2]) && are_up(&subnet, other, &[2]));
+        // However the topology changes, and whoever dials.
+        node.set_topology(topology(&subnet, 2, &[0, 1, 2])).expect("a newer one");
+        subnet.elapse(ms(60_000));
+        assert_eq!(node.membership().banned().collect::<Vec<_>>(), [peer]);
+        assert!(are_up(&subnet, by, &[2]) && are_up(&subnet, other, &[2]));
+
+        node.unban(&peer).expect("there is room");
+        subnet.until_within(ms(10_000), "connected", |subnet| are_up(subnet, by, &[other, 2]));
+    }
+}
+
+#[test]
+fn a_ban_ends_with_the_membership() {
+    let mut subnet = Subnet::connected(2, &config());
+    let (node, peer) = (subnet.node(0).clone(), subnet.id(1));
+    node.ban(peer).expect("a member");
+    node.set_topology(topology(&subnet, 2, &[0])).expect("a newer one");
+    assert_eq!(node.ban(peer), Err(TopologyError::NoMember(peer)));
+    node.set_topology(topology(&subnet, 3, &[0, 1])).expect("a newer one");
+    assert_eq!(node.membership().banned().len(), 0);
+    subnet.until("connected", |subnet| are_up(subnet, 0, &[1]));
+}
