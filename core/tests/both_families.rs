@@ -17,8 +17,11 @@ fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
+/// As a host sees them whose interface is number 7; the kernel tells it with what it receives.
+const LINK_LOCAL: [&str; 2] = ["[fe80::1%7]:4000", "[fe80::2%7]:4000"];
+
 /// Two nodes by this topology, in whose sockets datagrams come from these addresses.
-fn get_connected(listed: [&str; 2], received: [&str; 2]) -> bool {
+fn get_connected(listed: [&str; 2], received: [&str; 2], sent: [&str; 2]) -> bool {
     let mut keys = [1, 2].map(|seed| NodeKey::from_seed([seed; 32]));
     keys.sort_by_key(NodeKey::id);
     let members = [0, 1].map(|at: usize| (keys[at].id(), vec![address(listed[at])]));
@@ -33,7 +36,7 @@ fn get_connected(listed: [&str; 2], received: [&str; 2]) -> bool {
     for now in (0..200).map(|ms| Time::ZERO + Duration::from_millis(ms)) {
         for at in 0..2 {
             while let Output::Transmit(transmit) = nodes[at].poll(now, 1, &mut buffer) {
-                assert_eq!(transmit.destination, address(PLAIN[1 - at]));
+                assert_eq!(transmit.destination, address(sent[1 - at]));
                 let from = address(received[at]);
                 let length = transmit.size;
                 nodes[1 - at].handle_datagrams(now, from, None, None, length, &buffer[..length]);
@@ -47,7 +50,13 @@ fn get_connected(listed: [&str; 2], received: [&str; 2]) -> bool {
 fn ipv4_members_are_known_by_either_name() {
     for listed in [PLAIN, MAPPED] {
         for received in [PLAIN, MAPPED] {
-            assert!(get_connected(listed, received), "{listed:?}, {received:?}");
+            assert!(get_connected(listed, received, PLAIN), "{listed:?}, {received:?}");
         }
     }
+}
+
+/// F6: nothing can be sent to a link-local address without its scope.
+#[test]
+fn f6_link_local_members_are_dialled_and_known_with_their_scope() {
+    assert!(get_connected(LINK_LOCAL, LINK_LOCAL, LINK_LOCAL));
 }

@@ -49,7 +49,8 @@ struct Member {
 }
 
 impl Topology {
-    /// A topology. An empty one is possible: a node that follows it keeps no connections, as does
+    /// A topology. Link-local IPv6 addresses need the scope that the node's own host gives the interface
+    /// (`[fe80::1%2]:7001`). An empty topology is possible: a node that follows it keeps no connections, as does
     /// one that it does not name.
     ///
     /// # Errors

@@ -18,6 +18,7 @@
 //! ([`crate::membership`]). A peer is up once its hello has been read. Of several connections to
 //! one member, one is kept: see `handshake`. Invariant 10.
 
+mod address;
 mod calls;
 mod congestion;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
@@ -512,8 +513,7 @@ impl Node {
         datagrams: &[u8],
     ) {
         let now = self.clamp(now);
-        // A socket for both families names an IPv4 peer as an IPv6 address.
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let from = address::canonical(from);
         self.stats.received_bytes += datagrams.len() as u64;
         self.stats.received_batches += 1;
         let stride = stride.max(1);

@@ -8,6 +8,7 @@ use std::vec::Vec;
 
 use quinn_proto::ConnectionHandle;
 
+use super::address::canonical;
 use super::{Closed, NodeEvent};
 use crate::config::TransportConfig;
 use crate::deadlines::Deadlines;
@@ -125,9 +126,8 @@ impl Peers {
         self.addresses.clear();
         self.by_key.clear();
         for node in nodes.iter().copied() {
-            let canonical = |at: &SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
             let addresses = membership.addresses(&node).expect("peers are members");
-            let addresses: Vec<SocketAddr> = addresses.iter().map(canonical).collect();
+            let addresses: Vec<SocketAddr> = addresses.iter().copied().map(canonical).collect();
             let keys = membership.keys_of(&node).to_vec();
             self.addresses.extend(addresses.iter().map(SocketAddr::ip));
             let peer = match self.find(&node) {
