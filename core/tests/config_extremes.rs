@@ -100,6 +100,7 @@ const CHANGES: &[Change] = &[
         (c.transport.dial_pause_min, c.transport.dial_pause_max) = (MS(v), MS(v));
         c.transport.dial_pause_higher = MS(SPAN_MAX);
     }),
+    ([1, 600_000, SPAN_MAX], |c, v| c.transport.fault_decay = MS(v)),
     ([0, 60_000, SPAN_MAX], |c, v| c.transport.cut_off = MS(v)),
     ([100, 5000, SPAN_MAX], |c, v| c.transport.hello_timeout = MS(v)),
     ([1, 500, SPAN_MAX], |c, v| c.transport.shutdown_timeout = MS(v)),

@@ -366,6 +366,16 @@ fn each_span_of_the_transport_has_its_bounds() {
             |c| (c.transport.dial_pause_min, c.transport.dial_pause_max) = (MIN, MIN - NS),
         ),
         (
+            "transport.fault_decay",
+            |c| c.transport.fault_decay = MIN,
+            |c| c.transport.fault_decay = MIN - NS,
+        ),
+        (
+            "transport.fault_decay",
+            |c| c.transport.fault_decay = SPAN_LIMIT,
+            |c| c.transport.fault_decay = SPAN_LIMIT + NS,
+        ),
+        (
             "transport.cut_off",
             |c| c.transport.cut_off = SPAN_LIMIT,
             |c| c.transport.cut_off = Duration::MAX,

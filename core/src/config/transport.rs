@@ -97,6 +97,10 @@ pub struct TransportConfig {
     pub dial_pause_higher: Duration,
     /// Faults of a peer until it is cut off. Default 3: one may be a broken build being replaced.
     pub faults_max: u32,
+    /// One fault of a peer is forgiven in each such time. Default 10 min: with `faults_max`, who breaks a
+    /// rule every few minutes is cut off, and who does so once in a while over months is not.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
+    pub fault_decay: Duration,
     /// How long a peer stays cut off. Default 60 s.
     #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub cut_off: Duration,
@@ -131,6 +135,7 @@ impl Default for TransportConfig {
             dial_pause_max: Duration::from_secs(5),
             dial_pause_higher: Duration::from_secs(3),
             faults_max: 3,
+            fault_decay: Duration::from_secs(600),
             cut_off: Duration::from_secs(60),
             hello_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::from_millis(500),
@@ -190,6 +195,7 @@ impl TransportConfig {
         within_span("transport.dial_pause_max", self.dial_pause_max)?;
         within("transport.dial_pause_min", self.dial_pause_min, lower, LONGEST)?;
         within("transport.dial_pause_higher", self.dial_pause_higher, higher, HIGHER)?;
+        within_span("transport.fault_decay", self.fault_decay)?;
         within("transport.cut_off", self.cut_off, Duration::ZERO..=SPAN_LIMIT, "")?;
         let hello = HELLO_TIMEOUT_MIN..=SPAN_LIMIT;
         within("transport.hello_timeout", self.hello_timeout, hello, "")?;

@@ -27,6 +27,7 @@ mod disconnect;
 mod egress;
 mod endpoint_keys;
 mod events;
+mod faults;
 mod handshake;
 #[cfg(feature = "internals")]
 mod inspect;

@@ -9,6 +9,7 @@ use std::vec::Vec;
 use quinn_proto::ConnectionHandle;
 
 use super::address::canonical;
+use super::faults::FaultCount;
 use super::{Closed, NodeEvent};
 use crate::config::TransportConfig;
 use crate::deadlines::Deadlines;
@@ -49,7 +50,7 @@ pub(super) struct Peer {
     dial_at: Time,
     pause: Duration,
     /// Rules broken since it was last cut off.
-    faults: u32,
+    faults: FaultCount,
     /// No connection before this.
     pub(super) cut_off_until: Time,
     /// What is to be reported: the last fault, and how often there was one.
@@ -176,7 +177,7 @@ impl Peers {
             dials_beside: 0,
             dial_at: if dials { now } else { now + KNOCK_AFTER },
             pause: Duration::ZERO,
-            faults: 0,
+            faults: FaultCount::new(),
             cut_off_until: Time::ZERO,
             fault: None,
             reported_up: false,
@@ -343,10 +344,8 @@ impl Peers {
         self.to_report.insert(peer.0);
         let known = self.peer_mut(peer);
         known.fault = Some((fault, known.fault.map_or(1, |(_, count)| count + 1)));
-        known.faults += 1;
-        let cut_off = known.faults >= config.faults_max;
+        let cut_off = known.faults.note(now, config.faults_max, config.fault_decay);
         if cut_off {
-            known.faults = 0;
             known.cut_off_until = now + config.cut_off;
             self.set_dial(peer);
         }
