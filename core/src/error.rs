@@ -79,6 +79,21 @@ pub enum PublishError {
     Closed,
 }
 
+/// Why a flush is not complete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The deadline has passed: not all who are connected have received everything.
+    #[error("the deadline has passed: not all who are connected have received everything")]
+    DeadlinePassed,
+    /// Too many flushes are in progress.
+    #[error("too many flushes are in progress")]
+    TooMany,
+    /// The node has shut down.
+    #[error("the node has shut down")]
+    Closed,
+}
+
 /// Why an artifact is not relayed. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -104,6 +104,10 @@ fn requests() -> Vec<(Golden, Request)> {
     let id = ArtifactId(counting(0x20));
     let (channel, request) = (ChannelId(7), 1 << 16 | 2);
     let refuse = |refusal| Request::Refuse { request, refusal };
+    let receipt = |is_declined| {
+        let (slot, version) = (Slot(300), Version(70));
+        Request::Receipt { channel, slot, version, is_declined }
+    };
     let fetch = |ranges: &[(u32, u32)]| {
         let ranges =
             ranges.iter().map(|(first, count)| ChunkRange { first: *first, count: *count });
@@ -117,6 +121,8 @@ fn requests() -> Vec<(Golden, Request)> {
         (golden!("request_refuse_busy"), refuse(Refusal::Busy)),
         (golden!("request_refuse_unknown"), refuse(Refusal::UnknownRequest)),
         (golden!("request_refuse_other"), refuse(Refusal::Other(17))),
+        (golden!("request_receipt"), receipt(false)),
+        (golden!("request_receipt_declined"), receipt(true)),
     ]
 }
 
@@ -381,7 +387,7 @@ fn l12_what_a_later_version_appends_to_any_frame_is_passed_over() {
 
 #[test]
 fn l12_kinds_that_no_stream_is_known_to_hold_are_passed_over() {
-    for kind in [17, 40, (1 << 62) - 1] {
+    for kind in [18, 40, (1 << 62) - 1] {
         assert_eq!(Update::decode(kind, b"what a later version says"), Ok(None));
         assert_eq!(Request::decode(kind, b"what a later version says"), Ok(None));
         assert_eq!(Chunk::decode(kind, b"what a later version says"), Ok(None));

@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 use foldhash::quality::FixedState;
 
 use super::catalogue::{Age, Catalogue, EventChain, Known, OrderChain, PendingChain, State};
+use super::receipts::Receipts;
 use super::tables::{Applied, Tables};
 use super::{Candidate, Decision, Event, Filter, PeerTable, Priority, RequestId};
 use crate::arena::List;
@@ -38,6 +39,7 @@ pub(super) struct Inbox {
     pub(super) catalogue: Catalogue,
     pub(super) tables: Tables,
     pub(super) transfers: Transfers,
+    pub(super) receipts: Receipts,
     channels: Vec<Channel>,
     /// All artifacts with something to report, in the order in which they came to have it.
     reports: List<OrderChain>,
@@ -116,6 +118,7 @@ impl Inbox {
             catalogue: Catalogue::new(config.channels.len(), hasher),
             tables: Tables::new(config.channels.len(), hasher),
             transfers: Transfers::new(config, hasher, seed),
+            receipts: Receipts::default(),
             channels: config.channels.iter().map(channel).collect(),
             reports: List::default(),
             with_events: 0,
@@ -130,6 +133,7 @@ impl Inbox {
 
     pub(super) fn peer_up(&mut self, peer: PeerIndex) {
         self.transfers.peer_up(peer);
+        self.receipts.clear(peer);
         for channel in 0..self.channels.len() as u16 {
             let at = (peer, channel);
             self.tables.begin_epoch(&mut self.catalogue, at, &mut self.unlinked);
@@ -154,6 +158,7 @@ impl Inbox {
             }
         }
         self.tables.remove_peer(peer);
+        self.receipts.clear(peer);
         // Artifacts that it withdrew earlier, and not yet reported: a walk through the pending events
         // for each member that leaves. A list of them by member would cost a multiple of the sets.
         for channel in &mut self.channels {
@@ -212,6 +217,7 @@ impl Inbox {
         } else if let State::Wanted(at) = item.state {
             if self.take_pushed(known, peers.node(peer), content.told) {
                 outcome.is_complete = true;
+                self.owe_receipts(known);
             } else {
                 self.transfers.offer(at, peer, self.tables.have(known, peer));
             }
@@ -228,6 +234,10 @@ impl Inbox {
             }
         }
         self.update_pending(known);
+        let is_advert = matches!(content.told, Told::Advert(_)) && content.have.is_none();
+        if is_advert && content.hops == 0 {
+            self.owe_receipt((peer, channel, slot));
+        }
         Ok(outcome)
     }
 
@@ -363,6 +373,7 @@ impl Inbox {
     pub(super) fn own(&mut self, known: u32, slot: Slot) {
         self.drop_bytes(known);
         self.catalogue.items[known].own_slot = Some(slot);
+        self.owe_receipts(known);
     }
 
     /// The same, and the application is to be told of it as of an artifact that a member advertises. Its
@@ -555,6 +566,7 @@ impl Inbox {
             item.state = State::Done;
             self.complete(known, peers.node(peer), artifact);
             self.update_pending(known);
+            self.owe_receipts(known);
         }
         Ok(received)
     }
@@ -572,6 +584,9 @@ impl Inbox {
             let decision = self.ask_filter(peers, known, || advert, holder);
             self.decide(known, decision);
             self.update_pending(known);
+            if decision == Decision::Drop {
+                self.owe_receipts(known);
+            }
         }
     }
 

@@ -21,15 +21,18 @@ mod held;
 mod inbox;
 mod outbox;
 mod peer_set;
+mod receipts;
 mod relay;
 mod send;
 mod spread;
 mod tables;
 mod work;
 
+pub(crate) use outbox::FlushMark;
 pub(crate) use peer_set::PeerSet;
 
 pub use crate::send_buffer::SendBuffer;
+pub use outbox::Coverage;
 pub use send::{OutStream, Send};
 
 use alloc::boxed::Box;
@@ -181,6 +184,8 @@ pub enum Wake {
     Update,
     /// A call or request whose deadline passes, or whose body is too slow.
     Call,
+    /// The deadline of a flush.
+    Flush,
     /// A timer of a connection, or the next dial.
     Connection,
 }
@@ -221,6 +226,8 @@ struct PeerTable {
     own: NodeId,
     nodes: Vec<Option<NodeId>>,
     up: Vec<bool>,
+    /// Members.
+    count: u16,
 }
 
 /// The machine: all channels of one node, all peers.
@@ -268,7 +275,7 @@ impl Broadcast {
             channels: config.channels.clone(),
             channel_indices,
             own,
-            peers: PeerTable { own, nodes: Vec::new(), up: Vec::new() },
+            peers: PeerTable { own, nodes: Vec::new(), up: Vec::new(), count: 0 },
             outboxes: config.channels.iter().map(outbox).collect(),
             inbox: Inbox::new(config, &hasher, seed),
             sender: Sender::new(config),
@@ -328,6 +335,7 @@ impl Broadcast {
             self.peers.up.resize(peer.at() + 1, false);
         }
         assert!(self.peers.nodes[peer.at()].replace(node).is_none(), "a peer is added once");
+        self.peers.count += 1;
         self.inbox.tables.add_peer(peer);
         self.inbox.transfers.add_peer(peer, node < self.own);
         self.sender.add_peer(peer);
@@ -342,6 +350,8 @@ impl Broadcast {
         self.inbox.remove_peer(peer);
         self.after_unlinks(peer, false);
         self.sender.remove_peer(peer);
+        self.peers.count -= 1;
+        self.outboxes.iter_mut().for_each(|outbox| outbox.forget_progress(peer));
         let node = self.peers.nodes[peer.at()].take().expect("a member");
         self.inbox.transfers.remove_peer(peer, node < self.own);
     }
@@ -584,6 +594,18 @@ impl Broadcast {
         }
     }
 
+    /// All that is published now, by channel.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn marks(&self) -> Box<[FlushMark]> {
+        self.outboxes.iter().map(Outbox::mark).collect()
+    }
+
+    /// Whether everything up to these marks that is still published has come to all who are up.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn is_flushed(&self, marks: &mut [FlushMark]) -> bool {
+        self.outboxes.iter().zip(marks).all(|(outbox, mark)| outbox.is_flushed(mark))
+    }
+
     // Inputs.
 
     /// An update of a peer's table. `Ok` for a channel that this node does not have.
@@ -716,7 +738,7 @@ impl Broadcast {
         }
     }
 
-    /// A peer's request for chunks, cancellation, or refusal of a request of ours.
+    /// A peer's request for chunks, cancellation, refusal of a request of ours, or receipt.
     ///
     /// # Errors
     /// None at present: requests that make no sense (any more) are refused or ignored, since
@@ -740,6 +762,12 @@ impl Broadcast {
             }
             Request::Unknown { request, .. } => {
                 self.sender.refuse(peer, *request, Refusal::UnknownRequest);
+            }
+            Request::Receipt { channel, slot, version, is_declined } => {
+                if let Some(channel_index) = self.channel_index(*channel) {
+                    let outbox = &mut self.outboxes[channel_index as usize];
+                    outbox.note_receipt(peer, *slot, *version, *is_declined);
+                }
             }
         }
         Ok(())
@@ -768,7 +796,9 @@ impl Broadcast {
         let Some((channel_index, slot)) = slot else {
             return self.sender.refuse(peer, request, Refusal::NotHeld);
         };
-        let active = self.outboxes[channel_index as usize].active_mut(slot).expect("by id");
+        let outbox = &mut self.outboxes[channel_index as usize];
+        outbox.note_asked(peer, slot);
+        let active = outbox.active_mut(slot).expect("by id");
         self.sender.serve(peer, request, (channel_index, slot), active, ranges.clone());
     }
 
@@ -830,7 +860,7 @@ impl Broadcast {
 
     /// A stream was acknowledged as a whole.
     pub fn handle_acked(&mut self, peer: PeerIndex, stream: OutStream) {
-        self.sender.ended(peer, stream, &mut self.outboxes);
+        self.sender.acked(peer, stream, &mut self.outboxes);
     }
 
     /// The peer does not want the rest of a stream; the caller resets it.
@@ -1009,6 +1039,13 @@ impl Broadcast {
             .map_or(0, |channel_index| self.outboxes[channel_index as usize].active_count())
     }
 
+    /// How many members have received an artifact that this node has published. `None` if it is not
+    /// active. Costs the same whatever the number of members and artifacts.
+    pub fn coverage(&self, channel: ChannelId, id: &ArtifactId) -> Option<Coverage> {
+        let channel_index = self.channel_index(channel)?;
+        self.outboxes[channel_index as usize].coverage(id, self.peers.count)
+    }
+
     /// What this node advertises in a slot.
     pub fn own_slot(&self, channel: ChannelId, slot: Slot) -> Option<ArtifactId> {
         let channel_index = self.channel_index(channel)?;
@@ -1050,6 +1087,28 @@ impl Broadcast {
         let channel_index = self.channel_index(channel);
         let known = channel_index.and_then(|at| self.inbox.catalogue.find(at, id));
         known.is_some_and(|known| self.inbox.catalogue.items[known].state == State::Ready)
+    }
+
+    /// Whether a peer is counted as having acknowledged an artifact that this node has published, and as
+    /// having declined it.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn is_settled_by(
+        &self,
+        channel: ChannelId,
+        id: &ArtifactId,
+        peer: PeerIndex,
+    ) -> Option<[bool; 2]> {
+        self.outboxes[self.channel_index(channel)? as usize].is_settled_by(id, peer)
+    }
+
+    /// Whether this node has, or had, all bytes of an artifact that a member advertises.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn has_bytes(&self, channel: ChannelId, id: &ArtifactId) -> Option<bool> {
+        let known = self.inbox.catalogue.find(self.channel_index(channel)?, id)?;
+        let state = self.inbox.catalogue.items[known].state;
+        Some(matches!(state, State::Ready | State::Done))
     }
 
     /// Where an artifact stands on its way to the application, in words for a person.

@@ -39,6 +39,12 @@ impl PeerSet {
         Some(PeerIndex(word as u16 * 64 + self.0[word].trailing_zeros() as u16))
     }
 
+    /// Whether each of its members is in one of two other sets.
+    pub(crate) fn is_within(&self, one: &Self, other: &Self) -> bool {
+        let outside = |at: usize| self.0[at] & !(one.0[at] | other.0[at]);
+        (0..WORDS).all(|at| outside(at) == 0)
+    }
+
     pub(crate) fn count(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
@@ -78,6 +84,9 @@ mod tests {
         assert!(set.iter().eq([64, 511].map(PeerIndex)));
         assert_eq!([64, 65, 511].map(|at| set.rank(PeerIndex(at))), [0, 1, 1]);
         assert_eq!(set.count(), 2);
+        let [one, other] = [64, 511].map(|at| PeerSet::of(PeerIndex(at)));
+        assert!(set.is_within(&one, &other) && set.is_within(&set, &other));
+        assert!(!set.is_within(&other, &other) && !set.is_within(&one, &PeerSet::default()));
         set.remove(PeerIndex(64));
         set.remove(PeerIndex(511));
         assert!(set.is_empty() && set.first().is_none());

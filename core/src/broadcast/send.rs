@@ -14,9 +14,10 @@ use super::held::HeldClears;
 use super::inbox::Inbox;
 use super::outbox::{Active, Body, LastSent, Outbox};
 use super::peer_set::PeerSet;
+use super::receipts::Receipt;
 use super::spread::Passing;
 use crate::config::{ChannelConfig, Config};
-use crate::id::{ChannelId, PeerIndex, Slot};
+use crate::id::{ChannelId, PeerIndex, Slot, Version};
 use crate::membership::Overlay;
 use crate::sched::{Level, ReadyFlows};
 use crate::send_buffer::SendBuffer;
@@ -74,9 +75,18 @@ pub struct Send {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Use {
     Free,
-    /// Updates. The number of them that are still current.
-    Updates(u32),
+    Updates(Batch),
     Answer,
+}
+
+/// Updates in one stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Batch {
+    channel: u16,
+    /// The number of them that are still current.
+    current: u32,
+    /// The versions of the first and the last push of what this node has published, if there is one.
+    pushes: Option<(Version, Version)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -190,11 +200,11 @@ impl Sender {
     pub(super) fn update_obsolete(&mut self, peer: PeerIndex, stream: u64) -> Option<OutStream> {
         let stream = OutStream(stream);
         let state = self.peer(peer).stream(stream)?;
-        let Use::Updates(current) = &mut state.used else { unreachable!("told of in updates") };
-        *current -= 1;
+        let Use::Updates(batch) = &mut state.used else { unreachable!("told of in updates") };
+        batch.current -= 1;
         // The chunks behind an advert stay what they are when there is more to be told.
         let has_chunks = |job: &Job| job.stream == Some(stream);
-        if *current > 0 || self.peer(peer).jobs.iter().any(has_chunks) {
+        if batch.current > 0 || self.peer(peer).jobs.iter().any(has_chunks) {
             return None;
         }
         self.release(peer, stream);
@@ -209,6 +219,16 @@ impl Sender {
         if was_full {
             (0..self.flows_count()).for_each(|flow| self.ready.mark(peer, flow));
         }
+    }
+
+    /// A stream was acknowledged as a whole.
+    pub(super) fn acked(&mut self, peer: PeerIndex, stream: OutStream, outboxes: &mut [Outbox]) {
+        if let Some(state) = self.peer(peer).stream(stream)
+            && let Use::Updates(Batch { channel, pushes: Some(versions), .. }) = state.used
+        {
+            outboxes[channel as usize].note_acked(peer, stream.0, versions);
+        }
+        self.ended(peer, stream, outboxes);
     }
 
     /// A stream has ended: it was acknowledged, or the peer stopped it.
@@ -303,10 +323,11 @@ impl Sender {
         }
     }
 
-    /// Whether there are requests for a peer, or refusals.
+    /// Whether there are requests for a peer, refusals, or receipts.
     pub(super) fn has_requests(&self, peer: PeerIndex, inbox: &Inbox) -> bool {
         let state = self.peers[peer.at()].as_ref().expect("a member");
-        !state.refusals.is_empty() || inbox.transfers.has_unsent(peer)
+        let has_receipts = inbox.receipts.has_some(peer);
+        !state.refusals.is_empty() || has_receipts || inbox.transfers.has_unsent(peer)
     }
 
     /// The levels of the flows: flow `2 c` is the updates of channel `c`, flow `2 c + 1` the
@@ -430,7 +451,7 @@ impl Sender {
         send
     }
 
-    /// Encodes requests and refusals.
+    /// Encodes requests, refusals and receipts.
     fn send_requests(
         &mut self,
         now: Time,
@@ -444,6 +465,10 @@ impl Sender {
         while out.is_empty() || out.len() + Request::ENCODED_MAX <= limit {
             let request = if let Some((request, refusal)) = refusals.pop() {
                 Request::Refuse { request, refusal }
+            } else if let Some(receipt) = inbox.take_receipt(peer) {
+                let Receipt { channel, slot, version, is_declined } = receipt;
+                let channel = self.channels[channel as usize].id;
+                Request::Receipt { channel, slot, version, is_declined }
             } else {
                 match inbox.transfers.take_unsent(now, peer) {
                     Some(Unsent::Fetch { request, known, ranges }) => {
@@ -483,14 +508,14 @@ impl Sender {
         // A relay does not repeat what the peer advertises itself.
         let is_left_out =
             |active: &Active| active.is_dormant() || (active.hops > 0 && holds(active));
-        let stream = peer.open_stream(Use::Updates(0));
-        let mut current = 0;
+        let mut batch = Batch { channel: channel_index, current: 0, pushes: None };
+        let stream = peer.open_stream(Use::Updates(batch));
         let mut finish = true;
         if outbox.take_snapshot_due(index) {
             begin(out, id);
             put_snapshot(out, index, outbox, is_left_out);
             // The snapshot is needed whatever happens to the updates, so it never becomes obsolete.
-            current += 1;
+            batch.current += 1;
         }
         let mut position = outbox.position(index);
         while let Some((version, slot)) = outbox.change_at(index, &mut position) {
@@ -507,7 +532,7 @@ impl Sender {
                     }
                     begin(out, id);
                     wire::put_clear(&mut out.inline, slot, version);
-                    current += 1;
+                    batch.current += 1;
                 }
                 outbox.set_last_sent(index, slot, version, LastSent::NOTHING);
                 continue;
@@ -557,8 +582,13 @@ impl Sender {
                 let advert = &body.advert();
                 wire::put_told(&mut out.inline, (slot, version), told, advert, have);
             }
-            outbox.set_last_sent(index, slot, version, LastSent::in_stream(stream.0));
-            current += 1;
+            outbox.set_last_sent(index, slot, version, LastSent::in_stream(stream.0, is_pushed));
+            outbox.note_told(index, slot);
+            batch.current += 1;
+            if is_pushed && hops == 0 {
+                let first = batch.pushes.map_or(version, |(first, _)| first);
+                batch.pushes = Some((first, version));
+            }
             let active = outbox.active_mut(slot).expect("told of");
             if let Some(spread) = active.spread.as_mut().filter(|_| is_spread) {
                 spread.note_told(index);
@@ -574,7 +604,7 @@ impl Sender {
             }
         }
         let state = peer.stream(stream).expect("just opened");
-        state.used = Use::Updates(current);
+        state.used = Use::Updates(batch);
         if out.is_empty() {
             peer.release(stream.index());
             return None;

@@ -19,7 +19,7 @@ use super::catalogue::{Age, Catalogue, Holders, Position};
 use super::peer_set::PeerSet;
 use super::work;
 use crate::error::Fault;
-use crate::id::{PeerIndex, Slot};
+use crate::id::{PeerIndex, Slot, Version};
 use crate::transfer::{ChunksTold, Have};
 use crate::wire::LiveSlots;
 
@@ -43,10 +43,27 @@ struct Entry {
     hops: u8,
     /// The snapshot named the slot, and no update of it has been received yet.
     awaited: bool,
+    /// The peer is owed a receipt of the slot.
+    receipt_due: bool,
 }
 
 impl Entry {
-    const EMPTY: Self = Self { version: 0, known: NOBODY, hops: 0, awaited: false };
+    const EMPTY: Self =
+        Self { version: 0, known: NOBODY, hops: 0, awaited: false, receipt_due: false };
+}
+
+/// What a slot of a peer holds in its present epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Held {
+    pub(super) known: u32,
+    pub(super) version: Version,
+}
+
+impl Held {
+    fn of(entry: &Entry) -> Option<Self> {
+        let version = Version(entry.version);
+        (entry.known != NOBODY).then_some(Self { known: entry.known, version })
+    }
 }
 
 /// One peer's table of one channel.
@@ -268,6 +285,43 @@ impl Tables {
         let table = &self.peers[peer.at()][catalogue.items[known].channel as usize];
         let entries = if age == Age::Stale { &table.stale } else { &table.current };
         entries[slot.0 as usize].hops
+    }
+
+    /// What a slot of a peer holds in its present epoch.
+    pub(super) fn held(&self, peer: PeerIndex, channel: u16, slot: Slot) -> Option<Held> {
+        let table = &self.peers[peer.at()][channel as usize];
+        table.current.get(slot.0 as usize).and_then(Held::of)
+    }
+
+    /// The slot in which a holder says in its present epoch that it publishes an artifact.
+    pub(super) fn published_in(
+        &self,
+        catalogue: &Catalogue,
+        known: u32,
+        peer: PeerIndex,
+    ) -> Option<Slot> {
+        let position = self.position(catalogue, known, peer);
+        let slot = position.filter(|position| position.age == Age::Current)?.slot;
+        let table = &self.peers[peer.at()][catalogue.items[known].channel as usize];
+        (table.current[slot.0 as usize].hops == 0).then_some(slot)
+    }
+
+    /// A peer is owed a receipt of a slot. False if it was already.
+    pub(super) fn set_receipt_due(&mut self, peer: PeerIndex, channel: u16, slot: Slot) -> bool {
+        let entry = self.table(peer, channel).entry(slot);
+        !core::mem::replace(&mut entry.receipt_due, true)
+    }
+
+    /// What a slot holds of which a peer was owed a receipt.
+    pub(super) fn take_receipt_due(
+        &mut self,
+        peer: PeerIndex,
+        channel: u16,
+        slot: Slot,
+    ) -> Option<Held> {
+        let entry = self.table(peer, channel).entry(slot);
+        entry.receipt_due = false;
+        Held::of(entry)
     }
 
     /// The chunks that a holder of an artifact tells of.

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use super::node_handle::NodeHandle;
+use super::questions::{Answer, Question, ask};
 use super::shared::{Command, Shared};
 use super::waiters::{Source, Waiting};
 use crate::artifact::{Artifact, ArtifactError};
-use crate::broadcast::Event;
+use crate::broadcast::{Coverage, Event};
 use crate::config::Relay;
 use crate::error::{PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId};
@@ -170,6 +171,15 @@ impl Channel {
         });
         next.into_iter().for_each(Waker::wake);
         count
+    }
+
+    /// How many members have received an artifact that this node has published, after all commands so far.
+    /// `None` if it is not active, or the node has shut down.
+    pub async fn coverage(&self, id: &ArtifactId) -> Option<Coverage> {
+        match ask(self.node.shared(), Question::Coverage(self.index, *id)).await {
+            Some(Answer::Coverage(coverage)) => coverage,
+            _ => None,
+        }
     }
 
     /// Passes on a delivered artifact, on a channel that relays, as long as members nearer to its

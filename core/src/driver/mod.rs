@@ -14,6 +14,7 @@ mod connected;
 mod follow;
 mod io;
 mod node_handle;
+mod questions;
 mod run;
 mod setup;
 mod shared;

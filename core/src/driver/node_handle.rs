@@ -7,13 +7,16 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use std::vec::Vec;
 
 use futures_core::Stream;
 
 use super::channel::Channel;
+use super::questions::{Answer, Question, ask};
 use super::shared::{Shared, State};
 use super::waiters::{Source, Waiting};
+use crate::error::FlushError;
 use crate::id::{ChannelId, NodeId};
 use crate::membership::{Membership, Topology, TopologyError};
 use crate::node::{NodeEvent, NodeStats};
@@ -23,7 +26,7 @@ struct Owner(Arc<Shared>);
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.0.command(|state| state.shutdown = true);
+        self.0.command(State::abandon);
     }
 }
 
@@ -190,7 +193,37 @@ impl NodeHandle {
         self.shared().lock().stats
     }
 
-    /// Shuts the node down: peers are told, waiting calls end. Done when the driver has ended: at the
+    /// Done when everything published so far has been received by all members that are connected: each has
+    /// acknowledged or declined it, see [`Coverage`](crate::broadcast::Coverage), or it was aborted. Members
+    /// that are not connected are not waited for: see [`NodeHandle::connected`].
+    ///
+    /// # Errors
+    /// If that has not come to be within the span, the node has shut down, or
+    /// [`FLUSHES_MAX`](crate::node::FLUSHES_MAX) flushes are in progress.
+    pub async fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        match ask(self.shared(), Question::Flush(timeout)).await {
+            Some(Answer::Flush(result)) => result,
+            _ => Err(FlushError::Closed),
+        }
+    }
+
+    /// Shuts the node down in order: [flushes](NodeHandle::flush), waits until calls and requests are over,
+    /// and shuts down as [`NodeHandle::shutdown`] does, at the latest after `timeout`. From now on nothing
+    /// is published or called, and no more requests are taken; those that were can be answered. Dropping the
+    /// future, or all handles, does not take it back; [`NodeHandle::shutdown`] cuts it short.
+    ///
+    /// # Errors
+    /// As [`NodeHandle::closed`].
+    pub fn shutdown_within(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(), DriverError>> + use<'_> {
+        self.shared().command(|state| state.shut_down_within(timeout));
+        self.closed()
+    }
+
+    /// Shuts the node down at once: peers are told, waiting calls end, and what has not been sent is lost.
+    /// Done when the driver has ended: at the
     /// latest after [`TransportConfig::shutdown_timeout`], and [`CLOSE_MAX`](super::CLOSE_MAX) more if the
     /// socket takes that long to close. Dropping the future does not take the shutdown back.
     ///

@@ -24,6 +24,7 @@ use std::vec::Vec;
 use super::Io;
 use super::calls::CallTable;
 use super::node_handle::DriverError;
+use super::questions::Answers;
 use super::shared::Shared;
 use crate::id::NodeId;
 use crate::node::{Node, Output, Transmit};
@@ -80,6 +81,7 @@ pub struct Driver<I> {
     node: Node,
     shared: Arc<Shared>,
     call_table: CallTable,
+    answers: Answers,
     /// The instant of [`Time::ZERO`].
     start: Instant,
     buffer: Vec<u8>,
@@ -143,6 +145,7 @@ impl<I: Io> Driver<I> {
             node,
             shared,
             call_table: CallTable::default(),
+            answers: Answers::default(),
             start,
             buffer: Vec::new(),
             unsent: None,
@@ -198,20 +201,22 @@ impl<I: Io> Driver<I> {
             let granted = io.socket_buffers().map_or(0, |buffers| buffers.receive);
             self.pause_bytes = PAUSE_BUFFERS_MAX * asked.max(granted);
         }
-        let is_all_taken =
-            self.shared.take_commands(now, &mut self.node, &mut self.call_table, cx.waker());
+        let Self { node, call_table, answers, .. } = self;
+        let is_all_taken = self.shared.take_commands(now, node, call_table, answers, cx.waker());
         let is_drained = self.receive(io, cx, now + self.poll_max() / 2)?;
         if self.pause_bytes > 0 && !is_drained {
             return Ok(Next::Again);
         }
         self.pause_bytes = 0;
         // What this node tells itself comes before all that it sends.
-        let has_told = self.node.has_loopback()
-            && self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table).0;
+        let Self { node, call_table, answers, .. } = self;
+        let has_told = node.has_loopback()
+            && self.shared.stage_events(now, self.start, node, call_table, answers).0;
         let sent = self.send(io, cx, now + self.poll_max());
         let now = self.time(io);
+        let Self { node, call_table, answers, .. } = self;
         let (has_staged, stage_at) =
-            self.shared.stage_events(now, self.start, &mut self.node, &mut self.call_table);
+            self.shared.stage_events(now, self.start, node, call_table, answers);
         let has_staged = has_told | has_staged;
         if self.node.is_closed() {
             return Ok(Next::End);

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use foldhash::quality::FixedState;
@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use super::calls::{CallCommand, CallTable, Calls};
 use super::connected::Waits;
 use super::node_handle::DriverError;
+use super::questions::{Answers, Question, Questions};
 use super::waiters::{Source, Waiters};
 use crate::artifact::Artifact;
 use crate::bits::ones;
@@ -38,6 +39,8 @@ pub(super) enum Command {
     Abort(usize, ArtifactId),
     Relay(usize, Artifact),
     Call(CallCommand),
+    /// A question, by its number.
+    Ask(u64, Question),
 }
 
 /// An artifact that is published.
@@ -77,6 +80,11 @@ pub(super) struct State {
     pub(super) membership: Membership,
     membership_changed: bool,
     pub(super) shutdown: bool,
+    /// It shuts down once it has flushed, or this span has passed. Set for the driver.
+    pub(super) shutdown_within: Option<Duration>,
+    /// No more is published or called, since it is going to shut down.
+    is_draining: bool,
+    pub(super) questions: Questions,
     /// How the driver has ended.
     pub(super) end: Option<Result<(), DriverError>>,
     end_waiters: Waiters,
@@ -100,7 +108,19 @@ pub(super) struct State {
 impl State {
     /// Whether no more commands are taken.
     pub(super) fn is_ending(&self) -> bool {
-        self.end.is_some() || self.shutdown
+        self.end.is_some() || self.shutdown || self.is_draining
+    }
+
+    /// Has the node shut down once it has flushed, or this span has passed.
+    pub(super) fn shut_down_within(&mut self, timeout: Duration) {
+        self.is_draining = true;
+        let earlier = self.shutdown_within.map_or(timeout, |other| other.min(timeout));
+        self.shutdown_within = Some(earlier);
+    }
+
+    /// The last handle is gone.
+    pub(super) fn abandon(&mut self) {
+        self.shutdown |= !self.is_draining;
     }
 
     /// Whether the driver has ended.
@@ -247,6 +267,7 @@ impl State {
             Source::Cancellation(request) => self.calls.cancellation_waiters(request),
             Source::Room(index) => Some(&mut self.channels[index].room_waiters),
             Source::Links => Some(&mut self.link_waiters),
+            Source::Answers => Some(&mut self.questions.waiters),
             Source::End => Some(&mut self.end_waiters),
         }
     }
@@ -259,7 +280,7 @@ impl State {
             Source::Route(index) => self.calls.has_staged(index),
             Source::Room(index) => self.room(index, 0).is_ok(),
             // All are woken when it comes.
-            Source::Cancellation(_) | Source::Links | Source::End => false,
+            Source::Cancellation(_) | Source::Links | Source::Answers | Source::End => false,
         };
         if has_some { self.waiters(source)?.pop() } else { None }
     }
@@ -308,6 +329,9 @@ impl Shared {
                 membership: node.membership().clone(),
                 membership_changed: false,
                 shutdown: false,
+                shutdown_within: None,
+                is_draining: false,
+                questions: Questions::default(),
                 end: None,
                 end_waiters: Waiters::default(),
                 driver: None,
@@ -366,11 +390,12 @@ impl Shared {
         now: Time,
         node: &mut Node,
         call_table: &mut CallTable,
+        answers: &mut Answers,
         waker: &Waker,
     ) -> bool {
         let mut commands = std::mem::take(&mut call_table.commands);
         let waker = waker.clone();
-        let (is_all, released, membership, disconnects, shutdown, reconsider, old_waker) = {
+        let (is_all, released, membership, disconnects, (shutdown, drain), reconsider, old_waker) = {
             let mut state = self.lock();
             state.waits.begin(now);
             let old_waker = state.driver.replace(waker);
@@ -384,7 +409,8 @@ impl Shared {
             let membership = membership_changed.then(|| state.membership.clone());
             let disconnects = std::mem::take(&mut state.disconnects);
             // The last command is given before the shutdown.
-            let shutdown = state.shutdown && is_all;
+            let drain = if is_all { state.shutdown_within.take() } else { None };
+            let shutdown = (state.shutdown && is_all, drain);
             (is_all, released, membership, disconnects, shutdown, reconsider, old_waker)
         };
         drop(old_waker);
@@ -408,6 +434,9 @@ impl Shared {
                     let _ = node.relay(self.channels[channel], &artifact);
                 }
                 Command::Call(command) => call_table.command(now, node, command),
+                Command::Ask(number, question) => {
+                    answers.ask(now, node, &self.channels, (number, question));
+                }
             }
         }
         call_table.commands = commands;
@@ -419,6 +448,9 @@ impl Shared {
         }
         for member in disconnects {
             node.disconnect(now, &member);
+        }
+        if let Some(timeout) = drain {
+            node.shutdown_within(now, timeout);
         }
         if shutdown {
             node.shutdown(now);
@@ -476,6 +508,7 @@ impl Shared {
         start: Instant,
         node: &mut Node,
         call_table: &mut CallTable,
+        answers: &mut Answers,
     ) -> (bool, Time) {
         let mut wakers = std::mem::take(&mut call_table.wakers);
         let mut has_staged = false;
@@ -483,6 +516,7 @@ impl Shared {
             let mut state = self.lock();
             state.stats = node.stats();
             has_staged |= call_table.stage(now, start, node, &mut state.calls, &mut wakers);
+            answers.stage(node, &mut state.questions, &mut wakers);
             for index in node.channels_with_events() {
                 let (id, channel) = (self.channels[index], &mut state.channels[index]);
                 channel.is_full = false;
@@ -548,6 +582,7 @@ impl Shared {
             wakers.extend(state.end_waiters.drain());
             wakers.extend(state.node_waiters.drain());
             wakers.extend(state.link_waiters.drain());
+            wakers.extend(state.questions.waiters.drain());
             for channel in &mut state.channels {
                 wakers.extend(channel.waiters.drain());
                 wakers.extend(channel.room_waiters.drain());

@@ -81,6 +81,8 @@ pub(super) enum Source {
     Route(usize),
     /// That the caller of a request waits no longer.
     Cancellation(RequestId),
+    /// Answers to questions about progress.
+    Answers,
     /// The end of the driver.
     End,
 }

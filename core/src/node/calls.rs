@@ -46,7 +46,7 @@ impl Node {
         waits: bool,
     ) -> Result<CallId, CallError> {
         let now = self.clamp(now);
-        if self.closing_since.is_some() {
+        if self.closing_since.is_some() || self.flushes.is_ending() {
             return Err(CallError::Closed);
         }
         let peer = self.peers.find(peer).ok_or(CallError::NotMember)?;
@@ -103,7 +103,7 @@ impl Node {
     /// not any more, they are refused. False if this node does not serve the route.
     pub fn serve(&mut self, now: Time, route: RouteId, is_wanted: bool) -> bool {
         let now = self.clamp(now);
-        self.rpc.serve(now, route, is_wanted)
+        self.rpc.serve(now, route, is_wanted && !self.flushes.is_ending())
     }
 
     // Outputs.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use std::vec::Vec;
 
 use super::crypto::HandshakeCrypto;
+use super::link::Phase;
 use super::{Node, NodeError, NodeKey};
 use crate::broadcast::{Broadcast, SendBuffer};
 use crate::config::Config;
@@ -117,6 +118,26 @@ impl Node {
     /// Walks through the state of all calls and panics where it contradicts itself.
     pub fn assert_calls_sound(&self) {
         self.rpc.assert_invariants();
+    }
+
+    /// When the connection to a member came up, if there is one.
+    pub fn up_since(&self, node: &NodeId) -> Option<Time> {
+        let peer = self.peers.peer(self.peers.find(node)?);
+        peer.connection.map(|_| peer.up_since)
+    }
+
+    /// The number that differs whenever the member that is connected has lost its state.
+    pub fn incarnation_of(&self, node: &NodeId) -> Option<u64> {
+        let handle = self.peers.peer(self.peers.find(node)?).connection?;
+        match self.links[handle.0].as_ref()?.phase {
+            Phase::Up { incarnation, .. } => Some(incarnation),
+            _ => None,
+        }
+    }
+
+    /// The same of this node.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     pub fn machine(&self) -> &Broadcast {

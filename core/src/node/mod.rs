@@ -3,7 +3,7 @@
 //!
 //! Inputs are [`Node::handle_datagrams`] and the commands; then [`Node::poll`] is called until it
 //! gives [`Output::Idle`], and again at the time it names. Outputs for the application are taken
-//! with [`Node::poll_event`], [`Node::poll_request`], [`Node::poll_outcome`] and
+//! with [`Node::poll_event`], [`Node::poll_request`], [`Node::poll_outcome`], [`Node::poll_flushed`] and
 //! [`Node::poll_node_event`], at any time: the node does not wait for it. [`Node::poll`] itself may
 //! produce such outputs, until it returns `Idle`: see [`Node::has_output`].
 //!
@@ -28,6 +28,7 @@ mod egress;
 mod endpoint_keys;
 mod events;
 mod faults;
+mod flush;
 mod handshake;
 #[cfg(feature = "internals")]
 mod inspect;
@@ -46,6 +47,7 @@ mod window_pool;
 
 pub use calls::Request;
 pub use crypto::{TlsError, TlsSettings};
+pub use flush::{FLUSHES_MAX, FlushId};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use inspect::OpenConnection;
@@ -66,7 +68,9 @@ use bytes::BytesMut;
 use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, ServerConfig, VarInt};
 
 use crate::artifact::Artifact;
-use crate::broadcast::{Broadcast, Event, Filter, Output as MachineOutput, SendBuffer, Wake};
+use crate::broadcast::{
+    Broadcast, Coverage, Event, Filter, Output as MachineOutput, SendBuffer, Wake,
+};
 use crate::config::{ChannelConfig, Config};
 use crate::deadlines::Deadlines;
 use crate::error::{PublishError, RelayError};
@@ -78,6 +82,7 @@ use crate::sched::{Level, Schedule};
 use crate::time::Time;
 use crate::wire::{ChannelHello, Hello, MINOR};
 use crypto::{HandshakeCrypto, Members, Provider, Tls};
+use flush::Flushes;
 use link::{Link, Notice};
 use peers::{Followed, Peers};
 use ready::ReadyLinks;
@@ -152,12 +157,15 @@ pub struct Node {
     has_changed: bool,
     out: SendBuffer,
     notices: Vec<Notice>,
+    flushes: Flushes,
     closing_since: Option<Time>,
     stats: NodeStats,
     /// The counts in the last report of refusals, and the earliest time of the next one.
     refused_told: (u64, u64),
     refused_due: Time,
     trouble: socket::Trouble,
+    #[cfg(feature = "internals")]
+    incarnation: u64,
     #[cfg(feature = "internals")]
     written: inspect::Written,
 }
@@ -259,11 +267,14 @@ impl Node {
             has_changed: false,
             out: SendBuffer::new(),
             notices: Vec::new(),
+            flushes: Flushes::default(),
             closing_since: None,
             stats: NodeStats::default(),
             refused_told: (0, 0),
             refused_due: Time::ZERO,
             trouble: socket::Trouble::default(),
+            #[cfg(feature = "internals")]
+            incarnation: word(1),
             #[cfg(feature = "internals")]
             written: inspect::Written::default(),
         };
@@ -297,6 +308,11 @@ impl Node {
     /// The topologies in use, and the members by them.
     pub fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// See [`Broadcast::coverage`].
+    pub fn coverage(&self, channel: ChannelId, id: &ArtifactId) -> Option<Coverage> {
+        self.machine.coverage(channel, id)
     }
 
     /// What it has counted.
@@ -484,14 +500,16 @@ impl Node {
         }
     }
 
-    /// Closes all connections and accepts no new ones. Peers are notified. Continue to poll until
-    /// [`Node::is_closed`], which takes half a second at most.
+    /// Closes all connections and accepts no new ones. Peers are notified. What has not been sent is lost:
+    /// see [`Node::shutdown_within`]. Continue to poll until [`Node::is_closed`], which takes half a second
+    /// at most.
     pub fn shutdown(&mut self, now: Time) {
         let now = self.clamp(now);
         if self.closing_since.is_some() {
             return;
         }
         self.closing_since = Some(now);
+        self.flushes.close();
         self.endpoint.set_server_config(None);
         for at in 0..self.links.len() {
             if self.links[at].is_some() {
@@ -620,11 +638,12 @@ impl Node {
         wake_at
     }
 
-    /// Whether there is anything to take: events of channels or about peers, outcomes of calls,
-    /// requests on routes that are [served](Node::serve), and cancellations of requests. It is true
+    /// Whether there is anything to take: events of channels or about peers, outcomes of calls, ends of
+    /// flushes, requests on routes that are [served](Node::serve), and cancellations of requests. It is true
     /// until all of that has been taken: a loop that waits only without output takes every kind.
     pub fn has_output(&self) -> bool {
-        self.has_node_events() || self.machine.has_any_event() || self.rpc.has_output()
+        let has_ended = self.has_node_events() || self.flushes.has_ended();
+        has_ended || self.machine.has_any_event() || self.rpc.has_output()
     }
 
     /// Processes everything that is due, except sending.
@@ -639,6 +658,7 @@ impl Node {
             self.handle_touched(now);
             self.poll_machine(now);
             self.poll_rpc(now);
+            self.advance_flushes(now);
             if self.touched.is_empty() {
                 return;
             }
@@ -672,6 +692,9 @@ impl Node {
             Some(since) => since + self.config.transport.shutdown_timeout,
             None => self.peers.dial_at(),
         };
+        let flush_at = self.flushes.next_deadline();
+        let (machine_at, why) =
+            if flush_at < machine_at { (flush_at, Wake::Flush) } else { (machine_at, why) };
         let wake_at = wake_at.min(free_at).min(self.deadlines.earliest());
         let wake_at = wake_at.min(self.trouble.report_at(self.now)).min(self.refused_at());
         let why = if machine_at <= wake_at { why } else { Wake::Connection };

@@ -1,10 +1,10 @@
-//! Fetching: requests for chunks, and the chunks.
+//! Fetching: requests for chunks, the chunks, and receipts.
 
 use alloc::vec::Vec;
 
 use super::{Fields, Malformed, kind, put_frame_start, put_varint, varint_len};
 use crate::artifact::{Hash, PROOF_HASHES_MAX, Proof};
-use crate::id::{ArtifactId, ChannelId};
+use crate::id::{ArtifactId, ChannelId, Slot, Version};
 
 /// Ranges of chunks that a request may name.
 pub const RANGES_MAX: usize = 8;
@@ -39,7 +39,7 @@ impl From<core::ops::Range<u32>> for ChunkRange {
 /// The ranges that a request names, at least one.
 pub type Ranges = heapless::Vec<ChunkRange, RANGES_MAX>;
 
-/// What a node asks of a holder, or the holder's refusal.
+/// What a node asks of a holder, the holder's refusal, or that nothing more is needed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
     /// Send chunks of an artifact, in a stream of type `chunks` with this request's number.
@@ -72,7 +72,22 @@ pub enum Request {
         /// The request.
         request: u64,
     },
+    /// The artifact that the receiver has advertised in a slot is complete here, or is not wanted. Sent
+    /// to its publishers; not for what was pushed, which the transport acknowledges.
+    Receipt {
+        /// The channel.
+        channel: ChannelId,
+        /// The slot, in the table of who receives this.
+        slot: Slot,
+        /// The version of the update that advertised the artifact.
+        version: Version,
+        /// The filter does not want the artifact: it is not complete, and will not be.
+        is_declined: bool,
+    },
 }
+
+/// Bit of a receipt's flags.
+const DECLINED: u64 = 1;
 
 /// Why a holder does not serve a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,6 +151,12 @@ impl Request {
                 put_frame_start(out, kind, varint_len(request));
                 put_varint(out, request);
             }
+            Self::Receipt { channel, slot, version, is_declined } => {
+                let flags = u64::from(is_declined) * DECLINED;
+                let numbers = [channel.0.into(), slot.0.into(), version.0, flags];
+                put_frame_start(out, kind::RECEIPT, numbers.into_iter().map(varint_len).sum());
+                numbers.into_iter().for_each(|number| put_varint(out, number));
+            }
         }
     }
 
@@ -161,6 +182,12 @@ impl Request {
                     2 => Refusal::UnknownRequest,
                     number => Refusal::Other(number),
                 },
+            },
+            kind::RECEIPT => Self::Receipt {
+                channel: ChannelId(fields.small()?),
+                slot: Slot(fields.small()?),
+                version: Version(fields.varint()?),
+                is_declined: fields.varint()? & DECLINED != 0,
             },
             _ if kind::is_request(kind) => Self::Unknown { kind, request: fields.varint()? },
             _ if kind::has_place(kind) => return Err(Malformed::Misplaced),

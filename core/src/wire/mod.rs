@@ -8,11 +8,11 @@
 //! | --- | --- | --- | --- |
 //! | hello | `0` | [`Hello`] fields | the first stream each way |
 //! | updates | `1, channel` | [`Update`]s, [`Chunk`]s behind a streamed advert | sender of a slot table |
-//! | requests | `2` | [`Request`]s | both |
+//! | requests | `2` | [`Request`]s, [`Receipt`](Request::Receipt)s | both |
 //! | chunks | `3, request` | [`Chunk`]s | answer to [`Request::Fetch`] |
 //!
-//! An update begins with its slot and version, a request with its number; [`Update::Snapshot`] is the
-//! exception among the updates. A payload has its length before it.
+//! An update begins with its slot and version, a request with its number; the exceptions are
+//! [`Update::Snapshot`] and [`Request::Receipt`]. A payload has its length before it.
 //!
 //! What is said of an artifact with a key is of a kind of its own: slot, version, the key (8 bytes, big
 //! endian), the kind that it would be of without a key, and the fields of that kind behind slot and
@@ -113,6 +113,8 @@ pub(crate) mod kind {
     pub const REFUSE: u64 = 10;
     // Up to 15: requests.
     pub const CHUNK: u64 = 16;
+    /// No request, so that a node that does not know it passes it over.
+    pub const RECEIPT: u64 = 17;
     pub const HELLO_MINOR: u64 = 32;
     pub const HELLO_INCARNATION: u64 = 33;
     pub const HELLO_CHANNEL: u64 = 34;
@@ -127,7 +129,11 @@ pub(crate) mod kind {
     pub const fn is_known(kind: u64) -> bool {
         matches!(
             kind,
-            CLEAR..=KEYED | FETCH..=REFUSE | CHUNK | HELLO_MINOR..=HELLO_ROUTE | CALL..=REFUSED
+            CLEAR..=KEYED
+                | FETCH..=REFUSE
+                | CHUNK..=RECEIPT
+                | HELLO_MINOR..=HELLO_ROUTE
+                | CALL..=REFUSED
         )
     }
 

@@ -7,6 +7,7 @@ mod cancelled_requests;
 mod closing;
 mod connected;
 mod endings;
+mod flushing;
 mod full_socket;
 mod handles;
 mod keyed;

@@ -126,7 +126,13 @@ async fn reset(line: &Line) {
 
 async fn call(line: &Line) {
     const BYTES: u32 = 1000;
-    let head = CallHead { route: ROUTE, timeout_ms: 60_000, prepaid: 0, length: BYTES, wants_answer: true };
+    let head = CallHead {
+        route: ROUTE,
+        timeout_ms: 60_000,
+        prepaid: 0,
+        length: BYTES,
+        wants_answer: true,
+    };
     // Any bounded vector will do.
     let mut request = Metadata::new();
     head.encode(&mut request);

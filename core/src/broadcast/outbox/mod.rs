@@ -16,6 +16,11 @@
 //! The log is cut back to its current entries when it is twice as long as the table, so the memory
 //! is O(slots) whatever peers do. Knows nothing of bytes on the wire. Invariants 1, 2, 3.
 
+mod coverage;
+
+pub use coverage::Coverage;
+pub(crate) use coverage::FlushMark;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -29,6 +34,7 @@ use crate::artifact::{Advert, Artifact};
 use crate::config::{ChannelConfig, Relay};
 use crate::id::{ArtifactId, PeerIndex, Slot, Version};
 use crate::key_index::KeyIndex;
+use coverage::Progress;
 
 /// What this node has of an artifact that it advertises.
 #[derive(Debug)]
@@ -111,6 +117,8 @@ pub(super) struct Active {
     pub(super) serving: PeerSet,
     /// If it is sent to others unasked.
     pub(super) spread: Option<Box<Spread>>,
+    /// How far it has come, of what this node has published.
+    progress: Progress,
     /// The version since which no member nearer to the publisher advertises it. It is kept for the case
     /// that one does again, as long as anyone advertises it and no other relay needs the room. To peers,
     /// the slot is clear.
@@ -135,6 +143,7 @@ impl Active {
             known,
             serving: PeerSet::default(),
             spread: None,
+            progress: Progress::default(),
             dormant_since: None,
             suspensions: 0,
             inserted,
@@ -179,13 +188,21 @@ impl LastSent {
     /// An artifact, but not the present one.
     pub(super) const OTHER: Self = Self(u64::MAX - 1);
 
-    /// The present artifact, in this stream.
-    pub(super) const fn in_stream(stream: u64) -> Self {
-        Self(stream)
+    /// Marks a stream that holds all of the artifact. Generations of streams do not come as far.
+    const PUSHED: u64 = 1 << 63;
+
+    /// The present artifact, in this stream: all of it, or an advert.
+    pub(super) const fn in_stream(stream: u64, is_pushed: bool) -> Self {
+        Self(if is_pushed { stream | Self::PUSHED } else { stream })
     }
 
     pub(super) fn stream(self) -> Option<u64> {
-        (self != Self::NOTHING && self != Self::OTHER).then_some(self.0)
+        (self != Self::NOTHING && self != Self::OTHER).then_some(self.0 & !Self::PUSHED)
+    }
+
+    /// The stream that holds all of the artifact.
+    pub(super) fn pushed_in(self) -> Option<u64> {
+        self.stream().filter(|_| self.0 & Self::PUSHED != 0)
     }
 
     /// Whether it is the present content of the slot, which need not be sent again.
@@ -222,6 +239,10 @@ pub(super) struct Outbox {
     /// The part of `relayed` that is dormant.
     waiting: Share,
     views: Vec<Option<View>>,
+    /// The peers that have a view.
+    up: PeerSet,
+    /// How often a peer has come up.
+    epochs: u64,
 }
 
 /// The part of the outbox that published, or relayed, artifacts use. Each kind has limits of its
@@ -283,6 +304,8 @@ impl Outbox {
             dormant: VecDeque::new(),
             waiting: Share::default(),
             views: Vec::new(),
+            up: PeerSet::default(),
+            epochs: 0,
         }
     }
 
@@ -447,6 +470,7 @@ impl Outbox {
             self.keyed.insert(key, None, slot);
         }
         (active.hops, active.body) = (0, Body::Whole(artifact));
+        active.progress = Progress::default();
         if active.dormant_since.take().is_some() {
             self.waiting.give_back(bytes);
         }
@@ -535,6 +559,9 @@ impl Outbox {
         let mut last_sent =
             self.views[peer.at()].take().map_or_else(Vec::new, |view| view.last_sent);
         last_sent.clear();
+        self.up.insert(peer);
+        self.epochs += 1;
+        self.forget_progress(peer);
         self.views[peer.at()] = Some(View { cursor: 0, last_sent, snapshot_due: true });
     }
 
@@ -542,6 +569,7 @@ impl Outbox {
         if let Some(view) = self.views.get_mut(peer.at()) {
             *view = None;
         }
+        self.up.remove(peer);
     }
 
     fn view(&mut self, peer: PeerIndex) -> &mut View {
@@ -619,7 +647,7 @@ impl Outbox {
 
     /// Whether a peer is sent this channel's changes.
     pub(super) fn has_view(&self, peer: PeerIndex) -> bool {
-        self.views[peer.at()].is_some()
+        self.up.contains(peer)
     }
 
     /// The slot has changed, so what the peer was last sent of it is not the present content any
@@ -671,6 +699,7 @@ impl Outbox {
         for share in [&self.published, &self.relayed] {
             assert!(share.bytes <= self.config.active_bytes_max, "invariant 1");
         }
+        self.assert_progress();
         let active: Vec<&Active> =
             self.slots.iter().filter_map(|slot| slot.active.as_ref()).collect();
         assert_eq!(active.len(), self.by_id.len());

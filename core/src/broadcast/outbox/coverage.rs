@@ -1,0 +1,208 @@
+//! How far what this node has published has come.
+//!
+//! A member is *told of* an artifact when the update is encoded for it. Then it *acknowledges* the
+//! artifact, when it has received all of its bytes, or *declines* it, when its filter does not want it:
+//!
+//! - Of a push, all bytes have come to the member when QUIC has acknowledged the stream. What the
+//!   member's filter decides about a push is not known here.
+//! - Of what is advertised, the bytes may come from anybody, so the member says when it has all of them,
+//!   or that it declines: [`Request::Receipt`](crate::wire::Request::Receipt). An older member does not.
+//! - A member that asks for chunks does not have the artifact, whatever it has acknowledged: it had no
+//!   room for a push, or it had put it off.
+//!
+//! When a member connects again, it may have restarted. It is told of everything anew, and what it has
+//! acknowledged before does not count any more.
+
+use super::{Active, Outbox};
+use crate::broadcast::peer_set::PeerSet;
+use crate::id::{ArtifactId, PeerIndex, Slot, Version};
+
+/// How many members an artifact has come to: [`Broadcast::coverage`](crate::broadcast::Broadcast::coverage).
+/// None is counted for more than is certain, if it is honest: a member can claim to have what it has not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Coverage {
+    /// Members for which it has been encoded, or its advert, in their present or last connection. It may
+    /// still be on its way.
+    pub told: u16,
+    /// Those of them that have received all of its bytes. Of a push, the member's filter may have refused
+    /// them, or put them off.
+    pub acknowledged: u16,
+    /// Those of them whose filter does not want it, so that it was not fetched.
+    pub declined: u16,
+    /// All members that this node has a link with, or is to have one: the others of the topologies in use,
+    /// or this node's neighbours in an overlay.
+    pub members: u16,
+}
+
+/// The members that an artifact in a slot has come to.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    told: PeerSet,
+    /// Disjoint subsets of `told`.
+    acknowledged: PeerSet,
+    declined: PeerSet,
+}
+
+impl Progress {
+    fn settle(&mut self, peer: PeerIndex, is_declined: bool) {
+        let (in_set, other) = match is_declined {
+            true => (&mut self.declined, &mut self.acknowledged),
+            false => (&mut self.acknowledged, &mut self.declined),
+        };
+        in_set.insert(peer);
+        other.remove(peer);
+    }
+
+    fn reopen(&mut self, peer: PeerIndex) {
+        self.acknowledged.remove(peer);
+        self.declined.remove(peer);
+    }
+
+    fn forget(&mut self, peer: PeerIndex) {
+        self.reopen(peer);
+        self.told.remove(peer);
+    }
+}
+
+/// All that a channel has published up to some time, and how far that is known to have come.
+#[derive(Debug)]
+pub(crate) struct FlushMark {
+    /// The channel's version at that time.
+    until: u64,
+    /// Every change up to this version is obsolete, or has come to all who were up.
+    checked: u64,
+    /// The number of connections so far, when that was found.
+    epochs: u64,
+}
+
+impl Outbox {
+    /// The artifact in a slot, if this node has published it.
+    fn published_mut(&mut self, slot: Slot) -> Option<&mut Active> {
+        self.active_mut(slot).filter(|active| active.hops == 0)
+    }
+
+    /// How far a published artifact has come, among so many members.
+    pub(in crate::broadcast) fn coverage(&self, id: &ArtifactId, members: u16) -> Option<Coverage> {
+        let active = self.active(self.slot_of(id)?).filter(|active| active.hops == 0)?;
+        let Progress { told, acknowledged, declined } = &active.progress;
+        let [told, acknowledged, declined] =
+            [told, acknowledged, declined].map(|set| set.count() as u16);
+        Some(Coverage { told, acknowledged, declined, members })
+    }
+
+    /// What a slot holds was encoded for a peer.
+    pub(in crate::broadcast) fn note_told(&mut self, peer: PeerIndex, slot: Slot) {
+        if let Some(active) = self.published_mut(slot) {
+            active.progress.told.insert(peer);
+        }
+    }
+
+    /// A peer has received all of a stream whose pushes have these versions, from the first to the last.
+    /// Looks at the changes between them, as the encoding of the stream did.
+    pub(in crate::broadcast) fn note_acked(
+        &mut self,
+        peer: PeerIndex,
+        stream: u64,
+        (first, last): (Version, Version),
+    ) {
+        let mut position = self.log.partition_point(|(version, _)| *version < first.0);
+        while let Some((version, slot)) = self.log.get(position).copied()
+            && version <= last.0
+        {
+            position += 1;
+            if self.has_view(peer)
+                && self.last_sent(peer, slot).pushed_in() == Some(stream)
+                && let Some(active) = self.published_mut(slot)
+            {
+                active.progress.settle(peer, false);
+            }
+        }
+    }
+
+    /// A peer says that it has all of what a slot held at this version, or that it does not want it.
+    /// Without effect if the slot has changed since, or the peer was not told of it.
+    pub(in crate::broadcast) fn note_receipt(
+        &mut self,
+        peer: PeerIndex,
+        slot: Slot,
+        version: Version,
+        is_declined: bool,
+    ) {
+        let is_current =
+            self.slots.get(slot.0 as usize).is_some_and(|state| state.version == version.0);
+        if is_current
+            && let Some(active) = self.published_mut(slot)
+            && active.progress.told.contains(peer)
+        {
+            active.progress.settle(peer, is_declined);
+        }
+    }
+
+    /// A peer asks for chunks of what a slot holds.
+    pub(in crate::broadcast) fn note_asked(&mut self, peer: PeerIndex, slot: Slot) {
+        if let Some(active) = self.published_mut(slot) {
+            active.progress.reopen(peer);
+        }
+    }
+
+    /// A peer is told of everything anew, or is no member any more. A walk over the slots, once in a
+    /// connection, as that for its snapshot.
+    pub(in crate::broadcast) fn forget_progress(&mut self, peer: PeerIndex) {
+        let active = self.slots.iter_mut().filter_map(|state| state.active.as_mut());
+        active.for_each(|active| active.progress.forget(peer));
+    }
+
+    /// All that is published up to now.
+    pub(in crate::broadcast) fn mark(&self) -> FlushMark {
+        FlushMark { until: self.version, checked: 0, epochs: self.epochs }
+    }
+
+    /// Whether everything up to a mark that is still published has been acknowledged or declined by all
+    /// who are up. Goes on where it last found something that was not, so that it looks at each change
+    /// once; and at all of them again when a peer has come up.
+    pub(in crate::broadcast) fn is_flushed(&self, mark: &mut FlushMark) -> bool {
+        if mark.epochs != self.epochs {
+            (mark.checked, mark.epochs) = (0, self.epochs);
+        }
+        let start = self.log.partition_point(|(version, _)| *version <= mark.checked);
+        for (version, slot) in self.log.range(start..) {
+            if *version > mark.until {
+                break;
+            }
+            let state = &self.slots[slot.0 as usize];
+            let active = state.active.as_ref().filter(|active| active.hops == 0);
+            let is_open = active.is_some_and(|active| {
+                let Progress { acknowledged, declined, .. } = &active.progress;
+                state.version == *version && !self.up.is_within(acknowledged, declined)
+            });
+            if is_open {
+                return false;
+            }
+            mark.checked = *version;
+        }
+        true
+    }
+
+    #[cfg(feature = "internals")]
+    pub(in crate::broadcast) fn is_settled_by(
+        &self,
+        id: &ArtifactId,
+        peer: PeerIndex,
+    ) -> Option<[bool; 2]> {
+        let active = self.active(self.slot_of(id)?).filter(|active| active.hops == 0)?;
+        let Progress { acknowledged, declined, .. } = &active.progress;
+        Some([acknowledged, declined].map(|set| set.contains(peer)))
+    }
+
+    pub(super) fn assert_progress(&self) {
+        for active in self.slots.iter().filter_map(|state| state.active.as_ref()) {
+            let Progress { told, acknowledged, declined } = &active.progress;
+            assert!(acknowledged.iter().all(|peer| !declined.contains(peer)));
+            assert!(acknowledged.is_within(told, told) && declined.is_within(told, told));
+        }
+        for (at, view) in self.views.iter().enumerate() {
+            assert_eq!(view.is_some(), self.up.contains(PeerIndex(at as u16)));
+        }
+    }
+}

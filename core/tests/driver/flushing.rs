@@ -1,0 +1,125 @@
+//! The end of a node that waits for what it has published, and for its calls.
+
+use slotcast::broadcast::Event;
+use slotcast::error::{CallError, FlushError, PublishError};
+use slotcast::node::FLUSHES_MAX;
+
+use crate::subnet::{Subnet, Waiting, config, ms};
+
+/// Lengths of what is pushed, and of what is fetched.
+const LENGTHS: [usize; 2] = [1_000, 1_000_000];
+
+#[test]
+fn what_was_published_before_a_shutdown_within_a_time_is_delivered() {
+    let mut subnet = Subnet::connected(3, &config());
+    let ids = LENGTHS.map(|length| subnet.channel(0).publish(vec![7; length], b"").unwrap());
+    let node = subnet.node(0).clone();
+    let ended = subnet.run(node.shutdown_within(ms(5_000)));
+    assert!(ended.is_ok());
+    assert!(subnet.network.elapsed() < ms(5_000), "it does not wait for the deadline");
+    for at in [1, 2] {
+        let channel = subnet.channel(at);
+        let mut delivered = Vec::new();
+        while let Some(event) = channel.try_event() {
+            if let Event::Delivered { artifact, .. } = event {
+                delivered.push(artifact.id());
+            }
+        }
+        assert_eq!(delivered, ids);
+    }
+}
+
+#[test]
+fn a_flush_is_done_when_all_who_are_connected_have_everything() {
+    let mut subnet = Subnet::connected(3, &config());
+    let channel = subnet.channel(0);
+    let ids = LENGTHS.map(|length| channel.publish(vec![7; length], b"").unwrap());
+    let node = subnet.node(0).clone();
+    assert_eq!(subnet.run(node.flush(ms(5_000))), Ok(()));
+    for id in ids {
+        let coverage = subnet.run(channel.coverage(&id)).expect("it is active");
+        assert_eq!((coverage.told, coverage.acknowledged, coverage.members), (2, 2, 2));
+    }
+    subnet.stop(2);
+    let late = channel.publish("late", b"").unwrap();
+    let before = subnet.network.elapsed();
+    assert_eq!(subnet.run(node.flush(ms(200))), Err(FlushError::DeadlinePassed));
+    assert_eq!(subnet.network.elapsed(), before + ms(200));
+    let coverage = subnet.run(channel.coverage(&late)).expect("it is active");
+    assert_eq!((coverage.told, coverage.acknowledged, coverage.members), (2, 1, 2));
+    // What is not published any more is not waited for.
+    let mut flush = Waiting::new(node.flush(ms(5_000)));
+    assert_eq!(flush.poll(), None);
+    subnet.elapse(ms(50));
+    assert_eq!(flush.poll(), None);
+    assert!(channel.abort(&late));
+    subnet.settle();
+    assert_eq!(flush.poll(), Some(Ok(())));
+    assert_eq!(subnet.run(channel.coverage(&late)), None);
+}
+
+#[test]
+fn flushes_are_bounded_and_end_with_the_node() {
+    let mut subnet = Subnet::connected(2, &config());
+    subnet.stop(1);
+    let node = subnet.node(0).clone();
+    subnet.channel(0).publish("x", b"").unwrap();
+    let mut flushes: Vec<_> =
+        (0..FLUSHES_MAX).map(|_| Waiting::new(node.flush(ms(5_000)))).collect();
+    assert!(flushes.iter_mut().all(|flush| flush.poll().is_none()));
+    assert_eq!(subnet.run(node.flush(ms(5_000))), Err(FlushError::TooMany));
+    subnet.settle();
+    drop(flushes.pop());
+    let ended = subnet.run(node.shutdown());
+    assert!(ended.is_ok());
+    let ends: Vec<_> = flushes.iter_mut().map(Waiting::poll).collect();
+    assert!(ends.iter().all(|end| *end == Some(Err(FlushError::Closed))), "{ends:?}");
+    assert_eq!(subnet.run(node.flush(ms(5_000))), Err(FlushError::Closed));
+}
+
+#[test]
+fn calls_under_way_are_finished_and_no_more_begin() {
+    let mut subnet = Subnet::connected(2, &config());
+    let (server, there) = (subnet.serve(0), subnet.serve(1));
+    let mut outgoing = Waiting::new(subnet.route(0).call(subnet.id(1), "out"));
+    let mut incoming = Waiting::new(subnet.route(1).call(subnet.id(0), "in"));
+    assert!(outgoing.poll().is_none() && incoming.poll().is_none());
+    let taken = subnet.run(server.next_request()).expect("a request");
+    let asked = subnet.run(there.next_request()).expect("a request");
+    let node = subnet.node(0).clone();
+    let mut ended = Waiting::new(node.shutdown_within(ms(60_000)));
+    assert!(ended.poll().is_none());
+    subnet.elapse(ms(1_000));
+    assert!(!subnet.has_ended(0));
+    assert_eq!(subnet.channel(0).publish("x", b""), Err(PublishError::Closed));
+    let refused = subnet.run(subnet.route(0).call(subnet.id(1), "late"));
+    assert_eq!(refused, Err(CallError::Closed));
+    let refused = subnet.run(subnet.route(1).call(subnet.id(0), "late"));
+    assert_eq!(refused, Err(CallError::NotServed));
+    taken.answer("there").expect("it waits");
+    subnet.elapse(ms(100));
+    assert!(!subnet.has_ended(0));
+    asked.answer("here").expect("it waits");
+    subnet.until("it has ended", |subnet| subnet.has_ended(0));
+    assert_eq!(incoming.poll(), Some(Ok("there".into())));
+    assert_eq!(outgoing.poll(), Some(Ok("here".into())));
+    assert!(matches!(ended.poll(), Some(Ok(()))));
+}
+
+#[test]
+fn a_shutdown_within_a_time_does_not_take_longer() {
+    let mut subnet = Subnet::connected(2, &config());
+    subnet.stop(1);
+    let channel = subnet.channel(0);
+    channel.publish("x", b"").unwrap();
+    let node = subnet.node(0).clone();
+    let before = subnet.network.elapsed();
+    drop(node.shutdown_within(ms(300)));
+    subnet.elapse(ms(299));
+    assert!(!subnet.has_ended(0));
+    // Its end does not depend on handles.
+    drop((channel, node));
+    subnet.nodes[0] = None;
+    subnet.until_within(ms(1_001), "it has ended", |subnet| subnet.has_ended(0));
+    assert!(subnet.network.elapsed() >= before + ms(300));
+}
