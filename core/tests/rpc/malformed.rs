@@ -23,7 +23,7 @@ fn bad_frames() -> Vec<(Vec<u8>, Fault)> {
     let mut frames = vec![
         (vec![63, 0], UNKNOWN_KIND),
         (vec![3, 0], MISPLACED),
-        (vec![5, 0], UNKNOWN_KIND),
+        (vec![6, 0], UNKNOWN_KIND),
         (vec![0xff; 8], UNKNOWN_KIND),
         // 65 bytes, and a number beyond all.
         (vec![48, 63], TOO_LONG),
