@@ -228,7 +228,7 @@ impl Byzantine {
     ) -> Vec<u8> {
         let pushed = artifact.bytes().len() <= self.channels[channel].push_bytes_max as usize;
         if pushed && manner == Manner::Honest {
-            return frames::push(slot, version, artifact.metadata(), artifact.bytes());
+            return frames::push_of(slot, version, artifact);
         }
         self.offers.insert(artifact.clone(), manner);
         frames::advert(slot, version, 0, false, &artifact.advert())

@@ -93,6 +93,13 @@ pub fn push(slot: u32, version: u64, metadata: &[u8], bytes: &[u8]) -> Vec<u8> {
     update(&Update::Push { slot, version, hops: 0, key: None, metadata, bytes })
 }
 
+/// The push of an artifact as it is, with its key if it has one.
+pub fn push_of(slot: u32, version: u64, artifact: &Artifact) -> Vec<u8> {
+    let (key, metadata, bytes) = (artifact.key(), artifact.metadata(), artifact.bytes());
+    let (slot, version) = (Slot(slot), Version(version));
+    update(&Update::Push { slot, version, hops: 0, key, metadata, bytes })
+}
+
 pub fn advert(slot: u32, version: u64, hops: u8, streamed: bool, advert: &Advert) -> Vec<u8> {
     let (slot, version, advert) = (Slot(slot), Version(version), advert.clone());
     update(&Update::Advert { slot, version, hops, streamed, spread: false, advert })

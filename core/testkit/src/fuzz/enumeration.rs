@@ -32,7 +32,7 @@ fn apply(run: &mut Run, op: Op) {
         }
         Op::Events => run.take_events(0, usize::MAX, None),
         Op::Own => {
-            run.publish(0, X);
+            run.publish(0, None, X);
             run.abort(0, X);
         }
     }

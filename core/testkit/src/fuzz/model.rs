@@ -112,6 +112,8 @@ pub(super) struct Channel {
     waits: BTreeMap<Art, u8>,
     /// Relays of which only a part is here.
     parts: BTreeSet<Art>,
+    /// The names of published artifacts that have some.
+    names: BTreeMap<Art, u32>,
 }
 
 impl Channel {
@@ -124,6 +126,7 @@ impl Channel {
             dormant: Vec::new(),
             waits: BTreeMap::new(),
             parts: BTreeSet::new(),
+            names: BTreeMap::new(),
         }
     }
 
@@ -385,6 +388,41 @@ impl Channel {
         Ok(())
     }
 
+    /// Publishes an artifact in place of what has its key and the name.
+    pub(super) fn publish_keyed(&mut self, name: u32, art: Art) -> Result<(), PublishError> {
+        let Some(key) = pool::key(art) else { return Err(PublishError::NoKey) };
+        if pool::len(art) > self.config.artifact_bytes_max {
+            return Err(PublishError::Artifact(ArtifactError::TooLong));
+        }
+        let has_place = |(_, (held, hops)): &(&u32, &(Art, u8))| {
+            let has_key = *hops == 0 && pool::key(*held) == Some(key);
+            has_key && *held != art && self.names.get(held) == Some(&name)
+        };
+        let former = self.own.iter().find(has_place).map(|(slot, (held, _))| (*slot, *held));
+        match former {
+            Some((slot, former)) if !self.has_slot(art) => {
+                self.abort(former);
+                self.own.insert(slot, (art, 0));
+                self.waits.remove(&art);
+                self.own(art);
+            }
+            former => {
+                former.inspect(|(_, former)| drop(self.abort(*former)));
+                self.publish(art)?;
+            }
+        }
+        self.names.insert(art, name);
+        Ok(())
+    }
+
+    pub(super) fn abort_below(&mut self, key: u64) -> usize {
+        let is_below = |(art, hops): &&(Art, u8)| {
+            *hops == 0 && pool::key(*art).is_some_and(|of_art| of_art < key)
+        };
+        let below: Vec<Art> = self.own.values().filter(is_below).map(|(art, _)| *art).collect();
+        below.iter().filter(|art| self.abort(**art)).count()
+    }
+
     /// This node has an artifact of its own accord.
     pub(super) fn own(&mut self, art: Art) {
         if let Some(known) = self.known.get_mut(&art) {
@@ -432,6 +470,7 @@ impl Channel {
 
     pub(super) fn abort(&mut self, art: Art) -> bool {
         self.parts.remove(&art);
+        self.names.remove(&art);
         if let Some(at) = self.dormant(art) {
             self.dormant.remove(at);
             return true;

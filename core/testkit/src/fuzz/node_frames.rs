@@ -234,7 +234,7 @@ fn update(feed: &mut Feed<'_>) -> Vec<u8> {
         0 => frames::clear(slot, version),
         1 => frames::snapshot(version, &vec_of(feed)),
         2 => frames::frame(feed.byte().into(), &vec_of(feed)),
-        3 if art.bytes().len() < 100 => frames::push(slot, version, art.metadata(), art.bytes()),
+        3 if art.bytes().len() < 100 => frames::push_of(slot, version, art),
         6 | 7 => told(feed).0,
         _ => {
             let flags = feed.byte();

@@ -672,10 +672,19 @@ impl Run {
 
     // Commands.
 
-    pub(super) fn publish(&mut self, channel: usize, art: Art) {
-        let published = self.machine.publish(channel_id(channel), pool::artifact(art).clone());
+    /// Publishes an artifact, in place of what has its key and the name if there is one.
+    pub(super) fn publish(&mut self, channel: usize, name: Option<u32>, art: Art) {
+        let (id, artifact) = (channel_id(channel), pool::artifact(art).clone());
         let was_active = self.model[channel].has_slot(art);
-        assert_eq!(published, self.model[channel].publish(art));
+        let model = &mut self.model[channel];
+        let (published, expected) = match name {
+            None => (self.machine.publish(id, artifact), model.publish(art)),
+            Some(name) => {
+                let published = self.machine.publish_keyed(id, name, artifact);
+                (published, model.publish_keyed(name, art))
+            }
+        };
+        assert_eq!(published, expected);
         if published.is_ok() {
             if self.chunks.is_part((channel, art)) {
                 // The rest of it is not needed any more.
@@ -706,6 +715,12 @@ impl Run {
     pub(super) fn abort(&mut self, channel: usize, art: Art) {
         let aborted = self.machine.abort(channel_id(channel), &pool::artifact(art).id());
         assert_eq!(aborted, self.model[channel].abort(art));
+        self.check();
+    }
+
+    pub(super) fn abort_below(&mut self, channel: usize, key: u64) {
+        let aborted = self.machine.abort_below(channel_id(channel), key);
+        assert_eq!(aborted, self.model[channel].abort_below(key));
         self.check();
     }
 

@@ -87,8 +87,16 @@ fn step(run: &mut Run, feed: &mut Feed<'_>) {
         }
         5 => run.peer_down(feed.below(PEERS)),
         6 => run.add_or_remove(feed.below(PEERS)),
-        7 => run.publish(feed.below(CHANNELS), feed.below(ARTS)),
-        8 => run.abort(feed.below(CHANNELS), feed.below(ARTS)),
+        // Under a name, or without one.
+        7 => {
+            let (how, art) = (feed.byte(), feed.below(ARTS));
+            let name = (how >> 1 & 3).checked_sub(1).map(u32::from);
+            run.publish(usize::from(how) % CHANNELS, name, art);
+        }
+        8 => match feed.byte() {
+            how @ 192.. => run.abort_below(usize::from(how) % CHANNELS, feed.below(6) as u64),
+            how => run.abort(usize::from(how) % CHANNELS, feed.below(ARTS)),
+        },
         9 => run.relay(feed.below(CHANNELS), feed.below(ARTS)),
         10 => run.reconsider(feed.below(CHANNELS), feed.byte()),
         11 => run.chunk(feed.below(PEERS), feed.byte().into(), None, 0),

@@ -140,7 +140,7 @@ impl Reader {
             What::Cut(None) => self.mend(time),
             What::Breach(by, _) => self.count(usize::from(by), time, Series::Breaches),
             What::Published(..) => self.count(at, time, Series::Published),
-            What::Aborted(..) => self.count(at, time, Series::Aborted),
+            What::Aborted(..) | What::AbortedBelow(..) => self.count(at, time, Series::Aborted),
             What::Delivered(..) => self.count(at, time, Series::Delivered),
             What::Withdrawn(..) | What::Expired(..) => self.count(at, time, Series::Ended),
         }
