@@ -179,7 +179,7 @@ impl Joined {
         });
         let key = (from, to, stream.0);
         let way = self.ways.get_mut(&key).expect("a stream of this connection");
-        assert!(!way.finished && !way.reset, "nothing is sent behind the end");
+        assert!(!way.finished && way.reset.is_none(), "nothing is sent behind the end");
         assert!(!way.blocked, "the transport has not said that there is room");
         let mut bytes = Vec::new();
         out.for_each_piece(|piece| bytes.extend_from_slice(piece));

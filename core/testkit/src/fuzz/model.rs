@@ -407,7 +407,9 @@ impl Channel {
                 self.own(art);
             }
             former => {
-                former.inspect(|(_, former)| drop(self.abort(*former)));
+                if let Some((_, former)) = former {
+                    self.abort(former);
+                }
                 self.publish(art)?;
             }
         }
