@@ -104,7 +104,7 @@ fn what_is_no_breach_is_not_one() {
     let mut other_route = whole.clone();
     assert_eq!(u16::from(other_route[2]), ROUTE.0);
     other_route[2] = 9;
-    let longer_head = frame(48, &[&[7, 0x43, 0xe8, 0, 8][..], &[1; 20]].concat());
+    let longer_head = frame(48, &[&[7, 0x43, 0xe8, 0, 8, 0][..], &[1; 20]].concat());
     let longer_head = [longer_head, 10_u64.to_be_bytes().to_vec()].concat();
     let refused = reply(Reply::Refused(slotcast::wire::CallRefusal::NotServed));
     let answer = |length: u32| reply(Reply::Answer { length });

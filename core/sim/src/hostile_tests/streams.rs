@@ -170,7 +170,7 @@ fn l12_what_a_later_version_may_bring_is_passed_over() {
         ranges: frames::ranges(0, 1),
     };
     let unknown = [frame(99, &[]), frame(1 << 40, &[1; 70_000])].concat();
-    let update = [frame(5, &[2, 9, 1, 1]), frame(7, &[[3, 9].as_slice(), &[1; 70_000]].concat())];
+    let update = [frame(6, &[2, 9, 1, 1]), frame(7, &[[3, 9].as_slice(), &[1; 70_000]].concat())];
     let request = [frame(11, &[8, 1]), frame(15, &[[9].as_slice(), &[1; 70_000]].concat())];
     let longer = |frame: Vec<u8>| {
         let [kind, length, body @ ..] = &frame[..] else { panic!("a short frame") };
