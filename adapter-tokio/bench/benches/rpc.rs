@@ -5,6 +5,8 @@
 //! - *one by one*: the next call begins when the last has ended: latency.
 //! - *at once*: so many calls are always under way: throughput.
 //!
+//! Datagrams per call are those of both ends, and do not depend on the machine's load as times do.
+//!
 //! The machine is shared and noisy: the two systems take turns, the better round of each counts,
 //! and what matters is the ratio.
 
@@ -36,12 +38,13 @@ struct Case {
 }
 
 impl Case {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self { name: "100 B, one by one", at_once: 1, request: 100, answer: 100 },
         Self { name: "100 B, 16 at once", at_once: 16, request: 100, answer: 100 },
         Self { name: "100 B, 64 at once", at_once: 64, request: 100, answer: 100 },
         Self { name: "1 MiB there, 8 at once", at_once: 8, request: MIB, answer: 100 },
         Self { name: "1 MiB back, 8 at once", at_once: 8, request: 100, answer: MIB },
+        Self { name: "1 MiB there, one by one", at_once: 1, request: MIB, answer: 100 },
         Self { name: "1 MiB back, one by one", at_once: 1, request: 100, answer: MIB },
     ];
 }
@@ -51,6 +54,8 @@ trait System: Clone + Send + Sync + 'static {
     const NAME: &str;
     fn start<R: Runtime>(case: Case) -> impl Future<Output = Self> + Send;
     fn call(&self, request: Bytes) -> impl Future<Output = usize> + Send;
+    /// Datagrams that both ends have sent.
+    fn datagrams(&self) -> u64;
     fn stop(self) -> impl Future<Output = ()> + Send;
 }
 
@@ -84,6 +89,10 @@ impl System for Slotcast {
 
     async fn call(&self, request: Bytes) -> usize {
         self.route.call(self.callee, request).await.expect("answered").len()
+    }
+
+    fn datagrams(&self) -> u64 {
+        self.nodes.iter().map(|node| node.stats().sent_datagrams).sum()
     }
 
     async fn stop(self) {
@@ -136,6 +145,11 @@ impl System for Plain {
         receive.read_to_end(MIB).await.expect("answered").len()
     }
 
+    fn datagrams(&self) -> u64 {
+        let stats = self.connection.stats();
+        stats.udp_tx.datagrams + stats.udp_rx.datagrams
+    }
+
     async fn stop(self) {
         for endpoint in &self.endpoints {
             endpoint.close(VarInt::from_u32(0), b"");
@@ -150,13 +164,14 @@ struct Figures {
     mean: Duration,
     /// Of both nodes, per call.
     cpu: Duration,
+    datagrams: f64,
 }
 
 async fn run<S: System, R: Runtime>(case: Case, seconds: f64) -> Figures {
     let system = S::start::<R>(case).await;
     let request = Bytes::from(vec![7; case.request]);
     let calls = Arc::new(AtomicU64::new(0));
-    let (begun, cpu) = (Instant::now(), cpu_time::of_process());
+    let (begun, cpu, sent) = (Instant::now(), cpu_time::of_process(), system.datagrams());
     let end = begun + Duration::from_secs_f64(seconds);
     let callers: Vec<_> = (0..case.at_once)
         .map(|_| {
@@ -174,11 +189,13 @@ async fn run<S: System, R: Runtime>(case: Case, seconds: f64) -> Figures {
     }
     let (elapsed, cpu) = (begun.elapsed(), cpu_time::of_process() - cpu);
     let calls = calls.load(Relaxed);
+    let sent = system.datagrams() - sent;
     system.stop().await;
     Figures {
         calls_per_second: calls as f64 / elapsed.as_secs_f64(),
         mean: elapsed * case.at_once as u32 / calls.max(1) as u32,
         cpu: cpu / calls.max(1) as u32,
+        datagrams: sent as f64 / calls.max(1) as f64,
     }
 }
 
@@ -192,11 +209,12 @@ async fn better_of<S: System, R: Runtime>(best: &mut Option<Figures>, case: Case
 fn print(name: &str, system: &str, case: Case, figures: Figures) {
     let bytes = (case.request + case.answer) as f64;
     println!(
-        "{name:<24} {system:<12} {:>10.0} {:>10.1} {:>10.1} {:>10.1}",
+        "{name:<24} {system:<12} {:>10.0} {:>10.1} {:>10.1} {:>10.1} {:>10.1}",
         figures.calls_per_second,
         figures.calls_per_second * bytes / 1e6,
         figures.mean.as_secs_f64() * 1e6,
         figures.cpu.as_secs_f64() * 1e6,
+        figures.datagrams,
     );
 }
 
@@ -207,8 +225,8 @@ impl runtime::Bench for Rpc {
         let (seconds, rounds) = (options.seconds.unwrap_or(2.0), options.rounds.unwrap_or(3));
         println!("calls from one node to another on loopback, {rounds} rounds");
         println!(
-            "{:<24} {:<12} {:>10} {:>10} {:>10} {:>10}",
-            "load", "system", "calls/s", "MB/s", "us each", "CPU us"
+            "{:<24} {:<12} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            "load", "system", "calls/s", "MB/s", "us each", "CPU us", "datagrams"
         );
         for case in Case::ALL.into_iter().filter(|case| case.name.contains(&options.only)) {
             let (mut ours, mut theirs) = (None, None);
@@ -221,8 +239,9 @@ impl runtime::Bench for Rpc {
             print("", Plain::NAME, case, theirs);
             let ratio = ours.calls_per_second / theirs.calls_per_second;
             let cpu = ours.cpu.as_secs_f64() / theirs.cpu.as_secs_f64();
+            let datagrams = ours.datagrams / theirs.datagrams;
             println!(
-                "{:<24} {:<12} {ratio:>10.2} {:>10} {:>10} {cpu:>10.2}\n",
+                "{:<24} {:<12} {ratio:>10.2} {:>10} {:>10} {cpu:>10.2} {datagrams:>10.2}\n",
                 "", "ratio", "", ""
             );
         }
