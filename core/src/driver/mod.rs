@@ -23,7 +23,9 @@ mod topology_file;
 mod udp;
 mod waiters;
 
-pub use calls::{Call, OnlyCalls, Request, Requests, Route, RouteStats, Server, UnknownRoute};
+pub use calls::{
+    Call, Member, OnlyCalls, Request, Requests, Route, RouteStats, Server, UnknownRoute,
+};
 pub use channel::{Channel, ChannelEvents};
 pub use connected::{WaitError, Who};
 pub use follow::{TopologySource, Unfollowed};

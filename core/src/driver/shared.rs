@@ -264,6 +264,7 @@ impl State {
             Source::Channel(index) => Some(&mut self.channels[index].waiters),
             Source::Peers => Some(&mut self.node_waiters),
             Source::Route(index) => Some(self.calls.waiters(index)),
+            Source::Credit(route, member) => self.calls.credit_waiters(route, &member),
             Source::Cancellation(request) => self.calls.cancellation_waiters(request),
             Source::Room(index) => Some(&mut self.channels[index].room_waiters),
             Source::Links => Some(&mut self.link_waiters),
@@ -279,6 +280,7 @@ impl State {
             Source::Peers => !self.node_events.is_empty(),
             Source::Route(index) => self.calls.has_staged(index),
             Source::Room(index) => self.room(index, 0).is_ok(),
+            Source::Credit(route, member) => self.calls.has_place(route, &member),
             // All are woken when it comes.
             Source::Cancellation(_) | Source::Links | Source::Answers | Source::End => false,
         };

@@ -14,6 +14,7 @@ use std::ops::Deref;
 use std::task::{Context, Poll, Waker};
 
 use super::shared::{Shared, State};
+use crate::id::NodeId;
 use crate::rpc::RequestId;
 
 /// The futures that wait and have not been woken, by ticket.
@@ -79,6 +80,8 @@ pub(super) enum Source {
     Links,
     /// Requests on a route, by its index.
     Route(usize),
+    /// Credit for a call on a route, by its index, to a member.
+    Credit(usize, NodeId),
     /// That the caller of a request waits no longer.
     Cancellation(RequestId),
     /// Answers to questions about progress.

@@ -16,6 +16,7 @@ mod loopback;
 mod mirrors;
 mod network;
 mod pauses;
+mod places;
 mod rooms;
 mod socket_errors;
 mod stages;

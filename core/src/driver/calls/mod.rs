@@ -1,9 +1,11 @@
-//! Calls and requests: what their handles and the driver share. The handles are in `route` and `server`.
+//! Calls and requests: what their handles and the driver share. The handles are in `route`, `member` and
+//! `server`.
 //!
 //! The handles check new calls against a copy of the peers' credit, so that `try_call` returns at
 //! once. Answers and requests occupy their room in the node's budgets until the application has
 //! taken them. Requests are staged by peer, a few of each, and handed out round robin.
 
+mod member;
 mod route;
 mod server;
 
@@ -27,6 +29,7 @@ use crate::rpc::turns::Turns;
 use crate::rpc::{CallId, Cancelled, Credit, Outcome, Permit, Refusal, RequestId};
 use crate::time::Time;
 
+pub use member::Member;
 pub use route::{Call, OnlyCalls, Route, UnknownRoute};
 pub use server::{Request, Requests, Server};
 
@@ -97,13 +100,27 @@ struct Slot {
 }
 
 /// The credit that a peer grants on one route, and how much of it is used.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct PeerCredit {
     /// `None` if the peer does not serve the route.
     granted: Option<Credit>,
     /// Calls whose outcome has not been taken, and bytes of their requests.
     calls: u32,
     bytes: u64,
+    /// Those who wait for a place among the calls.
+    waiters: Waiters,
+}
+
+impl PeerCredit {
+    /// Whether another call would not have to wait.
+    fn has_place(&self) -> bool {
+        self.granted.is_some_and(|granted| granted.admits(self.calls, self.bytes, false))
+    }
+
+    /// Those to be woken when there is room for another call: the first who waits for it.
+    fn next_waiter(&mut self) -> Option<Waker> {
+        if self.has_place() { self.waiters.pop() } else { None }
+    }
 }
 
 #[derive(Default)]
@@ -149,6 +166,8 @@ pub(super) struct Calls {
     taken: Map<RequestId, Taken>,
     /// Room that the application has given back.
     released: Vec<Permit>,
+    /// Whom the driver wakes, since there is credit for them.
+    woken: Vec<Waker>,
     /// The node waits for room.
     awaits_budget: bool,
     start: Option<Instant>,
@@ -172,6 +191,7 @@ impl Calls {
             peers: Map::default(),
             taken: Map::default(),
             released: Vec::new(),
+            woken: Vec::new(),
             awaits_budget: false,
             start: None,
         }
@@ -216,6 +236,10 @@ impl Calls {
         }
         for (_, mut taken) in self.taken.drain() {
             wakers.extend(taken.waiters.drain());
+        }
+        wakers.append(&mut self.woken);
+        for credit in self.peers.values_mut().flat_map(|peer| &mut peer.credits) {
+            wakers.extend(credit.waiters.drain());
         }
         let of_route = |route: &mut RouteState| {
             wakers.extend(route.waiters.drain());
@@ -270,10 +294,34 @@ impl Calls {
         let credit = &mut peer.credits[slot.route];
         credit.calls -= 1;
         credit.bytes -= slot.bytes;
+        self.woken.extend(credit.next_waiter());
         if !peer.is_of_interest() {
             self.peers.remove(&slot.peer);
         }
         slot
+    }
+}
+
+impl Calls {
+    /// The futures that wait for a place among the calls to a member.
+    pub(super) fn credit_waiters(&mut self, route: usize, peer: &NodeId) -> Option<&mut Waiters> {
+        self.peers.get_mut(peer).map(|peer| &mut peer.credits[route].waiters)
+    }
+
+    /// Whether there is a place among the calls to a member.
+    pub(super) fn has_place(&self, route: usize, peer: &NodeId) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.credits[route].has_place())
+    }
+
+    /// A place among the calls to a member is free again.
+    fn give_place_back(&mut self, to: &NodeId, route: usize) {
+        let peer = self.peers.get_mut(to).expect("a place of its calls is taken");
+        let credit = &mut peer.credits[route];
+        credit.calls -= 1;
+        self.woken.extend(credit.next_waiter());
+        if !peer.is_of_interest() {
+            self.peers.remove(to);
+        }
     }
 }
 
@@ -401,8 +449,9 @@ impl CallTable {
         calls.awaits_budget = node.awaits_budget();
         let links = node.links();
         if self.links.replace(links) != Some(links) {
-            calls.update_credit(node);
+            calls.update_credit(node, wakers);
         }
+        wakers.append(&mut calls.woken);
         any
     }
 }
@@ -418,16 +467,20 @@ impl Calls {
     }
 
     /// Copies the peers' credit from the node.
-    fn update_credit(&mut self, node: &Node) {
+    fn update_credit(&mut self, node: &Node, wakers: &mut Vec<Waker>) {
         let routes = self.routes.len();
         self.peers.values_mut().for_each(|peer| peer.is_up = false);
         for id in node.peers_up() {
             let peer = self.peers.entry(id).or_default();
             peer.is_up = true;
-            peer.credits.resize(routes, PeerCredit::default());
+            peer.credits.resize_with(routes, PeerCredit::default);
             for (credit, route) in peer.credits.iter_mut().zip(&self.routes) {
                 credit.granted = node.credit(&id, route.config.id);
             }
+        }
+        // Who waits for credit learns that there is none, or another.
+        for credit in self.peers.values_mut().flat_map(|peer| &mut peer.credits) {
+            wakers.extend(credit.waiters.drain());
         }
         self.peers.retain(|_, peer| peer.is_of_interest());
     }
@@ -442,26 +495,29 @@ impl Calls {
     ) -> Result<u32, CallError> {
         let routes = self.routes.len();
         let RouteState { config, unsent_bytes, queued_bytes, .. } = &mut self.routes[route];
-        let is_up = self.peers.get(peer).is_some_and(|peer| peer.is_up);
         let is_tell = manner == Manner::Tell;
-        if !is_up && !is_tell {
-            return Err(CallError::NotConnected);
-        }
-        let used = self.peers.get(peer).map_or(PeerCredit::default(), |peer| peer.credits[route]);
+        let (is_up, granted, calls, used_bytes) = match self.peers.get(peer) {
+            Some(Peer { is_up, credits }) => {
+                let credit = &credits[route];
+                (*is_up, credit.granted, credit.calls, credit.bytes)
+            }
+            None => (false, None, 0, 0),
+        };
         let granted = match is_up {
-            true => used.granted.ok_or(CallError::NotServed)?,
-            false => Credit::most(config),
+            true => granted.ok_or(CallError::NotServed)?,
+            false if is_tell => Credit::most(config),
+            false => return Err(CallError::NotConnected),
         };
         if bytes > granted.request_bytes_max.into() {
             return Err(CallError::TooLong);
         }
-        let has_credit = granted.admits(used.calls, used.bytes + bytes, manner != Manner::Try);
+        let has_credit = granted.admits(calls, used_bytes + bytes, manner != Manner::Try);
         if !has_credit || *unsent_bytes + *queued_bytes + bytes > config.body_bytes_max {
             return Err(CallError::Pushback);
         }
         *queued_bytes += bytes;
         let peer_state = self.peers.entry(*peer).or_default();
-        peer_state.credits.resize(routes, PeerCredit::default());
+        peer_state.credits.resize_with(routes, PeerCredit::default);
         let credit = &mut peer_state.credits[route];
         credit.calls += 1;
         credit.bytes += bytes;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{CallCommand, RouteStats, Server, SlotState};
+use super::{CallCommand, Member, RouteStats, Server, SlotState};
 use crate::driver::node_handle::NodeHandle;
 use crate::driver::shared::Command;
 use crate::error::CallError;
@@ -94,7 +94,7 @@ impl Route {
     /// # Errors
     /// If it is too long, too much waits for the member already, or what else forbids it.
     pub fn tell(&self, to: NodeId, body: impl Into<Bytes>) -> Result<(), CallError> {
-        self.take(to, body.into(), None, Manner::Tell).map(drop)
+        self.take(to, body.into(), None, Manner::Tell, false).map(drop)
     }
 
     /// The same with a deadline of its own.
@@ -107,7 +107,12 @@ impl Route {
         body: impl Into<Bytes>,
         timeout: Duration,
     ) -> Result<(), CallError> {
-        self.take(to, body.into(), Some(timeout), Manner::Tell).map(drop)
+        self.take(to, body.into(), Some(timeout), Manner::Tell, false).map(drop)
+    }
+
+    /// Calls to one member, for those who wait for credit before they have a request.
+    pub fn to(&self, member: NodeId) -> Member {
+        Member::new(self.clone(), member)
     }
 
     /// What the route has counted.
@@ -126,24 +131,37 @@ impl Route {
         timeout: Option<Duration>,
         manner: Manner,
     ) -> Result<Call, CallError> {
-        let slot = self.take(peer, body, timeout, manner)?;
+        let slot = self.take(peer, body, timeout, manner, false)?;
         Ok(Call { node: self.node.clone(), slot: Ok(slot) })
     }
 
-    /// Takes a call, if there is credit for it and room.
+    /// Calls a member, and uses a place that was taken for it.
+    pub(super) fn call_in_place(&self, to: NodeId, body: Bytes, has_place: bool) -> Call {
+        match self.take(to, body, None, Manner::Wait, has_place) {
+            Ok(slot) => Call { node: self.node.clone(), slot: Ok(slot) },
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// Takes a call, if there is credit for it and room. If it `has_place`, that is given back first.
     fn take(
         &self,
         peer: NodeId,
         body: Bytes,
         timeout: Option<Duration>,
         manner: Manner,
+        has_place: bool,
     ) -> Result<u32, CallError> {
-        if body.len() > self.request_bytes_max as usize {
-            return Err(CallError::TooLong);
-        }
+        let is_long = body.len() > self.request_bytes_max as usize;
         // Dropped when the lock is released, if the call cannot be made.
         let mut body = Some(body);
         self.node.shared().command(|state| {
+            if has_place {
+                state.calls.give_place_back(&peer, self.index);
+            }
+            if is_long {
+                return Err(CallError::TooLong);
+            }
             if state.is_ending() {
                 return Err(CallError::Closed);
             }
@@ -233,7 +251,8 @@ impl Future for Call {
                 unreachable!("it is not dropped")
             };
             calls.released.extend(permit);
-            let driver = if calls.awaits_budget { state.driver.take() } else { None };
+            let wakes_driver = calls.awaits_budget || !calls.woken.is_empty();
+            let driver = if wakes_driver { state.driver.take() } else { None };
             break (result, driver);
         };
         self.slot = Err(None);
