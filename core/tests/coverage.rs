@@ -1,7 +1,7 @@
 //! How far a published artifact has come, as its publisher knows it: never more than is so.
 
 use slotcast::artifact::Artifact;
-use slotcast::broadcast::{Broadcast, Coverage, Decision};
+use slotcast::broadcast::{Broadcast, Coverage, Decision, Event, Threshold};
 use slotcast::config::{ChannelConfig, Relay};
 use slotcast::id::{Slot, Version};
 use slotcast::wire::Request;
@@ -216,4 +216,69 @@ fn i8_receipts_that_a_member_does_not_take_do_not_pile_up() {
     let send = solo.machine.poll_send(solo.now, peer(0), 100_000, &mut out);
     assert!(send.is_some() && out.len() < 20, "one receipt: {} bytes", out.len());
     assert!(!solo.machine.has_backlog(peer(0)));
+}
+
+fn publish_covered(net: &mut Net, artifact: &Artifact, threshold: Threshold) {
+    net.nodes[0].publish_covered(CHANNEL, artifact.clone(), threshold).expect("there is room");
+}
+
+fn covered(artifact: &Artifact, by: u16) -> Event {
+    Event::Covered { id: artifact.id(), by }
+}
+
+#[test]
+fn the_application_is_told_once_when_enough_members_have_an_artifact() {
+    for block in [small(1), large(1)] {
+        let mut net = Net::new(plain(), 4);
+        net.choke(0, 2);
+        net.choke(0, 3);
+        publish_covered(&mut net, &block, Threshold::AllBut(1));
+        net.run();
+        assert_eq!(net.events(0), []);
+        net.unchoke(0, 2);
+        net.run();
+        assert!(net.nodes[0].has_any_event() && net.nodes[0].has_events(CHANNEL));
+        assert_eq!(net.events(0), [covered(&block, 2)]);
+        net.unchoke(0, 3);
+        net.run();
+        assert_eq!(net.events(0), []);
+        assert!(!net.nodes[0].has_any_event());
+        // It is published again, with another threshold, which is reached already.
+        publish_covered(&mut net, &block, Threshold::Count(2));
+        let event = net.nodes[0].poll_any_event();
+        assert_eq!(event, Some((CHANNEL, covered(&block, 3))));
+        publish_covered(&mut net, &block, Threshold::Count(4));
+        net.run();
+        assert_eq!(net.events(0), [], "there are three");
+    }
+}
+
+#[test]
+fn a_member_that_leaves_is_not_waited_for() {
+    let mut net = Net::new(plain(), 3);
+    net.choke(0, 2);
+    let block = small(1);
+    publish_covered(&mut net, &block, Threshold::All);
+    net.run();
+    assert_eq!(net.events(0), []);
+    net.remove(0, 2);
+    assert_eq!(net.events(0), [covered(&block, 1)]);
+}
+
+/// What is not taken is told of only while it is true, and does not pile up.
+#[test]
+fn what_was_aborted_is_not_said_to_have_come() {
+    let mut net = Net::new(plain(), 2);
+    for number in 0..100 {
+        publish_covered(&mut net, &small(number), Threshold::All);
+        net.run();
+        net.abort(0, &small(number));
+    }
+    assert_eq!(net.events(0), []);
+    publish_covered(&mut net, &small(7), Threshold::All);
+    net.run();
+    publish_covered(&mut net, &small(8), Threshold::All);
+    net.run();
+    net.abort(0, &small(7));
+    assert_eq!(net.events(0), [covered(&small(8), 1)]);
 }

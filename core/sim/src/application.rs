@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::trace::{Trace, What};
 use slotcast::artifact::Artifact;
-use slotcast::broadcast::Event;
+use slotcast::broadcast::{Event, Threshold};
 use slotcast::error::{AnswerError, CallError, PublishError, RelayError};
 use slotcast::id::{ArtifactId, ChannelId, NodeId, RouteId};
 use slotcast::node::{Node, NodeEvent, Request};
@@ -157,6 +157,22 @@ impl Context<'_> {
     ) -> Result<(), PublishError> {
         let id = artifact.id();
         self.node_mut().publish_keyed(channel, name, artifact)?;
+        self.trace.note(self.time, self.at, What::Published(channel, id));
+        Ok(())
+    }
+
+    /// See [`Node::publish_covered`].
+    ///
+    /// # Errors
+    /// As [`Node::publish`].
+    pub fn publish_covered(
+        &mut self,
+        channel: ChannelId,
+        artifact: Artifact,
+        threshold: Threshold,
+    ) -> Result<(), PublishError> {
+        let id = artifact.id();
+        self.node_mut().publish_covered(channel, artifact, threshold)?;
         self.trace.note(self.time, self.at, What::Published(channel, id));
         Ok(())
     }

@@ -740,6 +740,7 @@ impl<A: Application> Subnet<A> {
             }
             Event::Withdrawn { id, by } => What::Withdrawn(channel, *id, place(by)),
             Event::Expired { id } => What::Expired(channel, *id),
+            Event::Covered { id, by } => What::Covered(channel, *id, *by),
             event => panic!("not known to traces: {event:?}"),
         };
         self.trace.note(self.now, at, what);

@@ -40,6 +40,8 @@ pub enum What {
     AbortedBelow(ChannelId, u64),
     /// It was brought an artifact by a peer.
     Delivered(ChannelId, ArtifactId, u16),
+    /// So many peers have acknowledged its artifact.
+    Covered(ChannelId, ArtifactId, u16),
     /// A peer does not advertise an artifact any more.
     Withdrawn(ChannelId, ArtifactId, u16),
     /// Nobody advertises an artifact any more.
@@ -89,6 +91,9 @@ impl fmt::Display for Entry {
             }
             What::Expired(channel, id) => {
                 write!(f, "is told that {id:#} expired on {}", channel.0)
+            }
+            What::Covered(channel, id, by) => {
+                write!(f, "is told that {by} have {id:#} on {}", channel.0)
             }
             What::Member(true) => write!(f, "is a member"),
             What::Member(false) => write!(f, "is no member any more"),
@@ -162,6 +167,7 @@ impl Trace {
             What::Delivered(on, artifact, from) => (11, id(on, artifact) ^ u64::from(from) << 32),
             What::Withdrawn(on, artifact, by) => (12, id(on, artifact) ^ u64::from(by) << 32),
             What::Expired(on, artifact) => (13, id(on, artifact)),
+            What::Covered(on, artifact, by) => (16, id(on, artifact) ^ u64::from(by) << 32),
             What::Member(is_in) => (14, is_in.into()),
             What::Cut(cut) => {
                 (15, cut.map_or(0, |(peer, both)| u64::from(peer) << 2 | u64::from(both) << 1 | 1))

@@ -32,7 +32,7 @@ pub(crate) use outbox::FlushMark;
 pub(crate) use peer_set::PeerSet;
 
 pub use crate::send_buffer::SendBuffer;
-pub use outbox::Coverage;
+pub use outbox::{Coverage, Threshold};
 pub use send::{OutStream, Send};
 
 use alloc::boxed::Box;
@@ -140,6 +140,15 @@ pub enum Event {
         /// The artifact.
         id: ArtifactId,
     },
+    /// An artifact that this node has published has come as far as was asked for
+    /// ([`Broadcast::publish_covered`]), and was not aborted since. Once.
+    Covered {
+        /// The artifact.
+        id: ArtifactId,
+        /// The members that have acknowledged it by now: see [`Coverage::acknowledged`]. Fewer than when it
+        /// was reached, if some have connected anew meanwhile.
+        by: u16,
+    },
 }
 
 /// Names a fetch request between two nodes.
@@ -243,6 +252,8 @@ pub struct Broadcast {
     sender: Sender,
     /// Bounded by the number of streams and requests, since each can be ended once.
     outputs: VecDeque<Output>,
+    /// The channels with artifacts that have come as far as was asked for: bit set.
+    covered: u64,
     /// Each member is connected to each.
     may_spread: bool,
     /// This node is told of what it publishes.
@@ -280,6 +291,7 @@ impl Broadcast {
             inbox: Inbox::new(config, &hasher, seed),
             sender: Sender::new(config),
             outputs: VecDeque::new(),
+            covered: 0,
             may_spread: config.transport.overlay == Overlay::FullMesh,
             has_loopback: false,
             now: Time::ZERO,
@@ -335,10 +347,18 @@ impl Broadcast {
             self.peers.up.resize(peer.at() + 1, false);
         }
         assert!(self.peers.nodes[peer.at()].replace(node).is_none(), "a peer is added once");
-        self.peers.count += 1;
+        self.set_members(self.peers.count + 1);
         self.inbox.tables.add_peer(peer);
         self.inbox.transfers.add_peer(peer, node < self.own);
         self.sender.add_peer(peer);
+    }
+
+    fn set_members(&mut self, count: u16) {
+        self.peers.count = count;
+        for at in 0..self.outboxes.len() {
+            self.outboxes[at].set_members(count);
+            self.note_covered(at as u16);
+        }
     }
 
     /// Drops a former member's tables. What only it advertised expires.
@@ -350,8 +370,8 @@ impl Broadcast {
         self.inbox.remove_peer(peer);
         self.after_unlinks(peer, false);
         self.sender.remove_peer(peer);
-        self.peers.count -= 1;
         self.outboxes.iter_mut().for_each(|outbox| outbox.forget_progress(peer));
+        self.set_members(self.peers.count - 1);
         let node = self.peers.nodes[peer.at()].take().expect("a member");
         self.inbox.transfers.remove_peer(peer, node < self.own);
     }
@@ -514,6 +534,27 @@ impl Broadcast {
         self.end_own(&former);
         self.begin_publication(channel_index, slot);
         self.sender.stop_serving(&former.serving, (channel_index, slot), &mut self.outputs);
+    }
+
+    /// The same, and tells the application once when so many members have it:
+    /// [`Event::Covered`]. For what is published already, this takes the place of an earlier threshold.
+    ///
+    /// # Errors
+    /// As [`Broadcast::publish`].
+    pub fn publish_covered(
+        &mut self,
+        channel: ChannelId,
+        artifact: Artifact,
+        threshold: Threshold,
+    ) -> Result<(), PublishError> {
+        let id = artifact.id();
+        self.publish(channel, artifact)?;
+        let channel_index = self.channel_index(channel).expect("just published to");
+        let outbox = &mut self.outboxes[channel_index as usize];
+        let slot = outbox.slot_of(&id).expect("just published");
+        outbox.set_threshold(slot, threshold);
+        self.note_covered(channel_index);
+        Ok(())
     }
 
     /// Withdraws an artifact that was published or relayed. False if it was not active, nor waiting to be
@@ -767,6 +808,7 @@ impl Broadcast {
                 if let Some(channel_index) = self.channel_index(*channel) {
                     let outbox = &mut self.outboxes[channel_index as usize];
                     outbox.note_receipt(peer, *slot, *version, *is_declined);
+                    self.note_covered(channel_index);
                 }
             }
         }
@@ -860,7 +902,9 @@ impl Broadcast {
 
     /// A stream was acknowledged as a whole.
     pub fn handle_acked(&mut self, peer: PeerIndex, stream: OutStream) {
-        self.sender.acked(peer, stream, &mut self.outboxes);
+        if let Some(channel_index) = self.sender.acked(peer, stream, &mut self.outboxes) {
+            self.note_covered(channel_index);
+        }
     }
 
     /// The peer does not want the rest of a stream; the caller resets it.
@@ -996,23 +1040,50 @@ impl Broadcast {
 
     /// Whether [`Broadcast::poll_event`] may have an event of a channel.
     pub fn has_events(&self, channel: ChannelId) -> bool {
-        self.channel_index(channel)
-            .is_some_and(|channel_index| self.inbox.has_events(channel_index))
+        self.channel_index(channel).is_some_and(|channel_index| {
+            self.outboxes[channel_index as usize].has_covered()
+                || self.inbox.has_events(channel_index)
+        })
     }
 
     /// Whether [`Broadcast::poll_any_event`] may have an event.
     pub fn has_any_event(&self) -> bool {
-        self.inbox.with_events() != 0
+        self.with_events() != 0
+    }
+
+    /// The channels with events: bit set.
+    fn with_events(&self) -> u64 {
+        self.inbox.with_events() | self.covered
+    }
+
+    fn take_covered(&mut self, channel_index: u16) -> Option<Event> {
+        let outbox = &mut self.outboxes[channel_index as usize];
+        let covered = outbox.take_covered();
+        if !outbox.has_covered() {
+            self.covered &= !(1 << channel_index);
+        }
+        covered.map(|(id, by)| Event::Covered { id, by })
+    }
+
+    /// Something has come to a member, or fewer members are enough.
+    fn note_covered(&mut self, channel_index: u16) {
+        let has_covered = self.outboxes[channel_index as usize].has_covered();
+        self.covered |= u64::from(has_covered) << channel_index;
     }
 
     /// The channels for which [`Broadcast::has_events`] holds, as indices in the configuration.
     pub fn channels_with_events(&self) -> impl Iterator<Item = usize> + use<> {
-        ones(self.inbox.with_events())
+        ones(self.with_events())
     }
 
     /// Takes the next event of any channel: of the artifact that has waited longest with something
     /// to be reported. Otherwise as [`Broadcast::poll_event`].
     pub fn poll_any_event(&mut self) -> Option<(ChannelId, Event)> {
+        while let Some(channel_index) = ones(self.covered).next() {
+            if let Some(event) = self.take_covered(channel_index as u16) {
+                return Some((self.channels[channel_index].id, event));
+            }
+        }
         let (channel_index, event, forgotten) = self.inbox.poll_any_event(&self.peers)?;
         if let Some(forgotten) = forgotten {
             self.detach_own_slot(channel_index, &forgotten);
@@ -1024,6 +1095,9 @@ impl Broadcast {
     /// ceased to be true before it was taken is left out.
     pub fn poll_event(&mut self, channel: ChannelId) -> Option<Event> {
         let channel_index = self.channel_index(channel)?;
+        if let Some(event) = self.take_covered(channel_index) {
+            return Some(event);
+        }
         let (event, forgotten) = self.inbox.poll_event(&self.peers, channel_index)?;
         if let Some(forgotten) = forgotten {
             self.detach_own_slot(channel_index, &forgotten);
@@ -1043,7 +1117,7 @@ impl Broadcast {
     /// active. Costs the same whatever the number of members and artifacts.
     pub fn coverage(&self, channel: ChannelId, id: &ArtifactId) -> Option<Coverage> {
         let channel_index = self.channel_index(channel)?;
-        self.outboxes[channel_index as usize].coverage(id, self.peers.count)
+        self.outboxes[channel_index as usize].coverage(id)
     }
 
     /// What this node advertises in a slot.

@@ -221,14 +221,20 @@ impl Sender {
         }
     }
 
-    /// A stream was acknowledged as a whole.
-    pub(super) fn acked(&mut self, peer: PeerIndex, stream: OutStream, outboxes: &mut [Outbox]) {
-        if let Some(state) = self.peer(peer).stream(stream)
-            && let Use::Updates(Batch { channel, pushes: Some(versions), .. }) = state.used
-        {
-            outboxes[channel as usize].note_acked(peer, stream.0, versions);
-        }
+    /// A stream was acknowledged as a whole. The channel, if there were pushes in it.
+    pub(super) fn acked(
+        &mut self,
+        peer: PeerIndex,
+        stream: OutStream,
+        outboxes: &mut [Outbox],
+    ) -> Option<u16> {
+        let used = self.peer(peer).stream(stream).map(|state| state.used);
         self.ended(peer, stream, outboxes);
+        let Some(Use::Updates(Batch { channel, pushes: Some(versions), .. })) = used else {
+            return None;
+        };
+        outboxes[channel as usize].note_acked(peer, stream.0, versions);
+        Some(channel)
     }
 
     /// A stream has ended: it was acknowledged, or the peer stopped it.

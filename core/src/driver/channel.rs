@@ -12,10 +12,10 @@ use futures_core::Stream;
 
 use super::node_handle::NodeHandle;
 use super::questions::{Answer, Question, ask};
-use super::shared::{Command, Shared};
+use super::shared::{Command, Manner, Shared};
 use super::waiters::{Source, Waiting};
 use crate::artifact::{Artifact, ArtifactError};
-use crate::broadcast::{Coverage, Event};
+use crate::broadcast::{Coverage, Event, Threshold};
 use crate::config::Relay;
 use crate::error::{PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId};
@@ -83,7 +83,9 @@ impl Channel {
         self.check_length(length)?;
         self.node.shared().lock().room_under(self.index, length, (key, name))?;
         let artifact = Artifact::keyed(key, bytes, metadata)?;
-        self.node.shared().command(|state| state.publish(self.index, Some(name), &artifact))?;
+        self.node
+            .shared()
+            .command(|state| state.publish(self.index, &artifact, Manner::Named(name)))?;
         Ok(artifact.id())
     }
 
@@ -93,7 +95,22 @@ impl Channel {
     /// As for [`Channel::publish`].
     pub fn publish_artifact(&self, artifact: &Artifact) -> Result<(), PublishError> {
         self.check_length(artifact.bytes().len() as u64)?;
-        self.node.shared().command(|state| state.publish(self.index, None, artifact))
+        self.node.shared().command(|state| state.publish(self.index, artifact, Manner::Plain))
+    }
+
+    /// The same, and tells once, by [`Event::Covered`], when so many members have it, unless it is aborted
+    /// before. For what is published already, this takes the place of an earlier threshold.
+    ///
+    /// # Errors
+    /// As for [`Channel::publish`].
+    pub fn publish_covered(
+        &self,
+        artifact: &Artifact,
+        threshold: Threshold,
+    ) -> Result<(), PublishError> {
+        self.check_length(artifact.bytes().len() as u64)?;
+        let manner = Manner::Covered(threshold);
+        self.node.shared().command(|state| state.publish(self.index, artifact, manner))
     }
 
     fn check_length(&self, bytes: u64) -> Result<(), PublishError> {
@@ -133,11 +150,11 @@ impl Channel {
             .try_for_each(|artifact| self.check_length(artifact.bytes().len() as u64))?;
         self.node.shared().command(|state| {
             let before = state.commands.len();
-            let publish = |artifact| state.publish(self.index, None, artifact);
+            let publish = |artifact| state.publish(self.index, artifact, Manner::Plain);
             let published = artifacts.iter().try_for_each(publish);
             if published.is_err() {
                 for command in state.commands.split_off(before) {
-                    let Command::Publish(_, _, artifact) = command else {
+                    let Command::Publish(_, artifact, _) = command else {
                         unreachable!("just added")
                     };
                     state.channels[self.index].remove(&artifact.id());

@@ -21,7 +21,7 @@ use super::questions::{Answers, Question, Questions};
 use super::waiters::{Source, Waiters};
 use crate::artifact::Artifact;
 use crate::bits::ones;
-use crate::broadcast::Event;
+use crate::broadcast::{Event, Threshold};
 use crate::config::ChannelConfig;
 use crate::error::PublishError;
 use crate::id::{ArtifactId, ChannelId, NodeId};
@@ -34,13 +34,22 @@ use crate::time::Time;
 const COMMANDS_PER_TURN: usize = 128;
 
 pub(super) enum Command {
-    /// Under a name, if it has one.
-    Publish(usize, Option<u32>, Artifact),
+    Publish(usize, Artifact, Manner),
     Abort(usize, ArtifactId),
     Relay(usize, Artifact),
     Call(CallCommand),
     /// A question, by its number.
     Ask(u64, Question),
+}
+
+/// How an artifact is published.
+#[derive(Clone, Copy)]
+pub(super) enum Manner {
+    Plain,
+    /// Under its key and this name, in place of what was there.
+    Named(u32),
+    /// The application is told when so many members have it.
+    Covered(Threshold),
 }
 
 /// An artifact that is published.
@@ -175,15 +184,15 @@ impl State {
         self.room_in_place(index, bytes, self.channels[index].keyed.find(key, name))
     }
 
-    /// Has the node publish an artifact, if there is room for it: under its key and a name, if it has one,
-    /// in place of what was there.
+    /// Has the node publish an artifact, if there is room for it.
     pub(super) fn publish(
         &mut self,
         index: usize,
-        name: Option<u32>,
         artifact: &Artifact,
+        manner: Manner,
     ) -> Result<(), PublishError> {
         let (id, bytes) = (artifact.id(), artifact.bytes().len() as u64);
+        let name = if let Manner::Named(name) = manner { Some(name) } else { None };
         let mut new = Published { bytes, key: artifact.key(), name };
         let channel = &self.channels[index];
         let present = channel.active.get(&id).copied();
@@ -193,10 +202,15 @@ impl State {
             (_, None) => None,
         };
         let former = former.filter(|former| *former != id);
+        let changes_nothing = |present: Published| match manner {
+            Manner::Plain => true,
+            Manner::Named(name) => present.name == Some(name),
+            Manner::Covered(_) => false,
+        };
         match present {
             None => self.room_in_place(index, bytes, former)?,
             Some(_) if self.is_ending() => return Err(PublishError::Closed),
-            Some(present) if name.is_none() || name == present.name => return Ok(()),
+            Some(present) if changes_nothing(present) => return Ok(()),
             Some(_) if self.commands.len() >= self.commands_max => return Err(PublishError::Busy),
             Some(_) => {}
         }
@@ -206,7 +220,7 @@ impl State {
             channel.remove(&gone);
         }
         channel.insert(id, new);
-        self.commands.push_back(Command::Publish(index, name, artifact.clone()));
+        self.commands.push_back(Command::Publish(index, artifact.clone(), manner));
         Ok(())
     }
 
@@ -419,11 +433,14 @@ impl Shared {
         released.into_iter().for_each(|permit| node.release(permit));
         for command in commands.drain(..) {
             match command {
-                Command::Publish(channel, name, artifact) => {
+                Command::Publish(channel, artifact, manner) => {
                     let channel = self.channels[channel];
-                    let published = match name {
-                        Some(name) => node.publish_keyed(channel, name, artifact),
-                        None => node.publish(channel, artifact),
+                    let published = match manner {
+                        Manner::Plain => node.publish(channel, artifact),
+                        Manner::Named(name) => node.publish_keyed(channel, name, artifact),
+                        Manner::Covered(threshold) => {
+                            node.publish_covered(channel, artifact, threshold)
+                        }
                     };
                     published.expect("the handle has checked against the same bounds");
                 }
@@ -624,7 +641,7 @@ impl ChannelState {
 fn event_bytes(event: &Event) -> usize {
     let bytes = match event {
         Event::Delivered { artifact, .. } => artifact.bytes().len(),
-        Event::Withdrawn { .. } | Event::Expired { .. } => 0,
+        Event::Withdrawn { .. } | Event::Expired { .. } | Event::Covered { .. } => 0,
     };
     bytes + size_of::<Event>()
 }

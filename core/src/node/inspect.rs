@@ -120,10 +120,9 @@ impl Node {
         self.rpc.assert_invariants();
     }
 
-    /// When the connection to a member came up, if there is one.
-    pub fn up_since(&self, node: &NodeId) -> Option<Time> {
-        let peer = self.peers.peer(self.peers.find(node)?);
-        peer.connection.map(|_| peer.up_since)
+    /// The time as it was last told.
+    pub fn now(&self) -> Time {
+        self.now
     }
 
     /// The number that differs whenever the member that is connected has lost its state.

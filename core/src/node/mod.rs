@@ -69,7 +69,7 @@ use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, ServerConfig, VarIn
 
 use crate::artifact::Artifact;
 use crate::broadcast::{
-    Broadcast, Coverage, Event, Filter, Output as MachineOutput, SendBuffer, Wake,
+    Broadcast, Coverage, Event, Filter, Output as MachineOutput, SendBuffer, Threshold, Wake,
 };
 use crate::config::{ChannelConfig, Config};
 use crate::deadlines::Deadlines;
@@ -382,6 +382,19 @@ impl Node {
         artifact: Artifact,
     ) -> Result<(), PublishError> {
         self.machine.publish_keyed(channel, name, artifact)
+    }
+
+    /// See [`Broadcast::publish_covered`].
+    ///
+    /// # Errors
+    /// As [`Node::publish`].
+    pub fn publish_covered(
+        &mut self,
+        channel: ChannelId,
+        artifact: Artifact,
+        threshold: Threshold,
+    ) -> Result<(), PublishError> {
+        self.machine.publish_covered(channel, artifact, threshold)
     }
 
     /// See [`Broadcast::abort`].

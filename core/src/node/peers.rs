@@ -38,7 +38,7 @@ pub(super) struct Peer {
     /// removed. At most one that is up, one in each direction that is coming up, `CLOSED_MAX` closed
     /// ones, and some that never came up.
     pub(super) links: Vec<ConnectionHandle>,
-    pub(super) up_since: Time,
+    up_since: Time,
     /// A dial of ours is in progress.
     is_dialling: bool,
     /// Whether this node has the lower id and dials at once. Otherwise it dials at a slow rate, in

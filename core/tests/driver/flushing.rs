@@ -1,6 +1,7 @@
 //! The end of a node that waits for what it has published, and for its calls.
 
-use slotcast::broadcast::Event;
+use slotcast::artifact::Artifact;
+use slotcast::broadcast::{Event, Threshold};
 use slotcast::error::{CallError, FlushError, PublishError};
 use slotcast::node::FLUSHES_MAX;
 
@@ -122,4 +123,21 @@ fn a_shutdown_within_a_time_does_not_take_longer() {
     subnet.nodes[0] = None;
     subnet.until_within(ms(1_001), "it has ended", |subnet| subnet.has_ended(0));
     assert!(subnet.network.elapsed() >= before + ms(300));
+}
+
+#[test]
+fn a_publisher_is_told_when_its_artifact_has_come_to_all() {
+    let mut subnet = Subnet::connected(3, &config());
+    let channel = subnet.channel(0);
+    subnet.stop(2);
+    let block = Artifact::new(vec![7; 1_000].into(), b"").unwrap();
+    channel.publish_covered(&block, Threshold::All).unwrap();
+    subnet.elapse(ms(500));
+    assert_eq!(channel.try_event(), None);
+    subnet.go_on(2);
+    let (id, by) = (block.id(), 2);
+    assert_eq!(subnet.run(channel.next_event()), Some(Event::Covered { id, by }));
+    // It is published already.
+    channel.publish_covered(&block, Threshold::Count(1)).unwrap();
+    assert_eq!(subnet.run(channel.next_event()), Some(Event::Covered { id, by }));
 }

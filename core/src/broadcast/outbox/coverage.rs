@@ -13,7 +13,7 @@
 //! When a member connects again, it may have restarted. It is told of everything anew, and what it has
 //! acknowledged before does not count any more.
 
-use super::{Active, Outbox};
+use super::{Active, Outbox, SlotState};
 use crate::broadcast::peer_set::PeerSet;
 use crate::id::{ArtifactId, PeerIndex, Slot, Version};
 
@@ -26,13 +26,36 @@ pub struct Coverage {
     /// still be on its way.
     pub told: u16,
     /// Those of them that have received all of its bytes. Of a push, the member's filter may have refused
-    /// them, or put them off.
+    /// them, or put them off. A member that has crashed since counts until it connects again.
     pub acknowledged: u16,
     /// Those of them whose filter does not want it, so that it was not fetched.
     pub declined: u16,
     /// All members that this node has a link with, or is to have one: the others of the topologies in use,
     /// or this node's neighbours in an overlay.
     pub members: u16,
+}
+
+/// How many members have to have acknowledged an artifact for
+/// [`Event::Covered`](crate::broadcast::Event::Covered). Counted are members as in
+/// [`Coverage::members`], without this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Threshold {
+    /// All of them.
+    All,
+    /// All but so many: with `f`, this node and they are n - f of n.
+    AllBut(u16),
+    /// So many.
+    Count(u16),
+}
+
+impl Threshold {
+    const fn is_reached(self, acknowledged: u16, members: u16) -> bool {
+        match self {
+            Self::All => acknowledged >= members,
+            Self::AllBut(missing) => acknowledged >= members.saturating_sub(missing),
+            Self::Count(count) => acknowledged >= count,
+        }
+    }
 }
 
 /// The members that an artifact in a slot has come to.
@@ -42,6 +65,10 @@ pub(super) struct Progress {
     /// Disjoint subsets of `told`.
     acknowledged: PeerSet,
     declined: PeerSet,
+    /// When the application is to be told.
+    threshold: Option<Threshold>,
+    /// It is to be told now.
+    is_due: bool,
 }
 
 impl Progress {
@@ -82,13 +109,63 @@ impl Outbox {
         self.active_mut(slot).filter(|active| active.hops == 0)
     }
 
-    /// How far a published artifact has come, among so many members.
-    pub(in crate::broadcast) fn coverage(&self, id: &ArtifactId, members: u16) -> Option<Coverage> {
+    /// How far a published artifact has come.
+    pub(in crate::broadcast) fn coverage(&self, id: &ArtifactId) -> Option<Coverage> {
         let active = self.active(self.slot_of(id)?).filter(|active| active.hops == 0)?;
-        let Progress { told, acknowledged, declined } = &active.progress;
+        let Progress { told, acknowledged, declined, .. } = &active.progress;
         let [told, acknowledged, declined] =
             [told, acknowledged, declined].map(|set| set.count() as u16);
-        Some(Coverage { told, acknowledged, declined, members })
+        Some(Coverage { told, acknowledged, declined, members: self.members })
+    }
+
+    /// There are so many members beside this node. Fewer may be enough for what waits: a walk over the
+    /// slots, for each member that leaves.
+    pub(in crate::broadcast) fn set_members(&mut self, members: u16) {
+        if core::mem::replace(&mut self.members, members) > members {
+            (0..self.slots.len()).for_each(|at| self.check_threshold(Slot(at as u32)));
+        }
+    }
+
+    /// The application is to be told when a published artifact has come so far.
+    pub(in crate::broadcast) fn set_threshold(&mut self, slot: Slot, threshold: Threshold) {
+        if let Some(active) = self.published_mut(slot) {
+            active.progress.threshold = Some(threshold);
+            self.check_threshold(slot);
+        }
+    }
+
+    fn check_threshold(&mut self, slot: Slot) {
+        let members = self.members;
+        let Some(active) = self.published_mut(slot) else { return };
+        let inserted = active.inserted;
+        let Progress { acknowledged, threshold, is_due, .. } = &mut active.progress;
+        let is_reached =
+            |threshold: &mut Threshold| threshold.is_reached(acknowledged.count() as u16, members);
+        if threshold.take_if(is_reached).is_none() || core::mem::replace(is_due, true) {
+            return;
+        }
+        if self.covered.len() >= 2 * self.slots.len() {
+            let slots = &self.slots;
+            self.covered.retain(|covered| is_due_at(slots, *covered));
+        }
+        self.covered.push_back((inserted, slot));
+    }
+
+    /// Whether there may be something to tell of artifacts that have come far enough.
+    pub(in crate::broadcast) fn has_covered(&self) -> bool {
+        !self.covered.is_empty()
+    }
+
+    /// The next artifact that has come far enough, and how many members have acknowledged it by now.
+    pub(in crate::broadcast) fn take_covered(&mut self) -> Option<(ArtifactId, u16)> {
+        loop {
+            let covered = self.covered.pop_front()?;
+            if is_due_at(&self.slots, covered) {
+                let active = self.active_mut(covered.1).expect("it is due");
+                active.progress.is_due = false;
+                return Some((active.body.id(), active.progress.acknowledged.count() as u16));
+            }
+        }
     }
 
     /// What a slot holds was encoded for a peer.
@@ -116,6 +193,7 @@ impl Outbox {
                 && let Some(active) = self.published_mut(slot)
             {
                 active.progress.settle(peer, false);
+                self.check_threshold(slot);
             }
         }
     }
@@ -136,6 +214,7 @@ impl Outbox {
             && active.progress.told.contains(peer)
         {
             active.progress.settle(peer, is_declined);
+            self.check_threshold(slot);
         }
     }
 
@@ -197,7 +276,7 @@ impl Outbox {
 
     pub(super) fn assert_progress(&self) {
         for active in self.slots.iter().filter_map(|state| state.active.as_ref()) {
-            let Progress { told, acknowledged, declined } = &active.progress;
+            let Progress { told, acknowledged, declined, .. } = &active.progress;
             assert!(acknowledged.iter().all(|peer| !declined.contains(peer)));
             assert!(acknowledged.is_within(told, told) && declined.is_within(told, told));
         }
@@ -205,4 +284,10 @@ impl Outbox {
             assert_eq!(view.is_some(), self.up.contains(PeerIndex(at as u16)));
         }
     }
+}
+
+/// Whether the application is still to be told of the artifact that came into a slot at this version.
+fn is_due_at(slots: &[SlotState], (inserted, slot): (u64, Slot)) -> bool {
+    let active = slots[slot.0 as usize].active.as_ref();
+    active.is_some_and(|active| active.inserted == inserted && active.progress.is_due)
 }

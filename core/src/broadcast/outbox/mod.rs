@@ -18,8 +18,8 @@
 
 mod coverage;
 
-pub use coverage::Coverage;
 pub(crate) use coverage::FlushMark;
+pub use coverage::{Coverage, Threshold};
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -243,6 +243,11 @@ pub(super) struct Outbox {
     up: PeerSet,
     /// How often a peer has come up.
     epochs: u64,
+    /// Members beside this node.
+    members: u16,
+    /// Artifacts that have come as far as the application wants to be told of: the versions with which they
+    /// came into their slots. Some may have been cleared since.
+    covered: VecDeque<(u64, Slot)>,
 }
 
 /// The part of the outbox that published, or relayed, artifacts use. Each kind has limits of its
@@ -306,6 +311,8 @@ impl Outbox {
             views: Vec::new(),
             up: PeerSet::default(),
             epochs: 0,
+            members: 0,
+            covered: VecDeque::new(),
         }
     }
 

@@ -143,6 +143,7 @@ impl Reader {
             What::Aborted(..) | What::AbortedBelow(..) => self.count(at, time, Series::Aborted),
             What::Delivered(..) => self.count(at, time, Series::Delivered),
             What::Withdrawn(..) | What::Expired(..) => self.count(at, time, Series::Ended),
+            What::Covered(..) => {}
         }
     }
 
