@@ -4,6 +4,7 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::calls::Calls;
 use super::content::{self, Kind, WORD};
@@ -12,7 +13,7 @@ use super::report::Bytes;
 use crate::Crypto;
 use crate::{Application, Context, Sent};
 use slotcast::artifact::{Artifact, CHUNK_BYTES_MAX};
-use slotcast::broadcast::{Candidate, Decision, Event};
+use slotcast::broadcast::{Candidate, Decision, Event, Threshold};
 use slotcast::config::{ChannelConfig, Relay, RouteConfig};
 use slotcast::error::PublishError;
 use slotcast::id::{ArtifactId, ChannelId, NodeId, RouteId, Slot};
@@ -29,6 +30,19 @@ type Name = (ChannelId, ArtifactId);
 
 /// Bytes of a frame that is looked into: longer than any update or chunk.
 const FRAME_MAX: usize = 2 * CHUNK_BYTES_MAX;
+
+/// When the publisher of an artifact is to be told how far it has come.
+const fn threshold(serial: u32) -> Option<Threshold> {
+    match serial % 4 {
+        0 => Some(Threshold::All),
+        1 => Some(Threshold::AllBut(1)),
+        2 => Some(Threshold::Count(1)),
+        _ => None,
+    }
+}
+
+/// After this time, members that were away have connected anew, or not at all.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// A slot, as one member tells another of it: sender, receiver, channel.
 type Place = (usize, usize, ChannelId, Slot);
@@ -70,6 +84,8 @@ struct Replica {
     live: BTreeMap<Name, NodeId>,
     /// When it was last told that its maker had withdrawn an artifact.
     withdrawn: BTreeMap<u32, Time>,
+    /// Published, and told that it has come far enough.
+    covered: BTreeSet<u32>,
     /// When it last aborted an artifact.
     ended: BTreeMap<u32, Time>,
     /// How far its view has come, which its filter goes by.
@@ -92,6 +108,8 @@ pub(super) struct Counts {
     pub(super) aborted: u64,
     pub(super) delivered: u64,
     pub(super) duplicates: u64,
+    /// Artifacts of which was compared what their publisher knows of a member with what is so.
+    pub(super) covered: u64,
     /// Nanoseconds from the first publishing to a delivery.
     pub(super) latencies: Vec<u64>,
     pub(super) bytes: Bytes,
@@ -236,7 +254,10 @@ impl Oracle {
         } else {
             Ok(())
         };
-        let answer = node.publish(channel, made.artifact.clone());
+        let answer = match threshold(serial) {
+            None => node.publish(channel, made.artifact.clone()),
+            Some(threshold) => node.publish_covered(channel, made.artifact.clone(), threshold),
+        };
         self.check(1, time, answer == expected, || {
             format!("publish at {at} answers {answer:?} instead of {expected:?}")
         });
@@ -249,6 +270,8 @@ impl Oracle {
         let replica = &mut self.replicas[at];
         let again = replica.ended.contains_key(&serial);
         replica.active.entry(serial).or_insert(Active { since: time, again });
+        // What was published already is told of once more.
+        replica.covered.remove(&serial);
         replica.owned.insert(serial);
     }
 
@@ -261,6 +284,7 @@ impl Oracle {
             self.made[serial as usize].aborted_by.insert(at);
         }
         self.replicas[at].active.remove(&serial);
+        self.replicas[at].covered.remove(&serial);
         self.replicas[at].ended.insert(serial, time);
         self.counts.aborted += 1;
     }
@@ -391,6 +415,19 @@ impl Oracle {
         });
     }
 
+    fn covered(&mut self, at: usize, time: Time, name: Name) {
+        let id = name.1;
+        let serial = self.serials.get(&name).copied();
+        let replica = &mut self.replicas[at];
+        let is_active = serial.is_some_and(|serial| replica.active.contains_key(&serial));
+        let is_first = serial.is_some_and(|serial| replica.covered.insert(serial));
+        self.check(0, time, is_active && is_first, || {
+            format!(
+                "{at} is told that {id:#} has come far enough: active {is_active}, first {is_first}"
+            )
+        });
+    }
+
     // What must hold at any time, and in the end.
 
     /// Looks at a node that has nothing to do at present.
@@ -479,6 +516,99 @@ impl Oracle {
             }
         }
         None
+    }
+
+    /// Whether a receiver has what its sender counts it as having received, or as not wanting, while they
+    /// are connected, and neither has restarted, or was away lately. How many artifacts were compared, and what is wrong.
+    pub(super) fn coverage_difference(
+        &self,
+        time: Time,
+        (sender, sending): (usize, &Node),
+        (receiver, receiving): (usize, &Node),
+    ) -> (u64, Option<String>) {
+        let (from, to) = (&self.ids[sender], &self.ids[receiver]);
+        let knows = |node: &Node, other: &Node, id: &NodeId| {
+            node.incarnation_of(id) == Some(other.incarnation())
+        };
+        // One that was away may have dropped its tables while the other did nothing.
+        let was_away = time.since(self.joined(sender, receiver)) < AWAY;
+        if was_away || !knows(sending, receiving, to) || !knows(receiving, sending, from) {
+            return (0, None);
+        }
+        let mut compared = 0;
+        let Some(peer) = sending.peer_index(to) else { return (0, None) };
+        for serial in self.replicas[sender].active.keys() {
+            let made = &self.made[*serial as usize];
+            let settled = sending.machine().is_settled_by(made.channel, &made.id, peer);
+            let (is_counted, is_declined) = match settled {
+                Some([false, false]) | None => continue,
+                Some([acknowledged, declined]) => (acknowledged, declined),
+            };
+            compared += 1;
+            let height = self.replicas[receiver].height.load(Relaxed);
+            let decision = made.kind.decision(receiver, height);
+            let is_pushed =
+                made.artifact.bytes().len() <= self.config(made.channel).push_bytes_max as usize;
+            let is_true = match receiving.machine().has_bytes(made.channel, &made.id) {
+                Some(true) => is_counted,
+                // Pushes come whether they are wanted or not, and whether there is room for them or not.
+                Some(false) if is_counted => is_pushed,
+                Some(false) => is_declined && decision == Decision::Drop,
+                None => self.replicas[receiver].owned.contains(serial),
+            };
+            if !is_true {
+                let has = receiving.machine().explain(made.channel, &made.id);
+                let (id, length) = (made.id, made.artifact.bytes().len());
+                let what = if is_counted { "acknowledged" } else { "declined" };
+                return (
+                    compared,
+                    Some(format!(
+                        "{sender} counts {id:#} ({length} bytes) as {what} by {receiver}, where it is {has}"
+                    )),
+                );
+            }
+        }
+        (compared, None)
+    }
+
+    /// Whether a receiver is counted as having received, or not wanting, all that a sender has published.
+    pub(super) fn is_settled(&self, (sender, sending): (usize, &Node), receiver: usize) -> bool {
+        let Some(peer) = sending.peer_index(&self.ids[receiver]) else { return true };
+        self.replicas[sender].active.keys().all(|serial| {
+            let made = &self.made[*serial as usize];
+            let settled = sending.machine().is_settled_by(made.channel, &made.id, peer);
+            settled.is_some_and(|sets| sets.contains(&true))
+        })
+    }
+
+    /// What a receiver is not counted as having received, or as not wanting, although it has it, or does not
+    /// want it.
+    pub(super) fn coverage_missing(
+        &self,
+        (sender, sending): (usize, &Node),
+        receiver: usize,
+    ) -> Option<String> {
+        let peer = sending.peer_index(&self.ids[receiver])?;
+        let height = self.replicas[receiver].height.load(Relaxed);
+        self.replicas[sender].active.keys().find_map(|serial| {
+            let made = &self.made[*serial as usize];
+            let coverage = sending.machine().coverage(made.channel, &made.id).unwrap_or_default();
+            let is_reached = match threshold(*serial) {
+                None => false,
+                Some(Threshold::All) => coverage.acknowledged >= coverage.members,
+                Some(Threshold::AllBut(but)) => coverage.acknowledged + but >= coverage.members,
+                Some(Threshold::Count(count)) => coverage.acknowledged >= count,
+            };
+            if is_reached && !self.replicas[sender].covered.contains(serial) {
+                return Some(format!("{sender} was not told how far {:#} has come", made.id));
+            }
+            let is_open = made.kind.decision(receiver, height) == Decision::Later;
+            let settled = sending.machine().is_settled_by(made.channel, &made.id, peer);
+            let is_settled = settled.is_some_and(|sets| sets.contains(&true));
+            (!is_open && !is_settled).then(|| {
+                format!("{sender} does not know that {receiver} has {:#}, or refuses it", made.id)
+            })
+        })
     }
 
     /// Updates of an honest member's table. In an epoch, which begins with a snapshot, a slot is told
@@ -573,6 +703,7 @@ impl Application for Oracle {
         replica.live.clear();
         replica.withdrawn.clear();
         replica.ended.clear();
+        replica.covered.clear();
         replica.owned.clear();
         let height = replica.height.clone();
         let active = core::mem::take(&mut replica.active);
@@ -600,6 +731,7 @@ impl Application for Oracle {
             Event::Delivered { artifact, from } => self.delivered(node, channel, artifact, from),
             Event::Withdrawn { id, by } => self.withdrawn(at, time, (channel, id), &by),
             Event::Expired { id } => self.expired(at, time, (channel, id)),
+            Event::Covered { id, .. } => self.covered(at, time, (channel, id)),
             event => panic!("not known to these checks: {event:?}"),
         }
     }

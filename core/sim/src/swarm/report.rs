@@ -100,6 +100,8 @@ pub struct Report {
     pub missing: u64,
     /// Deliveries of what had been delivered. Above 0 only in a failed run.
     pub duplicates: u64,
+    /// What publishers knew of artifacts at members that was held against what is so.
+    pub covered: u64,
     /// How often each invariant was checked, by number; 0 counts what is the run's own.
     pub checks: [u64; INVARIANTS],
     /// How long deliveries took.

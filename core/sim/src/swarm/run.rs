@@ -12,6 +12,7 @@ use super::{CONVERGED_WITHIN, MemoryMeter};
 use crate::{Byzantine, FaultKind, Setup, Subnet, Tally, Trick};
 use slotcast::broadcast::Priority;
 use slotcast::config::ChannelConfig;
+use slotcast::error::FlushError;
 use slotcast::internals::Random;
 use slotcast::membership::Topology;
 use slotcast::node::Node;
@@ -25,6 +26,9 @@ const SPREAD_EVERY: Duration = Duration::from_secs(2);
 
 /// How much longer the phase with faults may last, until each of them has acted.
 const OVERTIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a flush may take in a converged subnet.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a converged subnet is watched while there is nothing to do.
 const QUIET_FOR: Duration = Duration::from_secs(5);
@@ -131,6 +135,7 @@ impl<'a> Run<'a> {
             self.converge();
         }
         if !self.has_failed() {
+            self.check_flushes();
             self.check_calls();
             self.stay_quiet();
             self.expire_all();
@@ -520,6 +525,25 @@ impl<'a> Run<'a> {
                 });
             }
         }
+        self.inspect_coverage();
+    }
+
+    /// What members know of how far their artifacts have come is so.
+    fn inspect_coverage(&mut self) {
+        let now = self.subnet.now();
+        let running: Vec<usize> = self.subnet.application.running().collect();
+        for (sender, receiver) in running.iter().flat_map(|a| running.iter().map(move |b| (*a, *b)))
+        {
+            let nodes = self.subnet.node(sender).zip(self.subnet.node(receiver));
+            let Some((sending, receiving)) = nodes.filter(|_| sender != receiver) else { continue };
+            let oracle = &self.subnet.application;
+            let (compared, difference) =
+                oracle.coverage_difference(now, (sender, sending), (receiver, receiving));
+            self.subnet.application.counts.covered += compared;
+            if let Some(difference) = difference {
+                return self.check(0, false, || difference);
+            }
+        }
     }
 
     // After that.
@@ -619,9 +643,36 @@ impl<'a> Run<'a> {
         let node = |at: usize| (at, self.subnet.node(at).expect("all honest ones run"));
         let oracle = &self.subnet.application;
         let tables = pairs.iter().map(|(a, b)| oracle.table_difference(node(*a), node(*b)));
-        let difference = tables.flatten().next();
+        let unknown = pairs.iter().map(|(a, b)| oracle.coverage_missing(node(*a), *b));
+        let difference = tables.chain(unknown).flatten().next();
         self.subnet.application.counts.checks[4] += pairs.len() as u64;
         difference
+    }
+
+    /// A flush is complete at once if all members are known to have everything, and else at no time.
+    fn check_flushes(&mut self) {
+        let honest: Vec<usize> = self.subnet.application.honest().collect();
+        for at in honest.iter().copied() {
+            self.subnet.command(at, |_, node| {
+                let now = node.node_mut().now();
+                node.node_mut().flush(now, FLUSH_WITHIN).expect("the only one")
+            });
+        }
+        self.run_to(self.subnet.now() + 2 * FLUSH_WITHIN);
+        for at in honest {
+            let members = (0..self.plan.nodes).filter(|other| *other != at);
+            let up: Vec<usize> = members.filter(|other| self.subnet.is_up(at, *other)).collect();
+            let oracle = &self.subnet.application;
+            let node = self.subnet.node(at).expect("all honest ones run");
+            let is_settled = up.iter().all(|other| oracle.is_settled((at, node), *other));
+            let ended = self.subnet.command(at, |_, node| node.node_mut().poll_flushed());
+            let result = ended.flatten().map(|(_, result)| result);
+            let expected = if is_settled { Ok(()) } else { Err(FlushError::DeadlinePassed) };
+            // A hostile member may say so late, or lose its connection.
+            let is_good =
+                result == Some(expected) || result.is_some() && self.has_hostile_members();
+            self.check(0, is_good, || format!("flush at {at}: {result:?} instead of {expected:?}"));
+        }
     }
 
     /// Once all calls have ended, no node has anything left of them.
@@ -730,6 +781,7 @@ impl<'a> Run<'a> {
             delivered: counts.delivered,
             missing: self.missing,
             duplicates: counts.duplicates,
+            covered: counts.covered,
             checks: counts.checks,
             latencies: Latencies::of(counts.latencies),
             bytes: counts.bytes,

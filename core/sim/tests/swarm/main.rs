@@ -31,5 +31,6 @@ fn run(plan: &Plan) -> Report {
     let report = plan.run();
     report.assert_good();
     assert!(report.published > 0 && report.delivered >= report.published, "{report:#?}");
+    assert!(report.covered > 0, "{report:#?}");
     report
 }
