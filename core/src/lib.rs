@@ -29,6 +29,7 @@ pub mod rpc;
 pub mod sched;
 mod send_buffer;
 mod shortest;
+pub mod snapshot;
 pub mod time;
 mod transfer;
 pub mod wire;

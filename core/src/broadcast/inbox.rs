@@ -23,6 +23,7 @@ use crate::artifact::{Advert, Artifact, Blocks, Hash, Metadata};
 use crate::config::{ChannelConfig, Config};
 use crate::error::Fault;
 use crate::id::{ArtifactId, NodeId, PeerIndex, Slot};
+use crate::snapshot::{EventCounts, Histogram, InboxSnapshot, KnownSnapshot};
 use crate::time::Time;
 use crate::transfer::{Have, Received, Transfers};
 use crate::wire::{Chunk, LiveSlots};
@@ -33,6 +34,9 @@ struct Channel {
     filter: Option<Box<dyn Filter>>,
     events: List<EventChain>,
     pending: List<PendingChain>,
+    taken: EventCounts,
+    /// Times from the first byte of an artifact until it was complete.
+    fetched: Histogram,
 }
 
 pub(super) struct Inbox {
@@ -113,6 +117,8 @@ impl Inbox {
             filter: None,
             events: List::default(),
             pending: List::default(),
+            taken: EventCounts::default(),
+            fetched: Histogram::default(),
         };
         Self {
             catalogue: Catalogue::new(config.channels.len(), hasher),
@@ -562,6 +568,8 @@ impl Inbox {
         let received = self.transfers.handle_chunk(now, peer, request, chunk)?;
         if let Some(Received { transfer, known, is_complete: true, .. }) = received {
             let item = &mut self.catalogue.items[known];
+            let began_at = self.transfers.first_byte_at(transfer).unwrap_or(now);
+            self.channels[item.channel as usize].fetched.note(now.since(began_at));
             let artifact = self.transfers.take_complete(transfer, item.id);
             item.state = State::Done;
             self.complete(known, peers.node(peer), artifact);
@@ -636,6 +644,9 @@ impl Inbox {
         if !item.has_report() {
             self.unreport(known);
         }
+        if let Some(event) = &event {
+            self.channels[channel as usize].taken.note(event);
+        }
         match &event {
             Some(Event::Expired { .. }) if is_gone => {
                 let forgotten = self.forget(known);
@@ -674,6 +685,41 @@ impl Inbox {
         let details = self.catalogue.details_mut(known);
         let artifact = details.artifact.take().expect("it is ready");
         Some(Event::Delivered { artifact, from: details.from.expect("set with the bytes") })
+    }
+
+    /// Artifacts that peers advertise, by channel. A walk over all of them.
+    pub(super) fn known_counts(&self) -> Vec<KnownSnapshot> {
+        let mut counts = alloc::vec![KnownSnapshot::default(); self.channels.len()];
+        for known in self.catalogue.items.indices() {
+            let item = &self.catalogue.items[known];
+            let counts = &mut counts[item.channel as usize];
+            counts.all += u64::from(!item.is_gone());
+            match item.state {
+                State::Wanted(at) => {
+                    counts.fetching += 1;
+                    counts.partial += u64::from(self.transfers.is_partial(at));
+                }
+                State::Ready => counts.waiting += 1,
+                State::Later => counts.postponed += 1,
+                State::Dropped => counts.rejected += 1,
+                State::Done => {}
+            }
+        }
+        counts
+    }
+
+    /// Bytes of a channel that are received, or for which room is taken.
+    pub(super) fn usage(&self, channel: u16) -> InboxSnapshot {
+        let (waiting_bytes, fetching_bytes) = self.transfers.room_used(channel);
+        let bytes_max = self.channels[channel as usize].config.inbox_bytes_max;
+        InboxSnapshot { waiting_bytes, fetching_bytes, bytes_max, ..InboxSnapshot::default() }
+    }
+
+    /// Events of a channel that were taken, and times from the first byte of an artifact until it was
+    /// complete.
+    pub(super) fn counted(&self, channel: u16) -> (EventCounts, Histogram) {
+        let channel = &self.channels[channel as usize];
+        (channel.taken, channel.fetched)
     }
 
     #[cfg(feature = "internals")]
@@ -749,6 +795,21 @@ impl Known {
     /// Neither advertised nor still to be reported as expired.
     fn is_orphan(&self) -> bool {
         self.is_gone() && !(self.delivered && self.has_event)
+    }
+}
+
+impl EventCounts {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Delivered { artifact, .. } => {
+                self.delivered += 1;
+                self.delivered_bytes += artifact.bytes().len() as u64;
+            }
+            Event::Withdrawn { .. } => self.withdrawn += 1,
+            Event::Expired { .. } => self.expired += 1,
+            // Of what this node has published.
+            Event::Covered { .. } => {}
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod relay;
 mod send;
 mod spread;
 mod tables;
+mod traffic;
 mod work;
 
 pub(crate) use outbox::FlushMark;
@@ -50,6 +51,7 @@ use crate::error::{Fault, PublishError};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
 use crate::membership::Overlay;
 use crate::sched::Level;
+use crate::snapshot::{Backlog, ChannelSnapshot, KnownSnapshot, ReceivedBytes, SentBytes};
 use crate::time::Time;
 use crate::transfer::ChunksTold;
 use crate::wire::{Chunk, ChunkRange, Ranges, Refusal, Request, Update};
@@ -237,6 +239,7 @@ struct PeerTable {
     up: Vec<bool>,
     /// Members.
     count: u16,
+    received: Vec<traffic::Received>,
 }
 
 /// The machine: all channels of one node, all peers.
@@ -286,7 +289,13 @@ impl Broadcast {
             channels: config.channels.clone(),
             channel_indices,
             own,
-            peers: PeerTable { own, nodes: Vec::new(), up: Vec::new(), count: 0 },
+            peers: PeerTable {
+                own,
+                nodes: Vec::new(),
+                up: Vec::new(),
+                count: 0,
+                received: Vec::new(),
+            },
             outboxes: config.channels.iter().map(outbox).collect(),
             inbox: Inbox::new(config, &hasher, seed),
             sender: Sender::new(config),
@@ -330,7 +339,7 @@ impl Broadcast {
     }
 
     /// Clamps `now`, so that the machine's time never goes backwards.
-    fn clamp(&mut self, now: Time) -> Time {
+    pub(crate) fn clamp(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
         self.now
     }
@@ -345,7 +354,9 @@ impl Broadcast {
         if self.peers.nodes.len() <= peer.at() {
             self.peers.nodes.resize(peer.at() + 1, None);
             self.peers.up.resize(peer.at() + 1, false);
+            self.peers.received.resize(peer.at() + 1, traffic::Received::default());
         }
+        self.peers.received[peer.at()] = traffic::Received::default();
         assert!(self.peers.nodes[peer.at()].replace(node).is_none(), "a peer is added once");
         self.set_members(self.peers.count + 1);
         self.inbox.tables.add_peer(peer);
@@ -617,6 +628,7 @@ impl Broadcast {
     /// `may_wait`.
     fn peers_are_behind(&mut self, channel_index: u16, slot: Slot, may_wait: bool) {
         let outbox = &mut self.outboxes[channel_index as usize];
+        outbox.set_changed_at(slot, self.now);
         for at in 0..outbox.peers_end() {
             let peer = PeerIndex(at);
             if !outbox.has_view(peer) {
@@ -689,7 +701,9 @@ impl Broadcast {
                 if *hops > hops_max {
                     return Err(Fault::HopsBeyondBound);
                 }
-                if is_news(slot, version.0)? {
+                if !is_news(slot, version.0)? {
+                    self.peers.received[peer.at()].aborted += bytes.len() as u64;
+                } else {
                     let root = artifact::root_of_chunk(bytes);
                     let id = artifact::id(bytes.len() as u64, *key, metadata, &root);
                     let told = Told::Push { key: *key, metadata, root, bytes };
@@ -745,6 +759,15 @@ impl Broadcast {
         let channel_index = at.1 as usize;
         let own_slot = self.outboxes[channel_index].slot_of(&content.id);
         let outcome = self.inbox.set_content(now, &self.peers, at, version, content, own_slot)?;
+        if let Told::Push { bytes, .. } = content.told {
+            let received = &mut self.peers.received[at.0.at()];
+            let count = match self.inbox.catalogue.items[outcome.known].state {
+                _ if outcome.is_complete => &mut received.useful,
+                State::Ready | State::Done => &mut received.duplicate,
+                State::Wanted(_) | State::Later | State::Dropped => &mut received.aborted,
+            };
+            *count += bytes.len() as u64;
+        }
         if let Some(slot) = own_slot {
             let active = self.outboxes[channel_index].active_mut(slot).expect("by id");
             active.known = Some(outcome.known);
@@ -867,11 +890,27 @@ impl Broadcast {
     ) -> Result<ChunkTaken, Fault> {
         let now = self.clamp(now);
         let received = self.inbox.handle_chunk(now, &self.peers, peer, request, chunk)?;
+        let counts = &mut self.peers.received[peer.at()];
+        let count = match &received {
+            None => &mut counts.aborted,
+            Some(received) if received.is_new => &mut counts.useful,
+            Some(_) => &mut counts.duplicate,
+        };
+        *count += chunk.bytes.len() as u64;
         let Some(received) = received else { return Ok(ChunkTaken::Done) };
         if received.is_new {
             self.pass_on(chunk.index, &received);
         }
         Ok(if received.is_answered { ChunkTaken::Done } else { ChunkTaken::More })
+    }
+
+    /// So many bytes of a peer's streams were read, of which so many belong to a chunk that does not come
+    /// to its end.
+    #[cfg(feature = "quic")]
+    pub(crate) fn note_read(&mut self, peer: PeerIndex, bytes: u64, aborted: u64) {
+        let received = &mut self.peers.received[peer.at()];
+        received.all += bytes;
+        received.aborted += aborted;
     }
 
     /// The round trip on the connection to a peer, which says when chunks are late.
@@ -902,7 +941,7 @@ impl Broadcast {
 
     /// A stream was acknowledged as a whole.
     pub fn handle_acked(&mut self, peer: PeerIndex, stream: OutStream) {
-        if let Some(channel_index) = self.sender.acked(peer, stream, &mut self.outboxes) {
+        if let Some(channel_index) = self.sender.acked(self.now, peer, stream, &mut self.outboxes) {
             self.note_covered(channel_index);
         }
     }
@@ -1010,7 +1049,9 @@ impl Broadcast {
             return None;
         }
         let content = (&mut self.outboxes[..], &mut self.inbox);
-        self.sender.poll_flow(self.now, (peer, flow), (room, can_open), out, content)
+        let send = self.sender.poll_flow(self.now, (peer, flow), (room, can_open), out, content);
+        self.sender.note_encoded(peer, out.len());
+        send
     }
 
     /// Whether [`Broadcast::poll_send`] may have something for a peer.
@@ -1106,6 +1147,48 @@ impl Broadcast {
     }
 
     // Getters.
+
+    /// What has come from a peer, and what was encoded for it.
+    pub fn traffic(&self, peer: PeerIndex) -> (ReceivedBytes, SentBytes) {
+        (self.peers.received[peer.at()].snapshot(), self.sender.sent(peer).snapshot())
+    }
+
+    /// What a peer has still to be sent. Walks through the changes of all channels.
+    pub fn backlog(&self, now: Time, peer: PeerIndex) -> Backlog {
+        let backlogs = self.outboxes.iter().map(|outbox| outbox.backlog(peer));
+        let none = (0, Time::NEVER);
+        let (updates, oldest) = backlogs.fold(none, |sum, of| (sum.0 + of.0, sum.1.min(of.1)));
+        Backlog { updates, age: now.since(oldest) }
+    }
+
+    /// Bytes of artifacts, in all channels: active ones, and those that are being fetched or wait for the
+    /// application.
+    pub fn budgeted_bytes(&self) -> u64 {
+        let channels = self.outboxes.iter().zip(0..).map(|(outbox, channel)| {
+            let (waiting, fetching) = self.inbox.transfers.room_used(channel);
+            let usage = outbox.usage();
+            usage.published_bytes + usage.relayed_bytes + waiting + fetching
+        });
+        channels.sum()
+    }
+
+    /// The channels, in the order of the configuration. Walks through all known artifacts.
+    pub fn channel_snapshots(&self) -> Vec<ChannelSnapshot> {
+        let known = self.inbox.known_counts();
+        let channel = |(at, known): (usize, KnownSnapshot)| {
+            let (events, fetched) = self.inbox.counted(at as u16);
+            ChannelSnapshot {
+                id: self.channels[at].id,
+                outbox: self.outboxes[at].usage(),
+                known,
+                inbox: self.inbox.usage(at as u16),
+                events,
+                acknowledged: self.sender.acknowledged(at),
+                fetched,
+            }
+        };
+        known.into_iter().enumerate().map(channel).collect()
+    }
 
     /// Artifacts that this node advertises in a channel.
     pub fn active_count(&self, channel: ChannelId) -> u32 {

@@ -7,6 +7,7 @@
 //! when the slot that it is served from is cleared. Invariants 3, 8, 11.
 
 use alloc::collections::VecDeque;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Output;
@@ -16,11 +17,13 @@ use super::outbox::{Active, Body, LastSent, Outbox};
 use super::peer_set::PeerSet;
 use super::receipts::Receipt;
 use super::spread::Passing;
+use super::traffic::Sent;
 use crate::config::{ChannelConfig, Config};
 use crate::id::{ChannelId, PeerIndex, Slot, Version};
 use crate::membership::Overlay;
 use crate::sched::{Level, ReadyFlows};
 use crate::send_buffer::SendBuffer;
+use crate::snapshot::Histogram;
 use crate::time::Time;
 use crate::transfer::Unsent;
 use crate::wire::{
@@ -87,6 +90,8 @@ struct Batch {
     current: u32,
     /// The versions of the first and the last push of what this node has published, if there is one.
     pushes: Option<(Version, Version)>,
+    /// When the first of what this node has published was, or [`Time::NEVER`].
+    published_at: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +131,7 @@ struct Peer {
     /// The slot from which chunks were sent last.
     served: Slot,
     refusals: Vec<(u64, Refusal)>,
+    sent: Sent,
 }
 
 #[derive(Debug)]
@@ -140,6 +146,8 @@ pub(super) struct Sender {
     /// The flows with something to send. See [`Sender::flows`].
     pub(super) ready: ReadyFlows,
     pub(super) held: HeldClears,
+    /// By channel: times from publications until they were acknowledged.
+    acknowledged: Vec<Histogram>,
 }
 
 impl Sender {
@@ -156,6 +164,7 @@ impl Sender {
             peers: Vec::new(),
             ready: ReadyFlows::default(),
             held: HeldClears::new(config.channels.len()),
+            acknowledged: vec![Histogram::default(); config.channels.len()],
         }
     }
 
@@ -169,6 +178,7 @@ impl Sender {
             jobs: Vec::new(),
             served: Slot(u32::MAX),
             refusals: Vec::new(),
+            sent: Sent::default(),
         });
         self.ready.add_peer(peer, self.flows_count());
     }
@@ -224,17 +234,26 @@ impl Sender {
     /// A stream was acknowledged as a whole. The channel, if there were pushes in it.
     pub(super) fn acked(
         &mut self,
+        now: Time,
         peer: PeerIndex,
         stream: OutStream,
         outboxes: &mut [Outbox],
     ) -> Option<u16> {
         let used = self.peer(peer).stream(stream).map(|state| state.used);
         self.ended(peer, stream, outboxes);
-        let Some(Use::Updates(Batch { channel, pushes: Some(versions), .. })) = used else {
+        let Some(Use::Updates(Batch { channel, pushes, published_at, .. })) = used else {
             return None;
         };
-        outboxes[channel as usize].note_acked(peer, stream.0, versions);
+        if published_at < Time::NEVER {
+            self.acknowledged[channel as usize].note(now.since(published_at));
+        }
+        outboxes[channel as usize].note_acked(peer, stream.0, pushes?);
         Some(channel)
+    }
+
+    /// Times from publications in a channel until they were acknowledged.
+    pub(super) fn acknowledged(&self, channel: usize) -> Histogram {
+        self.acknowledged[channel]
     }
 
     /// A stream has ended: it was acknowledged, or the peer stopped it.
@@ -457,6 +476,16 @@ impl Sender {
         send
     }
 
+    /// So many bytes were encoded for a peer.
+    pub(super) fn note_encoded(&mut self, peer: PeerIndex, bytes: usize) {
+        self.peer(peer).sent.all += bytes as u64;
+    }
+
+    /// What was encoded for a peer.
+    pub(super) fn sent(&self, peer: PeerIndex) -> Sent {
+        self.peers[peer.at()].as_ref().expect("a member").sent
+    }
+
     /// Encodes requests, refusals and receipts.
     fn send_requests(
         &mut self,
@@ -514,7 +543,8 @@ impl Sender {
         // A relay does not repeat what the peer advertises itself.
         let is_left_out =
             |active: &Active| active.is_dormant() || (active.hops > 0 && holds(active));
-        let mut batch = Batch { channel: channel_index, current: 0, pushes: None };
+        let (current, pushes, published_at) = (0, None, Time::NEVER);
+        let mut batch = Batch { channel: channel_index, current, pushes, published_at };
         let stream = peer.open_stream(Use::Updates(batch));
         let mut finish = true;
         if outbox.take_snapshot_due(index) {
@@ -569,6 +599,7 @@ impl Sender {
                     .then(|| Source::Ranges(Ranges::from_iter([(0..chunks).into()]))),
             };
             let source = source.filter(|_| streamed_now < streamed_max);
+            let changed_at = if hops == 0 { outbox.changed_at(slot) } else { Time::NEVER };
             let (streamed, is_spread) = (source.is_some(), spread.is_some());
             let length = body.metadata().len() + if is_pushed { bytes } else { 64 };
             let is_over = out.len() + length + FRAME_OVERHEAD_MAX > limit;
@@ -579,6 +610,7 @@ impl Sender {
             let told = Told { hops, streamed, spread: is_spread && hops == 0 };
             if let Some(artifact) = pushed {
                 let (at, key, metadata) = ((slot, version), artifact.key(), artifact.metadata());
+                peer.sent.content += bytes as u64;
                 wire::put_push_start(&mut out.inline, at, hops, key, metadata, bytes);
                 out.payload(artifact.bytes(), || artifact.to_bytes());
             } else {
@@ -591,6 +623,7 @@ impl Sender {
             outbox.set_last_sent(index, slot, version, LastSent::in_stream(stream.0, is_pushed));
             outbox.note_told(index, slot);
             batch.current += 1;
+            batch.published_at = batch.published_at.min(changed_at);
             if is_pushed && hops == 0 {
                 let first = batch.pushes.map_or(version, |(first, _)| first);
                 batch.pushes = Some((first, version));
@@ -669,6 +702,7 @@ impl Sender {
                 Body::Whole(artifact) => artifact.chunk(chunk),
                 Body::Part(part) => inbox.transfers.chunk(part.transfer, chunk),
             };
+            peer.sent.content += bytes.len() as u64;
             wire::put_chunk_start(&mut out.inline, chunk, &proof, bytes.len());
             out.share(bytes);
             if out.len() >= room || is_spread {
@@ -777,7 +811,8 @@ impl Peer {
     fn release(&mut self, at: usize) {
         let state = &mut self.streams[at];
         if state.used != Use::Free {
-            *state = StreamState { generation: state.generation + 1, used: Use::Free };
+            let generation = state.generation + 1;
+            *state = StreamState { generation, used: Use::Free };
             self.free.push(at as u16);
         }
     }

@@ -18,6 +18,7 @@ mod questions;
 mod run;
 mod setup;
 mod shared;
+mod snapshots;
 #[cfg(feature = "topology-file")]
 mod topology_file;
 mod udp;

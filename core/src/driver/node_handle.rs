@@ -20,6 +20,7 @@ use crate::error::FlushError;
 use crate::id::{ChannelId, NodeId};
 use crate::membership::{Membership, Topology, TopologyError};
 use crate::node::{NodeEvent, NodeStats};
+use crate::snapshot::Snapshot;
 
 /// The application has dropped its last handle: the node shuts down.
 struct Owner(Arc<Shared>);
@@ -191,6 +192,18 @@ impl NodeHandle {
     /// What the node has counted so far.
     pub fn stats(&self) -> NodeStats {
         self.shared().lock().stats
+    }
+
+    /// What the node knows of itself, its peers, channels and routes, at the end of its driver's present or
+    /// next turn. `None` once the node has shut down. It is made for this call, in a walk over all of the
+    /// node's tables: for some times in a second at most. Several calls at once share one walk.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        let ticket = self.shared().command(|state| state.snapshots.request());
+        let mut waiting = Waiting::new(self.shared(), Source::Snapshot);
+        poll_fn(|cx| {
+            waiting.poll_next(cx, |state| Some((state.snapshots.answered(ticket)?, false)))
+        })
+        .await
     }
 
     /// Done when everything published so far has been received by all members that are connected: each has

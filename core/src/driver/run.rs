@@ -9,6 +9,7 @@
 //! of the process, what waits in the socket is read before any deadline may pass: see
 //! [`PAUSE_MIN`].
 
+use std::boxed::Box;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -25,9 +26,10 @@ use super::Io;
 use super::calls::CallTable;
 use super::node_handle::DriverError;
 use super::questions::Answers;
-use super::shared::Shared;
+use super::shared::{Shared, Staged};
 use crate::id::NodeId;
 use crate::node::{Node, Output, Transmit};
+use crate::snapshot::{DriverSnapshot, Histogram, Snapshot};
 use crate::time::Time;
 
 /// Further bounds of a poll, since a runtime's clock may stand still: turns in a poll, slices
@@ -89,6 +91,8 @@ pub struct Driver<I> {
     unsent: Option<Transmit>,
     /// When the last turn ended.
     last_turn: Time,
+    /// How long polls took.
+    polls: Histogram,
     /// After a pause: the number of bytes that may still be received before deadlines are checked.
     pause_bytes: usize,
     /// Errors of the socket in succession, and when the last one came.
@@ -150,6 +154,7 @@ impl<I: Io> Driver<I> {
             buffer: Vec::new(),
             unsent: None,
             last_turn: Time::ZERO,
+            polls: Histogram::default(),
             pause_bytes: 0,
             receive_errors: 0,
             receive_failed_at: Time::ZERO,
@@ -176,7 +181,18 @@ impl<I: Io> Driver<I> {
     /// Takes turns until there is nothing to do or the time of the poll is used up. Returns how the
     /// node has ended, if it has.
     fn run(&mut self, io: &mut I, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let until = self.time(io) + self.poll_max();
+        let began = self.time(io);
+        let result = self.take_turns(io, cx, began + self.poll_max());
+        self.polls.note(self.last_turn.since(began));
+        result
+    }
+
+    fn take_turns(
+        &mut self,
+        io: &mut I,
+        cx: &mut Context<'_>,
+        until: Time,
+    ) -> Poll<io::Result<()>> {
         for _ in 0..TURNS_MAX {
             let next = self.turn(io, cx);
             self.last_turn = self.time(io);
@@ -192,6 +208,13 @@ impl<I: Io> Driver<I> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// What the node knows of itself, and what this driver does.
+    fn snapshot(&self, now: Time) -> Box<Snapshot> {
+        let mut snapshot = Box::new(self.node.snapshot(now));
+        snapshot.node.driver = Some(DriverSnapshot { polls: self.polls, commands: 0 });
+        snapshot
     }
 
     fn turn(&mut self, io: &mut I, cx: &mut Context<'_>) -> io::Result<Next> {
@@ -211,13 +234,16 @@ impl<I: Io> Driver<I> {
         // What this node tells itself comes before all that it sends.
         let Self { node, call_table, answers, .. } = self;
         let has_told = node.has_loopback()
-            && self.shared.stage_events(now, self.start, node, call_table, answers).0;
+            && self.shared.stage_events(now, self.start, node, call_table, answers).has_staged;
         let sent = self.send(io, cx, now + self.poll_max());
         let now = self.time(io);
         let Self { node, call_table, answers, .. } = self;
-        let (has_staged, stage_at) =
+        let Staged { has_staged, stage_at, snapshot_wanted } =
             self.shared.stage_events(now, self.start, node, call_table, answers);
         let has_staged = has_told | has_staged;
+        if let Some(requested) = snapshot_wanted {
+            self.shared.answer_snapshot(requested, self.snapshot(now));
+        }
         if self.node.is_closed() {
             return Ok(Next::End);
         }

@@ -4,6 +4,7 @@
 //! known at once, and queue them for the driver. The driver stages a bounded number of events per
 //! channel. Other events stay in the node's tables, where they can still become obsolete.
 
+use std::boxed::Box;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use super::calls::{CallCommand, CallTable, Calls};
 use super::connected::Waits;
 use super::node_handle::DriverError;
 use super::questions::{Answers, Question, Questions};
+use super::snapshots::Snapshots;
 use super::waiters::{Source, Waiters};
 use crate::artifact::Artifact;
 use crate::bits::ones;
@@ -28,6 +30,7 @@ use crate::id::{ArtifactId, ChannelId, NodeId};
 use crate::key_index::KeyIndex;
 use crate::membership::{Membership, Overlay, Topology, TopologyError};
 use crate::node::{Node, NodeEvent, NodeStats};
+use crate::snapshot::Snapshot;
 use crate::time::Time;
 
 /// The number of commands that the driver takes in one turn: some ten microseconds of work.
@@ -112,9 +115,21 @@ pub(super) struct State {
     pub(super) waits: Waits,
     /// Members whose connections are to be ended. At most those that were up.
     pub(super) disconnects: BTreeSet<NodeId>,
+    pub(super) snapshots: Snapshots,
 }
 
 impl State {
+    /// Adds to a snapshot of the node what the handles hold.
+    fn complete(&self, snapshot: &mut Snapshot) {
+        if let Some(driver) = &mut snapshot.node.driver {
+            driver.commands = self.commands.len() as u64;
+        }
+        for (channel, staged) in snapshot.channels.iter_mut().zip(&self.channels) {
+            channel.inbox.staged_events = staged.events.len() as u64;
+            channel.inbox.staged_bytes = staged.event_bytes as u64;
+        }
+    }
+
     /// Whether no more commands are taken.
     pub(super) fn is_ending(&self) -> bool {
         self.end.is_some() || self.shutdown || self.is_draining
@@ -283,6 +298,7 @@ impl State {
             Source::Room(index) => Some(&mut self.channels[index].room_waiters),
             Source::Links => Some(&mut self.link_waiters),
             Source::Answers => Some(&mut self.questions.waiters),
+            Source::Snapshot => Some(&mut self.snapshots.waiters),
             Source::End => Some(&mut self.end_waiters),
         }
     }
@@ -296,10 +312,24 @@ impl State {
             Source::Room(index) => self.room(index, 0).is_ok(),
             Source::Credit(route, member) => self.calls.has_place(route, &member),
             // All are woken when it comes.
-            Source::Cancellation(_) | Source::Links | Source::Answers | Source::End => false,
+            Source::Cancellation(_)
+            | Source::Links
+            | Source::Answers
+            | Source::Snapshot
+            | Source::End => false,
         };
         if has_some { self.waiters(source)?.pop() } else { None }
     }
+}
+
+/// What [`Shared::stage_events`] has found.
+pub(super) struct Staged {
+    /// There is something new for the application: the node has to be polled again.
+    pub(super) has_staged: bool,
+    /// When to do it again, for those who wait with a deadline.
+    pub(super) stage_at: Time,
+    /// The last request for a snapshot, unless it has an answer.
+    pub(super) snapshot_wanted: Option<u64>,
 }
 
 pub(super) struct Shared {
@@ -361,6 +391,7 @@ impl Shared {
                 link_waiters: Waiters::default(),
                 waits: Waits::new(),
                 disconnects: BTreeSet::new(),
+                snapshots: Snapshots::default(),
             }),
         }
     }
@@ -430,6 +461,8 @@ impl Shared {
             (is_all, released, membership, disconnects, shutdown, reconsider, old_waker)
         };
         drop(old_waker);
+        // Commands are dated by it.
+        node.clamp(now);
         released.into_iter().for_each(|permit| node.release(permit));
         for command in commands.drain(..) {
             match command {
@@ -518,9 +551,7 @@ impl Shared {
         is_current.then(|| state.membership.peers_of(&self.id, self.overlay).len())
     }
 
-    /// Stages outputs of the node, as far as there is room. True if there were any, in which case
-    /// the node has to be polled again. Also gives the time at which to call this again, for those
-    /// who wait with a deadline.
+    /// Stages outputs of the node, as far as there is room.
     pub(super) fn stage_events(
         &self,
         now: Time,
@@ -528,10 +559,10 @@ impl Shared {
         node: &mut Node,
         call_table: &mut CallTable,
         answers: &mut Answers,
-    ) -> (bool, Time) {
+    ) -> Staged {
         let mut wakers = std::mem::take(&mut call_table.wakers);
         let mut has_staged = false;
-        let wake_at = {
+        let (stage_at, snapshot_wanted) = {
             let mut state = self.lock();
             state.stats = node.stats();
             has_staged |= call_table.stage(now, start, node, &mut state.calls, &mut wakers);
@@ -574,12 +605,23 @@ impl Shared {
             if state.node_events.len() > before {
                 wakers.extend(state.node_waiters.pop());
             }
-            state.waits.next_deadline()
+            (state.waits.next_deadline(), state.snapshots.pending())
         };
         call_table.garbage.clear();
         wakers.drain(..).for_each(Waker::wake);
         call_table.wakers = wakers;
-        (has_staged, wake_at)
+        Staged { has_staged, stage_at, snapshot_wanted }
+    }
+
+    /// Hands out a snapshot to all that asked for one up to the request `requested`.
+    pub(super) fn answer_snapshot(&self, requested: u64, mut snapshot: Box<Snapshot>) {
+        let wakers: Vec<Waker> = {
+            let mut state = self.lock();
+            state.complete(&mut snapshot);
+            state.snapshots.answer(requested, snapshot);
+            state.snapshots.waiters.drain().collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// The driver takes nothing more.
@@ -602,6 +644,7 @@ impl Shared {
             wakers.extend(state.node_waiters.drain());
             wakers.extend(state.link_waiters.drain());
             wakers.extend(state.questions.waiters.drain());
+            wakers.extend(state.snapshots.waiters.drain());
             for channel in &mut state.channels {
                 wakers.extend(channel.waiters.drain());
                 wakers.extend(channel.room_waiters.drain());

@@ -86,6 +86,8 @@ pub(super) enum Source {
     Cancellation(RequestId),
     /// Answers to questions about progress.
     Answers,
+    /// A snapshot of the node.
+    Snapshot,
     /// The end of the driver.
     End,
 }

@@ -179,7 +179,8 @@ impl Node {
                 }
                 MachineOutput::Stop { peer, request } => {
                     if let Some(link) = self.link_to(peer) {
-                        link.stop_answer(request);
+                        let aborted = link.stop_answer(request);
+                        self.machine.note_read(peer, 0, aborted);
                     }
                     peer
                 }

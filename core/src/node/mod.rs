@@ -40,6 +40,7 @@ mod peers;
 pub(crate) mod quic;
 mod ready;
 mod report;
+mod snapshot;
 mod socket;
 mod transmit;
 mod uplink;
@@ -340,8 +341,10 @@ impl Node {
         self.start + Duration::from_nanos(now.0)
     }
 
-    fn clamp(&mut self, now: Time) -> Time {
-        self.now = self.now.max(now);
+    /// Clamps `now`, so that the node's time never goes backwards.
+    pub(crate) fn clamp(&mut self, now: Time) -> Time {
+        self.now = self.machine.clamp(self.now.max(now));
+        self.rpc.clamp(self.now);
         self.now
     }
 

@@ -38,7 +38,7 @@ pub(super) struct Peer {
     /// removed. At most one that is up, one in each direction that is coming up, `CLOSED_MAX` closed
     /// ones, and some that never came up.
     pub(super) links: Vec<ConnectionHandle>,
-    up_since: Time,
+    pub(super) up_since: Time,
     /// A dial of ours is in progress.
     is_dialling: bool,
     /// Whether this node has the lower id and dials at once. Otherwise it dials at a slow rate, in
@@ -51,6 +51,8 @@ pub(super) struct Peer {
     pause: Duration,
     /// Rules broken since it was last cut off.
     faults: FaultCount,
+    /// Rules broken since it became a member.
+    pub(super) faults_total: u64,
     /// No connection before this.
     pub(super) cut_off_until: Time,
     /// What is to be reported: the last fault, and how often there was one.
@@ -178,6 +180,7 @@ impl Peers {
             dial_at: if dials { now } else { now + KNOCK_AFTER },
             pause: Duration::ZERO,
             faults: FaultCount::new(),
+            faults_total: 0,
             cut_off_until: Time::ZERO,
             fault: None,
             reported_up: false,
@@ -344,6 +347,7 @@ impl Peers {
         self.to_report.insert(peer.0);
         let known = self.peer_mut(peer);
         known.fault = Some((fault, known.fault.map_or(1, |(_, count)| count + 1)));
+        known.faults_total += 1;
         let cut_off = known.faults.note(now, config.faults_max, config.fault_decay);
         if cut_off {
             known.cut_off_until = now + config.cut_off;

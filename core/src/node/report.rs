@@ -86,6 +86,7 @@ pub enum Closed {
 /// What a node counts since its start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NodeStats {
     /// Bytes of UDP payload handed to the socket.
     pub sent_bytes: u64,

@@ -35,7 +35,7 @@ impl WindowPool {
         self.least
     }
 
-    #[cfg(feature = "internals")]
+    /// Bytes of it that links hold.
     pub(super) fn held(&self) -> u64 {
         self.held
     }

@@ -18,6 +18,7 @@ use crate::arena::Arena;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, Fault};
 use crate::id::{PeerIndex, RouteId};
+use crate::snapshot::{Histogram, RequestCounts, RequestsSnapshot};
 use crate::time::Time;
 use crate::wire::{
     CallHead, CallRefusal, CallReset, EAGER_BYTES_MAX, FrameReader, Malformed, Reply, RouteHello,
@@ -65,6 +66,8 @@ struct InboundRequest {
     is_capped: bool,
     /// The time that its timer is set to.
     timer: Time,
+    /// When the application has taken it.
+    taken_at: Time,
     reader: FrameReader,
     /// Bytes in the request, and of the answer that may be sent at once.
     length: u32,
@@ -127,6 +130,9 @@ struct Route {
     by_peer: Vec<PeerRoute>,
     /// Something has changed, so that waiting requests may now be granted room.
     is_due: bool,
+    counts: RequestCounts,
+    /// Times from when a request was taken until it was answered.
+    latencies: Histogram,
 }
 
 #[derive(Debug)]
@@ -148,6 +154,8 @@ impl Callee {
             ready: Turns::new(),
             by_peer: Vec::new(),
             is_due: false,
+            counts: RequestCounts::default(),
+            latencies: Histogram::default(),
         };
         Self {
             inbound: Arena::new(),
@@ -249,15 +257,19 @@ impl Callee {
     pub(super) fn poll_request(
         &mut self,
         shared: &mut SharedState,
+        now: Time,
         route: RouteId,
         mut suits: impl FnMut(PeerIndex) -> bool,
     ) -> Option<(Request, Permit)> {
         let at = shared.route_index(route)?;
         let index = self.routes[at as usize].ready.pop(|peer, _| suits(peer))?;
         self.set_phase(index, Phase::Taken);
-        self.routes[at as usize].is_due = true;
+        let route = &mut self.routes[at as usize];
+        route.is_due = true;
+        route.counts.taken += 1;
         let answer_bytes_max = self.answer_bytes_max(index);
         let request = &mut self.inbound[index];
+        request.taken_at = now;
         let wants_answer = request.wants_answer;
         let bytes = mem::take(&mut request.request_bytes);
         let permit = Permit { route: at, peer: request.peer, bytes, of_answer: false };
@@ -290,6 +302,7 @@ impl Callee {
     pub(super) fn answer(
         &mut self,
         shared: &mut SharedState,
+        now: Time,
         id: RequestId,
         body: Bytes,
     ) -> Result<(), AnswerError> {
@@ -312,7 +325,10 @@ impl Callee {
         }
         let request = &mut self.inbound[index];
         let unneeded = request.answer_bytes - length as u64;
-        self.routes[route as usize].answers.give_back(peer, unneeded);
+        let of_route = &mut self.routes[route as usize];
+        of_route.answers.give_back(peer, unneeded);
+        of_route.counts.answered += 1;
+        of_route.latencies.note(now.since(request.taken_at));
         request.answer_bytes = length as u64;
         let allowed = if request.has_ended { length } else { request.prepaid as usize };
         let reply = Reply::Answer { length: length as u32 };
@@ -346,6 +362,7 @@ impl Callee {
             },
             Refusal::Dropped => Reply::Refused(CallRefusal::Dropped),
         };
+        self.routes[self.inbound[index].route as usize].counts.refused += 1;
         self.reply(shared, index, reply);
         true
     }
@@ -401,6 +418,7 @@ impl Callee {
             deadline,
             is_capped: false,
             timer: Time::NEVER,
+            taken_at: Time::ZERO,
             reader: FrameReader::default(),
             length: 0,
             prepaid: 0,
@@ -683,6 +701,7 @@ impl Callee {
             Phase::Cancelled(_) => return,
             _ => return self.remove(shared, index),
         }
+        self.routes[self.inbound[index].route as usize].counts.cancelled += 1;
         self.set_phase(index, Phase::Cancelled(why));
         let request = &mut self.inbound[index];
         self.cancelled.push_back(Cancelled { request: request.id, why });
@@ -745,6 +764,19 @@ impl Callee {
 
     pub(super) fn len(&self) -> usize {
         self.inbound.len()
+    }
+
+    /// The requests on a route. A walk over its peers.
+    pub(super) fn snapshot(&self, route: usize) -> RequestsSnapshot {
+        let route = &self.routes[route];
+        RequestsSnapshot {
+            counts: route.counts,
+            latencies: route.latencies,
+            in_flight: route.by_peer.iter().map(|peer| u32::from(peer.in_flight)).sum(),
+            waiting: route.waiting.len() as u32,
+            request_bytes: route.requests.committed(),
+            answer_bytes: route.answers.committed(),
+        }
     }
 
     pub(super) fn body_bytes(&self) -> u64 {

@@ -15,6 +15,7 @@ use crate::arena::Arena;
 use crate::config::RouteConfig;
 use crate::error::{CallError, Fault};
 use crate::id::{PeerIndex, RouteId};
+use crate::snapshot::{CallCounts, CallsSnapshot, Histogram};
 use crate::time::Time;
 use crate::wire::{
     CallHead, CallRefusal, CallReset, EAGER_BYTES_MAX, FrameReader, Malformed, Reply, RouteHello,
@@ -36,6 +37,7 @@ struct Call {
     id: CallId,
     peer: PeerIndex,
     route: u16,
+    made_at: Time,
     deadline: Time,
     manner: Manner,
     /// The time that its timer is set to.
@@ -77,6 +79,9 @@ struct Route {
     waiting: RoomQueue,
     /// By peer.
     by_peer: Vec<PeerRoute>,
+    counts: CallCounts,
+    /// Times from a call to its answer.
+    latencies: Histogram,
 }
 
 #[derive(Debug)]
@@ -116,6 +121,8 @@ impl Caller {
             answers: Ledger::new(config.body_bytes_max, config.response_bytes_share()),
             waiting: RoomQueue::new(),
             by_peer: Vec::new(),
+            counts: CallCounts::default(),
+            latencies: Histogram::default(),
         };
         Self {
             calls: Arena::new(),
@@ -252,6 +259,7 @@ impl Caller {
             id: CallId(0),
             peer,
             route,
+            made_at: now,
             deadline,
             manner,
             timer: Time::NEVER,
@@ -274,6 +282,7 @@ impl Caller {
         if is_up {
             shared.ready.mark(peer, route.into());
         }
+        self.routes[route as usize].counts.begun += 1;
         Ok(id)
     }
 
@@ -286,6 +295,7 @@ impl Caller {
         self.close(shared, index);
         self.remove(shared, index);
         self.peer_route(peer, route).outstanding -= 1;
+        self.routes[route as usize].counts.cancelled += 1;
         true
     }
 
@@ -506,10 +516,17 @@ impl Caller {
         }
     }
 
-    pub(super) fn handle_end(&mut self, shared: &mut SharedState, index: u32) -> Result<(), Fault> {
+    pub(super) fn handle_end(
+        &mut self,
+        shared: &mut SharedState,
+        now: Time,
+        index: u32,
+    ) -> Result<(), Fault> {
         let call = &mut self.calls[index];
         match call.answer.take_if(|answer| answer.is_complete()) {
             Some(answer) => {
+                let latencies = &mut self.routes[call.route as usize].latencies;
+                latencies.note(now.since(call.made_at));
                 if !call.is_acked {
                     // The callee does not need the end of the request, and the transport can drop
                     // what it keeps of it.
@@ -572,6 +589,11 @@ impl Caller {
     fn complete(&mut self, shared: &mut SharedState, index: u32, result: Result<Bytes, CallError>) {
         let call = &mut self.calls[index];
         let (id, peer, route) = (call.id, call.peer, call.route);
+        let counts = &mut self.routes[route as usize].counts;
+        match &result {
+            Ok(_) => counts.answered += 1,
+            Err(error) => counts.note_error(error),
+        }
         // The permit takes over the answer's room in the budget.
         let bytes = match &result {
             Ok(_) => core::mem::take(&mut call.answer_bytes),
@@ -588,7 +610,8 @@ impl Caller {
         let (peer, owner) = (call.peer, StreamOwner::Call(index));
         shared.timers.remove(&(call.timer, owner));
         shared.unqueue(peer, call.route, owner, &call.request);
-        let Route { requests, answers, waiting, by_peer } = &mut self.routes[call.route as usize];
+        let route = &mut self.routes[call.route as usize];
+        let Route { requests, answers, waiting, by_peer, .. } = route;
         requests.give_back(peer, call.request_bytes);
         answers.give_back(peer, call.answer_bytes);
         waiting.remove(peer, index);
@@ -618,6 +641,22 @@ impl Caller {
     }
 
     // Getters.
+
+    /// The calls on a route. A walk over its peers.
+    pub(super) fn snapshot(&self, route: usize) -> CallsSnapshot {
+        let route = &self.routes[route];
+        let peers = || route.by_peer.iter();
+        let credit = peers().filter_map(|peer| peer.credit);
+        CallsSnapshot {
+            counts: route.counts,
+            latencies: route.latencies,
+            in_flight: peers().map(|peer| u32::from(peer.open)).sum(),
+            credit: credit.map(|credit| u32::from(credit.in_flight_max)).sum(),
+            waiting: peers().map(|peer| peer.waiting.len() as u32).sum(),
+            request_bytes: route.requests.committed(),
+            answer_bytes: route.answers.committed(),
+        }
+    }
 
     pub(super) fn has_outcomes(&self) -> bool {
         !self.outcomes.is_empty()

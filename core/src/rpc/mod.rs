@@ -51,6 +51,7 @@ use crate::config::{Class, Config, ConfigError, RouteConfig};
 use crate::error::{AnswerError, CallError, Fault};
 use crate::id::{PeerIndex, RouteId};
 use crate::sched::ReadyFlows;
+use crate::snapshot::RouteSnapshot;
 use crate::time::Time;
 use crate::wire::{CallReset, EAGER_BYTES_MAX, RouteHello};
 use callee::Callee;
@@ -351,7 +352,8 @@ impl Rpc {
         })
     }
 
-    fn clamp(&mut self, now: Time) -> Time {
+    /// Clamps `now`, so that the machine's time never goes backwards.
+    pub(crate) fn clamp(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
         self.now
     }
@@ -475,8 +477,8 @@ impl Rpc {
         request: RequestId,
         body: Bytes,
     ) -> Result<(), AnswerError> {
-        self.clamp(now);
-        self.callee.answer(&mut self.shared, request, body)
+        let now = self.clamp(now);
+        self.callee.answer(&mut self.shared, now, request, body)
     }
 
     /// Ends a request without an answer. False if the caller did not wait for it any more.
@@ -554,8 +556,9 @@ impl Rpc {
     /// # Errors
     /// If the peer broke a rule. The call or request is over then, and the stream is to be closed.
     pub fn handle_end(&mut self, peer: PeerIndex, stream: CallStream) -> Result<(), Fault> {
+        let now = self.now;
         match self.owner_of(peer, stream) {
-            Some(StreamOwner::Call(index)) => self.caller.handle_end(&mut self.shared, index),
+            Some(StreamOwner::Call(index)) => self.caller.handle_end(&mut self.shared, now, index),
             Some(StreamOwner::Request(index)) => self.callee.handle_end(&mut self.shared, index),
             None => Ok(()),
         }
@@ -746,7 +749,7 @@ impl Rpc {
         route: RouteId,
         suits: impl FnMut(PeerIndex) -> bool,
     ) -> Option<(Request, Permit)> {
-        self.callee.poll_request(&mut self.shared, route, suits)
+        self.callee.poll_request(&mut self.shared, self.now, route, suits)
     }
 
     /// The next request that the application has and whose caller does not wait any more. The
@@ -788,6 +791,19 @@ impl Rpc {
     /// Changes whenever a connection has come up or gone down, and with it [`Rpc::credit`].
     pub fn links(&self) -> u64 {
         self.shared.links
+    }
+
+    /// The routes, in the order of the configuration. Walks through all peers of each.
+    pub fn route_snapshots(&self) -> Vec<RouteSnapshot> {
+        let routes = self.shared.routes.iter().enumerate();
+        let route = |(at, config): (usize, &RouteConfig)| RouteSnapshot {
+            id: config.id,
+            name: config.name.clone().into_owned(),
+            calls: self.caller.snapshot(at),
+            requests: self.callee.snapshot(at),
+            body_bytes_max: config.body_bytes_max,
+        };
+        routes.map(route).collect()
     }
 
     /// Bytes of bodies, coming and going, of all peers: at most four times the sum of all routes'

@@ -329,6 +329,16 @@ impl Transfers {
         self.wanted[at].held.as_ref().expect("begun").chunk(chunk)
     }
 
+    /// When the first byte came of what is here of an artifact.
+    pub(crate) fn first_byte_at(&self, at: u32) -> Option<Time> {
+        self.wanted[at].first_byte_at
+    }
+
+    /// Whether some chunks of an artifact are here.
+    pub(crate) fn is_partial(&self, at: u32) -> bool {
+        self.wanted[at].held.as_ref().is_some_and(|held| held.bytes > 0)
+    }
+
     /// The artifact all chunks of which are here. It is not wanted any more.
     pub(crate) fn take_complete(&mut self, at: u32, id: ArtifactId) -> Artifact {
         self.end_wanted(at).into_artifact(id)

@@ -106,6 +106,8 @@ pub(super) struct Wanted {
     pub(super) answerable: Option<PeerIndex>,
     /// When it made progress last, or room was taken.
     pub(super) progress_at: Time,
+    /// When the first byte came of what is here.
+    pub(super) first_byte_at: Option<Time>,
     /// Bytes that have come since.
     progress_bytes: u64,
     /// How often it has lost its room. Progress does not reset this: on a path that pauses longer than
@@ -148,6 +150,7 @@ impl Wanted {
             live: 0,
             answerable: None,
             progress_at: Time::ZERO,
+            first_byte_at: None,
             progress_bytes: 0,
             losses: 0,
             is_passed_on: false,
@@ -176,6 +179,7 @@ impl Wanted {
         self.held = None;
         self.have.reset(self.advert.chunks());
         (self.missing, self.stripe) = (self.advert.chunks(), None);
+        self.first_byte_at = None;
     }
 
     /// The artifact, all chunks of which are here.
@@ -211,6 +215,7 @@ impl Wanted {
             }
             self.have.insert(index);
             self.missing -= 1;
+            self.first_byte_at.get_or_insert(now);
             self.note_progress(now);
         }
         is_right
@@ -223,6 +228,9 @@ impl Wanted {
     /// Bytes of a chunk have come. Whether that is progress.
     pub(super) fn note_partial(&mut self, now: Time, bytes: u64) -> bool {
         self.progress_bytes += bytes;
+        if bytes > 0 {
+            self.first_byte_at.get_or_insert(now);
+        }
         let is_progress = self.progress_bytes >= PROGRESS_BYTES_MIN;
         if is_progress {
             self.note_progress(now);

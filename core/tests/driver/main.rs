@@ -18,6 +18,7 @@ mod network;
 mod pauses;
 mod places;
 mod rooms;
+mod snapshots;
 mod socket_errors;
 mod stages;
 mod subnet;

@@ -34,6 +34,8 @@ use crate::artifact::{Advert, Artifact};
 use crate::config::{ChannelConfig, Relay};
 use crate::id::{ArtifactId, PeerIndex, Slot, Version};
 use crate::key_index::KeyIndex;
+use crate::snapshot::OutboxSnapshot;
+use crate::time::Time;
 use coverage::Progress;
 
 /// What this node has of an artifact that it advertises.
@@ -175,6 +177,8 @@ impl Active {
 #[derive(Debug, Default)]
 struct SlotState {
     version: u64,
+    /// When it took that version.
+    changed_at: Time,
     active: Option<Active>,
 }
 
@@ -556,6 +560,49 @@ impl Outbox {
             self.log.retain(|(version, slot)| slots[slot.0 as usize].version == *version);
         }
         self.log.push_back((self.version, slot));
+    }
+
+    /// The last change of a slot was made at this time.
+    pub(super) fn set_changed_at(&mut self, slot: Slot, now: Time) {
+        self.slots[slot.0 as usize].changed_at = now;
+    }
+
+    /// When the last change of a slot was made.
+    pub(super) fn changed_at(&self, slot: Slot) -> Time {
+        self.slots[slot.0 as usize].changed_at
+    }
+
+    /// How much of its bounds is used.
+    pub(super) fn usage(&self) -> OutboxSnapshot {
+        OutboxSnapshot {
+            active: self.active_count(),
+            active_max: self.config.slots_max,
+            published_bytes: self.published.bytes,
+            relayed_bytes: self.relayed.bytes,
+            bytes_max: self.config.active_bytes_max,
+        }
+    }
+
+    /// The number of changes that a peer has still to be sent, and when the oldest of them was made. A walk
+    /// over the log, which is at most twice as long as the table.
+    pub(super) fn backlog(&self, peer: PeerIndex) -> (u64, Time) {
+        let view = self.views.get(peer.at()).and_then(Option::as_ref);
+        let Some(view) = view else { return (0, Time::NEVER) };
+        let position = self.log.partition_point(|(version, _)| *version <= view.cursor);
+        let mut oldest = Time::NEVER;
+        let mut count = 0;
+        for (version, slot) in self.log.range(position..) {
+            let state = &self.slots[slot.0 as usize];
+            let last_sent = view.last_sent.get(slot.0 as usize).copied();
+            let last_sent = last_sent.unwrap_or(LastSent::NOTHING);
+            let is_clear = state.active.as_ref().is_none_or(Active::is_dormant);
+            let is_needless = last_sent.is_present() || is_clear && last_sent == LastSent::NOTHING;
+            if state.version == *version && !is_needless {
+                count += 1;
+                oldest = oldest.min(state.changed_at);
+            }
+        }
+        (count, oldest)
     }
 
     /// A peer's new epoch begins: it has been sent nothing yet.

@@ -87,6 +87,8 @@ pub(super) struct Egress {
     /// All that was written is in packets, for certain.
     is_all_sent: bool,
     flight: Flight,
+    /// Bytes that QUIC was given of streams that were reset.
+    aborted_bytes: u64,
     pieces: Vec<Bytes>,
     /// Writes so far, from which the priorities within a level derive. When they are used up, nothing
     /// is written until all that was written is acknowledged, and they begin anew.
@@ -148,6 +150,7 @@ impl Egress {
             unsent: [0; Level::ALL.len()],
             is_all_sent: false,
             flight: Flight::default(),
+            aborted_bytes: 0,
             pieces: Vec::new(),
             turn: 0,
         }
@@ -229,6 +232,11 @@ impl Link {
             }
         };
         limit.saturating_sub(self.meter.unacked()) as usize
+    }
+
+    /// Bytes that QUIC was given of streams that were reset.
+    pub(super) fn aborted_bytes(&self) -> u64 {
+        self.egress.aborted_bytes
     }
 
     /// How urgent it is to let QUIC send what it has.
@@ -414,15 +422,19 @@ impl Link {
         self.egress.out_streams.remove(&stream);
         let is_whole = is_finished && !self.egress.rests.contains_key(&stream);
         if !(is_whole && bytes <= LEFT_BYTES_MAX && self.egress.is_all_sent) {
-            self.reset_stream(stream);
+            self.reset_stream(stream, bytes);
         }
     }
 
-    fn reset_stream(&mut self, stream: StreamId) {
+    /// Resets a stream for which so many bytes were encoded.
+    fn reset_stream(&mut self, stream: StreamId, bytes: usize) {
+        let mut written = bytes;
         if let Some(rest) = self.egress.rests.remove(&stream) {
             self.egress.rest_bytes -= rest.bytes;
             self.egress.is_blocked = false;
+            written = written.saturating_sub(rest.bytes);
         }
+        self.egress.aborted_bytes += written as u64;
         let _ = self.quic.send_stream(stream).reset(UNNEEDED);
     }
 
@@ -440,7 +452,10 @@ impl Link {
     /// The peer has stopped a stream. Returns the machine's stream, if it was one.
     pub(in crate::node) fn stopped(&mut self, stream: StreamId) -> Option<OutStream> {
         self.discard_unwritten(stream);
-        self.reset_stream(stream);
+        let known = self.egress.out_streams.get(&stream);
+        let written = known.and_then(|known| self.egress.by_index[known.index()]);
+        let bytes = written.filter(|written| written.stream == stream).map_or(0, |of| of.bytes);
+        self.reset_stream(stream, bytes);
         self.ended(stream)
     }
 

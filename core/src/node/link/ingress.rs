@@ -193,6 +193,7 @@ impl Link {
         notices: &mut Vec<Notice>,
     ) -> Result<Read, Fault> {
         let up = self.peer();
+        let mut bytes = 0;
         let mut recv = self.quic.recv_stream(stream);
         let mut chunks = match recv.read(true) {
             Ok(chunks) => chunks,
@@ -206,6 +207,7 @@ impl Link {
                 Ok(Some(chunk)) => {
                     let mut input = &chunk.bytes[..];
                     self.windows.note_read(input.len());
+                    bytes += input.len() as u64;
                     let read = take(
                         now,
                         state,
@@ -230,6 +232,12 @@ impl Link {
         // Whether flow control credit must be sent is decided at the next transmit, which follows
         // every read.
         let _ = chunks.finalize();
+        if let Some(peer) = up {
+            let is_chunk = matches!(state.role, Role::Chunks(_) | Role::Answered);
+            let is_cut = is_chunk && !matches!(result, Ok(Read::More));
+            let aborted = if is_cut { state.decoder.partial_bytes() } else { 0 };
+            machine.note_read(peer, bytes, aborted as u64);
+        }
         if let (Role::Chunks(request), Some(peer)) = (state.role, self.peer()) {
             machine.handle_round_trip(now, peer, self.quic.rtt());
             machine.handle_partial_chunk(now, peer, request, state.decoder.partial_bytes());
@@ -248,13 +256,14 @@ impl Link {
     }
 
     /// Stops the stream with the answer to a request, if it has begun.
-    pub(in crate::node) fn stop_answer(&mut self, request: RequestId) {
+    /// The bytes of a chunk that was not complete.
+    pub(in crate::node) fn stop_answer(&mut self, request: RequestId) -> u64 {
         let answer =
             self.ingress.in_streams.iter().find(|(_, state)| state.role == Role::Chunks(request));
-        if let Some(stream) = answer.map(|(stream, _)| *stream) {
-            self.ingress.in_streams.remove(&stream);
-            let _ = self.quic.recv_stream(stream).stop(UNNEEDED);
-        }
+        let Some(stream) = answer.map(|(stream, _)| *stream) else { return 0 };
+        let state = self.ingress.in_streams.remove(&stream).expect("just found");
+        let _ = self.quic.recv_stream(stream).stop(UNNEEDED);
+        state.decoder.partial_bytes() as u64
     }
 
     // Calls.

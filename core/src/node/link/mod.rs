@@ -7,6 +7,7 @@
 
 mod egress;
 mod ingress;
+mod snapshot;
 mod windows;
 
 use std::net::IpAddr;

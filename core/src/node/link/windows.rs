@@ -99,7 +99,7 @@ impl Link {
         self.windows.held
     }
 
-    #[cfg(feature = "internals")]
+    /// What may be under way on it.
     pub(in crate::node) fn windows(&self) -> Windows {
         self.windows.now
     }

@@ -1,0 +1,37 @@
+//! Bytes that came from a peer and were encoded for it, by what became of them.
+
+use crate::snapshot::{ReceivedBytes, SentBytes};
+
+/// What has come from one peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Received {
+    /// All that was read of its streams.
+    pub(super) all: u64,
+    /// Bytes of artifacts among it.
+    pub(super) useful: u64,
+    pub(super) duplicate: u64,
+    pub(super) aborted: u64,
+}
+
+impl Received {
+    pub(super) fn snapshot(&self) -> ReceivedBytes {
+        let Self { all, useful, duplicate, aborted } = *self;
+        // Pieces are counted when they are complete, and all when it is read.
+        let control = all.saturating_sub(useful + duplicate + aborted);
+        ReceivedBytes { useful, duplicate, aborted, control }
+    }
+}
+
+/// What was encoded for one peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sent {
+    pub(super) all: u64,
+    /// Bytes of artifacts among it.
+    pub(super) content: u64,
+}
+
+impl Sent {
+    pub(super) fn snapshot(&self) -> SentBytes {
+        SentBytes { content: self.content, control: self.all - self.content }
+    }
+}

@@ -1,0 +1,32 @@
+//! What a link is at one moment.
+
+use super::Link;
+use crate::snapshot::LinkSnapshot;
+
+impl Link {
+    /// All but for how long it has been up.
+    pub(in crate::node) fn snapshot(&self) -> LinkSnapshot {
+        let stats = self.quic.stats();
+        let windows = self.windows();
+        LinkSnapshot {
+            round_trip: stats.path.rtt,
+            congestion_window: self.meter.window(),
+            in_flight_bytes: self.meter.in_flight(),
+            unacked_bytes: self.meter.unacked(),
+            receive_window: windows.receive,
+            send_window: windows.send,
+            streams_max: windows.streams,
+            mtu: stats.path.current_mtu,
+            congestion_events: stats.path.congestion_events,
+            sent_packets: stats.path.sent_packets,
+            lost_packets: stats.path.lost_packets,
+            lost_bytes: stats.path.lost_bytes,
+            aborted_bytes: self.aborted_bytes(),
+            sent_bytes: stats.udp_tx.bytes,
+            sent_datagrams: stats.udp_tx.datagrams,
+            received_bytes: stats.udp_rx.bytes,
+            received_datagrams: stats.udp_rx.datagrams,
+            ..LinkSnapshot::default()
+        }
+    }
+}
