@@ -23,6 +23,8 @@ mod key_index;
 pub mod membership;
 #[cfg(feature = "quic")]
 pub mod node;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 mod random;
 pub mod rpc;

@@ -13,6 +13,7 @@ mod handles;
 mod keyed;
 mod keys;
 mod loopback;
+mod metrics;
 mod mirrors;
 mod network;
 mod pauses;
