@@ -200,10 +200,11 @@ impl NodeHandle {
     pub async fn snapshot(&self) -> Option<Snapshot> {
         let ticket = self.shared().command(|state| state.snapshots.request());
         let mut waiting = Waiting::new(self.shared(), Source::Snapshot);
-        poll_fn(|cx| {
+        let answer = poll_fn(|cx| {
             waiting.poll_next(cx, |state| Some((state.snapshots.answered(ticket)?, false)))
-        })
-        .await
+        });
+        // Copied after the lock is released, as it may be long.
+        answer.await.map(Arc::unwrap_or_clone)
     }
 
     /// Done when everything published so far has been received by all members that are connected: each has

@@ -9,7 +9,6 @@
 //! of the process, what waits in the socket is read before any deadline may pass: see
 //! [`PAUSE_MIN`].
 
-use std::boxed::Box;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -211,8 +210,8 @@ impl<I: Io> Driver<I> {
     }
 
     /// What the node knows of itself, and what this driver does.
-    fn snapshot(&self, now: Time) -> Box<Snapshot> {
-        let mut snapshot = Box::new(self.node.snapshot(now));
+    fn snapshot(&self, now: Time) -> Snapshot {
+        let mut snapshot = self.node.snapshot(now);
         snapshot.node.driver = Some(DriverSnapshot { polls: self.polls, commands: 0 });
         snapshot
     }

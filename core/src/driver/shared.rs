@@ -4,7 +4,6 @@
 //! known at once, and queue them for the driver. The driver stages a bounded number of events per
 //! channel. Other events stay in the node's tables, where they can still become obsolete.
 
-use std::boxed::Box;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -614,7 +613,7 @@ impl Shared {
     }
 
     /// Hands out a snapshot to all that asked for one up to the request `requested`.
-    pub(super) fn answer_snapshot(&self, requested: u64, mut snapshot: Box<Snapshot>) {
+    pub(super) fn answer_snapshot(&self, requested: u64, mut snapshot: Snapshot) {
         let wakers: Vec<Waker> = {
             let mut state = self.lock();
             state.complete(&mut snapshot);

@@ -1,6 +1,6 @@
 //! Requests for snapshots: the driver makes one at the end of a turn for all that asked before.
 
-use std::boxed::Box;
+use std::sync::Arc;
 
 use super::waiters::Waiters;
 use crate::snapshot::Snapshot;
@@ -10,7 +10,8 @@ pub(super) struct Snapshots {
     /// The number of requests so far, and of those that have an answer.
     requested: u64,
     answered: u64,
-    latest: Option<Box<Snapshot>>,
+    /// The last answer, for those who have not taken it. It stays until the next one.
+    latest: Option<Arc<Snapshot>>,
     pub(super) waiters: Waiters,
 }
 
@@ -27,13 +28,13 @@ impl Snapshots {
     }
 
     /// The answer to all requests up to this one.
-    pub(super) fn answer(&mut self, requested: u64, snapshot: Box<Snapshot>) {
+    pub(super) fn answer(&mut self, requested: u64, snapshot: Snapshot) {
         self.answered = requested;
-        self.latest = Some(snapshot);
+        self.latest = Some(Arc::new(snapshot));
     }
 
     /// The answer to a request, or a later one.
-    pub(super) fn answered(&self, ticket: u64) -> Option<Snapshot> {
-        if self.answered < ticket { None } else { self.latest.as_deref().cloned() }
+    pub(super) fn answered(&self, ticket: u64) -> Option<Arc<Snapshot>> {
+        if self.answered < ticket { None } else { self.latest.clone() }
     }
 }
