@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -128,6 +129,7 @@ impl Replica {
         let process = replica()
             .arg("run")
             .args(["--listen", &self.address.to_string(), "--runtime", self.runtime])
+            .args(["--metrics", "127.0.0.1:0"])
             .arg("--key")
             .arg(self.home.join("key"))
             .arg("--topology")
@@ -191,6 +193,19 @@ impl Replica {
     /// The log of the latest run.
     fn log(&self) -> String {
         fs::read_to_string(self.home.join(format!("log{}", self.runs))).unwrap_or_default()
+    }
+
+    /// What the latest run answers over HTTP.
+    fn get(&self, path: &str) -> String {
+        let log = self.log();
+        let address = log.lines().find_map(|line| line.split_once("metrics at http://"));
+        let (address, _) = address.expect("it says where").1.split_once('/').unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// How often the latest run did that to the file.
@@ -274,6 +289,20 @@ fn four_replicas_publish_abort_change_crash_and_shut_down() {
     subnet.publish(1, NAMES[1], (0..3 << 20).map(|at| (at >> 10) as u8).collect::<Vec<_>>());
     subnet.publish(3, NAMES[3], "");
     subnet.wait("receives what each of the others publishes");
+
+    for replica in &subnet.replicas {
+        let is_measured = || {
+            let metrics = replica.get("/metrics");
+            let up = metrics.lines().filter(|line| line.starts_with("slotcast_peer_up"));
+            let answered =
+                r#"slotcast_route_calls_total{route="1",name="probe",outcome="answered"} "#;
+            let answered = metrics.lines().find_map(|line| line.strip_prefix(answered));
+            up.filter(|line| line.ends_with(" 1")).count() == 3
+                && answered.is_some_and(|count| count != "0")
+        };
+        wait_until("metrics tell of peers and calls", is_measured, || replica.get("/metrics"));
+        assert!(replica.get("/other").starts_with("HTTP/1.1 404"));
+    }
 
     subnet.delete(3, NAMES[3]);
     subnet.publish(0, "short", "lived");

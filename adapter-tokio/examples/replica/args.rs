@@ -10,6 +10,7 @@ pub(crate) const USAGE: &str = "\
 usage: replica keygen FILE
        replica run --key FILE --listen ADDR --topology FILE --publish DIR --received DIR
                    [--runtime tokio|smol] [--relay off|spread] [--log-times start|unix]
+                   [--metrics ADDR]
 
 keygen writes a new secret key to FILE, and the id of its node to standard output.
 
@@ -33,6 +34,9 @@ run is one member of a subnet until Ctrl-C (or SIGTERM):
                    then lies in the folder of the member that brought the last of it
   --log-times NAME what the log counts seconds from: the start of the process (start, default)
                    or 1970 (unix), with microseconds, to compare the logs of replicas
+  --metrics ADDR   the IP address and TCP port at which Prometheus finds /metrics over HTTP; others
+                   than operators should not reach it. Each second, all members that are
+                   connected are called then, to measure how long they take to answer
 ";
 
 /// What is asked for.
@@ -53,6 +57,7 @@ pub(crate) struct Run {
     /// Files of others are passed on, long ones while they come.
     pub(crate) spreads: bool,
     pub(crate) log_times: LogTimes,
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// Which adapter runs the node.
@@ -99,7 +104,7 @@ fn keygen(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, Stri
 }
 
 fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 9] = [
         "--key",
         "--listen",
         "--topology",
@@ -108,8 +113,9 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String>
         "--runtime",
         "--relay",
         "--log-times",
+        "--metrics",
     ];
-    let mut values: [Option<OsString>; 8] = Default::default();
+    let mut values: [Option<OsString>; 9] = Default::default();
     while let Some(argument) = arguments.next() {
         // Both `--key FILE` and `--key=FILE`.
         let (name, value) = match argument.to_str().and_then(|text| text.split_once('=')) {
@@ -126,16 +132,19 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String>
             return Err(format!("{} is given twice", NAMES[at]));
         }
     }
-    let [key, listen, topology, publish, received, runtime, relay, log_times] = values;
+    let [key, listen, topology, publish, received, runtime, relay, log_times, metrics] = values;
     let need = |value: Option<OsString>, at: usize| {
         value.filter(|value| !value.is_empty()).ok_or_else(|| format!("{} is missing", NAMES[at]))
     };
-    let listen = need(listen, 1)?;
+    let address = |value: OsString, at: usize| {
+        value.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            let name = NAMES[at];
+            format!("{name} {value:?}: not an IP address and port, such as 0.0.0.0:7001")
+        })
+    };
     Ok(Command::Run(Run {
         key: need(key, 0)?.into(),
-        listen: listen.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
-            format!("--listen {listen:?}: not an IP address and port, such as 0.0.0.0:7001")
-        })?,
+        listen: address(need(listen, 1)?, 1)?,
         topology: need(topology, 2)?.into(),
         publish: need(publish, 3)?.into(),
         received: need(received, 4)?.into(),
@@ -154,5 +163,6 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String>
             Some(Some("unix")) => LogTimes::Unix,
             Some(_) => return Err("--log-times is start or unix".into()),
         },
+        metrics: metrics.map(|value| address(value, 8)).transpose()?,
     }))
 }

@@ -4,7 +4,8 @@
 //! This is the example to start an application from. What is done with the handles of a node is
 //! written once, in plain threads (`run`); the runtime is chosen by a flag, and nothing else knows
 //! of it. The modules: `args` (command line), `key` (an operator's file), `publish` and `received`
-//! (the two folders), `name` (names of strangers made harmless).
+//! (the two folders), `name` (names of strangers made harmless), `metrics` (for Prometheus) and `probe`
+//! (calls that are there to be measured).
 //!
 //! Exit codes: 0 after a shutdown that was asked for; 2 if the replica could not start, for a
 //! reason which its operator can mend; 1 if it broke while running.
@@ -14,7 +15,9 @@
 mod args;
 mod key;
 mod log;
+mod metrics;
 mod name;
+mod probe;
 mod publish;
 mod received;
 mod run;

@@ -25,6 +25,8 @@ use crate::Failure;
 use crate::args::{Run, Runtime};
 use crate::key;
 use crate::log::Log;
+use crate::metrics::Listener;
+use crate::probe;
 use crate::publish::Publisher;
 use crate::received::Received;
 
@@ -58,8 +60,10 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
         true => FILES.relaying(Relay::Automatic, RELAYED_MAX),
         false => FILES,
     }]);
+    config = config.routes([probe::route()]);
     // Who comes later needs a place, too.
     config.peers_max = PEERS_MAX.max(topology.members().len() as u16).min(PEERS_LIMIT);
+    let listener = arguments.metrics.map(Listener::bind).transpose()?;
     let setup = Setup::new(key, config, topology.clone());
     let start = |error: StartError| Failure::Start(with_causes(&error));
     let idle = Idle::bind(arguments.runtime, setup, arguments.listen).map_err(start)?;
@@ -69,6 +73,13 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     let (address, runtime) = (node.local_address(), arguments.runtime.name());
     log.line(format_args!("started {id} on {address} ({runtime})"));
     check_place(&topology, id, address, log);
+    let probes = node.route(probe::PROBE).expect("the route is configured");
+    probe::answer(probes.serve().expect("it serves"));
+    if let Some(listener) = listener {
+        log.line(format_args!("metrics at http://{}/metrics", listener.address()));
+        listener.serve(&node);
+        probe::ask(node.clone(), stop.clone());
+    }
 
     // What is published before the first connection is made, peers hear of all at once. So those
     // who know it from before a restart do not see it go and come back.
