@@ -4,6 +4,8 @@
 //! of all adapters speak the same protocol and have the same handles.
 
 #![forbid(unsafe_code)]
+// docs.rs says with each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "topology-file")]
 mod topology_file;
@@ -142,3 +144,8 @@ impl Io for SmolIo {
         if self.has_fired { Poll::Ready(()) } else { Poll::Pending }
     }
 }
+
+/// The README's example is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

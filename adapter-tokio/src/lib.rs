@@ -4,6 +4,8 @@
 //! of all adapters speak the same protocol and have the same handles.
 
 #![forbid(unsafe_code)]
+// docs.rs says with each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "topology-file")]
 mod topology_file;
@@ -213,3 +215,8 @@ mod tests {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// That of this package is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct PackageReadme;

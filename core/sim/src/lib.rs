@@ -155,6 +155,8 @@
 //! ```
 
 #![forbid(unsafe_code)]
+// docs.rs says with each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod application;
 mod bottleneck;
