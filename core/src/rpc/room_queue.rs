@@ -79,7 +79,7 @@ impl RoomQueue {
             self.passed = lacking;
         }
         if let (Some(passed), Some(_)) = (&mut self.passed, next) {
-            passed.count += 1;
+            passed.count = (passed.count + 1).min(PASSED_MAX);
         }
         next
     }

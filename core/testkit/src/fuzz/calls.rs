@@ -212,6 +212,8 @@ impl Run {
                 let serves = self.configs[made.to].routes[made.route].serves;
                 assert!(made.was_unwanted || made.is_tell && !serves);
             }
+            // A message waits without a connection, and may then be for nobody.
+            Err(CallError::NotMember) => assert!(made.is_tell && made.is_lost),
             // Of a message, this may become known later.
             Err(CallError::TooLong) => {
                 let longest = |config: &RouteConfig| config.request_bytes_max;
