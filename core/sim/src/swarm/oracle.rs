@@ -323,7 +323,7 @@ impl Oracle {
     ) {
         let (at, time, id) = (node.at(), node.time(), artifact.id());
         self.counts.delivered += 1;
-        let anew = Artifact::new(artifact.to_bytes(), artifact.metadata());
+        let anew = Artifact::keyed(artifact.key(), artifact.to_bytes(), artifact.metadata());
         let is_true = anew.is_ok_and(|anew| anew.id() == id);
         self.check(6, time, is_true, || format!("{at} is brought bytes that are not {id:#}"));
         let is_first = self.replicas[at].live.insert((channel, id), from).is_none();

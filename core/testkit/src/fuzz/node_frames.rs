@@ -330,7 +330,7 @@ struct Told {
 impl Application for Told {
     fn handle_event(&mut self, node: &mut Context<'_>, _: ChannelId, event: Event) {
         if let Event::Delivered { artifact, .. } = event {
-            let anew = Artifact::new(artifact.to_bytes(), artifact.metadata());
+            let anew = Artifact::keyed(artifact.key(), artifact.to_bytes(), artifact.metadata());
             assert_eq!(anew.expect("as long as it is").id(), artifact.id(), "invariant 6");
             self.delivered.push((node.at(), artifact.id()));
         }
