@@ -65,6 +65,10 @@ pub enum PublishError {
     /// An artifact was to be published under a name, and has no key.
     #[error("the artifact has no key under which it could have a name")]
     NoKey,
+    /// Who publishes matters in the channel, and the artifact is not [by](crate::artifact::Artifact::by) this
+    /// node's key; or it does not, and the artifact is by somebody.
+    #[error("the artifact is not by this node, where the sender matters, or is where it does not")]
+    WrongPublisher,
     /// All of the channel's slots hold artifacts: abort some first.
     #[error("all slots of the channel are in use: abort artifacts first, or raise slots_max")]
     OutboxFull,

@@ -33,7 +33,8 @@ fn channel() -> impl Strategy<Value = ChannelConfig> {
     let artifact = ends(0..=1 << 40, 16 << 20);
     let relay = select(vec![Relay::Off, Relay::Confirmed, Relay::Automatic]);
     let numbers = (ends(2..=1 << 16, 1024), ends(0..=1 << 16, 16 << 10), ends(1..=u8::MAX, 4));
-    let rest = (any::<(bool, bool)>(), ends(0..=u64::MAX, 256 << 10), spans(0..=SPAN_MAX, 100));
+    let rest =
+        (any::<(bool, bool, bool)>(), ends(0..=u64::MAX, 256 << 10), spans(0..=SPAN_MAX, 100));
     (relay, artifact, budget(), budget(), numbers, rest).prop_map(
         |(relay, artifact, active, inbox, (slots, push, hops), (switches, spread, clear))| {
             let mut channel = ChannelConfig::new(ChannelId(0));
@@ -41,7 +42,9 @@ fn channel() -> impl Strategy<Value = ChannelConfig> {
             (channel.artifact_bytes_max, channel.active_bytes_max) = (artifact, active);
             (channel.inbox_bytes_max, channel.slots_max) = (inbox, slots);
             (channel.push_bytes_max, channel.relay_hops_max) = (push, hops);
-            (channel.latency_sensitive, channel.tells_withdrawals) = switches;
+            let sender_matters;
+            (channel.latency_sensitive, channel.tells_withdrawals, sender_matters) = switches;
+            channel.sender_matters = sender_matters && relay == Relay::Off;
             (channel.spread_bytes_min, channel.clear_delay) = (spread, clear);
             channel
         },

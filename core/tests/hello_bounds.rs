@@ -11,6 +11,7 @@ fn a_receiver_takes_all_of_a_sender_with_equal_or_narrower_bounds() {
         artifact_bytes_max: 1000,
         push_bytes_max: 100,
         relay_hops_max: 4,
+        sender_matters: false,
     };
     assert!(bounds.takes_all_of(&bounds));
     let wider = [
@@ -23,6 +24,8 @@ fn a_receiver_takes_all_of_a_sender_with_equal_or_narrower_bounds() {
         assert!(wider.takes_all_of(&bounds), "{wider:?}");
         assert!(!bounds.takes_all_of(&wider), "{wider:?}");
     }
+    let other = ChannelHello { sender_matters: true, ..bounds };
+    assert!(!bounds.takes_all_of(&other) && !other.takes_all_of(&bounds));
     let other = ChannelHello { id: ChannelId(2), ..bounds };
     assert!(!bounds.takes_all_of(&other) && !other.takes_all_of(&bounds));
 }

@@ -13,7 +13,8 @@ use slotcast_testkit::machines::{
 fn advertise_in_vain(solo: &mut Solo, at: usize, count: u32) {
     for slot in 0..count {
         let (length, metadata) = (16 << 20, Metadata::new());
-        let advert = Advert { length, key: None, metadata, root: [slot as u8; 32] };
+        let advert =
+            Advert { length, key: None, publisher: None, metadata, root: [slot as u8; 32] };
         let (slot, version) = (Slot(slot), Version(u64::from(slot) + 1));
         let update =
             Update::Advert { slot, version, hops: 0, streamed: false, spread: false, advert };

@@ -3,7 +3,7 @@
 //! bytes end.
 
 use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES_MIN, Metadata, Proof};
-use slotcast::id::{ArtifactId, ChannelId, RouteId, Slot, Version};
+use slotcast::id::{ArtifactId, ChannelId, NodeId, RouteId, Slot, Version};
 use slotcast::wire::{
     CHUNK_BITS_MAX, ChannelHello, Chunk, ChunkBits, ChunkRange, Hello, Item, LiveSlots, Malformed,
     RANGES_MAX, Ranges, Refusal, Request, RouteHello, StreamDecoder, StreamHead, Update,
@@ -40,7 +40,7 @@ fn counting<const N: usize>(start: u8) -> [u8; N] {
 
 fn advert() -> Advert {
     let metadata = Metadata::from_slice(b"height 7").unwrap();
-    Advert { length: 70_000, key: None, metadata, root: counting(0x80) }
+    Advert { length: 70_000, key: None, publisher: None, metadata, root: counting(0x80) }
 }
 
 /// The streams' heads.
@@ -134,6 +134,27 @@ fn chunks() -> Vec<(Golden, Chunk<'static>)> {
     ]
 }
 
+/// A hello with a channel where the sender matters.
+#[test]
+fn a_channel_where_the_sender_matters_is_of_a_kind_of_its_own() {
+    let mut hello = hello();
+    hello.channels[0].sender_matters = true;
+    let bytes = encoded(|out| hello.encode(out));
+    assert_golden(golden!("hello_sender_matters"), &bytes);
+    let (items, _) = decode([&bytes[..]]).unwrap();
+    let (mut decoded, mut decoded_by_minor_0) = (Hello::default(), Hello::default());
+    for item in &items[1..] {
+        let Owned::Frame(kind, body) = item else { panic!("one head") };
+        assert_eq!(decoded.decode_field(*kind, body), Ok(()));
+        // It passes over the kind.
+        if *kind != 36 {
+            assert_eq!(decoded_by_minor_0.decode_field(*kind, body), Ok(()));
+        }
+    }
+    assert_eq!(decoded, hello);
+    assert_eq!(decoded_by_minor_0.channels, hello.channels[1..]);
+}
+
 fn hello() -> Hello {
     let channel =
         |id, slots_max, artifact_bytes_max, push_bytes_max, relay_hops_max| ChannelHello {
@@ -142,6 +163,7 @@ fn hello() -> Hello {
             artifact_bytes_max,
             push_bytes_max,
             relay_hops_max,
+            sender_matters: false,
         };
     Hello {
         minor: 0,
@@ -257,12 +279,16 @@ fn ids_and_roots_are_as_committed() {
     let small = Artifact::new(b"payload".to_vec().into(), b"m").unwrap();
     let large = Artifact::new(bytes.clone().into(), b"height 7").unwrap();
     let keyed_small = Artifact::keyed(7, b"payload".to_vec().into(), b"m").unwrap();
+    let by_publisher = small.by(NodeId(counting(0x40)));
+    let keyed_by_publisher = keyed_small.by(NodeId(counting(0x40)));
     let keyed_large = Artifact::keyed(u64::MAX, bytes.into(), b"height 7").unwrap();
     for (golden, artifact) in [
         (golden!("id_small"), small),
         (golden!("id_large"), large),
         (golden!("id_keyed_small"), keyed_small),
         (golden!("id_keyed_large"), keyed_large),
+        (golden!("id_by_publisher"), by_publisher),
+        (golden!("id_keyed_by_publisher"), keyed_by_publisher),
     ] {
         assert_golden(golden, &[artifact.id().0, artifact.advert().root].concat());
     }

@@ -39,6 +39,7 @@ pub(crate) fn hello() -> Vec<u8> {
         artifact_bytes_max: 1 << 20,
         push_bytes_max: PUSH_MAX,
         relay_hops_max: 4,
+        sender_matters: false,
     };
     let route = RouteHello {
         id: ROUTE,

@@ -226,7 +226,13 @@ fn inventions(at: usize) -> Vec<u8> {
     let advert = |number: u32| {
         let mut root = [number as u8; 32];
         root[0] = at as u8;
-        Advert { length: LENGTH as u64, key: None, metadata: Metadata::new(), root }
+        Advert {
+            length: LENGTH as u64,
+            key: None,
+            publisher: None,
+            metadata: Metadata::new(),
+            root,
+        }
     };
     frames::updates(CHANNEL, &[&parts(ARTIFACTS, (ARTIFACTS..SLOTS - PUSHES).map(advert))])
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use core::fmt;
 use sha2::{Digest, Sha256};
 
-use crate::id::ArtifactId;
+use crate::id::{ArtifactId, NodeId};
 pub(crate) use blocks::{BLOCKS_BYTES_MAX, Blocks};
 pub(crate) use merkle::PartialTree;
 
@@ -53,12 +53,14 @@ pub type Metadata = heapless::Vec<u8, METADATA_BYTES_MAX>;
 /// What proves a chunk: the siblings on its way up the tree, from the leaf.
 pub type Proof = heapless::Vec<Hash, PROOF_HASHES_MAX>;
 
-const DOMAIN: &[u8] = b"slotcast artifact 1\n";
-
-/// Of artifacts with a key, so that none of them has the id of one without.
-const DOMAIN_KEYED: &[u8] = b"slotcast artifact 2\n";
-
-const KEY_BYTES: usize = size_of::<u64>();
+/// One for each sort of id, so that none is an id of another sort: without a key, with a key; the same with a
+/// publisher.
+const DOMAINS: [&[u8; 20]; 4] = [
+    b"slotcast artifact 1\n",
+    b"slotcast artifact 2\n",
+    b"slotcast artifact 3\n",
+    b"slotcast artifact 4\n",
+];
 
 /// What is known of an artifact before its bytes: enough to compute the id, to filter, and to fetch
 /// it.
@@ -68,6 +70,10 @@ pub struct Advert {
     pub length: u64,
     /// The application's key, if it has one: its round or height.
     pub key: Option<u64>,
+    /// The key of the node that publishes it, in channels where that
+    /// [matters](crate::config::ChannelConfig::sender_matters). It is not told, but known from the
+    /// connection.
+    pub publisher: Option<NodeId>,
     /// The application's metadata.
     pub metadata: Metadata,
     /// The root of the Merkle tree over the chunks.
@@ -75,11 +81,11 @@ pub struct Advert {
 }
 
 impl Advert {
-    /// SHA-256 over domain, key (8 bytes, big endian; none without a key, which has another domain),
-    /// length (8 bytes, big endian), metadata length (1 byte), metadata, root: none of these can be
-    /// forged for an id.
+    /// SHA-256 over domain, key (8 bytes, big endian), publisher, length (8 bytes, big endian), metadata
+    /// length (1 byte), metadata, root: none of these can be forged for an id. The domain says whether
+    /// there are a key and a publisher.
     pub fn id(&self) -> ArtifactId {
-        id(self.length, self.key, &self.metadata, &self.root)
+        id(self.length, self.key, self.publisher.as_ref(), &self.metadata, &self.root)
     }
 
     /// Bytes in each chunk but the last, which may be shorter: [`SINGLE_CHUNK_BYTES_MAX`], if that is
@@ -111,15 +117,23 @@ impl Advert {
 }
 
 /// See [`Advert::id`].
-pub(crate) fn id(length: u64, key: Option<u64>, metadata: &[u8], root: &Hash) -> ArtifactId {
-    const PREFIX: usize = DOMAIN_KEYED.len() + KEY_BYTES;
+pub(crate) fn id(
+    length: u64,
+    key: Option<u64>,
+    publisher: Option<&NodeId>,
+    metadata: &[u8],
+    root: &Hash,
+) -> ArtifactId {
+    const PREFIX: usize = DOMAINS[0].len() + size_of::<u64>() + size_of::<NodeId>();
     // Hashed in one go: the hasher's own buffer costs more than this one.
     let mut input = [0; PREFIX + 8 + 1 + METADATA_BYTES_MAX + size_of::<Hash>()];
     let mut end = 0;
-    let domain = if key.is_some() { DOMAIN_KEYED } else { DOMAIN };
+    let domain = DOMAINS[usize::from(key.is_some()) + 2 * usize::from(publisher.is_some())];
     let key = key.map(u64::to_be_bytes);
     let key = key.as_ref().map_or(&[][..], |key| key);
-    for part in [domain, key, &length.to_be_bytes(), &[metadata.len() as u8], metadata, root] {
+    let publisher = publisher.map_or(&[][..], |publisher| &publisher.0);
+    let (length, metadata_length) = (length.to_be_bytes(), [metadata.len() as u8]);
+    for part in [&domain[..], key, publisher, &length, &metadata_length, metadata, root] {
         input[end..][..part.len()].copy_from_slice(part);
         end += part.len();
     }
@@ -193,17 +207,18 @@ struct Long {
     tree: Option<Arc<[Hash]>>,
 }
 
-/// Where the lengths of key and metadata stand in a short artifact.
+/// Where the lengths of key, publisher and metadata stand in a short artifact.
 const SHORT_LENGTHS: usize = size_of::<Hash>();
 
-/// Where its key begins, or without one its metadata.
-const SHORT_KEY: usize = SHORT_LENGTHS + 2;
+/// Where its key begins, if it has one.
+const SHORT_KEY: usize = SHORT_LENGTHS + 3;
 
-/// A short artifact: the root, the lengths of key and metadata (1 byte each), the key (big endian), the
-/// metadata and the bytes, in this order.
+/// A short artifact: the root, the lengths of key, publisher and metadata (1 byte each), the key (big
+/// endian), the publisher, the metadata and the bytes, in this order.
 fn with_short_parts<T>(
     root: &Hash,
     key: Option<u64>,
+    publisher: Option<&NodeId>,
     metadata: &[u8],
     bytes: &[u8],
     join: impl FnOnce(&[&[u8]]) -> T,
@@ -211,7 +226,9 @@ fn with_short_parts<T>(
     debug_assert!(bytes.len() <= SHORT_BYTES_MAX);
     let key = key.map(u64::to_be_bytes);
     let key = key.as_ref().map_or(&[][..], |key| key);
-    join(&[root, &[key.len() as u8, metadata.len() as u8], key, metadata, bytes])
+    let publisher = publisher.map_or(&[][..], |publisher| &publisher.0);
+    let lengths = [key.len() as u8, publisher.len() as u8, metadata.len() as u8];
+    join(&[root, &lengths, key, publisher, metadata, bytes])
 }
 
 impl Artifact {
@@ -233,7 +250,7 @@ impl Artifact {
         bytes: Bytes,
         metadata: &[u8],
     ) -> Result<Self, ArtifactError> {
-        let key = key.into();
+        let (key, publisher) = (key.into(), None);
         let metadata =
             Metadata::from_slice(metadata).map_err(|_| ArtifactError::MetadataTooLong)?;
         if bytes.len() as u64 > ARTIFACT_BYTES_LIMIT {
@@ -241,20 +258,22 @@ impl Artifact {
         }
         let length = bytes.len() as u64;
         if bytes.len() <= SINGLE_CHUNK_BYTES_MAX {
-            let advert = Advert { length, key, metadata, root: merkle::leaf(&bytes) };
+            let advert = Advert { length, key, publisher, metadata, root: merkle::leaf(&bytes) };
             return Ok(Self::of_parts(advert.id(), advert, bytes, None));
         }
         let leaves = bytes.chunks(chunk_size(length)).map(merkle::leaf).collect();
         let (root, tree) = merkle::grow(leaves);
-        let advert = Advert { length, key, metadata, root };
+        let advert = Advert { length, key, publisher, metadata, root };
         Ok(Self::of_parts(advert.id(), advert, bytes, Some(tree)))
     }
 
     fn of_parts(id: ArtifactId, advert: Advert, bytes: Bytes, tree: Option<Arc<[Hash]>>) -> Self {
         debug_assert_eq!(advert.length, bytes.len() as u64);
-        let Advert { key, metadata, root, .. } = &advert;
+        let Advert { key, publisher, metadata, root, .. } = &advert;
         let content = if bytes.len() <= SHORT_BYTES_MAX {
-            Content::Short(with_short_parts(root, *key, metadata, &bytes, blocks::join))
+            let publisher = publisher.as_ref();
+            let join = blocks::join;
+            Content::Short(with_short_parts(root, *key, publisher, metadata, &bytes, join))
         } else {
             Content::Long(Arc::new(Long { advert, bytes, tree }))
         };
@@ -266,17 +285,19 @@ impl Artifact {
         id: ArtifactId,
         root: &Hash,
         key: Option<u64>,
+        publisher: Option<NodeId>,
         metadata: &[u8],
         bytes: &[u8],
         blocks: &mut Blocks,
     ) -> Self {
         if bytes.len() > SHORT_BYTES_MAX {
             let metadata = Metadata::from_slice(metadata).expect("checked when it was decoded");
-            let advert = Advert { length: bytes.len() as u64, key, metadata, root: *root };
+            let (length, root) = (bytes.len() as u64, *root);
+            let advert = Advert { length, key, publisher, metadata, root };
             return Self::of_parts(id, advert, Bytes::copy_from_slice(bytes), None);
         }
         let copy = |parts: &[&[u8]]| blocks.copy(parts);
-        let content = with_short_parts(root, key, metadata, bytes, copy);
+        let content = with_short_parts(root, key, publisher.as_ref(), metadata, bytes, copy);
         Self { id, content: Content::Short(content) }
     }
 
@@ -301,6 +322,7 @@ impl Artifact {
             Content::Short(content) => Advert {
                 length: self.bytes().len() as u64,
                 key: self.key(),
+                publisher: self.publisher(),
                 metadata: Metadata::from_slice(self.metadata()).expect("it has been one"),
                 root: *content.first_chunk().expect("it begins with the root"),
             },
@@ -312,11 +334,31 @@ impl Artifact {
     pub fn key(&self) -> Option<u64> {
         match &self.content {
             Content::Short(content) => {
-                let key = &content[SHORT_KEY..start_of_metadata(content)];
+                let key = &content[SHORT_KEY..start_of_publisher(content)];
                 key.try_into().ok().map(u64::from_be_bytes)
             }
             Content::Long(long) => long.advert.key,
         }
+    }
+
+    /// The key of the node that publishes it, if that is part of its id: see [`Artifact::by`].
+    pub fn publisher(&self) -> Option<NodeId> {
+        match &self.content {
+            Content::Short(content) => {
+                let publisher = &content[start_of_publisher(content)..start_of_metadata(content)];
+                publisher.try_into().ok().map(NodeId)
+            }
+            Content::Long(long) => long.advert.publisher,
+        }
+    }
+
+    /// The same artifact as `publisher`'s own: what is published in channels where the sender
+    /// [matters](crate::config::ChannelConfig::sender_matters). Its id is another one. The bytes are not
+    /// hashed again.
+    #[must_use]
+    pub fn by(&self, publisher: NodeId) -> Self {
+        let advert = Advert { publisher: Some(publisher), ..self.advert() };
+        Self::of_parts(advert.id(), advert, self.to_bytes(), self.tree())
     }
 
     /// The application's metadata.
@@ -345,7 +387,6 @@ impl Artifact {
         }
     }
 
-    #[cfg(test)]
     fn tree(&self) -> Option<Arc<[Hash]>> {
         match &self.content {
             Content::Short(_) => None,
@@ -371,14 +412,19 @@ impl Artifact {
     }
 }
 
-/// Where the metadata of a short artifact begins.
-fn start_of_metadata(content: &[u8]) -> usize {
+/// Where the publisher of a short artifact begins, if it has one.
+fn start_of_publisher(content: &[u8]) -> usize {
     SHORT_KEY + usize::from(content[SHORT_LENGTHS])
+}
+
+/// Where its metadata begins.
+fn start_of_metadata(content: &[u8]) -> usize {
+    start_of_publisher(content) + usize::from(content[SHORT_LENGTHS + 1])
 }
 
 /// Where its bytes begin.
 fn start_of_bytes(content: &[u8]) -> usize {
-    start_of_metadata(content) + usize::from(content[SHORT_LENGTHS + 1])
+    start_of_metadata(content) + usize::from(content[SHORT_LENGTHS + 2])
 }
 
 /// Of two artifacts with one id, all is equal.
@@ -503,9 +549,21 @@ mod tests {
                 );
                 assert_eq!(artifact.advert().id(), artifact.id());
             }
+            let node = |byte| NodeId([byte; 32]);
+            for artifact in [&plain, &keyed(7)] {
+                let own = artifact.by(node(9));
+                assert_eq!((own.publisher(), own.key()), (Some(node(9)), artifact.key()));
+                assert_eq!((own.metadata(), own.bytes()), (artifact.metadata(), artifact.bytes()));
+                assert_eq!((own.advert().id(), own.by(node(8))), (own.id(), artifact.by(node(8))));
+                let chunk = own.advert().chunks() - 1;
+                assert_eq!(own.chunk(chunk), artifact.chunk(chunk));
+            }
+            let of_nodes =
+                [8, 9].map(|byte| [plain.by(node(byte)).id(), keyed(7).by(node(byte)).id()]);
             let ids = [plain.id(), keyed(0).id(), keyed(7).id(), keyed(u64::MAX).id()];
-            assert!((0..4).all(|at| !ids[..at].contains(&ids[at])));
-            assert_eq!(plain.key(), None);
+            let ids = [&ids[..], &of_nodes.concat()].concat();
+            assert!((0..ids.len()).all(|at| !ids[..at].contains(&ids[at])));
+            assert_eq!((plain.key(), plain.publisher()), (None, None));
         }
         assert!(size_of::<Artifact>() <= 64);
     }

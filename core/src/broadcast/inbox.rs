@@ -81,6 +81,7 @@ pub(super) enum Told<'a> {
     /// The bytes came along. They are a single chunk.
     Push {
         key: Option<u64>,
+        publisher: Option<NodeId>,
         metadata: &'a [u8],
         root: Hash,
         bytes: &'a [u8],
@@ -91,9 +92,10 @@ impl Told<'_> {
     fn advert(&self) -> Advert {
         match *self {
             Self::Advert(advert) => advert.clone(),
-            Self::Push { key, metadata, root, bytes } => Advert {
+            Self::Push { key, publisher, metadata, root, bytes } => Advert {
                 length: bytes.len() as u64,
                 key,
+                publisher,
                 metadata: Metadata::from_slice(metadata).expect("checked when it was decoded"),
                 root,
             },
@@ -331,12 +333,13 @@ impl Inbox {
 
     /// Takes pushed bytes, if there are some and there is room for them; else they will be fetched.
     fn take_pushed(&mut self, known: u32, from: NodeId, told: Told<'_>) -> bool {
-        let Told::Push { key, metadata, root, bytes } = told else { return false };
+        let Told::Push { key, publisher, metadata, root, bytes } = told else { return false };
         let item = &self.catalogue.items[known];
         if !self.transfers.can_push(item.channel, bytes.len() as u64) {
             return false;
         }
-        let artifact = Artifact::of_push(item.id, &root, key, metadata, bytes, &mut self.blocks);
+        let (id, blocks) = (item.id, &mut self.blocks);
+        let artifact = Artifact::of_push(id, &root, key, publisher, metadata, bytes, blocks);
         self.complete(known, from, artifact);
         true
     }

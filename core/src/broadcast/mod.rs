@@ -236,6 +236,8 @@ struct PeerTable {
     /// The member that this node is.
     own: NodeId,
     nodes: Vec<Option<NodeId>>,
+    /// The keys under which they were last connected.
+    keys: Vec<NodeId>,
     up: Vec<bool>,
     /// Members.
     count: u16,
@@ -247,7 +249,7 @@ pub struct Broadcast {
     channels: Vec<ChannelConfig>,
     /// The channels' indices, by id.
     channel_indices: Vec<(ChannelId, u16)>,
-    /// This node.
+    /// This node: its key.
     own: NodeId,
     peers: PeerTable,
     outboxes: Vec<Outbox>,
@@ -271,7 +273,7 @@ impl fmt::Debug for Broadcast {
 }
 
 impl Broadcast {
-    /// The machine of the node `own`, without peers. `seed` must be unpredictable for the peers: it keys
+    /// The machine of the node with the key `own`, without peers. `seed` must be unpredictable for the peers: it keys
     /// hash tables.
     ///
     /// # Errors
@@ -292,6 +294,7 @@ impl Broadcast {
             peers: PeerTable {
                 own,
                 nodes: Vec::new(),
+                keys: Vec::new(),
                 up: Vec::new(),
                 count: 0,
                 received: Vec::new(),
@@ -353,11 +356,13 @@ impl Broadcast {
     pub fn add_peer(&mut self, peer: PeerIndex, node: NodeId) {
         if self.peers.nodes.len() <= peer.at() {
             self.peers.nodes.resize(peer.at() + 1, None);
+            self.peers.keys.resize(peer.at() + 1, node);
             self.peers.up.resize(peer.at() + 1, false);
             self.peers.received.resize(peer.at() + 1, traffic::Received::default());
         }
         self.peers.received[peer.at()] = traffic::Received::default();
         assert!(self.peers.nodes[peer.at()].replace(node).is_none(), "a peer is added once");
+        self.peers.keys[peer.at()] = node;
         self.set_members(self.peers.count + 1);
         self.inbox.tables.add_peer(peer);
         self.inbox.transfers.add_peer(peer, node < self.own);
@@ -370,6 +375,12 @@ impl Broadcast {
             self.outboxes[at].set_members(count);
             self.note_covered(at as u16);
         }
+    }
+
+    /// The key of a member, if it is another one than its id. It is the publisher of what the member
+    /// publishes over its next connection, where that [matters](ChannelConfig::sender_matters).
+    pub fn set_peer_key(&mut self, peer: PeerIndex, key: NodeId) {
+        self.peers.keys[peer.at()] = key;
     }
 
     /// Drops a former member's tables. What only it advertised expires.
@@ -503,9 +514,12 @@ impl Broadcast {
     /// The index of the channel, if the artifact can be published there.
     fn check_artifact(&self, channel: ChannelId, artifact: &Artifact) -> Result<u16, PublishError> {
         let channel_index = self.channel_index(channel).ok_or(PublishError::UnknownChannel)?;
-        let bytes_max = self.channels[channel_index as usize].artifact_bytes_max;
-        if artifact.bytes().len() as u64 > bytes_max {
+        let config = &self.channels[channel_index as usize];
+        if artifact.bytes().len() as u64 > config.artifact_bytes_max {
             return Err(ArtifactError::TooLong.into());
+        }
+        if artifact.publisher() != config.sender_matters.then_some(self.own) {
+            return Err(PublishError::WrongPublisher);
         }
         Ok(channel_index)
     }
@@ -677,6 +691,9 @@ impl Broadcast {
         let config = &self.channels[channel_index as usize];
         let (artifact_max, push_max) = (config.artifact_bytes_max, config.push_bytes_max);
         let (hops_max, slots_max) = (config.relay_hops_max, config.slots_max);
+        let publisher = config.sender_matters.then(|| self.peers.keys[peer.at()]);
+        // Only the publisher itself is believed.
+        let hops_max = if publisher.is_some() { 0 } else { hops_max };
         let is_news = |slot: &Slot, version: u64| {
             let is_within = slot.0 < slots_max;
             let is_news = || self.inbox.tables.is_news(peer, channel_index, *slot, version);
@@ -705,8 +722,9 @@ impl Broadcast {
                     self.peers.received[peer.at()].aborted += bytes.len() as u64;
                 } else {
                     let root = artifact::root_of_chunk(bytes);
-                    let id = artifact::id(bytes.len() as u64, *key, metadata, &root);
-                    let told = Told::Push { key: *key, metadata, root, bytes };
+                    let length = bytes.len() as u64;
+                    let id = artifact::id(length, *key, publisher.as_ref(), metadata, &root);
+                    let told = Told::Push { key: *key, publisher, metadata, root, bytes };
                     let content = Content {
                         id,
                         told,
@@ -733,6 +751,8 @@ impl Broadcast {
                         Update::Partial { have, .. } => Some(ChunksTold::new(*have)),
                         _ => None,
                     };
+                    let own = publisher.map(|_| Advert { publisher, ..advert.clone() });
+                    let advert = own.as_ref().unwrap_or(advert);
                     let (id, hops, streamed, spread) = (advert.id(), *hops, *streamed, *spread);
                     let told = Told::Advert(advert);
                     let content = Content { id, told, hops, streamed, spread, have };

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::error::within;
+use super::error::{invalid, within};
 use super::{BUDGET_BYTES_LIMIT, Class, ConfigError, SPAN_LIMIT};
 use crate::artifact::{
     ARTIFACT_BYTES_LIMIT, METADATA_BYTES_MAX, SINGLE_CHUNK_BYTES_MAX, longest_chunk_bytes,
@@ -87,6 +87,13 @@ pub struct ChannelConfig {
     /// when they are delivered, it costs an event each for nothing. Without it, an artifact that is gone
     /// and comes back is delivered again, with no event in between.
     pub tells_withdrawals: bool,
+    /// Whether it matters who publishes: an artifact's id then covers the key of its publisher
+    /// (`Node::key_id`), so that the same bytes from two members are two
+    /// artifacts. The publisher is the member at the other end of the connection, which nobody else can
+    /// claim to be. A relay could not prove whose artifact it passes on, so that such a channel does not
+    /// relay, and reaches the members that are connected to the publisher. Members that do not agree
+    /// do not hear each other in the channel. Default false: equal bytes, metadata and key are one artifact.
+    pub sender_matters: bool,
 }
 
 impl ChannelConfig {
@@ -107,6 +114,7 @@ impl ChannelConfig {
             spread_bytes_min: 256 << 10,
             clear_delay: Duration::from_millis(100),
             tells_withdrawals: true,
+            sender_matters: false,
         }
     }
 
@@ -155,6 +163,10 @@ impl ChannelConfig {
             false => (0..=0, "the channel does not relay"),
         };
         within("relay_slots_max", self.relay_slots_max, relayed, why)?;
+        if self.sender_matters && is_relaying {
+            let why = "is set in a channel that relays: a relay cannot prove who has published";
+            return Err(invalid("sender_matters", 1_u8, why));
+        }
         let hops_min = u8::from(is_relaying);
         within("relay_hops_max", self.relay_hops_max, hops_min..=u8::MAX, "")?;
         within("clear_delay", self.clear_delay, Duration::ZERO..=SPAN_LIMIT, "")?;

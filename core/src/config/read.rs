@@ -56,6 +56,7 @@ with_defaults! {
         spread_bytes_min: u64,
         clear_delay: Span,
         tells_withdrawals: bool,
+        sender_matters: bool,
     }
 }
 

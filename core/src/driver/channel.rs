@@ -18,7 +18,7 @@ use crate::artifact::{Artifact, ArtifactError};
 use crate::broadcast::{Coverage, Event, Threshold};
 use crate::config::Relay;
 use crate::error::{PublishError, RelayError};
-use crate::id::{ArtifactId, ChannelId};
+use crate::id::{ArtifactId, ChannelId, NodeId};
 
 /// One channel of a running node. Clones are handles to the same channel, and share its events.
 #[must_use = "a handle does nothing by itself"]
@@ -28,6 +28,8 @@ pub struct Channel {
     pub(super) id: ChannelId,
     pub(super) index: usize,
     pub(super) artifact_bytes_max: u64,
+    /// Of what is published here, if it matters.
+    pub(super) publisher: Option<NodeId>,
 }
 
 impl fmt::Debug for Channel {
@@ -59,7 +61,7 @@ impl Channel {
         let bytes = bytes.into();
         self.check_length(bytes.len() as u64)?;
         self.node.shared().lock().room(self.index, bytes.len() as u64)?;
-        let artifact = Artifact::new(bytes, metadata)?;
+        let artifact = self.own(Artifact::new(bytes, metadata)?);
         self.publish_artifact(&artifact)?;
         Ok(artifact.id())
     }
@@ -82,14 +84,23 @@ impl Channel {
         let length = bytes.len() as u64;
         self.check_length(length)?;
         self.node.shared().lock().room_under(self.index, length, (key, name))?;
-        let artifact = Artifact::keyed(key, bytes, metadata)?;
-        self.node
-            .shared()
-            .command(|state| state.publish(self.index, &artifact, Manner::Named(name)))?;
+        let artifact = self.own(Artifact::keyed(key, bytes, metadata)?);
+        let manner = Manner::Named(name);
+        self.node.shared().command(|state| state.publish(self.index, &artifact, manner))?;
         Ok(artifact.id())
     }
 
-    /// Publishes an artifact that was made before, as [`Channel::publish`] does.
+    /// The artifact as it is published here.
+    fn own(&self, artifact: Artifact) -> Artifact {
+        match self.publisher {
+            Some(publisher) => artifact.by(publisher),
+            None => artifact,
+        }
+    }
+
+    /// Publishes an artifact that was made before, as [`Channel::publish`] does. Where the sender
+    /// [matters](crate::config::ChannelConfig::sender_matters), it has to be [by](Artifact::by)
+    /// [`NodeHandle::key_id`].
     ///
     /// # Errors
     /// As for [`Channel::publish`].

@@ -92,7 +92,8 @@ impl NodeHandle {
         let index = state.channels.iter().position(|channel| channel.config.id == id);
         let index = index.ok_or(UnknownChannel(id))?;
         let artifact_bytes_max = state.channels[index].config.artifact_bytes_max;
-        Ok(Channel { node: self.clone(), id, index, artifact_bytes_max })
+        let publisher = state.channels[index].publisher;
+        Ok(Channel { node: self.clone(), id, index, artifact_bytes_max, publisher })
     }
 
     /// Follows a new topology in place of all that are in use: connects to new members, and drops

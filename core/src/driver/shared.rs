@@ -69,6 +69,8 @@ pub(super) struct ChannelState {
     active_bytes: u64,
     /// Those of them that have keys.
     keyed: KeyIndex<ArtifactId>,
+    /// The publisher that artifacts of this channel have to name, if it matters.
+    pub(super) publisher: Option<NodeId>,
     pub(super) events: VecDeque<Event>,
     event_bytes: usize,
     /// Events, and bytes in them, that are staged.
@@ -209,6 +211,9 @@ impl State {
         let name = if let Manner::Named(name) = manner { Some(name) } else { None };
         let mut new = Published { bytes, key: artifact.key(), name };
         let channel = &self.channels[index];
+        if artifact.publisher() != channel.publisher {
+            return Err(PublishError::WrongPublisher);
+        }
         let present = channel.active.get(&id).copied();
         let former = match (new.key, name) {
             (Some(key), Some(name)) => channel.keyed.find(key, name),
@@ -351,6 +356,7 @@ impl Shared {
             active: HashMap::with_hasher(hasher.clone()),
             active_bytes: 0,
             keyed: KeyIndex::default(),
+            publisher: config.sender_matters.then(|| node.key_id()),
             events: VecDeque::new(),
             event_bytes: 0,
             staged_max: driver.staged_events_max as usize,

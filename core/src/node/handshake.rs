@@ -273,6 +273,9 @@ impl Node {
         self.supersede(now, handle, peer, |other| {
             other.is_client && other.phase == Phase::Handshaking
         });
+        if let Some(key) = self.links[handle.0].as_ref().and_then(|link| link.key) {
+            self.machine.set_peer_key(peer, key);
+        }
         self.machine.peer_up(now, peer, |ours| {
             theirs.iter().any(|theirs| theirs.takes_all_of(&channel_hello(ours)))
         });

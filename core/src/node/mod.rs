@@ -789,5 +789,6 @@ pub(crate) fn channel_hello(config: &ChannelConfig) -> ChannelHello {
         artifact_bytes_max: config.artifact_bytes_max,
         push_bytes_max: config.push_bytes_max,
         relay_hops_max: config.relay_hops_max,
+        sender_matters: config.sender_matters,
     }
 }

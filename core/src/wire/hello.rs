@@ -8,7 +8,7 @@ use super::{
 use crate::id::{ChannelId, RouteId};
 
 /// The minor version that this crate speaks. A higher one only adds what an older node may skip: 1 added
-/// artifacts with keys.
+/// artifacts with keys, and channels where the sender matters.
 pub const MINOR: u64 = 1;
 
 /// Channels that a hello may name; a node has no more.
@@ -46,6 +46,9 @@ pub struct ChannelHello {
     pub push_bytes_max: u32,
     /// The most hops from its publisher that an advert may have come.
     pub relay_hops_max: u8,
+    /// Ids of artifacts cover their publishers. Such a channel is told of in a frame of a kind of its
+    /// own, so that to a node of minor version 0 it is not there.
+    pub sender_matters: bool,
 }
 
 /// A route as its node has it.
@@ -69,6 +72,7 @@ impl ChannelHello {
     /// sender keeps silent on the channel.
     pub fn takes_all_of(&self, sender: &Self) -> bool {
         self.id == sender.id
+            && self.sender_matters == sender.sender_matters
             && self.slots_max >= sender.slots_max
             && self.artifact_bytes_max >= sender.artifact_bytes_max
             && self.push_bytes_max >= sender.push_bytes_max
@@ -93,7 +97,11 @@ impl Hello {
                 channel.relay_hops_max.into(),
             ];
             let fields = numbers.iter().map(|number| varint_len(*number)).sum();
-            put_frame_start(out, kind::HELLO_CHANNEL, fields);
+            let kind = match channel.sender_matters {
+                true => kind::HELLO_SENDER_CHANNEL,
+                false => kind::HELLO_CHANNEL,
+            };
+            put_frame_start(out, kind, fields);
             numbers.iter().for_each(|number| put_varint(out, *number));
         }
         for route in &self.routes {
@@ -120,13 +128,14 @@ impl Hello {
         match kind {
             kind::HELLO_MINOR => self.minor = fields.varint()?,
             kind::HELLO_INCARNATION => self.incarnation = u64::from_be_bytes(*fields.array()?),
-            kind::HELLO_CHANNEL => {
+            kind::HELLO_CHANNEL | kind::HELLO_SENDER_CHANNEL => {
                 let channel = ChannelHello {
                     id: ChannelId(fields.small()?),
                     slots_max: fields.small()?,
                     artifact_bytes_max: fields.varint()?,
                     push_bytes_max: fields.small()?,
                     relay_hops_max: fields.small()?,
+                    sender_matters: kind == kind::HELLO_SENDER_CHANNEL,
                 };
                 let known = self.channels.iter().any(|other| other.id == channel.id);
                 if known || self.channels.len() == CHANNELS_MAX {

@@ -119,6 +119,7 @@ pub(crate) mod kind {
     pub const HELLO_INCARNATION: u64 = 33;
     pub const HELLO_CHANNEL: u64 = 34;
     pub const HELLO_ROUTE: u64 = 35;
+    pub const HELLO_SENDER_CHANNEL: u64 = 36;
     pub const CALL: u64 = 48;
     pub const CONTINUE: u64 = 49;
     pub const ANSWER: u64 = 50;
@@ -132,7 +133,7 @@ pub(crate) mod kind {
             CLEAR..=KEYED
                 | FETCH..=REFUSE
                 | CHUNK..=RECEIPT
-                | HELLO_MINOR..=HELLO_ROUTE
+                | HELLO_MINOR..=HELLO_SENDER_CHANNEL
                 | CALL..=REFUSED
         )
     }

@@ -208,7 +208,9 @@ fn content<'a>(
     let (streamed, spread) = (flags & STREAMED != 0, flags & SPREAD != 0);
     let (length, metadata) = (length(fields)?, metadata(fields)?);
     let metadata = Metadata::from_slice(metadata).expect("just checked");
-    let advert = Advert { length, key, metadata, root: *fields.array()? };
+    // Told by the connection, where it matters.
+    let publisher = None;
+    let advert = Advert { length, key, publisher, metadata, root: *fields.array()? };
     if kind == kind::ADVERT {
         return Ok(Update::Advert { slot, version, hops, streamed, spread, advert });
     }

@@ -19,6 +19,7 @@ mod network;
 mod pauses;
 mod places;
 mod rooms;
+mod sender_matters;
 mod snapshots;
 mod socket_errors;
 mod stages;

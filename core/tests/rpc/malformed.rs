@@ -31,7 +31,7 @@ fn bad_frames() -> Vec<(Vec<u8>, Fault)> {
         (vec![1, 0xc0, 0, 0, 1, 0, 0, 0, 0], TOO_LONG),
         (vec![50, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], TOO_LONG),
     ];
-    let elsewhere = [0, 1, 2, 4, 5, 8, 9, 10, 16, 32, 33, 34, 35];
+    let elsewhere = [0, 1, 2, 4, 5, 8, 9, 10, 16, 17, 32, 33, 34, 35, 36];
     frames.extend(elsewhere.map(|kind| (vec![kind, 0], MISPLACED)));
     frames
 }

@@ -105,6 +105,7 @@ fn a_hello_with_routes_is_as_committed() {
         artifact_bytes_max: 16 << 20,
         push_bytes_max: 16 << 10,
         relay_hops_max: 4,
+        sender_matters: false,
     };
     let hello = Hello {
         minor: 0,

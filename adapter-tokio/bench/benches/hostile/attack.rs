@@ -148,6 +148,7 @@ fn hello() -> Vec<u8> {
         artifact_bytes_max: ARTIFACT_BYTES_MAX,
         push_bytes_max: PUSH_MAX,
         relay_hops_max: 4,
+        sender_matters: false,
     };
     let route = RouteHello {
         id: ROUTE,

@@ -186,7 +186,7 @@ impl Byzantine {
             false => self.random.below(self.channels[channel].artifact_bytes_max + 1),
         };
         let root = core::array::from_fn(|_| self.random.bits() as u8);
-        let advert = Advert { length, key: None, metadata: Metadata::new(), root };
+        let advert = Advert { length, key: None, publisher: None, metadata: Metadata::new(), root };
         let told = frames::advert(slot, version, 0, false, &advert);
         self.offers.claim(advert, manner);
         self.say_to_all(&frames::updates(self.channel(channel), &[&told]));

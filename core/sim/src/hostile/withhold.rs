@@ -88,7 +88,7 @@ impl Byzantine {
             false => self.random.below(longest + 1),
         };
         let root = core::array::from_fn(|_| self.random.bits() as u8);
-        Advert { length, key: None, metadata: Metadata::new(), root }
+        Advert { length, key: None, publisher: None, metadata: Metadata::new(), root }
     }
 
     /// Publishes an artifact of several chunks as if it spread it, and keeps back stripes or members'

@@ -64,6 +64,7 @@ fn hello() -> Vec<u8> {
         artifact_bytes_max: 1 << 20,
         push_bytes_max: 1000,
         relay_hops_max: 4,
+        sender_matters: false,
     };
     let route = RouteHello {
         id: ROUTE,
