@@ -6,7 +6,7 @@ use slotcast::config::{ChannelConfig, Relay};
 use slotcast::id::{Slot, Version};
 use slotcast::wire::Request;
 use slotcast_testkit::machines::{
-    CHANNEL, Net, Solo, artifact, config, large, peer, small, steered,
+    CHANNEL, Net, Solo, artifact, config, large, peer, range, small, steered,
 };
 
 fn coverage(machine: &Broadcast, artifact: &Artifact) -> Option<Coverage> {
@@ -200,6 +200,10 @@ fn receipts_that_make_no_sense_change_nothing() {
     assert_eq!(counts(&solo.machine, &block), [1, 0, 0, 2]);
     solo.request(0, receipt(0, 1));
     assert_eq!(counts(&solo.machine, &block), [1, 1, 0, 2]);
+    // A request that the receipt has overtaken.
+    let (id, ranges) = (block.id(), range(0..1));
+    solo.request(0, Request::Fetch { request: 1, channel: CHANNEL, id, ranges });
+    assert_eq!(counts(&solo.machine, &block), [1, 1, 0, 2]);
 }
 
 /// However often a member advertises what is here, it is owed one receipt for each slot.
@@ -280,5 +284,7 @@ fn what_was_aborted_is_not_said_to_have_come() {
     publish_covered(&mut net, &small(8), Threshold::All);
     net.run();
     net.abort(0, &small(7));
+    // It takes the slot of the other.
+    net.publish(0, &small(9));
     assert_eq!(net.events(0), [covered(&small(8), 1)]);
 }

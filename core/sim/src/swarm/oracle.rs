@@ -550,7 +550,8 @@ impl Oracle {
             let is_pushed =
                 made.artifact.bytes().len() <= self.config(made.channel).push_bytes_max as usize;
             let is_true = match receiving.machine().has_bytes(made.channel, &made.id) {
-                Some(true) => is_counted,
+                // It may have declined what it then published itself.
+                Some(true) => is_counted || self.replicas[receiver].owned.contains(serial),
                 // Pushes come whether they are wanted or not, and whether there is room for them or not.
                 Some(false) if is_counted => is_pushed,
                 Some(false) => is_declined && decision == Decision::Drop,

@@ -65,6 +65,8 @@ pub(super) struct Progress {
     /// Disjoint subsets of `told`.
     acknowledged: PeerSet,
     declined: PeerSet,
+    /// Who has sent a receipt. Requests that it overtook say nothing any more.
+    confirmed: PeerSet,
     /// When the application is to be told.
     threshold: Option<Threshold>,
     /// It is to be told now.
@@ -82,12 +84,15 @@ impl Progress {
     }
 
     fn reopen(&mut self, peer: PeerIndex) {
-        self.acknowledged.remove(peer);
-        self.declined.remove(peer);
+        if !self.confirmed.contains(peer) {
+            self.acknowledged.remove(peer);
+        }
     }
 
     fn forget(&mut self, peer: PeerIndex) {
-        self.reopen(peer);
+        self.acknowledged.remove(peer);
+        self.declined.remove(peer);
+        self.confirmed.remove(peer);
         self.told.remove(peer);
     }
 }
@@ -214,6 +219,7 @@ impl Outbox {
             && active.progress.told.contains(peer)
         {
             active.progress.settle(peer, is_declined);
+            active.progress.confirmed.insert(peer);
             self.check_threshold(slot);
         }
     }
