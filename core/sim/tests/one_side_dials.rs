@@ -153,3 +153,23 @@ fn f2_the_higher_name_does_not_dial_at_once_after_a_connection_that_the_lower_on
     subnet.elapse(Duration::from_millis(1700));
     assert!(node(&subnet).sent_datagrams > before);
 }
+
+/// Where the first addresses of a member are of no use, the others are tried meanwhile.
+#[test]
+fn w9_two_dead_addresses_first_cost_half_a_second() {
+    let mut subnet = Subnet::stopped(Setup::new(&config(), 2).strangers(2), Nothing);
+    let places = |at| vec![address(2), address(3), address(at)];
+    let members = [0, 1].map(|at| (subnet.id(at), places(at)));
+    let topology = Topology::new(9, members).unwrap();
+    for at in 0..2 {
+        subnet.follow(at, &topology);
+        subnet.start(at);
+    }
+    let took = subnet.run_until("connected", secs(5), is_up);
+    let (min, max) = (Duration::from_millis(500), Duration::from_millis(700));
+    assert!(took >= min && took <= max, "{took:?}");
+    // The attempts that were in vain leave nothing.
+    subnet.elapse(secs(20));
+    let connections = |at: usize| subnet.node(at).expect("it runs").stats().connections;
+    assert_eq!([connections(0), connections(1)], [1, 1]);
+}

@@ -194,6 +194,9 @@ impl Node {
         if self.is_settled(handle, peer) {
             return self.close(now, handle, SUPERSEDED);
         }
+        if is_client {
+            self.peers.race_ended(peer);
+        }
         let link = self.links[handle.0].as_mut().expect("just polled");
         if !link.send_hello(&self.hello) {
             return self.close(now, handle, NO_MEMBER);

@@ -13,7 +13,8 @@
 //!
 //! Of two members that are not connected, both dial, since it may be that only one of them can
 //! reach the other. The member with the lower id dials at once and then with backoff. The other one
-//! dials after its start, if it has not been dialled by then, and at a slow rate afterwards. Both
+//! dials after its start, if it has not been dialled by then, and at a slow rate afterwards. Several
+//! addresses of a member are raced (RFC 8305): see `peers`. Both
 //! sides prove their keys in the handshake (RFC 7250, RFC 9001). The key determines the member
 //! ([`crate::membership`]). A peer is up once its hello has been read. Of several connections to
 //! one member, one is kept: see `handshake`. Invariant 10.
@@ -689,10 +690,10 @@ impl Node {
 
     fn next_dial(&mut self, now: Time) -> Option<(PeerIndex, SocketAddr)> {
         let links = &self.links;
-        // A peer whose link is about to come up need not be dialled.
+        // A peer that dials itself need not be dialled.
         self.peers.next_dial(now, &self.config.transport, |handles| {
             let mut links = handles.iter().filter_map(|handle| links[handle.0].as_ref());
-            links.any(Link::is_open)
+            links.any(|link| !link.is_client && link.is_coming_up())
         })
     }
 

@@ -25,6 +25,11 @@ use crate::time::Time;
 /// one dials.
 const KNOCK_AFTER: Duration = Duration::from_millis(100);
 
+/// The addresses of a peer are dialled one after the other with this time in between, until one attempt
+/// succeeds: the recommended connection attempt delay (RFC 8305, section 5). So an address that does not
+/// answer costs this time and no timeout, and one that answers within it is the only one to be dialled.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
 pub(super) struct Peer {
     pub(super) node: NodeId,
     pub(super) addresses: Vec<SocketAddr>,
@@ -35,12 +40,14 @@ pub(super) struct Peer {
     /// The one link that is up.
     pub(super) connection: Option<ConnectionHandle>,
     /// All links with it, in the order in which they were made; closed ones, too, until they are
-    /// removed. At most one that is up, one in each direction that is coming up, `CLOSED_MAX` closed
-    /// ones, and some that never came up.
+    /// removed. At most one that is up, one that the peer has made and one for each of its addresses
+    /// that are coming up, `CLOSED_MAX` closed ones, and some that never came up.
     pub(super) links: Vec<ConnectionHandle>,
     pub(super) up_since: Time,
-    /// A dial of ours is in progress.
-    is_dialling: bool,
+    /// Dials of ours in progress. One to each address at most, or if a connection is up, one.
+    dialling: usize,
+    /// Addresses that were dialled in this round, which ends with a pause or a connection.
+    attempts: usize,
     /// Whether this node has the lower id and dials at once. Otherwise it dials at a slow rate, in
     /// case the peer cannot reach it.
     dials: bool,
@@ -137,7 +144,7 @@ impl Peers {
                 Some(peer) => {
                     let known = self.peer_mut(peer);
                     if known.addresses != addresses || known.keys != keys {
-                        known.next_address = 0;
+                        (known.next_address, known.attempts) = (0, 0);
                         (known.addresses, known.keys) = (addresses, keys.clone());
                         changed.push(peer);
                     }
@@ -174,7 +181,8 @@ impl Peers {
             connection: None,
             links: Vec::new(),
             up_since: Time::ZERO,
-            is_dialling: false,
+            dialling: 0,
+            attempts: 0,
             dials,
             dials_beside: 0,
             dial_at: if dials { now } else { now + KNOCK_AFTER },
@@ -265,7 +273,15 @@ impl Peers {
 
     /// A dial of this node's has come to an end, good or bad.
     pub(super) fn dial_ended(&mut self, peer: PeerIndex) {
-        self.peer_mut(peer).is_dialling = false;
+        let known = self.peer_mut(peer);
+        known.dialling = known.dialling.saturating_sub(1);
+        self.set_dial(peer);
+    }
+
+    /// One of the dials to a peer has completed its handshake: no further addresses are dialled.
+    pub(super) fn race_ended(&mut self, peer: PeerIndex) {
+        let known = self.peer_mut(peer);
+        known.attempts = known.addresses.len();
         self.set_dial(peer);
     }
 
@@ -286,7 +302,9 @@ impl Peers {
                 self.set_dial(index);
                 continue;
             }
-            peer.is_dialling = true;
+            peer.dialling += 1;
+            peer.attempts += 1;
+            peer.dial_at = now + ATTEMPT_DELAY;
             peer.dials_beside = peer.dials_beside.saturating_sub(1);
             let address = peer.addresses[peer.next_address % peer.addresses.len()];
             peer.next_address += 1;
@@ -296,7 +314,8 @@ impl Peers {
     }
 
     /// A connection that was up, or an attempt of this node's at one, has ended. After a connection
-    /// that was up for a while, the member with the lower id dials again at once.
+    /// that was up for a while, the member with the lower id dials again at once. After a failed
+    /// attempt, the next address is dialled at once, and after the last one there is a pause.
     pub(super) fn pause_dialling(
         &mut self,
         now: Time,
@@ -305,6 +324,14 @@ impl Peers {
         config: &TransportConfig,
     ) {
         let known = self.by_index[peer.at()].as_mut().expect("a member");
+        if !was_up && known.dialling > 0 {
+            return;
+        }
+        if !was_up && known.attempts < known.addresses.len() {
+            known.dial_at = now;
+            return self.set_dial(peer);
+        }
+        known.attempts = 0;
         if !known.dials {
             known.dial_at = now + jittered(config.dial_pause_higher, &mut self.jitter);
             return self.set_dial(peer);
@@ -322,7 +349,7 @@ impl Peers {
     pub(super) fn up(&mut self, now: Time, peer: PeerIndex, connection: ConnectionHandle) {
         let known = self.peer_mut(peer);
         known.connection = Some(connection);
-        known.dials_beside = 0;
+        (known.dials_beside, known.attempts) = (0, 0);
         known.up_since = now;
         self.set_dial(peer);
         self.to_report.insert(peer.0);
@@ -387,8 +414,10 @@ impl Peers {
 
 impl Peer {
     fn dials_at(&self) -> Time {
-        let is_up = self.connection.is_some() && self.dials_beside == 0;
-        let is_busy = self.is_dialling || is_up;
+        let is_busy = match self.connection {
+            Some(_) => self.dials_beside == 0 || self.dialling > 0,
+            None => self.dialling > 0 && self.attempts >= self.addresses.len(),
+        };
         if is_busy { Time::NEVER } else { self.dial_at.max(self.cut_off_until) }
     }
 }
@@ -409,8 +438,15 @@ mod tests {
 
     /// The other member, as this one sees it, up since a moment ago.
     fn connected(own: NodeId) -> (Peers, Time) {
-        let address = |port| std::vec![SocketAddr::from(([127, 0, 0, 1], port))];
-        let topology = Topology::new(1, [(LOW, address(1)), (HIGH, address(2))]).unwrap();
+        connected_to(own, 1)
+    }
+
+    /// The same where both have so many addresses.
+    fn connected_to(own: NodeId, addresses: u16) -> (Peers, Time) {
+        let address =
+            |at| (0..addresses).map(move |port| SocketAddr::from(([127, 0, 0, at], port)));
+        let members = [(LOW, address(1).collect()), (HIGH, address(2).collect())];
+        let topology = Topology::new(1, members).unwrap();
         let membership = Membership::new(topology);
         let nodes = membership.peers_of(&own, Overlay::FullMesh);
         let mut peers = Peers::new(own, Random::new(1));
@@ -445,6 +481,57 @@ mod tests {
         high.dial_ended(PEER);
         high.pause_dialling(now, PEER, false, &config);
         assert!(high.dial_at().since(now) >= config.dial_pause_higher / 2);
+    }
+
+    /// The port of the address that is dialled next, and when.
+    fn dial(peers: &mut Peers) -> (u16, Time) {
+        let now = peers.dial_at();
+        let (_, address) = peers.next_dial(now, &TransportConfig::default(), |_| false).unwrap();
+        (address.port(), now)
+    }
+
+    #[test]
+    fn w9_addresses_are_raced_and_then_there_is_a_pause() {
+        let config = TransportConfig::default();
+        for own in [LOW, HIGH] {
+            let (mut peers, now) = connected_to(own, 3);
+            lose(&mut peers, now);
+            let begun = peers.dial_at();
+            let dials = [(); 3].map(|()| dial(&mut peers));
+            let at = |attempt| begun + attempt * ATTEMPT_DELAY;
+            assert_eq!(dials, [(0, at(0)), (1, at(1)), (2, at(2))]);
+            assert_eq!(peers.dial_at(), Time::NEVER, "one to each");
+            // They end one after the other, in failure.
+            let now = at(10);
+            for _ in 0..2 {
+                peers.dial_ended(PEER);
+                peers.pause_dialling(now, PEER, false, &config);
+                assert!(peers.dial_at() == Time::NEVER, "the others are in progress");
+            }
+            peers.dial_ended(PEER);
+            peers.pause_dialling(now, PEER, false, &config);
+            let pause = if own == LOW { config.dial_pause_min } else { config.dial_pause_higher };
+            assert!(peers.dial_at() >= now + pause / 2 && peers.dial_at() < Time::NEVER);
+            assert_eq!(dial(&mut peers).0, 0, "and then the next round");
+        }
+    }
+
+    #[test]
+    fn w9_after_a_failed_attempt_the_next_address_is_dialled_at_once() {
+        let config = TransportConfig::default();
+        let (mut peers, now) = connected_to(LOW, 3);
+        lose(&mut peers, now);
+        let (_, now) = dial(&mut peers);
+        let now = now + Duration::from_millis(10);
+        peers.dial_ended(PEER);
+        peers.pause_dialling(now, PEER, false, &config);
+        assert_eq!(dial(&mut peers), (1, now));
+        // Once an attempt has succeeded so far, no other one is made.
+        peers.race_ended(PEER);
+        assert_eq!(peers.dial_at(), Time::NEVER);
+        peers.up(now, PEER, ConnectionHandle(0));
+        peers.dial_ended(PEER);
+        assert_eq!(peers.dial_at(), Time::NEVER);
     }
 
     #[test]
