@@ -4,23 +4,27 @@
 //!
 //! What calls there are on [`Broadcast`]:
 //! - *inputs* are `handle_*`, and [`Broadcast::peer_up`], [`Broadcast::peer_down`];
-//! - *commands* are verbs (`publish`, `publish_keyed`, `abort`, `abort_below`, `relay`, `reconsider`) and answer at once;
+//! - *commands* are verbs (`publish`, `publish_keyed`, `abort`, `abort_below`, `relay`, `reconsider`) and answer
+//!   at once;
 //! - *outputs* are drained with [`Broadcast::poll`] after every input or command, until it gives
 //!   [`Output::Idle`]; what may be large is pulled when there is room for it, by peer with
 //!   [`Broadcast::poll_send`] and by channel with [`Broadcast::poll_event`].
 //!
-//! Inside, `outbox` is what this node advertises, `relay` what it passes on of what others publish,
+//! Inside, `outbox` is what this node advertises, `publish` the commands that change it, `relay` what it passes
+//! on of what others publish,
 //! `spread` who is sent which part of a long artifact unasked, and `send` turns that into frames;
 //! `tables` is what the peers advertise, `catalogue` the artifacts in them, and `inbox` composes these
 //! and tells the application. The bytes of what is wanted are brought by the module `transfer` of this
 //! crate. None of them knows of QUIC, sockets or clocks.
 
 mod catalogue;
+mod filter;
 mod free_slots;
 mod held;
 mod inbox;
 mod outbox;
 mod peer_set;
+mod publish;
 mod receipts;
 mod relay;
 mod send;
@@ -33,6 +37,7 @@ pub(crate) use outbox::FlushMark;
 pub(crate) use peer_set::PeerSet;
 
 pub use crate::send_buffer::SendBuffer;
+pub use filter::{Candidate, Decision, Filter, Priority};
 pub use outbox::{Coverage, Threshold};
 pub use send::{OutStream, Send};
 
@@ -44,10 +49,10 @@ use core::time::Duration;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use crate::artifact::{self, Advert, Artifact, ArtifactError, CHUNKS_PREFERRED_MAX};
+use crate::artifact::{self, Advert, Artifact};
 use crate::bits::ones;
 use crate::config::{ChannelConfig, Config, ConfigError};
-use crate::error::{Fault, PublishError};
+use crate::error::Fault;
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
 use crate::membership::Overlay;
 use crate::sched::Level;
@@ -57,65 +62,12 @@ use crate::transfer::ChunksTold;
 use crate::wire::{Chunk, ChunkRange, Ranges, Refusal, Request, Update};
 use catalogue::State;
 use inbox::{Content, Forgotten, Inbox, Told};
-use outbox::{Active, Body, Full, Outbox};
+use outbox::Outbox;
 use send::Sender;
 
 /// Adversaries can choose ids, so the hash is seeded. Maps are never iterated, so the seed does not
 /// affect behaviour.
 type IdMap<V> = HashMap<ArtifactId, V, FixedState>;
-
-/// How urgently an artifact is to be fetched.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum Priority {
-    /// Only when nothing else is waiting.
-    Low,
-    /// In the order in which artifacts were advertised.
-    #[default]
-    Normal,
-    /// Before everything else in the node.
-    High,
-}
-
-impl Priority {
-    pub(crate) const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
-}
-
-/// What is to be done about an artifact that became known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Decision {
-    /// Get the bytes and deliver them.
-    Fetch(Priority),
-    /// Remember it, and ask again at the next `reconsider`. Pushed bytes are dropped.
-    Later,
-    /// Never deliver it, as long as it is advertised.
-    Drop,
-}
-
-/// An artifact about which a filter decides.
-#[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
-    /// The channel.
-    pub channel: ChannelId,
-    /// The artifact.
-    pub id: &'a ArtifactId,
-    /// Its length, metadata and root.
-    pub advert: &'a Advert,
-    /// A member that advertises it.
-    pub from: NodeId,
-}
-
-/// Decides from an advert alone what becomes of an artifact. Called once when the artifact becomes
-/// known, and again at each `reconsider` until it is delivered or dropped.
-pub trait Filter: core::marker::Send {
-    /// Decides. Must not block: the node waits.
-    fn decide(&mut self, candidate: &Candidate<'_>) -> Decision;
-}
-
-impl<F: FnMut(&Candidate<'_>) -> Decision + core::marker::Send> Filter for F {
-    fn decide(&mut self, candidate: &Candidate<'_>) -> Decision {
-        self(candidate)
-    }
-}
 
 /// An event of a channel, for the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -219,15 +171,6 @@ pub enum ChunkTaken {
     More,
     /// The request is answered, or has been given up: stop the stream if it goes on.
     Done,
-}
-
-impl From<Full> for PublishError {
-    fn from(full: Full) -> Self {
-        match full {
-            Full::Slots => Self::OutboxFull,
-            Full::Bytes => Self::ActiveBytesExceeded,
-        }
-    }
 }
 
 /// The members that this node has tables for.
@@ -438,198 +381,6 @@ impl Broadcast {
             Output::Reset { peer: of, .. } | Output::Stop { peer: of, .. } => *of != peer,
             Output::Idle { .. } => true,
         });
-    }
-
-    // Commands.
-
-    /// Makes an artifact active: it is advertised to every member that is connected now or later.
-    /// Publishing what is published already changes nothing.
-    ///
-    /// # Errors
-    /// If the channel has no room for it; nothing has changed then.
-    pub fn publish(&mut self, channel: ChannelId, artifact: Artifact) -> Result<(), PublishError> {
-        let channel_index = self.check_artifact(channel, &artifact)?;
-        let outbox = &mut self.outboxes[channel_index as usize];
-        let id = artifact.id();
-        if let Some(slot) = outbox.slot_of(&id) {
-            let active = outbox.active(slot).expect("by id");
-            if active.hops > 0 {
-                let is_part = active.is_part();
-                outbox.adopt(slot, artifact)?;
-                if let Some(known) = self.inbox.catalogue.find(channel_index, &id) {
-                    self.inbox.catalogue.end_relay(known);
-                }
-                if is_part || self.has_loopback {
-                    self.note_own(channel_index, slot);
-                }
-                self.slot_changed(channel_index, slot);
-                self.mark_chunks(channel_index, slot);
-            }
-            return Ok(());
-        }
-        let known = self.inbox.catalogue.find(channel_index, &id);
-        let slot = outbox.insert(Body::Whole(artifact), 0, known)?;
-        self.begin_publication(channel_index, slot);
-        Ok(())
-    }
-
-    /// Makes an artifact with a key active as [`Broadcast::publish`] does, in place of what was
-    /// published under the same key and this `name`: that counts as aborted, and the artifact takes its
-    /// slot in one change. Names are this node's own: peers do not learn of them. An artifact has the
-    /// name under which it was published last.
-    ///
-    /// # Errors
-    /// If it has no key, or the channel has no room for it in that place; nothing has changed then.
-    pub fn publish_keyed(
-        &mut self,
-        channel: ChannelId,
-        name: u32,
-        artifact: Artifact,
-    ) -> Result<(), PublishError> {
-        let key = artifact.key().ok_or(PublishError::NoKey)?;
-        let channel_index = self.check_artifact(channel, &artifact)?;
-        let outbox = &self.outboxes[channel_index as usize];
-        let (id, bytes) = (artifact.id(), artifact.bytes().len() as u64);
-        let slot = outbox.slot_of(&id);
-        let former = outbox.named(key, name).filter(|former| Some(*former) != slot);
-        if let Some(former) = former {
-            let is_published =
-                slot.and_then(|slot| outbox.active(slot)).is_some_and(|active| active.hops == 0);
-            if !is_published {
-                outbox.check_replacing(former, bytes)?;
-            }
-            if slot.is_none() {
-                self.replace(channel_index, former, artifact);
-                return Ok(());
-            }
-            self.clear(channel_index, former);
-        }
-        self.publish(channel, artifact)?;
-        let outbox = &mut self.outboxes[channel_index as usize];
-        let slot = outbox.slot_of(&id).expect("just published");
-        outbox.set_name(slot, name);
-        Ok(())
-    }
-
-    /// The index of the channel, if the artifact can be published there.
-    fn check_artifact(&self, channel: ChannelId, artifact: &Artifact) -> Result<u16, PublishError> {
-        let channel_index = self.channel_index(channel).ok_or(PublishError::UnknownChannel)?;
-        let config = &self.channels[channel_index as usize];
-        if artifact.bytes().len() as u64 > config.artifact_bytes_max {
-            return Err(ArtifactError::TooLong.into());
-        }
-        if artifact.publisher() != config.sender_matters.then_some(self.own) {
-            return Err(PublishError::WrongPublisher);
-        }
-        Ok(channel_index)
-    }
-
-    /// An artifact has just come into a slot as this node's own.
-    fn begin_publication(&mut self, channel_index: u16, slot: Slot) {
-        let outbox = &mut self.outboxes[channel_index as usize];
-        let active = outbox.active(slot).expect("just published");
-        let chunks = active.body.chunks();
-        let is_long = active.body.length() >= outbox.spread_bytes_min();
-        if self.may_spread && is_long && (2..=CHUNKS_PREFERRED_MAX).contains(&chunks) {
-            outbox.spread(slot);
-        }
-        self.slot_changed(channel_index, slot);
-        self.note_own(channel_index, slot);
-    }
-
-    /// This node has an artifact of its own accord, and is told so with loopback.
-    fn note_own(&mut self, channel_index: u16, slot: Slot) {
-        let outbox = &mut self.outboxes[channel_index as usize];
-        let active = outbox.active_mut(slot).expect("just published");
-        if let Body::Whole(artifact) = &active.body
-            && self.has_loopback
-        {
-            let known = self.inbox.tell_own(&self.peers, (channel_index, slot), artifact);
-            active.known = Some(known);
-        } else if let Some(known) = active.known {
-            self.inbox.own(known, slot);
-        }
-    }
-
-    /// An artifact takes the slot of one that was published under the same key and name.
-    fn replace(&mut self, channel_index: u16, slot: Slot, artifact: Artifact) {
-        let known = self.inbox.catalogue.find(channel_index, &artifact.id());
-        let outbox = &mut self.outboxes[channel_index as usize];
-        let former = outbox.replace(slot, artifact, known);
-        self.end_own(&former);
-        self.begin_publication(channel_index, slot);
-        self.sender.stop_serving(&former.serving, (channel_index, slot), &mut self.outputs);
-    }
-
-    /// The same, and tells the application once when so many members have it:
-    /// [`Event::Covered`]. For what is published already, this takes the place of an earlier threshold.
-    ///
-    /// # Errors
-    /// As [`Broadcast::publish`].
-    pub fn publish_covered(
-        &mut self,
-        channel: ChannelId,
-        artifact: Artifact,
-        threshold: Threshold,
-    ) -> Result<(), PublishError> {
-        let id = artifact.id();
-        self.publish(channel, artifact)?;
-        let channel_index = self.channel_index(channel).expect("just published to");
-        let outbox = &mut self.outboxes[channel_index as usize];
-        let slot = outbox.slot_of(&id).expect("just published");
-        outbox.set_threshold(slot, threshold);
-        self.note_covered(channel_index);
-        Ok(())
-    }
-
-    /// Withdraws an artifact that was published or relayed. False if it was not active, nor waiting to be
-    /// relayed again.
-    pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
-        let Some(channel_index) = self.channel_index(channel) else { return false };
-        let Some(slot) = self.outboxes[channel_index as usize].slot_of(id) else { return false };
-        self.clear(channel_index, slot);
-        true
-    }
-
-    /// Withdraws all artifacts of a channel that this node published under keys below `key`, and says how
-    /// many. Takes as long as to abort these one by one. Relayed ones end with their publishers'.
-    pub fn abort_below(&mut self, channel: ChannelId, key: u64) -> usize {
-        let Some(channel_index) = self.channel_index(channel) else { return 0 };
-        let mut count = 0;
-        while let Some(slot) = self.outboxes[channel_index as usize].lowest_below(key) {
-            self.clear(channel_index, slot);
-            count += 1;
-        }
-        count
-    }
-
-    /// Asks the channel's filter again about everything not yet delivered or dropped. What is no
-    /// longer wanted is cancelled. False if there is no such channel.
-    pub fn reconsider(&mut self, now: Time, channel: ChannelId) -> bool {
-        self.clamp(now);
-        let Some(channel_index) = self.channel_index(channel) else { return false };
-        self.inbox.reconsider(&self.peers, channel_index);
-        self.end_lost();
-        true
-    }
-
-    fn clear(&mut self, channel_index: u16, slot: Slot) {
-        let active = self.outboxes[channel_index as usize].clear(slot);
-        self.end_own(&active);
-        let config = &self.channels[channel_index as usize];
-        let is_push = active.body.length() <= config.push_bytes_max.into();
-        let may_wait = active.hops == 0 && active.spread.is_none() && is_push;
-        let may_wait = may_wait && !config.clear_delay.is_zero();
-        self.peers_are_behind(channel_index, slot, may_wait);
-        self.sender.stop_serving(&active.serving, (channel_index, slot), &mut self.outputs);
-    }
-
-    /// This node does not advertise an artifact any more.
-    fn end_own(&mut self, ended: &Active) {
-        if let Some(known) = ended.known {
-            self.inbox.catalogue.end_relay(known);
-            self.inbox.end_own(known);
-        }
     }
 
     /// What peers were sent of the slot is obsolete. Streams without any other current update are
