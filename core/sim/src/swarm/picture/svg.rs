@@ -25,7 +25,7 @@ impl Svg {
     /// A rectangle; `title` is shown when it is pointed at.
     pub(super) fn rect(&mut self, class: &str, at: (f64, f64), size: (f64, f64), title: &str) {
         let ((x, y), (width, height)) = (at, size);
-        let place = format_args!(
+        let place = format!(
             "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" \
              height=\"{height:.1}\""
         );
