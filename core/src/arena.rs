@@ -110,6 +110,10 @@ impl<C> List<C> {
         (self.head != NIL).then_some(self.head)
     }
 
+    pub(crate) fn back(&self) -> Option<u32> {
+        (self.tail != NIL).then_some(self.tail)
+    }
+
     /// The item behind `at`, which is in the list.
     pub(crate) fn next<T>(&self, arena: &mut Arena<T>, at: u32) -> Option<u32>
     where
@@ -171,6 +175,7 @@ mod tests {
         list.push_back(&mut arena, at[2]);
         assert_eq!(list.next(&mut arena, at[1]), Some(at[3]));
         assert_eq!(list.next(&mut arena, at[2]), None);
+        assert_eq!(list.back(), Some(at[2]));
         let mut seen = Vec::new();
         while let Some(front) = list.front() {
             seen.push(arena[front].0);

@@ -353,11 +353,11 @@ impl Broadcast {
             self.peer_down(now, peer);
             self.peers.up[peer.at()] = true;
         }
-        self.clamp(now);
+        let now = self.clamp(now);
         self.sender.peer_up(peer);
         for (at, (outbox, config)) in self.outboxes.iter_mut().zip(&self.channels).enumerate() {
             if channels(config) {
-                outbox.peer_up(peer);
+                outbox.peer_up(now, peer);
                 self.sender.mark_updates(peer, at as u16);
             }
         }

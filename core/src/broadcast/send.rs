@@ -88,7 +88,7 @@ struct Batch {
     channel: u16,
     /// The number of them that are still current.
     current: u32,
-    /// The versions of the first and the last push of what this node has published, if there is one.
+    /// The lowest and the highest version of the pushes of what this node has published, if there is one.
     pushes: Option<(Version, Version)>,
     /// When the first of what this node has published was, or [`Time::NEVER`].
     published_at: Time,
@@ -118,6 +118,8 @@ struct Job {
     request: Option<u64>,
     stream: Option<OutStream>,
     source: Source,
+    /// When it or another one of its slot had its turn last, or it was begun.
+    turn: u64,
     /// The transport takes no more of its stream for now.
     is_blocked: bool,
 }
@@ -128,8 +130,8 @@ struct Peer {
     /// Indices of the free ones.
     free: Vec<u16>,
     jobs: Vec<Job>,
-    /// The slot from which chunks were sent last.
-    served: Slot,
+    /// Counts the turns that were taken.
+    turn: u64,
     refusals: Vec<(u64, Refusal)>,
     sent: Sent,
 }
@@ -176,7 +178,7 @@ impl Sender {
             streams: Vec::new(),
             free: Vec::new(),
             jobs: Vec::new(),
-            served: Slot(u32::MAX),
+            turn: 0,
             refusals: Vec::new(),
             sent: Sent::default(),
         });
@@ -277,13 +279,13 @@ impl Sender {
         chunks: Ranges,
     ) {
         let serves_max = self.serves_max;
-        let jobs = &mut self.peer(peer).jobs;
+        let state = self.peer(peer);
+        let jobs = &state.jobs;
         let served = jobs.iter().filter(|job| job.request.is_some()).count();
         if served >= serves_max || jobs.iter().any(|job| job.request == Some(request)) {
             return self.refuse(peer, request, Refusal::Busy);
         }
-        let (stream, is_blocked, source) = (None, false, Source::Ranges(chunks));
-        jobs.push(Job { channel, slot, request: Some(request), stream, is_blocked, source });
+        state.begin_job((channel, slot), Some(request), None, Source::Ranges(chunks));
         active.serving.insert(peer);
         self.ready.mark(peer, chunks_flow(channel));
     }
@@ -465,7 +467,7 @@ impl Sender {
             let channel = (flow / 2) as u16;
             let outbox = &mut outboxes[channel as usize];
             match flow % 2 {
-                0 => self.send_updates(peer, channel, room, out, outbox, inbox),
+                0 => self.send_updates(now, (peer, channel), room, out, outbox, inbox),
                 _ => self.send_chunks(peer, channel, (room, can_open), out, (outbox, inbox)),
             }
         };
@@ -526,8 +528,8 @@ impl Sender {
 
     fn send_updates(
         &mut self,
-        index: PeerIndex,
-        channel_index: u16,
+        now: Time,
+        (index, channel_index): (PeerIndex, u16),
         room: usize,
         out: &mut SendBuffer,
         outbox: &mut Outbox,
@@ -553,11 +555,11 @@ impl Sender {
             // The snapshot is needed whatever happens to the updates, so it never becomes obsolete.
             batch.current += 1;
         }
-        let mut position = outbox.position(index);
-        while let Some((version, slot)) = outbox.change_at(index, &mut position) {
+        let mut walk = outbox.begin_walk(now, index);
+        while let Some((version, slot)) = outbox.next_change(index, &mut walk) {
             let last_sent = outbox.last_sent(index, slot);
             if last_sent.is_present() {
-                outbox.set_last_sent(index, slot, version, last_sent);
+                outbox.set_last_sent(index, slot, (&walk, version), last_sent);
                 continue;
             }
             let was_sent = last_sent != LastSent::NOTHING;
@@ -570,7 +572,7 @@ impl Sender {
                     wire::put_clear(&mut out.inline, slot, version);
                     batch.current += 1;
                 }
-                outbox.set_last_sent(index, slot, version, LastSent::NOTHING);
+                outbox.set_last_sent(index, slot, (&walk, version), LastSent::NOTHING);
                 continue;
             };
             let body = &active.body;
@@ -620,13 +622,18 @@ impl Sender {
                 let advert = &body.advert();
                 wire::put_told(&mut out.inline, (slot, version), told, advert, have);
             }
-            outbox.set_last_sent(index, slot, version, LastSent::in_stream(stream.0, is_pushed));
+            outbox.set_last_sent(
+                index,
+                slot,
+                (&walk, version),
+                LastSent::in_stream(stream.0, is_pushed),
+            );
             outbox.note_told(index, slot);
             batch.current += 1;
             batch.published_at = batch.published_at.min(changed_at);
             if is_pushed && hops == 0 {
-                let first = batch.pushes.map_or(version, |(first, _)| first);
-                batch.pushes = Some((first, version));
+                let (first, last) = batch.pushes.unwrap_or((version, version));
+                batch.pushes = Some((first.min(version), last.max(version)));
             }
             let active = outbox.active_mut(slot).expect("told of");
             if let Some(spread) = active.spread.as_mut().filter(|_| is_spread) {
@@ -634,14 +641,13 @@ impl Sender {
             }
             if let Some(source) = source {
                 active.serving.insert(index);
-                let stream = Some(stream);
-                let (channel, request, is_blocked) = (channel_index, None, false);
-                peer.jobs.push(Job { channel, slot, request, stream, is_blocked, source });
+                peer.begin_job((channel_index, slot), None, Some(stream), source);
                 self.ready.mark(index, chunks_flow(channel_index));
                 finish = false;
                 break;
             }
         }
+        outbox.note_served(index, &walk, out.len());
         let state = peer.stream(stream).expect("just opened");
         state.used = Use::Updates(batch);
         if out.is_empty() {
@@ -664,8 +670,7 @@ impl Sender {
             let jobs = peer.jobs.iter().enumerate();
             let jobs = jobs.filter(|(_, job)| job.is_sendable(channel, can_open, outbox));
             // Artifacts take turns, so that a short one does not wait for a long one.
-            let turn = jobs.min_by_key(|(at, job)| (job.slot <= peer.served, job.slot, *at));
-            let at = turn?.0;
+            let at = jobs.min_by_key(|(at, job)| (job.turn, *at))?.0;
             // All that it had to pass on may have come to the peer from others.
             let send = self.send_job(index, channel, (at, room), out, (outbox, inbox));
             if send.is_some() {
@@ -685,7 +690,7 @@ impl Sender {
     ) -> Option<Send> {
         let class = self.channels[channel as usize].class;
         let peer = self.peer(index);
-        peer.served = peer.jobs[at].slot;
+        peer.take_turn(at);
         let open = peer.jobs[at].stream.is_none();
         let opened = open.then(|| peer.open_stream(Use::Answer));
         let job = &mut peer.jobs[at];
@@ -815,6 +820,28 @@ impl Peer {
             *state = StreamState { generation, used: Use::Free };
             self.free.push(at as u16);
         }
+    }
+
+    /// Begins a job, whose artifact has its next turn behind all others, unless it has one already.
+    fn begin_job(
+        &mut self,
+        (channel, slot): (u16, Slot),
+        request: Option<u64>,
+        stream: Option<OutStream>,
+        source: Source,
+    ) {
+        let same = self.jobs.iter().find(|job| job.is_of(channel, slot));
+        let turn = same.map_or(self.turn, |job| job.turn);
+        self.turn += 1;
+        self.jobs.push(Job { channel, slot, request, stream, source, turn, is_blocked: false });
+    }
+
+    /// It is the turn of the job at `at`, and so of its artifact.
+    fn take_turn(&mut self, at: usize) {
+        let (channel, slot) = (self.jobs[at].channel, self.jobs[at].slot);
+        let turn = self.turn;
+        self.jobs.iter_mut().filter(|job| job.is_of(channel, slot)).for_each(|job| job.turn = turn);
+        self.turn += 1;
     }
 
     /// Ends the job at `at` of this peer, which is `index` to others. The stream that it filled.

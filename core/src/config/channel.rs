@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::Freshness;
 use super::error::{invalid, within};
 use super::{BUDGET_BYTES_LIMIT, Class, ConfigError, SPAN_LIMIT};
 use crate::artifact::{
@@ -74,6 +75,8 @@ pub struct ChannelConfig {
     /// artifact passes nothing of it on. Default 256 KiB: below, a part would be less than a chunk in a
     /// subnet of 16. `u64::MAX` for never.
     pub spread_bytes_min: u64,
+    /// What goes first when a member cannot be served, or asked, as fast as the channel changes.
+    pub freshness: Freshness,
     /// How long at most a member that was pushed an artifact may not yet be told that it was aborted, if
     /// there is nothing else to tell it meanwhile: by itself that takes a datagram, and another one
     /// that acknowledges it. What is still to be sent of the artifact is not sent in any case. Default
@@ -112,6 +115,7 @@ impl ChannelConfig {
             relay: Relay::Off,
             relay_hops_max: 4,
             spread_bytes_min: 256 << 10,
+            freshness: Freshness::DEFAULT,
             clear_delay: Duration::from_millis(100),
             tells_withdrawals: true,
             sender_matters: false,
@@ -169,6 +173,9 @@ impl ChannelConfig {
         }
         let hops_min = u8::from(is_relaying);
         within("relay_hops_max", self.relay_hops_max, hops_min..=u8::MAX, "")?;
+        let Freshness { oldest_first_until, oldest_percent } = self.freshness;
+        within("oldest_first_until", oldest_first_until, Duration::ZERO..=SPAN_LIMIT, "")?;
+        within("oldest_percent", oldest_percent, 1..=50, "both ends go on")?;
         within("clear_delay", self.clear_delay, Duration::ZERO..=SPAN_LIMIT, "")?;
         within("artifact_bytes_max", self.artifact_bytes_max, 0..=ARTIFACT_BYTES_LIMIT, "")?;
         let push = 0..=SINGLE_CHUNK_BYTES_MAX as u32;

@@ -54,6 +54,7 @@
 mod channel;
 mod driver;
 mod error;
+mod freshness;
 mod memory;
 #[cfg(feature = "serde")]
 mod read;
@@ -74,6 +75,7 @@ use error::{invalid, within, within_count, within_span};
 pub use channel::{ChannelConfig, Relay, SLOTS_LIMIT};
 pub use driver::DriverConfig;
 pub use error::{ConfigError, Value};
+pub use freshness::Freshness;
 #[cfg(feature = "quic")]
 pub(crate) use memory::{INCOMING_BYTES, Windows};
 pub use route::{BODY_BYTES_LIMIT, IN_FLIGHT_LIMIT, RouteConfig};
@@ -129,11 +131,11 @@ pub struct Config {
     /// Bytes of updates put into one stream. Default 64 KiB: large enough that a stream's cost
     /// vanishes, small enough to be reset as a whole. Between 1,024 and [`BATCH_BYTES_LIMIT`].
     pub batch_bytes_max: u32,
-    /// Fetch requests under way to one peer, in each class. Default 8: a holder has enough to send
-    /// while the next ones travel.
+    /// Fetch requests under way to one peer, in each class. Default 32: artifacts that are just too long to be
+    /// pushed, of 16 KiB, fill a path of 5 MB/s and 100 ms. What a holder is asked for ahead is bounded in bytes.
     pub fetches_per_peer_max: u16,
-    /// Fetch requests of one peer being served; more are refused as busy. Default 64: twice what a
-    /// peer has under way in three classes, since an answer counts until it is acknowledged.
+    /// Fetch requests of one peer being served; more are refused as busy. Default 128: what a peer
+    /// has under way in two classes, twice, since an answer counts until it is acknowledged.
     pub serves_per_peer_max: u16,
     /// Artifacts of which a peer may send chunks unasked at the same time, behind their adverts; of
     /// more, they are asked for. Default 64: two of each member, in a subnet of 32 that all publish.
@@ -168,8 +170,8 @@ impl Config {
             routes: Vec::new(),
             peers_max: 64,
             batch_bytes_max: 64 << 10,
-            fetches_per_peer_max: 8,
-            serves_per_peer_max: 64,
+            fetches_per_peer_max: 32,
+            serves_per_peer_max: 128,
             streamed_per_peer_max: 64,
             fetch_timeout: Duration::from_secs(2),
             fetch_retry: Duration::from_secs(1),

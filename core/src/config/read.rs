@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Deserializer};
 
+use super::Freshness;
 use super::span::Span;
 use super::{ChannelConfig, Class, Relay, RouteConfig};
 use crate::id::{ChannelId, RouteId};
@@ -54,6 +55,7 @@ with_defaults! {
         relay: Relay,
         relay_hops_max: u8,
         spread_bytes_min: u64,
+        freshness: Freshness,
         clear_delay: Span,
         tells_withdrawals: bool,
         sender_matters: bool,

@@ -9,10 +9,12 @@
 //! above it send ([`Levels`]); inside a level, deficit round robin (Shreedhar and Varghese, 1996)
 //! over the flows. The scheduler knows bytes and levels only.
 
+mod ends;
 mod levels;
 mod ready;
 mod schedule;
 
+pub(crate) use ends::{End, Ends};
 pub use levels::{Level, Levels};
 pub(crate) use ready::ReadyFlows;
 pub use schedule::Schedule;

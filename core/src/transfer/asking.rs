@@ -2,14 +2,16 @@
 
 use super::chunk_set::{ChunksTold, full_word, words};
 use super::holder::{NEVER, PATIENCE_MIN, Phase, Request};
-use super::offer::{Offer, Place};
+use super::offer::{Offer, Place, PlaceChain};
 use super::wanted::{Stage, Wanted};
 use super::{CLASSES, OFFERS_LOOKED_AT, Priority, Received, Transfers, Unsent, key};
+use crate::arena::List;
 use crate::artifact::CHUNKS_PREFERRED_MAX;
 use crate::bits::ones;
 use crate::broadcast::RequestId;
 use crate::error::Fault;
 use crate::id::PeerIndex;
+use crate::sched::End;
 use crate::time::Time;
 use crate::wire::{Chunk, ChunkRange, Ranges};
 
@@ -19,13 +21,13 @@ const REPEATED_MAX: u8 = 4;
 
 impl Transfers {
     /// Asks a holder for as much as it may be asked for: urgent classes first, then high priorities,
-    /// then what it has offered longest.
+    /// then what it has offered longest; or [last](crate::config::Freshness), if that has waited too long.
     pub(super) fn ask_more(&mut self, now: Time, peer: PeerIndex) {
         for class in 0..CLASSES {
             while let Some(at) = self.free_request(peer, class)
-                && let Some(offer) = self.next_offer(peer, class)
+                && let Some((offer, end)) = self.next_offer(now, peer, class)
             {
-                self.ask(now, offer, at);
+                self.ask(now, (offer, end), at);
             }
         }
     }
@@ -40,30 +42,72 @@ impl Transfers {
         self.holder(peer).free_request(class, max)
     }
 
-    fn next_offer(&mut self, peer: PeerIndex, class: usize) -> Option<u32> {
-        let holder = self.holders[peer.at()].as_mut().expect("a member");
-        let has_room = holder.has_room();
-        for priority in (0..Priority::ALL.len()).rev() {
-            let queue = &mut holder.queues[class][priority];
-            while let Some(offer) = queue.fresh.front() {
-                if self.wanted[self.offers[offer].transfer].live == 0 {
-                    return Some(offer);
-                }
-                // Somebody else was asked first.
-                queue.fresh.remove(&mut self.offers, offer);
-                queue.begun.push_back(&mut self.offers, offer);
-                self.offers[offer].place = Place::Queued { priority, is_fresh: false };
+    /// What a holder is asked for next, and from which end of a queue.
+    fn next_offer(&mut self, now: Time, peer: PeerIndex, class: usize) -> Option<(u32, End)> {
+        (0..Priority::ALL.len()).rev().find_map(|priority| {
+            let oldest = self.fresh_offer(peer, (class, priority), End::Oldest);
+            let is_late =
+                oldest.is_some_and(|offer| self.is_late(now, self.offers[offer].transfer));
+            let ends = &mut self.holder(peer).queues[class][priority].ends;
+            if !is_late {
+                ends.settle();
             }
-            if let Some(offer) = queue.begun.front().filter(|_| has_room) {
+            let end = if is_late { ends.next() } else { End::Oldest };
+            let fresh = match end {
+                End::Oldest => oldest,
+                End::Newest => self.fresh_offer(peer, (class, priority), End::Newest),
+            };
+            let fresh = fresh.filter(|offer| self.may_begin(peer, *offer, is_late));
+            let holder = self.holder(peer);
+            let begun = holder.queues[class][priority].begun.front();
+            let begun = begun.filter(|_| holder.has_room());
+            // What is begun is older than what nobody was asked for yet.
+            let begun_first = begun.filter(|_| is_late && end == End::Oldest);
+            let fresh = fresh.filter(|_| begun_first.is_none()).map(|fresh| (fresh, end));
+            fresh.or(begun.map(|begun| (begun, End::Oldest)))
+        })
+    }
+
+    /// Whether a holder may be asked for something that nobody was asked for yet.
+    fn may_begin(&mut self, peer: PeerIndex, offer: u32, is_late: bool) -> bool {
+        let Wanted { class, ref advert, .. } = self.wanted[self.offers[offer].transfer];
+        let (length, max) = (advert.length, self.requests_max);
+        let holder = self.holder(peer);
+        match is_late {
+            true => holder.has_room_when_late(length),
+            // No class waits for another.
+            false => holder.has_room_for(length) || !holder.is_asked(class, max),
+        }
+    }
+
+    /// At one end of a queue, what nobody was asked for yet.
+    fn fresh_offer(
+        &mut self,
+        peer: PeerIndex,
+        (class, priority): (usize, usize),
+        end: End,
+    ) -> Option<u32> {
+        let holder = self.holders[peer.at()].as_mut().expect("a member");
+        let queue = &mut holder.queues[class][priority];
+        let offer_at = |list: &List<PlaceChain>| match end {
+            End::Oldest => list.front(),
+            End::Newest => list.back(),
+        };
+        while let Some(offer) = offer_at(&queue.fresh) {
+            if self.wanted[self.offers[offer].transfer].live == 0 {
                 return Some(offer);
             }
+            // Somebody else was asked first.
+            queue.fresh.remove(&mut self.offers, offer);
+            queue.begun.push_back(&mut self.offers, offer);
+            self.offers[offer].place = Place::Queued { priority, is_fresh: false };
         }
         None
     }
 
     /// Asks for chunks of a queued offer, with the free request at `at`. Takes it out of the queue, and
     /// puts it back if there is more to ask for.
-    fn ask(&mut self, now: Time, offer: u32, at: usize) {
+    fn ask(&mut self, now: Time, (offer, end): (u32, End), at: usize) {
         let Offer { transfer, peer, .. } = self.offers[offer];
         self.displace(offer);
         if self.wanted[transfer].unasked == 0 || self.is_spreading(transfer) {
@@ -79,7 +123,12 @@ impl Transfers {
         }
         let chunks = ranges.iter().flat_map(|range| range.chunks());
         self.begin_request(now, offer, (at, Phase::Unsent), chunks);
-        self.holder(peer).requests[at].ranges = ranges;
+        let Wanted { channel, class, priority, .. } = self.wanted[transfer];
+        let freshness = self.rooms[usize::from(channel)].freshness;
+        let holder = self.holder(peer);
+        let bytes = holder.requests[at].left as usize;
+        holder.queues[class][priority].ends.note(end, bytes, &freshness);
+        holder.requests[at].ranges = ranges;
         self.asking.push(peer);
         self.open(offer);
     }

@@ -11,6 +11,7 @@ use super::offer::PlaceChain;
 use super::{CLASSES, RequestId};
 use crate::arena::List;
 use crate::broadcast::Priority;
+use crate::sched::Ends;
 use crate::shortest::Floor;
 use crate::time::Time;
 use crate::wire::Ranges;
@@ -36,6 +37,10 @@ const WINDOW_MAX: u64 = 64 << 20;
 /// What is asked of a holder ahead of what has come, in multiples of what it sends in a round trip: more
 /// than two, so that it is not what keeps QUIC from doubling its rate.
 const WINDOW_ROUND_TRIPS: u64 = 4;
+
+/// When more is wanted than it sends, it is asked ahead for what it sends in so many round trips: enough for it
+/// to go on while a request is on the way, and for times in which its rate is measured too low.
+const LATE_ROUND_TRIPS: u64 = 3;
 
 /// The shortest time until a request is reviewed, and between two reviews: above what a busy host may
 /// take for a turn.
@@ -93,6 +98,7 @@ pub(super) struct Request {
     pub(super) repeated: u8,
     /// Its chunks belong to this node's stripe: it is to pass them on.
     pub(super) is_stripe: bool,
+    is_short: bool,
 }
 
 impl Default for Request {
@@ -112,6 +118,7 @@ impl Default for Request {
             is_counted_on: true,
             repeated: 0,
             is_stripe: false,
+            is_short: false,
         }
     }
 }
@@ -147,10 +154,11 @@ impl RequestId {
 /// The artifacts of one class and priority that a holder can be asked for, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Those that nobody has been asked for yet. They go first, whatever is under way, so that a short
-    /// one does not wait for a long one.
+    /// Those that nobody has been asked for yet. They go first, so that a short one does not wait for a long
+    /// one.
     pub(super) fresh: List<PlaceChain>,
     pub(super) begun: List<PlaceChain>,
+    pub(super) ends: Ends,
 }
 
 #[derive(Debug)]
@@ -164,8 +172,9 @@ pub(super) struct Holder {
     pub(super) held_back: Vec<List<PlaceChain>>,
     /// By channel: bytes of room taken for what it is answerable for.
     pub(super) answerable: Vec<u64>,
-    /// Bytes asked of it that have not come.
+    /// Bytes asked of it that have not come, and those of short requests among them.
     pub(super) outstanding: u64,
+    outstanding_short: u64,
     meter: Meter,
     /// The round trip on the connection, if it is known.
     path: Option<Duration>,
@@ -236,6 +245,7 @@ impl Holder {
             held_back: (0..channels).map(|_| List::default()).collect(),
             answerable: vec![0; channels],
             outstanding: 0,
+            outstanding_short: 0,
             meter: Meter {
                 round_trip: ROUND_TRIP_DEFAULT,
                 rate: RATE_DEFAULT,
@@ -295,6 +305,35 @@ impl Holder {
     /// Whether it may be asked for more of what is under way.
     pub(super) fn has_room(&self) -> bool {
         self.outstanding <= self.meter.window / 2
+    }
+
+    /// Whether it may be asked for another artifact, of so many bytes. A short one does not wait for long ones.
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        match bytes <= self.short_bytes() {
+            true => self.outstanding_short <= self.meter.window / 2,
+            false => self.outstanding < self.meter.window,
+        }
+    }
+
+    /// The same, while more is wanted than it sends. What it was asked for long ago is too old when it comes,
+    /// so that it is asked no earlier than it takes for it to go on at once.
+    pub(super) fn has_room_when_late(&self, bytes: u64) -> bool {
+        let sending = micros(self.meter.round_trip).saturating_mul(LATE_ROUND_TRIPS);
+        let ahead = self.meter.rate.saturating_mul(sending) / 1_000_000;
+        let is_short = bytes <= self.short_bytes();
+        let outstanding = if is_short { self.outstanding_short } else { self.outstanding };
+        outstanding <= ahead.min(self.meter.window / 2)
+    }
+
+    /// Requests for so many bytes are short.
+    fn short_bytes(&self) -> u64 {
+        self.meter.window / 4
+    }
+
+    /// Whether it was asked for something of a class, for which it may have so many requests.
+    pub(super) fn is_asked(&self, class: usize, max: usize) -> bool {
+        let requests = self.requests.iter().skip(class * max).take(max);
+        requests.into_iter().any(Request::is_live)
     }
 
     /// Bytes that it may be asked for now, if it may be asked at all.
@@ -363,9 +402,15 @@ impl Holder {
             self.meter.is_waiting = request.phase == Phase::Unsent;
             self.meter.begin_interval(now);
         }
-        self.outstanding += request.left;
+        let left = request.left;
+        self.outstanding += left;
+        let is_short = left <= self.short_bytes();
+        if is_short {
+            self.outstanding_short += left;
+        }
         let review_at = now + self.patience(timeout);
-        self.requests[at].review_at = review_at;
+        let request = &mut self.requests[at];
+        (request.review_at, request.is_short) = (review_at, is_short);
         review_at
     }
 
@@ -385,9 +430,8 @@ impl Holder {
         let news = bytes.saturating_sub(request.partial).min(request.left);
         if news > 0 {
             request.partial += news;
-            request.left -= news;
             request.received += news;
-            self.outstanding -= news;
+            self.settle(at, news);
             self.meter.note_bytes(now, news);
         }
         news
@@ -409,15 +453,25 @@ impl Holder {
         request.repeated = request.repeated.saturating_add(u8::from(!is_new));
     }
 
+    /// So many bytes of a request are not awaited any more.
+    fn settle(&mut self, at: usize, bytes: u64) {
+        let request = &mut self.requests[at];
+        request.left -= bytes;
+        self.outstanding -= bytes;
+        if request.is_short {
+            self.outstanding_short -= bytes;
+        }
+    }
+
     /// A request has ended: nothing more comes, or is awaited.
     pub(super) fn end(&mut self, at: usize) {
-        self.outstanding -= core::mem::take(&mut self.requests[at].left);
+        self.settle(at, self.requests[at].left);
         self.requests[at].release();
     }
 
     /// A request is given up, and the holder is to be told.
     pub(super) fn give_up(&mut self, at: usize) {
-        self.outstanding -= core::mem::take(&mut self.requests[at].left);
+        self.settle(at, self.requests[at].left);
         self.requests[at].phase = Phase::Cancelled;
     }
 

@@ -9,8 +9,9 @@ use super::wanted::{RoomChain, Stage, Wanted};
 use super::{OFFERS_LOOKED_AT, Priority, Transfers};
 use crate::arena::List;
 use crate::broadcast::PeerSet;
-use crate::config::{ChannelConfig, Relay};
+use crate::config::{ChannelConfig, Freshness, Relay};
 use crate::id::PeerIndex;
+use crate::sched::{End, Ends};
 use crate::time::Time;
 
 /// Of what has made no progress longest, so much is looked at to make room for one artifact.
@@ -25,6 +26,7 @@ pub(super) struct Room {
     pub(super) class: usize,
     /// Members pass on what they have.
     pub(super) is_relaying: bool,
+    pub(super) freshness: Freshness,
     max: u64,
     /// Bytes waiting for the application.
     ready: u64,
@@ -32,6 +34,8 @@ pub(super) struct Room {
     pub(super) begun_bytes: u64,
     /// What is free is kept for an artifact that needs more.
     is_kept: bool,
+    /// Of what waits, if the oldest has waited too long.
+    ends: Ends,
     /// By priority: the artifacts that wait for room, oldest first.
     pub(super) waiting: [List<RoomChain>; Priority::ALL.len()],
     /// Those that have room, in the order in which a chunk of them has come last.
@@ -45,10 +49,12 @@ impl Room {
         Self {
             class: config.class as usize,
             is_relaying: config.relay == Relay::Automatic,
+            freshness: config.freshness,
             max: config.inbox_bytes_max,
             ready: 0,
             begun_bytes: 0,
             is_kept: false,
+            ends: Ends::default(),
             waiting: Default::default(),
             begun: List::default(),
             holding_back: PeerSet::default(),
@@ -94,22 +100,54 @@ impl Transfers {
     }
 
     /// Begins what waits for room, as far as there is some. What waits longest lets nothing overtake it,
-    /// or long artifacts would starve.
+    /// or long artifacts would starve; if it has [waited too long](crate::config::Freshness), all but its
+    /// share goes to the newest.
     pub(super) fn begin_waiting(&mut self, now: Time, channel: usize) {
-        let first = |room: &Room| room.waiting.iter().rev().find_map(List::front);
         self.rooms[channel].is_kept = false;
         loop {
-            let next = first(&self.rooms[channel]);
-            let Some(at) = next.or_else(|| self.reopen_held_back(now, channel)) else { break };
+            let next = self.next_waiting(now, channel);
+            let next = next.or_else(|| self.reopen_held_back(now, channel));
+            let Some((at, end)) = next else { break };
+            self.wanted[at].wanted_at.get_or_insert(now);
             match self.find_answerable(now, at) {
                 Some(_) if !self.make_room(now, at) => {
                     self.rooms[channel].is_kept = true;
                     break;
                 }
-                Some(peer) => self.begin(now, at, peer),
+                Some(peer) => {
+                    let length = self.wanted[at].advert.length as usize;
+                    let room = &mut self.rooms[channel];
+                    room.ends.note(end, length, &room.freshness);
+                    self.begin(now, at, peer);
+                }
                 None => self.leave_room(at),
             }
         }
+    }
+
+    fn next_waiting(&mut self, now: Time, channel: usize) -> Option<(u32, End)> {
+        let room = &self.rooms[channel];
+        let waiting = room.waiting.iter().rev().find(|waiting| waiting.front().is_some())?;
+        let (oldest, newest) = (waiting.front()?, waiting.back()?);
+        let end = self.end(now, channel, oldest);
+        Some(if end == End::Newest { (newest, end) } else { (oldest, end) })
+    }
+
+    /// Which end of a queue with this oldest artifact has its turn.
+    fn end(&mut self, now: Time, channel: usize, oldest: u32) -> End {
+        let is_late = self.is_late(now, oldest);
+        let ends = &mut self.rooms[channel].ends;
+        if !is_late {
+            ends.settle();
+        }
+        if is_late { ends.next() } else { End::Oldest }
+    }
+
+    /// Whether an artifact that nobody was asked for has waited too long for that.
+    pub(super) fn is_late(&self, now: Time, at: u32) -> bool {
+        let Wanted { channel, wanted_at, .. } = self.wanted[at];
+        let freshness = &self.rooms[usize::from(channel)].freshness;
+        wanted_at.is_some_and(|wanted_at| freshness.is_late(now, wanted_at))
     }
 
     /// A connected member in whose name room may be taken for an artifact. Others that offer it are put
@@ -231,6 +269,7 @@ impl Transfers {
     pub(super) fn begin(&mut self, now: Time, at: u32, peer: PeerIndex) {
         self.leave_room(at);
         let wanted = &mut self.wanted[at];
+        wanted.wanted_at.get_or_insert(now);
         wanted.begin(now, peer);
         let (channel, length) = (wanted.channel as usize, wanted.advert.length);
         let room = &mut self.rooms[channel];
@@ -330,13 +369,16 @@ impl Transfers {
 
     /// Members hold back artifacts of a channel, and maybe need not any more: the one that can be begun,
     /// before all that have lost their room for it. Looks at the members that hold some back.
-    fn reopen_held_back(&mut self, now: Time, channel: usize) -> Option<u32> {
+    fn reopen_held_back(&mut self, now: Time, channel: usize) -> Option<(u32, End)> {
         let holding_back = self.rooms[channel].holding_back;
         holding_back.iter().find_map(|peer| {
-            let Some(offer) = self.holder(peer).held_back[channel].front() else {
+            let held_back = &self.holder(peer).held_back[channel];
+            let (Some(oldest), Some(newest)) = (held_back.front(), held_back.back()) else {
                 self.rooms[channel].holding_back.remove(peer);
                 return None;
             };
+            let end = self.end(now, channel, self.offers[oldest].transfer);
+            let offer = if end == End::Newest { newest } else { oldest };
             let transfer = self.offers[offer].transfer;
             let length = self.wanted[transfer].advert.length;
             let may_begin =
@@ -344,7 +386,7 @@ impl Transfers {
             may_begin.then(|| {
                 self.displace(offer);
                 self.open(offer);
-                transfer
+                (transfer, end)
             })
         })
     }

@@ -104,6 +104,8 @@ pub(super) struct Wanted {
     pub(super) live: u16,
     /// The member in whose name room was taken.
     pub(super) answerable: Option<PeerIndex>,
+    /// When it was looked at first, to be begun.
+    pub(super) wanted_at: Option<Time>,
     /// When it made progress last, or room was taken.
     pub(super) progress_at: Time,
     /// When the first byte came of what is here.
@@ -149,6 +151,7 @@ impl Wanted {
             missing: 0,
             live: 0,
             answerable: None,
+            wanted_at: None,
             progress_at: Time::ZERO,
             first_byte_at: None,
             progress_bytes: 0,
@@ -170,7 +173,8 @@ impl Wanted {
         self.lost.reset(chunks);
         (self.unasked, self.missing) = (chunks, chunks);
         self.held = Some(Box::new(Held::new(&self.advert)));
-        (self.answerable, self.progress_at, self.progress_bytes) = (Some(answerable), now, 0);
+        self.answerable = Some(answerable);
+        self.note_progress(now);
         self.stage = Stage::Begun;
     }
 

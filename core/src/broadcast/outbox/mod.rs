@@ -4,9 +4,9 @@
 //! Every change of a slot takes the channel's next version and is appended to a log. An entry of
 //! the log is *current* while its slot has that version, so a slot has one current entry, wherever
 //! it was changed last. A peer's dirty set is then one number, the version up to which it has been
-//! served. The dirty slots are those whose current entry lies behind that version, oldest change
-//! first. A slot that changes again moves to the end of the log, and content that was overwritten
-//! is not sent any more.
+//! served, and a few [gaps](unserved) before it. The dirty slots are those whose current entry lies there,
+//! oldest change first; or newest first, if the oldest has [waited too long](crate::config::Freshness). A slot
+//! that changes again moves to the end of the log, and content that was overwritten is not sent any more.
 //!
 //! Published artifacts with keys are in an index by key and name as well. One that is published under the key
 //! and name of another takes its slot, with one change: peers hear of the former as of any slot that was
@@ -17,6 +17,7 @@
 //! is O(slots) whatever peers do. Knows nothing of bytes on the wire. Invariants 1, 2, 3.
 
 mod coverage;
+mod unserved;
 
 pub(crate) use coverage::FlushMark;
 pub use coverage::{Coverage, Threshold};
@@ -34,9 +35,11 @@ use crate::artifact::{Advert, Artifact};
 use crate::config::{ChannelConfig, Relay};
 use crate::id::{ArtifactId, PeerIndex, Slot, Version};
 use crate::key_index::KeyIndex;
+use crate::sched::{End, Ends};
 use crate::snapshot::OutboxSnapshot;
 use crate::time::Time;
 use coverage::Progress;
+use unserved::{Gap, Unserved};
 
 /// What this node has of an artifact that it advertises.
 #[derive(Debug)]
@@ -218,11 +221,23 @@ impl LastSent {
 /// What one peer has been sent of this channel in its present epoch.
 #[derive(Debug)]
 struct View {
-    /// All changes up to this version have been served or became obsolete.
-    cursor: u64,
+    /// The changes that have neither been served nor become obsolete.
+    unserved: Unserved,
+    ends: Ends,
+    /// When it came up: of what was published before, it has been told nothing for so long.
+    up_since: Time,
     /// By slot, up to the highest slot that this peer was sent.
     last_sent: Vec<LastSent>,
     snapshot_due: bool,
+}
+
+/// A way through the changes that a peer is to be served. Valid until the next change.
+#[derive(Debug)]
+pub(super) struct Walk {
+    pub(super) end: End,
+    /// Where it is: in this gap, before or behind this place in the log.
+    gap: Option<Gap>,
+    position: usize,
 }
 
 #[derive(Debug)]
@@ -588,25 +603,31 @@ impl Outbox {
     pub(super) fn backlog(&self, peer: PeerIndex) -> (u64, Time) {
         let view = self.views.get(peer.at()).and_then(Option::as_ref);
         let Some(view) = view else { return (0, Time::NEVER) };
-        let position = self.log.partition_point(|(version, _)| *version <= view.cursor);
+        let position = self.log.partition_point(|(version, _)| *version <= view.unserved.floor());
         let mut oldest = Time::NEVER;
         let mut count = 0;
-        for (version, slot) in self.log.range(position..) {
-            let state = &self.slots[slot.0 as usize];
-            let last_sent = view.last_sent.get(slot.0 as usize).copied();
-            let last_sent = last_sent.unwrap_or(LastSent::NOTHING);
-            let is_clear = state.active.as_ref().is_none_or(Active::is_dormant);
-            let is_needless = last_sent.is_present() || is_clear && last_sent == LastSent::NOTHING;
-            if state.version == *version && !is_needless {
+        for (version, slot) in self.log.range(position..).copied() {
+            if view.unserved.contains(version) && self.is_needed(view, version, slot) {
                 count += 1;
-                oldest = oldest.min(state.changed_at);
+                oldest = oldest.min(self.slots[slot.0 as usize].changed_at);
             }
         }
         (count, oldest)
     }
 
+    /// Whether a change is to be sent to a peer: it is current, and the peer knows something else.
+    fn is_needed(&self, view: &View, version: u64, slot: Slot) -> bool {
+        let state = &self.slots[slot.0 as usize];
+        let is_clear = || state.active.as_ref().is_none_or(Active::is_dormant);
+        state.version == version
+            && match view.last_sent(slot) {
+                LastSent::NOTHING => !is_clear(),
+                last_sent => !last_sent.is_present(),
+            }
+    }
+
     /// A peer's new epoch begins: it has been sent nothing yet.
-    pub(super) fn peer_up(&mut self, peer: PeerIndex) {
+    pub(super) fn peer_up(&mut self, now: Time, peer: PeerIndex) {
         if self.views.len() <= peer.at() {
             self.views.resize_with(peer.at() + 1, || None);
         }
@@ -616,7 +637,9 @@ impl Outbox {
         self.up.insert(peer);
         self.epochs += 1;
         self.forget_progress(peer);
-        self.views[peer.at()] = Some(View { cursor: 0, last_sent, snapshot_due: true });
+        let (unserved, ends) = (Unserved::default(), Ends::default());
+        let view = View { unserved, ends, up_since: now, last_sent, snapshot_due: true };
+        self.views[peer.at()] = Some(view);
     }
 
     pub(super) fn peer_down(&mut self, peer: PeerIndex) {
@@ -630,58 +653,115 @@ impl Outbox {
         self.views[peer.at()].as_mut().expect("the peer is up")
     }
 
-    /// Whether there may be changes to send. False positives are possible: the entries behind the
-    /// cursor may be outdated.
+    /// Whether there may be changes to send. False positives are possible: those that were not served may
+    /// be outdated.
     pub(super) fn is_behind(&self, peer: PeerIndex) -> bool {
         let view = self.views.get(peer.at()).and_then(Option::as_ref);
-        view.is_some_and(|view| view.snapshot_due || view.cursor < self.version)
+        view.is_some_and(|view| view.snapshot_due || !view.unserved.is_empty(self.version))
     }
 
     /// Whether there may be changes to send that are no newer than `version`.
     pub(super) fn is_behind_version(&self, peer: PeerIndex, version: Version) -> bool {
         let view = self.views.get(peer.at()).and_then(Option::as_ref);
-        view.is_some_and(|view| view.cursor < version.0)
+        view.is_some_and(|view| view.unserved.floor() < version.0)
     }
 
-    /// The position in the log from which a peer is to be served. Valid until the next change.
-    pub(super) fn position(&self, peer: PeerIndex) -> usize {
-        let cursor = self.views[peer.at()].as_ref().expect("the peer is up").cursor;
-        self.log.partition_point(|(version, _)| *version <= cursor)
+    /// Begins a way through the changes that a peer is to be served: from the oldest, unless that has waited
+    /// too long and it is the turn of the newest.
+    pub(super) fn begin_walk(&mut self, now: Time, peer: PeerIndex) -> Walk {
+        let freshness = self.config.freshness;
+        let oldest = self.oldest_unserved(peer);
+        let view = self.view(peer);
+        let is_late = |changed_at: Time| freshness.is_late(now, changed_at.max(view.up_since));
+        let end = if oldest.is_some_and(is_late) {
+            view.ends.next()
+        } else {
+            view.ends.settle();
+            End::Oldest
+        };
+        Walk { end, gap: None, position: 0 }
     }
 
-    /// The first current change at or behind `position`, which moves past it; without one, the peer
-    /// is up to date.
-    pub(super) fn change_at(
+    /// When the oldest change was made that a peer is to be sent. What lies before it counts as served.
+    fn oldest_unserved(&mut self, peer: PeerIndex) -> Option<Time> {
+        let mut walk = Walk { end: End::Oldest, gap: None, position: 0 };
+        loop {
+            let (version, slot) = self.next_change(peer, &mut walk)?;
+            let view = self.views[peer.at()].as_ref().expect("the peer is up");
+            if self.is_needed(view, version.0, slot) {
+                return Some(self.changed_at(slot));
+            }
+            self.view(peer).unserved.serve_up_to(version.0);
+        }
+    }
+
+    /// The next current change on the way, which may have been served. Without one, the peer is up to date.
+    pub(super) fn next_change(
         &mut self,
         peer: PeerIndex,
-        position: &mut usize,
+        walk: &mut Walk,
     ) -> Option<(Version, Slot)> {
-        while let Some((version, slot)) = self.log.get(*position).copied() {
-            *position += 1;
-            if self.slots[slot.0 as usize].version == version {
+        let (log, slots) = (&self.log, &self.slots);
+        let unserved = &mut self.views[peer.at()].as_mut().expect("the peer is up").unserved;
+        loop {
+            let Some(gap) = walk.gap else {
+                let gap = unserved.gap(walk.end, self.version)?;
+                let start = match walk.end {
+                    End::Oldest => gap.after,
+                    End::Newest => gap.until,
+                };
+                walk.gap = Some(gap);
+                walk.position = log.partition_point(|(version, _)| *version <= start);
+                continue;
+            };
+            let at = match walk.end {
+                End::Oldest => Some(walk.position),
+                End::Newest => walk.position.checked_sub(1),
+            };
+            let entry = at.and_then(|at| log.get(at)).copied();
+            let is_within = |version: &u64| (gap.after + 1..=gap.until).contains(version);
+            let Some((version, slot)) = entry.filter(|(version, _)| is_within(version)) else {
+                match walk.end {
+                    End::Oldest => unserved.serve_up_to(gap.until),
+                    End::Newest => unserved.serve_down_to(gap.after + 1),
+                }
+                walk.gap = None;
+                continue;
+            };
+            match walk.end {
+                End::Oldest => walk.position += 1,
+                End::Newest => walk.position -= 1,
+            }
+            if slots[slot.0 as usize].version == version {
                 return Some((Version(version), slot));
             }
         }
-        self.view(peer).cursor = self.version;
-        None
+    }
+
+    /// So many bytes were encoded on a way.
+    pub(super) fn note_served(&mut self, peer: PeerIndex, walk: &Walk, bytes: usize) {
+        let freshness = self.config.freshness;
+        self.view(peer).ends.note(walk.end, bytes, &freshness);
     }
 
     /// What the peer was last sent of a slot.
     pub(super) fn last_sent(&self, peer: PeerIndex, slot: Slot) -> LastSent {
-        let view = self.views[peer.at()].as_ref().expect("the peer is up");
-        view.last_sent.get(slot.0 as usize).copied().unwrap_or(LastSent::NOTHING)
+        self.views[peer.at()].as_ref().expect("the peer is up").last_sent(slot)
     }
 
-    /// The change of `version`, and all before it, was sent or need not be.
+    /// The change of `version`, and all before it on the way, was sent or need not be.
     pub(super) fn set_last_sent(
         &mut self,
         peer: PeerIndex,
         slot: Slot,
-        version: Version,
+        (walk, version): (&Walk, Version),
         last_sent: LastSent,
     ) {
         let view = self.view(peer);
-        view.cursor = version.0;
+        match walk.end {
+            End::Oldest => view.unserved.serve_up_to(version.0),
+            End::Newest => view.unserved.serve_down_to(version.0),
+        }
         view.set(slot, last_sent);
     }
 
@@ -691,7 +771,7 @@ impl Outbox {
     /// another peer.
     pub(super) fn mark_if_skipped(&mut self, peer: PeerIndex, slot: Slot) -> bool {
         let Some(Some(view)) = self.views.get(peer.at()) else { return false };
-        let was_passed = view.cursor >= self.slots[slot.0 as usize].version;
+        let was_passed = !view.unserved.contains(self.slots[slot.0 as usize].version);
         let was_skipped = self.last_sent(peer, slot) == LastSent::NOTHING;
         if was_passed && was_skipped {
             self.bump_version(slot);
@@ -781,6 +861,10 @@ fn is_dormant_since(slots: &[SlotState], slot: Slot, version: u64) -> bool {
 }
 
 impl View {
+    fn last_sent(&self, slot: Slot) -> LastSent {
+        self.last_sent.get(slot.0 as usize).copied().unwrap_or(LastSent::NOTHING)
+    }
+
     fn set(&mut self, slot: Slot, last_sent: LastSent) {
         let at = slot.0 as usize;
         if self.last_sent.len() <= at {

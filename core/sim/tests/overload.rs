@@ -1,0 +1,162 @@
+//! Scenario W6: more is published than a link takes, and aborted after a second. What arrives before that is of
+//! use, and what is not aborted arrives, too. In simulated time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use slotcast::artifact::Artifact;
+use slotcast::broadcast::Event;
+use slotcast::config::{ChannelConfig, Config};
+use slotcast::id::{ArtifactId, ChannelId};
+use slotcast::time::Time;
+use slotcast_sim::{Application, Context, Link, Setup, Subnet};
+
+const CHANNEL: ChannelId = ChannelId(1);
+
+/// An artifact is aborted so long after it was published.
+const LIFE: Duration = ms(1000);
+
+/// Of these, one is not, until it has arrived.
+const KEPT_EVERY: u64 = 100;
+
+const STEP: Duration = ms(2);
+const STEPS_PER_SECOND: u64 = 500;
+
+const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// A link, with a queue that lasts for 100 ms.
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    bytes_per_second: u64,
+    latency: Duration,
+}
+
+const SLOW: Path = Path { bytes_per_second: 500_000, latency: ms(10) };
+const LONG: Path = Path { bytes_per_second: 5_000_000, latency: ms(50) };
+
+/// What is active, and when it was published.
+#[derive(Default)]
+struct Log {
+    active: BTreeMap<ArtifactId, Time>,
+    /// Of what arrived while it was active.
+    ages: Vec<Duration>,
+    /// Arrived, and to be aborted.
+    arrived: Vec<ArtifactId>,
+}
+
+impl Application for Log {
+    fn handle_event(&mut self, context: &mut Context<'_>, _: ChannelId, event: Event) {
+        if let Event::Delivered { artifact, .. } = event
+            && let Some(published) = self.active.get(&artifact.id())
+        {
+            self.ages.push(context.now().since(*published));
+            self.arrived.push(artifact.id());
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Outcome {
+    /// What arrived while it was active, as a part of the link's rate.
+    goodput: f64,
+    median_age: Duration,
+    /// The oldest at the end, of those that were not aborted.
+    oldest: Duration,
+}
+
+/// Publishes so much, as a part of the link's rate.
+fn run(path: Path, bytes: usize, load: f64) -> Outcome {
+    let mut channel = ChannelConfig::new(CHANNEL);
+    (channel.slots_max, channel.active_bytes_max) = (1 << 15, 256 << 20);
+    let setup = Setup::new(&Config::new([channel]), 2).link(Link::new(path.latency)).seed(4);
+    let mut subnet = Subnet::new(setup, Log::default());
+    subnet.network.each_link(|_, _, link| {
+        link.bytes_per_second = path.bytes_per_second;
+        link.queue_bytes_max = path.bytes_per_second / 10;
+    });
+    subnet.run_until("connected", ms(10_000), |subnet| subnet.is_up(0, 1));
+    let abort = |subnet: &mut Subnet<Log>, id| {
+        if subnet.application.active.remove(&id).is_some() {
+            subnet.command(0, |_, node| node.abort(CHANNEL, &id)).expect("it runs");
+        }
+    };
+    let (warm_up, measured) = (3 * STEPS_PER_SECOND, 6 * STEPS_PER_SECOND);
+    let (mut open, mut count, mut due) = (VecDeque::new(), 0_u64, 0.0);
+    for step in 0..warm_up + measured {
+        if step == warm_up {
+            subnet.application.ages.clear();
+        }
+        let now = subnet.now();
+        while let Some((published, id)) = open.front().copied()
+            && now.since(published) >= LIFE
+        {
+            open.pop_front();
+            abort(&mut subnet, id);
+        }
+        for id in std::mem::take(&mut subnet.application.arrived) {
+            abort(&mut subnet, id);
+        }
+        due += load * (path.bytes_per_second / STEPS_PER_SECOND) as f64 / bytes as f64;
+        while due >= 1.0 {
+            (due, count) = (due - 1.0, count + 1);
+            let mut content = vec![0; bytes];
+            content[..8].copy_from_slice(&count.to_be_bytes());
+            let artifact = Artifact::new(content.into(), &[]).expect("within the limits");
+            subnet.application.active.insert(artifact.id(), now);
+            if !count.is_multiple_of(KEPT_EVERY) {
+                open.push_back((now, artifact.id()));
+            }
+            let published = subnet.command(0, |_, node| node.publish(CHANNEL, artifact));
+            published.expect("it runs").expect("there is room");
+        }
+        subnet.elapse(STEP);
+    }
+    let now = subnet.now();
+    let Log { active, ages, .. } = &mut subnet.application;
+    ages.sort();
+    let arrived = (ages.len() * bytes) as f64 * STEPS_PER_SECOND as f64 / measured as f64;
+    Outcome {
+        goodput: arrived / path.bytes_per_second as f64,
+        median_age: ages.get(ages.len() / 2).copied().unwrap_or_default(),
+        oldest: active.values().map(|published| now.since(*published)).max().unwrap_or_default(),
+    }
+}
+
+/// Whatever the load is. Headers of packets and updates take a part of the link, which makes a difference for
+/// short artifacts.
+fn check(path: Path, bytes: usize, goodput_min: f64, median_age_max: Duration) {
+    for load in [1.5, 3.0, 10.0] {
+        let outcome = run(path, bytes, load);
+        println!("{path:?}, {bytes} B, {:.0} %: {outcome:.2?}", load * 100.0);
+        assert!(outcome.goodput >= goodput_min);
+        assert!(outcome.median_age <= median_age_max);
+        assert!(outcome.oldest <= ms(5000));
+    }
+}
+
+/// Of the link, 0.88 is theirs when nothing is in vain.
+#[test]
+fn w6_pushes_under_overload_are_of_use() {
+    check(SLOW, 200, 0.9 * 0.88, ms(260));
+}
+
+#[test]
+fn w6_fetches_under_overload_are_of_use() {
+    check(SLOW, 25_000, 0.9, ms(250));
+}
+
+/// A request and its answer take 150 ms.
+#[test]
+fn w6_fetches_over_a_long_path_under_overload_are_of_use() {
+    check(LONG, 25_000, 0.9, ms(300));
+}
+
+/// Artifacts that are just too long to be pushed do not wait for each other's round trips.
+#[test]
+fn w2_many_fetches_fill_a_long_path() {
+    let outcome = run(LONG, 25_000, 0.7);
+    println!("{outcome:.2?}");
+    assert!(outcome.goodput >= 0.69 && outcome.median_age <= ms(200));
+}

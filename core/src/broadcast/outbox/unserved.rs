@@ -1,0 +1,142 @@
+//! The changes that a peer has still to be served.
+//!
+//! While a peer is served oldest first, these are all behind one version. When it is served newest first,
+//! *gaps* are left behind. There are few of them: when there would be too many, the oldest two become one,
+//! with what was served between them. So a change in a gap may have been served; what the peer was last sent
+//! of the slot tells.
+
+use crate::sched::End;
+
+/// Gaps that are told apart. At the newest end, where they come about, this is more than are open there when
+/// changes come in bursts; those at the oldest end are served seldom, and may be looked at twice.
+const GAPS_MAX: usize = 8;
+
+/// Versions behind `after`, up to `until`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Gap {
+    pub(super) after: u64,
+    pub(super) until: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Unserved {
+    /// Ascending, and apart from each other.
+    gaps: heapless::Vec<Gap, GAPS_MAX>,
+    /// What is not in a gap was served up to this version, and not beyond.
+    end: u64,
+}
+
+impl Unserved {
+    /// Whether there is none, of the changes up to this version.
+    pub(super) fn is_empty(&self, version: u64) -> bool {
+        self.gaps.is_empty() && self.end >= version
+    }
+
+    /// Everything up to this version was served.
+    pub(super) fn floor(&self) -> u64 {
+        self.gaps.first().map_or(self.end, |gap| gap.after)
+    }
+
+    pub(super) fn contains(&self, version: u64) -> bool {
+        version > self.end
+            || self.gaps.iter().any(|gap| gap.after < version && version <= gap.until)
+    }
+
+    /// The gap at one end, of the changes up to `version`.
+    pub(super) fn gap(&mut self, end: End, version: u64) -> Option<Gap> {
+        match end {
+            End::Oldest => {
+                let newest = Gap { after: self.end, until: version };
+                let newest = Some(newest).filter(|gap| gap.after < gap.until);
+                self.gaps.first().copied().or(newest)
+            }
+            End::Newest => {
+                self.close(version);
+                self.gaps.last().copied()
+            }
+        }
+    }
+
+    /// What is beyond the end becomes a gap.
+    fn close(&mut self, version: u64) {
+        let after = core::mem::replace(&mut self.end, version);
+        if after == version {
+            return;
+        }
+        if let Some(last) = self.gaps.last_mut().filter(|last| last.until == after) {
+            last.until = version;
+            return;
+        }
+        if self.gaps.is_full() {
+            let oldest = self.gaps.remove(0);
+            self.gaps[0].after = oldest.after;
+        }
+        self.gaps.push(Gap { after, until: version }).expect("one was removed");
+    }
+
+    /// Everything up to this version has been served.
+    pub(super) fn serve_up_to(&mut self, version: u64) {
+        self.gaps.retain(|gap| gap.until > version);
+        if let Some(first) = self.gaps.first_mut() {
+            first.after = first.after.max(version);
+        }
+        self.end = self.end.max(version);
+    }
+
+    /// Everything from this version on has been served, of what was known when the newest gap was taken.
+    pub(super) fn serve_down_to(&mut self, version: u64) {
+        self.gaps.retain(|gap| gap.after + 1 < version);
+        if let Some(last) = self.gaps.last_mut() {
+            last.until = last.until.min(version - 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use alloc::collections::BTreeSet;
+
+    /// Against a plain set: nothing unserved is ever missing, nothing served comes back before gaps are
+    /// joined, and all comes to an end.
+    #[test]
+    fn gaps_hold_what_was_not_served() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let (mut unserved, mut model) = (Unserved::default(), BTreeSet::new());
+            let mut version = 0;
+            for _ in 0..300 {
+                for _ in 0..random.below(6) {
+                    version += 1;
+                    model.insert(version);
+                }
+                let end = [End::Oldest, End::Newest][random.below(2) as usize];
+                for _ in 0..random.below(3) {
+                    let Some(gap) = unserved.gap(end, version) else { break };
+                    assert!(gap.after < gap.until && gap.until <= version);
+                    let size = gap.until - gap.after;
+                    let served = 1 + random.below(size);
+                    match end {
+                        End::Oldest => {
+                            unserved.serve_up_to(gap.after + served);
+                            model.retain(|at| *at > gap.after + served);
+                        }
+                        End::Newest => {
+                            unserved.serve_down_to(gap.until + 1 - served);
+                            model.retain(|at| *at <= gap.until - served || *at > gap.until);
+                        }
+                    }
+                }
+                assert!(model.iter().all(|at| unserved.contains(*at)));
+                assert!(model.first().is_none_or(|first| unserved.floor() < *first));
+                assert!(unserved.gaps.is_sorted_by(|a, b| a.until < b.after));
+                assert!(!unserved.is_empty(version) || model.is_empty());
+            }
+            while let Some(gap) = unserved.gap(End::Newest, version) {
+                unserved.serve_down_to(gap.after + 1);
+            }
+            assert!(unserved.is_empty(version) && unserved.floor() == version);
+        }
+    }
+}
