@@ -607,23 +607,12 @@ impl Outbox {
         let mut oldest = Time::NEVER;
         let mut count = 0;
         for (version, slot) in self.log.range(position..).copied() {
-            if view.unserved.contains(version) && self.is_needed(view, version, slot) {
+            if view.unserved.contains(version) && is_needed(&self.slots, view, version, slot) {
                 count += 1;
                 oldest = oldest.min(self.slots[slot.0 as usize].changed_at);
             }
         }
         (count, oldest)
-    }
-
-    /// Whether a change is to be sent to a peer: it is current, and the peer knows something else.
-    fn is_needed(&self, view: &View, version: u64, slot: Slot) -> bool {
-        let state = &self.slots[slot.0 as usize];
-        let is_clear = || state.active.as_ref().is_none_or(Active::is_dormant);
-        state.version == version
-            && match view.last_sent(slot) {
-                LastSent::NOTHING => !is_clear(),
-                last_sent => !last_sent.is_present(),
-            }
     }
 
     /// A peer's new epoch begins: it has been sent nothing yet.
@@ -669,29 +658,30 @@ impl Outbox {
     /// Begins a way through the changes that a peer is to be served: from the oldest, unless that has waited
     /// too long and it is the turn of the newest.
     pub(super) fn begin_walk(&mut self, now: Time, peer: PeerIndex) -> Walk {
+        let mut walk = Walk { end: End::Oldest, gap: None, position: 0 };
+        let oldest = self.oldest_unserved(peer, &mut walk);
         let freshness = self.config.freshness;
-        let oldest = self.oldest_unserved(peer);
         let view = self.view(peer);
         let is_late = |changed_at: Time| freshness.is_late(now, changed_at.max(view.up_since));
-        let end = if oldest.is_some_and(is_late) {
-            view.ends.next()
-        } else {
+        if !oldest.is_some_and(is_late) {
             view.ends.settle();
-            End::Oldest
-        };
-        Walk { end, gap: None, position: 0 }
+        } else if view.ends.next() == End::Newest {
+            walk = Walk { end: End::Newest, gap: None, position: 0 };
+        }
+        walk
     }
 
-    /// When the oldest change was made that a peer is to be sent. What lies before it counts as served.
-    fn oldest_unserved(&mut self, peer: PeerIndex) -> Option<Time> {
-        let mut walk = Walk { end: End::Oldest, gap: None, position: 0 };
+    /// When the oldest change was made that a peer is to be sent. What lies before it counts as served, and
+    /// it is the next one on the way.
+    fn oldest_unserved(&mut self, peer: PeerIndex, walk: &mut Walk) -> Option<Time> {
         loop {
-            let (version, slot) = self.next_change(peer, &mut walk)?;
-            let view = self.views[peer.at()].as_ref().expect("the peer is up");
-            if self.is_needed(view, version.0, slot) {
+            let (version, slot) = self.next_change(peer, walk)?;
+            let view = self.views[peer.at()].as_mut().expect("the peer is up");
+            if is_needed(&self.slots, view, version.0, slot) {
+                walk.position -= 1;
                 return Some(self.changed_at(slot));
             }
-            self.view(peer).unserved.serve_up_to(version.0);
+            view.unserved.serve_up_to(version.0);
         }
     }
 
@@ -853,6 +843,17 @@ impl Outbox {
             assert_eq!(self.free.is_free(Slot(at as u32)), slot.active.is_none());
         }
     }
+}
+
+/// Whether a change is to be sent to a peer: it is current, and the peer knows something else.
+fn is_needed(slots: &[SlotState], view: &View, version: u64, slot: Slot) -> bool {
+    let state = &slots[slot.0 as usize];
+    let is_clear = || state.active.as_ref().is_none_or(Active::is_dormant);
+    state.version == version
+        && match view.last_sent(slot) {
+            LastSent::NOTHING => !is_clear(),
+            last_sent => !last_sent.is_present(),
+        }
 }
 
 fn is_dormant_since(slots: &[SlotState], slot: Slot, version: u64) -> bool {

@@ -76,18 +76,22 @@ impl Unserved {
 
     /// Everything up to this version has been served.
     pub(super) fn serve_up_to(&mut self, version: u64) {
-        self.gaps.retain(|gap| gap.until > version);
-        if let Some(first) = self.gaps.first_mut() {
-            first.after = first.after.max(version);
-        }
         self.end = self.end.max(version);
+        while let Some(first) = self.gaps.first_mut().filter(|first| first.after < version) {
+            first.after = version.min(first.until);
+            if first.after == first.until {
+                self.gaps.remove(0);
+            }
+        }
     }
 
     /// Everything from this version on has been served, of what was known when the newest gap was taken.
     pub(super) fn serve_down_to(&mut self, version: u64) {
-        self.gaps.retain(|gap| gap.after + 1 < version);
-        if let Some(last) = self.gaps.last_mut() {
-            last.until = last.until.min(version - 1);
+        while let Some(last) = self.gaps.last_mut().filter(|last| last.until >= version) {
+            last.until = last.after.max(version - 1);
+            if last.after == last.until {
+                self.gaps.pop();
+            }
         }
     }
 }
