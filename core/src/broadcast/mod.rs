@@ -207,6 +207,8 @@ pub struct Broadcast {
     /// This node is told of what it publishes.
     has_loopback: bool,
     now: Time,
+    /// Slots that have changed since the time was told last, each once.
+    undated: Vec<(u16, Slot)>,
 }
 
 impl fmt::Debug for Broadcast {
@@ -250,6 +252,7 @@ impl Broadcast {
             may_spread: config.transport.overlay == Overlay::FullMesh,
             has_loopback: false,
             now: Time::ZERO,
+            undated: Vec::new(),
         })
     }
 
@@ -287,6 +290,9 @@ impl Broadcast {
     /// Clamps `now`, so that the machine's time never goes backwards.
     pub(crate) fn clamp(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
+        while let Some((channel_index, slot)) = self.undated.pop() {
+            self.outboxes[channel_index as usize].set_changed_at(slot, self.now);
+        }
         self.now
     }
 
@@ -393,7 +399,11 @@ impl Broadcast {
     /// `may_wait`.
     fn peers_are_behind(&mut self, channel_index: u16, slot: Slot, may_wait: bool) {
         let outbox = &mut self.outboxes[channel_index as usize];
-        outbox.set_changed_at(slot, self.now);
+        // Commands do not tell the time: it is told before anything else happens.
+        if outbox.changed_at(slot) != Time::NEVER {
+            outbox.set_changed_at(slot, Time::NEVER);
+            self.undated.push((channel_index, slot));
+        }
         for at in 0..outbox.peers_end() {
             let peer = PeerIndex(at);
             if !outbox.has_view(peer) {

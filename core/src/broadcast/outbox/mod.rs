@@ -180,7 +180,7 @@ impl Active {
 #[derive(Debug, Default)]
 struct SlotState {
     version: u64,
-    /// When it took that version.
+    /// When it took that version; [`Time::NEVER`], until the time is told.
     changed_at: Time,
     active: Option<Active>,
 }
