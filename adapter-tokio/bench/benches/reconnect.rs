@@ -1,7 +1,7 @@
 //! How long a replica that was killed takes, from its new process on, until it is connected to all
-//! others: four processes of the example `replica` on loopback.
+//! others: four processes of `slotcast-replica` on loopback.
 //!
-//! `cargo build --release --example replica -p slotcast-tokio`
+//! `cargo build --release -p slotcast-replica`
 //! `cargo bench -p slotcast-bench --bench reconnect [-- --runtime R --rounds N]`
 //!
 //! Once it is the member that dials all others, which is the one with the lowest id, and once the
@@ -30,16 +30,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// another matter.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// The example's executable, beside this one.
+/// The program, beside this one.
 fn replica() -> Command {
     let deps = std::env::current_exe().expect("this bench is a file");
     let profile = deps.ancestors().nth(2).expect("it is in target/<profile>/deps");
-    let path = profile.join("examples/replica");
+    let path = profile.join("slotcast-replica");
     if !path.exists() {
-        eprintln!(
-            "there is no {}: cargo build --release --example replica -p slotcast-tokio",
-            path.display()
-        );
+        eprintln!("there is no {}: cargo build --release -p slotcast-replica", path.display());
         std::process::exit(2);
     }
     let mut command = Command::new(path);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One artifact to all members over links of a given rate: replicas in network namespaces of their own.
 
-    cargo build --release --example replica -p slotcast-tokio
+    cargo build --release -p slotcast-replica
     python3 adapter-tokio/bench/shaped/spread.py [--nodes 13] [--bytes 4194304] [--rate 100]
 
 Every replica has a network namespace with one interface. The interfaces meet at a bridge, in another
@@ -57,7 +57,7 @@ def arguments():
     parser = argparse.ArgumentParser(
         description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = os.path.dirname(os.path.abspath(__file__))
-    built = os.path.normpath(os.path.join(here, "../../../target/release/examples/replica"))
+    built = os.path.normpath(os.path.join(here, "../../../target/release/slotcast-replica"))
     parser.add_argument("--nodes", type=int, default=13, help="replicas (default 13)")
     parser.add_argument("--bytes", type=int, default=4 << 20, help="S (default 4 MiB)")
     parser.add_argument("--rate", type=float, default=100, help="B in Mbit/s (default 100)")
@@ -85,7 +85,7 @@ def what_is_missing(options):
             return f"there is no `{program}`: install {package}"
     if not os.access(options.replica, os.X_OK):
         return (f"there is no {options.replica}: "
-                "cargo build --release --example replica -p slotcast-tokio")
+                "cargo build --release -p slotcast-replica")
     trial = subprocess.run(unshare() + ["true"], capture_output=True, text=True)
     if trial.returncode != 0:
         return f"namespaces cannot be made, not even as root of one's own: {trial.stderr.strip()}"

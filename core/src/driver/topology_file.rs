@@ -43,7 +43,16 @@ pub enum LoadError {
 /// # Errors
 /// If there is none; the message names the file, and line and column if it could be read.
 pub fn load_topology(path: &Path) -> Result<Topology, LoadError> {
-    judge(path, fs::read(path))
+    judge(path, read(path))
+}
+
+/// The content of a file, and only of one: opening a pipe would wait until somebody writes to it.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_file() {
+        fs::read(path)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"))
+    }
 }
 
 fn judge(path: &Path, read: io::Result<Vec<u8>>) -> Result<Topology, LoadError> {
@@ -80,7 +89,7 @@ impl<S> TopologyFile<S> {
 
     /// The present content, if it has changed since the last poll.
     fn look(&mut self) -> Option<Result<Topology, LoadError>> {
-        let read = fs::read(&self.path);
+        let read = read(&self.path);
         let seen = read.as_ref().map_err(io::Error::kind);
         let is_known = match (&self.seen, seen) {
             (Some(Ok(known)), Ok(bytes)) => known == bytes,

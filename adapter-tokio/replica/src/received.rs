@@ -60,9 +60,7 @@ impl Received {
         }
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(mark);
         let mark = open.map_err(fail)?;
-        #[expect(clippy::incompatible_msrv, reason = "the package needs 1.88, this example 1.89")]
-        let locked = mark.try_lock();
-        match locked {
+        match mark.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Failure::Start(format!("{shown} is in use by another replica")));

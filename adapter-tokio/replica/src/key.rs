@@ -43,7 +43,9 @@ pub(crate) fn load(path: &Path) -> Result<NodeKey, Failure> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return fail(format!("there is no {shown}: make a key with `replica keygen {shown}`"));
+            return fail(format!(
+                "there is no {shown}: make a key with `slotcast-replica keygen {shown}`"
+            ));
         }
         Err(error) => return fail(format!("cannot read {shown}: {error}")),
     };
@@ -68,7 +70,7 @@ pub(crate) fn load(path: &Path) -> Result<NodeKey, Failure> {
     match seed(&text) {
         Some(seed) => Ok(NodeKey::from_seed(seed)),
         None => fail(format!(
-            "{shown} is no key: 64 hexadecimal digits were expected, as `replica keygen` writes them"
+            "{shown} is no key: 64 hexadecimal digits were expected, as `slotcast-replica keygen` writes them"
         )),
     }
 }

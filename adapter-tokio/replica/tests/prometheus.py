@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Scrapes four replicas with a Prometheus for a minute, and asks it every query of the dashboard.
 
-Needs `prometheus` (Debian's package of that name) in the path, or where $PROMETHEUS says, and the example
-`replica`, built:
+Needs `prometheus` (Debian's package of that name) in the path, or where $PROMETHEUS says, and the program,
+built:
 
-    cargo build --release -p slotcast-tokio --example replica
-    python3 adapter-tokio/tests/prometheus.py [--replica target/release/examples/replica] [--seconds 60]
+    cargo build --release -p slotcast-replica
+    python3 adapter-tokio/replica/tests/prometheus.py [--replica target/release/slotcast-replica] [--seconds 60]
 
 Exit code 0 if each query has given data.
 """
@@ -25,7 +25,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 DASHBOARD = ROOT / "core/grafana/dashboard.json"
 REPLICAS = 4
 # Grafana fills these in: the instances that are chosen, and a span of some scrapes.
@@ -121,7 +121,7 @@ def queries():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--replica", type=pathlib.Path, default=ROOT / "target/release/examples/replica")
+    parser.add_argument("--replica", type=pathlib.Path, default=ROOT / "target/release/slotcast-replica")
     parser.add_argument("--seconds", type=float, default=60)
     arguments = parser.parse_args()
     program = shutil.which(os.environ.get("PROMETHEUS", "prometheus"))

@@ -1,0 +1,14 @@
+//! The program: real processes on loopback, under both runtimes, as an operator uses them.
+
+#![cfg(unix)]
+
+mod configured;
+mod harness;
+mod names;
+mod operator;
+mod stuck;
+mod subnet;
+
+// What the program makes of names. A program has no library that a test could use.
+#[path = "../../src/name.rs"]
+mod name;
