@@ -70,8 +70,8 @@ pub(crate) struct Run {
     /// compare the logs of replicas
     #[arg(long, value_name = "NAME")]
     pub(crate) log_times: Option<LogTimes>,
-    /// The IP address and TCP port at which Prometheus finds /metrics over HTTP; others than operators
-    /// should not reach it. Each second, all members that are connected are called then, to measure how
+    /// The IP address and TCP port of /metrics for Prometheus, /healthz and a status page, over HTTP; others
+    /// than operators should not reach it. Each second, all members that are connected are called then, to measure how
     /// long they take to answer
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,

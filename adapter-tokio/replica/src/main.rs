@@ -5,8 +5,8 @@
 //! plain threads (`run`); the runtime is chosen by a flag, and only `runtime` knows of it. The other
 //! modules: `args` (command line), `settings` (those and the configuration file), `init` (a folder to
 //! begin with), `key` (an operator's file), `topology` (another one), `publish` and `received` (the two
-//! folders), `name` (names of strangers made harmless), `log` and `report` (what people read), `metrics`
-//! (for Prometheus) and `probe` (calls that are there to be measured).
+//! folders), `name` (names of strangers made harmless), `log` and `report` (what people read), `http`
+//! (metrics and the status page) and `probe` (calls that are there to be measured).
 //!
 //! A file system or a standard error that does not answer stops the thread that waits for it, and not the
 //! node.
@@ -17,10 +17,10 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod http;
 mod init;
 mod key;
 mod log;
-mod metrics;
 mod name;
 mod probe;
 mod publish;

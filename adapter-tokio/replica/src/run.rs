@@ -16,9 +16,9 @@ use slotcast_tokio::{NodeHandle, Setup, StartError};
 use smol::block_on;
 
 use crate::Failure;
+use crate::http::{Listener, Site};
 use crate::key;
 use crate::log::Log;
-use crate::metrics::Listener;
 use crate::probe;
 use crate::publish::Publisher;
 use crate::received::Received;
@@ -64,8 +64,8 @@ fn run_with(settings: Settings, log: &Log) -> Result<(), Failure> {
         probe::answer(server);
     }
     if let Some(listener) = listener {
-        log.line(format_args!("metrics at http://{}/metrics", listener.address()));
-        listener.serve(&node);
+        log.line(format_args!("status at http://{}/", listener.address()));
+        listener.serve(Site::new(&node, settings.runtime))?;
         probe::ask(node.clone(), stop.clone());
     }
 

@@ -20,29 +20,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.parse
-import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+from replicas import REPLICAS, ROOT, free_ports, get, publish, start_replicas, stop
+
 DASHBOARD = ROOT / "core/grafana/dashboard.json"
-REPLICAS = 4
 # Grafana fills these in: the instances that are chosen, and a span of some scrapes.
 VARIABLES = {"$instance": ".*", "$__rate_interval": "10s"}
-
-
-def free_ports(kind, count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return answer.read().decode()
 
 
 def ask(prometheus, query):
@@ -53,34 +38,6 @@ def ask(prometheus, query):
     except urllib.error.HTTPError as error:
         sys.exit(f"{query}\n{error.read().decode()}")
     return answer["data"]["result"]
-
-
-def start_replicas(home, replica, stack):
-    """Starts them; the ports at which they tell metrics."""
-    udp, tcp = free_ports(socket.SOCK_DGRAM, REPLICAS), free_ports(socket.SOCK_STREAM, REPLICAS)
-    topology = "version = 1\n"
-    for n in range(REPLICAS):
-        key = subprocess.run([replica, "keygen", home / f"key{n}"], check=True, capture_output=True, text=True)
-        topology += f'[[member]]\nid = "{key.stdout.strip()}"\naddress = "127.0.0.1:{udp[n]}"\n'
-    (home / "topology.toml").write_text(topology)
-    for n in range(REPLICAS):
-        (home / f"publish{n}").mkdir()
-        log = stack.enter_context(open(home / f"log{n}", "w", encoding="utf-8"))
-        command = [replica, "run", "--key", home / f"key{n}", "--listen", f"127.0.0.1:{udp[n]}"]
-        command += ["--topology", home / "topology.toml", "--publish", home / f"publish{n}"]
-        command += ["--received", home / f"received{n}", "--metrics", f"127.0.0.1:{tcp[n]}"]
-        command += ["--runtime", ["tokio", "smol"][n % 2]]
-        stack.callback(stop, subprocess.Popen(command, stderr=log))
-    return tcp
-
-
-def stop(process):
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def start_prometheus(home, program, targets, stack):
@@ -96,17 +53,6 @@ def start_prometheus(home, program, targets, stack):
     command += [f"--web.listen-address=127.0.0.1:{port}"]
     stack.callback(stop, subprocess.Popen(command, stdout=log, stderr=log))
     return f"http://127.0.0.1:{port}"
-
-
-def publish(home, seconds):
-    """Some load: short files and long ones, which come and go."""
-    end, turn = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        folder = home / f"publish{turn % REPLICAS}"
-        (folder / "short").write_text(f"turn {turn}")
-        (folder / "long").write_bytes(os.urandom(1 << 20))
-        turn += 1
-        time.sleep(0.5)
 
 
 def queries():
@@ -130,8 +76,8 @@ def main():
     replica = arguments.replica.resolve()
     with contextlib.ExitStack() as stack:
         home = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ports = start_replicas(home, replica, stack)
-        targets = [f"127.0.0.1:{port}" for port in ports]
+        replicas = start_replicas(home, replica, stack)
+        targets = [f"127.0.0.1:{one.port}" for one in replicas]
         prometheus = start_prometheus(home, program, targets, stack)
         publish(home, arguments.seconds)
         up = ask(prometheus, 'sum(up{job="slotcast"})')

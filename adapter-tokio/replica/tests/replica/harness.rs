@@ -186,11 +186,17 @@ impl Replica {
         fs::read_to_string(self.home.join(format!("log{}", self.runs))).unwrap_or_default()
     }
 
+    /// Where the latest run is seen over HTTP.
+    pub(crate) fn http_address(&self) -> SocketAddr {
+        let log = self.log();
+        let address = log.lines().find_map(|line| line.split_once("status at http://"));
+        let (address, _) = address.expect("it says where").1.split_once('/').unwrap();
+        address.parse().unwrap()
+    }
+
     /// What the latest run answers over HTTP.
     pub(crate) fn get(&self, path: &str) -> String {
-        let log = self.log();
-        let address = log.lines().find_map(|line| line.split_once("metrics at http://"));
-        let (address, _) = address.expect("it says where").1.split_once('/').unwrap();
+        let address = self.http_address();
         let mut stream = TcpStream::connect(address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
             .unwrap();

@@ -4,6 +4,7 @@
 
 mod configured;
 mod harness;
+mod http;
 mod names;
 mod operator;
 mod stuck;
