@@ -1,11 +1,14 @@
 //! Calls over loopback: a node under tokio and one under smol, each of which calls and serves.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_core::Stream;
+use slotcast_tokio::slotcast::broadcast::Event;
 use slotcast_tokio::slotcast::config::{ChannelConfig, Config, RouteConfig};
-use slotcast_tokio::slotcast::driver::OnlyCalls;
+use slotcast_tokio::slotcast::driver::{Occurrence, OnlyCalls, Select};
 use slotcast_tokio::slotcast::error::{AnswerError, CallError};
 use slotcast_tokio::slotcast::id::{ChannelId, NodeId, RouteId};
 use slotcast_tokio::slotcast::membership::Topology;
@@ -53,6 +56,33 @@ impl Pair {
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("nothing takes so long")
+}
+
+/// A tokio node and a smol node take all that they are told from one source.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_comes_in_one_order_under_both_runtimes() {
+    let pair = Pair::start(RouteConfig::new(ROUTE, "numbers")).await;
+    for [to, from] in [[0, 1], [1, 0]] {
+        let mut events = pair.nodes[to].events(&Select::all()).expect("configured");
+        let channel = pair.nodes[from].channel(ChannelId(1)).expect("configured");
+        for number in 0..100_u8 {
+            // Each has come before the next one is sent.
+            let bytes = vec![from as u8, number];
+            match number % 2 {
+                0 => drop(channel.publish(bytes.clone(), b"").expect("there is room")),
+                _ => pair.route(from).tell(pair.ids[to], bytes.clone()).expect("there is credit"),
+            }
+            let next = poll_fn(|cx| Pin::new(&mut events).poll_next(cx));
+            let told = match within(next).await.expect("it runs") {
+                Occurrence::Artifact { event: Event::Delivered { artifact, .. }, .. } => {
+                    artifact.bytes().to_vec()
+                }
+                Occurrence::Request { request, route: ROUTE } => request.body().to_vec(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(told, bytes);
+        }
+    }
 }
 
 fn reversed(request: &Request) -> Vec<u8> {

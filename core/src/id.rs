@@ -31,6 +31,11 @@ pub struct Slot(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Version(pub u64);
 
+/// Which of a node's inputs made something known: counts the inputs (datagrams, commands, deadlines) from
+/// the node's start. What has a lower one came first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Arrival(pub u64);
+
 /// A member's index in this node's tables: small, dense, and reused after the member has left.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PeerIndex(pub u16);

@@ -13,7 +13,7 @@ use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::id::{ArtifactId, ChannelId};
-use slotcast::node::{Ecn, Node, Output};
+use slotcast::node::{Ecn, Node, Occurrence, Output};
 use slotcast::time::Time;
 use slotcast_sim::{Application, Context, Link, Process, Setup, Subnet};
 
@@ -63,8 +63,10 @@ struct Watched {
 
 impl Watched {
     fn take_events(&mut self) {
-        while let Some((_, event)) = self.node.poll_any_event() {
-            if let Event::Delivered { artifact, .. } = event {
+        while let Some(occurrence) = self.node.poll_occurrence() {
+            if let Occurrence::Artifact { event: Event::Delivered { artifact, .. }, .. } =
+                occurrence
+            {
                 self.told.borrow_mut().push(artifact.id());
             }
         }
@@ -83,7 +85,6 @@ impl Process for Watched {
                 Output::Transmit(transmit) => send(transmit.destination, &buffer),
                 Output::Idle { .. } if self.node.has_output() => {
                     self.take_events();
-                    while self.node.poll_node_event().is_some() {}
                 }
                 Output::Idle { wake_at, .. } => return wake_at,
             }

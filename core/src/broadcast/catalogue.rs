@@ -14,7 +14,7 @@ use hashbrown::hash_table::Entry;
 use super::peer_set::PeerSet;
 use crate::arena::{Arena, Chain, Links, grow_by_quarter};
 use crate::artifact::{Advert, Artifact};
-use crate::id::{ArtifactId, NodeId, PeerIndex, Slot};
+use crate::id::{Arrival, ArtifactId, NodeId, PeerIndex, Slot};
 
 /// The state of a known artifact on its way to the application.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,6 +111,8 @@ pub(super) struct Details {
     pub(super) artifact: Option<Artifact>,
     /// The member that sent the bytes. It may have left since.
     pub(super) from: Option<NodeId>,
+    /// The input since which there is something to report. With [`Known::has_event`].
+    pub(super) reported_at: Arrival,
     /// The bytes are those of this node's outbox, which counts them. With `artifact`.
     pub(super) is_of_outbox: bool,
     /// With [`Holders::Several`].

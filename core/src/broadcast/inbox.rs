@@ -22,7 +22,7 @@ use crate::arena::List;
 use crate::artifact::{Advert, Artifact, Blocks, Hash, Metadata};
 use crate::config::{ChannelConfig, Config};
 use crate::error::Fault;
-use crate::id::{ArtifactId, NodeId, PeerIndex, Slot};
+use crate::id::{Arrival, ArtifactId, NodeId, PeerIndex, Slot};
 use crate::snapshot::{EventCounts, Histogram, InboxSnapshot, KnownSnapshot};
 use crate::time::Time;
 use crate::transfer::{Have, Received, Transfers};
@@ -49,6 +49,8 @@ pub(super) struct Inbox {
     reports: List<OrderChain>,
     /// Bit set: the channel has some of them.
     with_events: u64,
+    /// The present input.
+    pub(super) arrival: Arrival,
     /// Artifacts that the peer of the input has ceased to advertise, each once, and that are still to
     /// be looked at. Empty between inputs.
     unlinked: Vec<u32>,
@@ -130,6 +132,7 @@ impl Inbox {
             channels: config.channels.iter().map(channel).collect(),
             reports: List::default(),
             with_events: 0,
+            arrival: Arrival::default(),
             unlinked: Vec::new(),
             blocks: Blocks::default(),
         }
@@ -362,6 +365,7 @@ impl Inbox {
             self.channels[channel].events.push_back(&mut self.catalogue.items, known);
             self.reports.push_back(&mut self.catalogue.items, known);
             self.with_events |= 1 << channel;
+            self.catalogue.details_mut(known).reported_at = self.arrival;
         }
     }
 
@@ -610,18 +614,31 @@ impl Inbox {
         self.with_events
     }
 
-    /// Takes the next event of a channel; with it the slot of an artifact that has left the
-    /// catalogue.
+    /// Takes the next event of a channel, and the input since which there is something to report of the
+    /// artifact; with it the slot of an artifact that has left the catalogue.
     pub(super) fn poll_event(
         &mut self,
         peers: &PeerTable,
         channel: u16,
-    ) -> Option<(Event, Option<Forgotten>)> {
+    ) -> Option<(Arrival, Event, Option<Forgotten>)> {
         loop {
             let known = self.channels[channel as usize].events.front()?;
-            if let Some(report) = self.take_report(peers, known) {
-                return Some(report);
+            let arrival = self.catalogue.details(known).reported_at;
+            if let Some((event, forgotten)) = self.take_report(peers, known) {
+                return Some((arrival, event, forgotten));
             }
+        }
+    }
+
+    /// The input since which there is something to report of the artifact that
+    /// [`Inbox::poll_any_event`] comes to next. Removes what has become untrue.
+    pub(super) fn next_arrival(&mut self) -> Option<Arrival> {
+        loop {
+            let known = self.reports.front()?;
+            if self.catalogue.items[known].has_report() {
+                return Some(self.catalogue.details(known).reported_at);
+            }
+            self.unreport(known);
         }
     }
 

@@ -53,7 +53,7 @@ use crate::artifact::{self, Advert, Artifact};
 use crate::bits::ones;
 use crate::config::{ChannelConfig, Config, ConfigError};
 use crate::error::Fault;
-use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
+use crate::id::{Arrival, ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
 use crate::membership::Overlay;
 use crate::sched::Level;
 use crate::snapshot::{Backlog, ChannelSnapshot, KnownSnapshot, ReceivedBytes, SentBytes};
@@ -285,6 +285,12 @@ impl Broadcast {
     fn channel_index(&self, channel: ChannelId) -> Option<u16> {
         let at = self.channel_indices.binary_search_by_key(&channel, |(id, _)| *id).ok()?;
         Some(self.channel_indices[at].1)
+    }
+
+    /// What becomes known from now on is by this input.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn begin_input(&mut self, arrival: Arrival) {
+        self.inbox.arrival = arrival;
     }
 
     /// Clamps `now`, so that the machine's time never goes backwards.
@@ -917,14 +923,26 @@ impl Broadcast {
     /// ceased to be true before it was taken is left out.
     pub fn poll_event(&mut self, channel: ChannelId) -> Option<Event> {
         let channel_index = self.channel_index(channel)?;
+        self.poll_event_at(channel_index).map(|(_, event)| event)
+    }
+
+    /// The same by the channel's index, with the input that made it known: the first one for what comes
+    /// before all others.
+    pub(crate) fn poll_event_at(&mut self, channel_index: u16) -> Option<(Arrival, Event)> {
         if let Some(event) = self.take_covered(channel_index) {
-            return Some(event);
+            return Some((Arrival::default(), event));
         }
-        let (event, forgotten) = self.inbox.poll_event(&self.peers, channel_index)?;
+        let (arrival, event, forgotten) = self.inbox.poll_event(&self.peers, channel_index)?;
         if let Some(forgotten) = forgotten {
             self.detach_own_slot(channel_index, &forgotten);
         }
-        Some(event)
+        Some((arrival, event))
+    }
+
+    /// The input that made known what [`Broadcast::poll_any_event`] gives next.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn next_arrival(&mut self) -> Option<Arrival> {
+        if self.covered != 0 { Some(Arrival::default()) } else { self.inbox.next_arrival() }
     }
 
     // Getters.

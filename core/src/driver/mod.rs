@@ -14,6 +14,7 @@ mod connected;
 mod follow;
 mod io;
 mod node_handle;
+mod occurrences;
 mod questions;
 mod run;
 mod setup;
@@ -32,6 +33,7 @@ pub use connected::{WaitError, Who};
 pub use follow::{TopologySource, Unfollowed};
 pub use io::{Io, Receive, Received};
 pub use node_handle::{DriverError, NodeEvents, NodeHandle, UnknownChannel, WeakNodeHandle};
+pub use occurrences::{Occurrence, Occurrences, Select, SelectError};
 pub use run::{CLOSE_MAX, Driver};
 pub use setup::{Setup, StartError, random_bytes, start};
 #[cfg(feature = "topology-file")]

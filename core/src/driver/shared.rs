@@ -16,7 +16,8 @@ use hashbrown::HashMap;
 
 use super::calls::{CallCommand, CallTable, Calls};
 use super::connected::Waits;
-use super::node_handle::DriverError;
+use super::node_handle::{DriverError, NodeHandle};
+use super::occurrences::{Occurrence, Selection, Takers};
 use super::questions::{Answers, Question, Questions};
 use super::snapshots::Snapshots;
 use super::waiters::{Source, Waiters};
@@ -25,7 +26,7 @@ use crate::bits::ones;
 use crate::broadcast::{Event, Threshold};
 use crate::config::ChannelConfig;
 use crate::error::PublishError;
-use crate::id::{ArtifactId, ChannelId, NodeId};
+use crate::id::{Arrival, ArtifactId, ChannelId, NodeId};
 use crate::key_index::KeyIndex;
 use crate::membership::{Membership, Overlay, Topology, TopologyError};
 use crate::node::{Node, NodeEvent, NodeStats};
@@ -71,20 +72,25 @@ pub(super) struct ChannelState {
     keyed: KeyIndex<ArtifactId>,
     /// The publisher that artifacts of this channel have to name, if it matters.
     pub(super) publisher: Option<NodeId>,
-    pub(super) events: VecDeque<Event>,
+    /// With the inputs that made them known.
+    pub(super) events: VecDeque<(Arrival, Event)>,
     event_bytes: usize,
     /// Events, and bytes in them, that are staged.
     staged_max: usize,
     staged_bytes_max: usize,
-    /// The driver left events in the node, since the stage was full.
-    is_full: bool,
     waiters: Waiters,
     room_waiters: Waiters,
 }
 
 pub(super) struct State {
     pub(super) channels: Vec<ChannelState>,
+    /// Bit per channel: events are staged.
+    staged_channels: u64,
+    /// Bit per channel: the driver left events in the node, since the stage was full.
+    full_channels: u64,
     pub(super) calls: Calls,
+    /// Who takes everything in one order.
+    pub(super) takers: Takers,
     pub(super) commands: VecDeque<Command>,
     pub(super) commands_max: usize,
     /// Bit per channel: its filter is to be asked again.
@@ -103,7 +109,7 @@ pub(super) struct State {
     end_waiters: Waiters,
     /// The driver's waker, if it is waiting.
     pub(super) driver: Option<Waker>,
-    node_events: VecDeque<NodeEvent>,
+    node_events: VecDeque<(Arrival, NodeEvent)>,
     node_staged_max: usize,
     node_waiters: Waiters,
     /// The driver left events about peers in the node, since their stage was full.
@@ -265,11 +271,13 @@ impl State {
     /// Takes an event of a channel, and says whether the driver is to stage more.
     pub(super) fn take_event(&mut self, index: usize) -> Option<(Event, bool)> {
         let channel = &mut self.channels[index];
-        let event = channel.events.pop_front()?;
+        let (_, event) = channel.events.pop_front()?;
         channel.event_bytes -= event_bytes(&event);
-        let is_due = channel.is_full && channel.events.len() <= channel.staged_max / 2;
-        channel.is_full &= !is_due;
-        Some((event, is_due))
+        let is_full = self.full_channels & 1 << index != 0;
+        if channel.events.is_empty() {
+            self.staged_channels &= !(1 << index);
+        }
+        Some((event, is_full && channel.events.len() <= channel.staged_max / 2))
     }
 
     /// The same for all that there are, of which it gives the number.
@@ -280,14 +288,15 @@ impl State {
     ) -> Option<(usize, bool)> {
         let channel = &mut self.channels[index];
         let count = Some(channel.events.len()).filter(|count| *count > 0)?;
-        events.extend(channel.events.drain(..));
+        events.extend(channel.events.drain(..).map(|(_, event)| event));
         channel.event_bytes = 0;
-        Some((count, std::mem::take(&mut channel.is_full)))
+        self.staged_channels &= !(1 << index);
+        Some((count, self.full_channels & 1 << index != 0))
     }
 
     /// Takes an event about peers, and says whether the driver is to stage more.
     pub(super) fn take_node_event(&mut self) -> Option<(NodeEvent, bool)> {
-        let event = self.node_events.pop_front()?;
+        let (_, event) = self.node_events.pop_front()?;
         Some((event, self.is_full && self.node_events.len() <= self.node_staged_max / 2))
     }
 
@@ -297,6 +306,7 @@ impl State {
             Source::Channel(index) => Some(&mut self.channels[index].waiters),
             Source::Peers => Some(&mut self.node_waiters),
             Source::Route(index) => Some(self.calls.waiters(index)),
+            Source::Any(taker) => Some(self.takers.waiters(taker)),
             Source::Credit(route, member) => self.calls.credit_waiters(route, &member),
             Source::Cancellation(request) => self.calls.cancellation_waiters(request),
             Source::Room(index) => Some(&mut self.channels[index].room_waiters),
@@ -304,6 +314,18 @@ impl State {
             Source::Answers => Some(&mut self.questions.waiters),
             Source::Snapshot => Some(&mut self.snapshots.waiters),
             Source::End => Some(&mut self.end_waiters),
+        }
+    }
+
+    /// Takes out those that wait for what is left of something, to be woken: one for each kind of it.
+    pub(super) fn pop_waiters(&mut self, source: Source, wakers: &mut impl Extend<Waker>) {
+        let Source::Any(taker) = source else { return wakers.extend(self.pop_waiter(source)) };
+        let Selection { channels, routes, has_node_events } = self.takers.selection(taker);
+        let channels = ones(channels & self.staged_channels).map(Source::Channel);
+        let routes = ones(routes).map(Source::Route);
+        let peers = has_node_events.then_some(Source::Peers);
+        for source in channels.chain(routes).chain(peers) {
+            wakers.extend(self.pop_waiter(source));
         }
     }
 
@@ -321,8 +343,80 @@ impl State {
             | Source::Answers
             | Source::Snapshot
             | Source::End => false,
+            Source::Any(_) => unreachable!("it waits for several things"),
         };
-        if has_some { self.waiters(source)?.pop() } else { None }
+        if !has_some {
+            return None;
+        }
+        self.waiters(source)?.pop().or_else(|| self.takers.pop(source))
+    }
+
+    /// Whether there may be something of a selection in the node, since there was no room for it, that came
+    /// before all that is staged.
+    fn lacks_some(&self, selection: &Selection) -> bool {
+        let Selection { channels, routes, has_node_events } = *selection;
+        let lacks_channel = channels & self.full_channels & !self.staged_channels != 0;
+        let lacks_node_event = has_node_events && self.is_full && self.node_events.is_empty();
+        lacks_channel || lacks_node_event || self.calls.lacks_some(routes)
+    }
+
+    /// What is staged of a selection, and came first. `None` if there is nothing, or it is not known.
+    fn first_staged(&self, selection: &Selection) -> Option<Source> {
+        if self.lacks_some(selection) {
+            return None;
+        }
+        let Selection { channels, routes, has_node_events } = *selection;
+        // Of one input, what happens to a connection comes before what happens on it.
+        let of_peers = self.node_events.front().filter(|_| has_node_events);
+        let of_peers = of_peers.map(|(arrival, _)| (*arrival, 0, Source::Peers));
+        let of_channels = ones(channels & self.staged_channels).map(|index| {
+            let (arrival, _) = self.channels[index].events.front().expect("it has some");
+            (*arrival, 1, Source::Channel(index))
+        });
+        let of_routes =
+            self.calls.first_staged(routes).map(|(arrival, at)| (arrival, 2, Source::Route(at)));
+        let staged = of_peers.into_iter().chain(of_channels).chain(of_routes);
+        staged.min_by_key(|(arrival, kind, _)| (*arrival, *kind)).map(|(_, _, source)| source)
+    }
+
+    /// Takes what came first of all that a taker has selected.
+    pub(super) fn take_occurrence(
+        &mut self,
+        taker: u32,
+        node: &NodeHandle,
+    ) -> Option<(Occurrence, bool)> {
+        let selection = self.takers.selection(taker);
+        self.takers.set_lacks_some(taker, self.lacks_some(&selection));
+        Some(match self.first_staged(&selection)? {
+            Source::Channel(index) => {
+                let channel = self.channels[index].config.id;
+                let (event, refill) = self.take_event(index)?;
+                (Occurrence::Artifact { channel, event }, refill)
+            }
+            Source::Route(index) => {
+                let (route, request, refill) = self.take_first_request(index, node)?;
+                (Occurrence::Request { route, request }, refill)
+            }
+            _ => {
+                let (event, refill) = self.take_node_event()?;
+                (Occurrence::Node(event), refill)
+            }
+        })
+    }
+
+    /// Takes out those who take in one order and wait, one for each thing that is new and `unclaimed`,
+    /// and who did not know what comes next.
+    fn pop_takers(&mut self, mut unclaimed: Selection, wakers: &mut Vec<Waker>) {
+        for taker in self.takers.waiting() {
+            let selection = self.takers.selection(taker);
+            let has_news = unclaimed != unclaimed.without(&selection);
+            if (has_news || self.takers.lacks_some(taker))
+                && self.first_staged(&selection).is_some()
+            {
+                wakers.extend(self.takers.waiters(taker).pop());
+                unclaimed = unclaimed.without(&selection);
+            }
+        }
     }
 }
 
@@ -361,7 +455,6 @@ impl Shared {
             event_bytes: 0,
             staged_max: driver.staged_events_max as usize,
             staged_bytes_max: driver.staged_bytes_max as usize,
-            is_full: false,
             waiters: Waiters::default(),
             room_waiters: Waiters::default(),
         };
@@ -373,7 +466,10 @@ impl Shared {
             overlay: node.config().transport.overlay,
             state: Mutex::new(State {
                 channels: node.config().channels.iter().map(channel).collect(),
+                staged_channels: 0,
+                full_channels: 0,
                 calls: Calls::new(node),
+                takers: Takers::new(),
                 commands: VecDeque::new(),
                 commands_max: driver.commands_max as usize,
                 reconsider: 0,
@@ -570,25 +666,35 @@ impl Shared {
         let (stage_at, snapshot_wanted) = {
             let mut state = self.lock();
             state.stats = node.stats();
-            has_staged |= call_table.stage(now, start, node, &mut state.calls, &mut wakers);
+            // What is new, and nobody waits for alone.
+            let mut unclaimed = Selection::default();
+            has_staged |=
+                call_table.stage(now, start, node, &mut state.calls, &mut wakers, &mut unclaimed);
             answers.stage(node, &mut state.questions, &mut wakers);
+            state.full_channels = 0;
             for index in node.channels_with_events() {
-                let (id, channel) = (self.channels[index], &mut state.channels[index]);
-                channel.is_full = false;
+                let (id, bit) = (self.channels[index], 1 << index);
+                let channel = &mut state.channels[index];
                 let before = channel.events.len();
+                let mut is_full = false;
                 while node.has_events(id) {
                     if !channel.has_stage() {
-                        channel.is_full = true;
+                        is_full = true;
                         break;
                     }
-                    let Some(event) = node.poll_event(id) else { break };
+                    let Some((arrival, event)) = node.poll_event_at(index) else { break };
                     channel.event_bytes += event_bytes(&event);
-                    channel.events.push_back(event);
+                    channel.events.push_back((arrival, event));
                     has_staged = true;
                 }
                 if channel.events.len() > before {
-                    wakers.extend(channel.waiters.pop());
+                    match channel.waiters.pop() {
+                        Some(waker) => wakers.push(waker),
+                        None => unclaimed.channels |= bit,
+                    }
                 }
+                state.staged_channels |= if channel.events.is_empty() { 0 } else { bit };
+                state.full_channels |= if is_full { bit } else { 0 };
             }
             state.is_full = false;
             let has_changed = std::mem::take(&mut state.peers_changed) || node.has_node_events();
@@ -604,12 +710,16 @@ impl Shared {
                     state.is_full = true;
                     break;
                 }
-                let Some(event) = node.poll_node_event() else { break };
+                let Some(event) = node.poll_node_event_at() else { break };
                 state.node_events.push_back(event);
             }
             if state.node_events.len() > before {
-                wakers.extend(state.node_waiters.pop());
+                match state.node_waiters.pop() {
+                    Some(waker) => wakers.push(waker),
+                    None => unclaimed.has_node_events = true,
+                }
             }
+            state.pop_takers(unclaimed, &mut wakers);
             (state.waits.next_deadline(), state.snapshots.pending())
         };
         call_table.garbage.clear();
@@ -646,6 +756,9 @@ impl Shared {
             state.end = Some(end);
             state.peers_up.clear();
             wakers.extend(state.end_waiters.drain());
+            // Nothing comes any more before what is staged.
+            (state.full_channels, state.is_full) = (0, false);
+            wakers.extend(state.takers.drain());
             wakers.extend(state.node_waiters.drain());
             wakers.extend(state.link_waiters.drain());
             wakers.extend(state.questions.waiters.drain());
@@ -691,5 +804,5 @@ fn event_bytes(event: &Event) -> usize {
         Event::Delivered { artifact, .. } => artifact.bytes().len(),
         Event::Withdrawn { .. } | Event::Expired { .. } | Event::Covered { .. } => 0,
     };
-    bytes + size_of::<Event>()
+    bytes + size_of::<(Arrival, Event)>()
 }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::ops::Deref;
 use std::task::{Context, Poll, Waker};
+use std::vec::Vec;
 
 use super::shared::{Shared, State};
 use crate::id::NodeId;
@@ -61,6 +62,10 @@ impl Waiters {
         self.queue.pop_front().map(|(_, waker)| waker)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Takes all out, to be woken.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Waker> {
         self.queue.drain(..).map(|(_, waker)| waker)
@@ -80,6 +85,8 @@ pub(super) enum Source {
     Links,
     /// Requests on a route, by its index.
     Route(usize),
+    /// What a taker has selected, in one order.
+    Any(u32),
     /// Credit for a call on a route, by its index, to a member.
     Credit(usize, NodeId),
     /// That the caller of a request waits no longer.
@@ -116,7 +123,8 @@ impl<S: Deref<Target = Shared>> Waiting<S> {
             let mut state = self.shared.lock();
             if let Some((taken, wakes_driver)) = take(&mut state) {
                 let old = leave(&mut state, self.source, self.ticket.take());
-                let next = state.pop_waiter(self.source);
+                let mut next = Vec::new();
+                state.pop_waiters(self.source, &mut next);
                 let driver = if wakes_driver { state.driver.take() } else { None };
                 drop(state);
                 drop(old);
@@ -160,7 +168,10 @@ impl<S: Deref<Target = Shared>> Drop for Waiting<S> {
             let mut state = self.shared.lock();
             // It may have been woken without having taken anything, or been the first one for whom there
             // was not enough.
-            (leave(&mut state, self.source, Some(ticket)), state.pop_waiter(self.source))
+            let waker = leave(&mut state, self.source, Some(ticket));
+            let mut next = Vec::new();
+            state.pop_waiters(self.source, &mut next);
+            (waker, next)
         };
         drop(waker);
         next.into_iter().for_each(Waker::wake);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Node;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, CallError};
-use crate::id::{NodeId, PeerIndex, RouteId};
-use crate::rpc::{CallId, Cancelled, Credit, Outcome, Output, Permit, Refusal, RequestId};
+use crate::id::{Arrival, NodeId, PeerIndex, RouteId};
+use crate::rpc::{self, CallId, Cancelled, Credit, Outcome, Output, Permit, Refusal, RequestId};
 use crate::time::Time;
 use crate::wire::RouteHello;
 
@@ -27,6 +27,17 @@ pub struct Request {
     pub answer_bytes_max: u32,
     /// Whether there is somebody who waits for an answer. If not, the request is over.
     pub wants_answer: bool,
+}
+
+/// A request that occupies its room in the budget.
+pub(crate) struct HeldRequest {
+    #[cfg_attr(not(feature = "driver"), allow(dead_code, reason = "for drivers"))]
+    pub(crate) peer: PeerIndex,
+    /// The input that made it complete.
+    #[cfg_attr(not(feature = "driver"), allow(dead_code, reason = "for drivers"))]
+    pub(crate) arrival: Arrival,
+    pub(crate) request: Request,
+    pub(crate) permit: Permit,
 }
 
 impl Node {
@@ -117,9 +128,9 @@ impl Node {
 
     /// Takes the next request of a route, members taking turns. Call [`Node::poll`] afterwards.
     pub fn poll_request(&mut self, route: RouteId) -> Option<Request> {
-        let (_, request, permit) = self.poll_held_request(route, |_| true)?;
-        self.release(permit);
-        Some(request)
+        let held = self.poll_held_request(route, |_| true)?;
+        self.release(held.permit);
+        Some(held.request)
     }
 
     /// The next request that was taken and whose caller does not wait any more. It counts as in
@@ -140,14 +151,17 @@ impl Node {
         &mut self,
         route: RouteId,
         suits: impl FnMut(PeerIndex) -> bool,
-    ) -> Option<(PeerIndex, Request, Permit)> {
-        let (request, permit) = self.rpc.poll_request(route, suits)?;
+    ) -> Option<HeldRequest> {
+        let (arrival, request, permit) = self.rpc.poll_request_at(route, suits)?;
         let peer = request.from;
-        let from = self.peers.peer(peer).node;
-        let crate::rpc::Request { id, body, deadline, answer_bytes_max, wants_answer, .. } =
-            request;
-        let request = Request { id, from, body, deadline, answer_bytes_max, wants_answer };
-        Some((peer, request, permit))
+        Some(HeldRequest { peer, arrival, request: self.named(request), permit })
+    }
+
+    /// The request with the member that a peer is.
+    pub(super) fn named(&self, request: rpc::Request) -> Request {
+        let rpc::Request { id, from, body, deadline, answer_bytes_max, wants_answer } = request;
+        let from = self.peers.peer(from).node;
+        Request { id, from, body, deadline, answer_bytes_max, wants_answer }
     }
 
     // Getters.

@@ -84,6 +84,7 @@ impl Node {
     }
 
     fn handle_quic_event(&mut self, now: Time, handle: ConnectionHandle, event: Event) {
+        self.begin_input();
         match event {
             Event::Connected => self.connected(now, handle),
             Event::ConnectionLost { reason } => self.ended(now, handle, reason_of(&reason)),

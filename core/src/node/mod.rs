@@ -36,6 +36,7 @@ mod inspect;
 mod key;
 mod link;
 mod losses;
+mod occurrence;
 mod peers;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod quic;
@@ -47,6 +48,8 @@ mod transmit;
 mod uplink;
 mod window_pool;
 
+#[cfg_attr(not(feature = "driver"), allow(unused_imports, reason = "for drivers"))]
+pub(crate) use calls::HeldRequest;
 pub use calls::Request;
 pub use crypto::{TlsError, TlsSettings};
 pub use flush::{FLUSHES_MAX, FlushId};
@@ -54,6 +57,7 @@ pub use flush::{FLUSHES_MAX, FlushId};
 #[doc(hidden)]
 pub use inspect::OpenConnection;
 pub use key::{KeyError, NodeKey, Signer, SignerError};
+pub use occurrence::Occurrence;
 pub use report::{Closed, NodeError, NodeEvent, NodeStats, REFUSED_INTERVAL};
 pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
 pub use transmit::{Ecn, Transmit};
@@ -76,7 +80,7 @@ use crate::broadcast::{
 use crate::config::{ChannelConfig, Config};
 use crate::deadlines::Deadlines;
 use crate::error::{PublishError, RelayError};
-use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
+use crate::id::{Arrival, ArtifactId, ChannelId, NodeId, PeerIndex};
 use crate::membership::{Membership, Topology, TopologyError};
 use crate::random::Random;
 use crate::rpc::Rpc;
@@ -136,6 +140,8 @@ pub struct Node {
     machine: Broadcast,
     rpc: Rpc,
     peers: Peers,
+    /// The present input.
+    arrival: Arrival,
     /// By connection handle.
     links: Vec<Option<Link>>,
     /// Links to which something happened, each once. Empty between inputs.
@@ -244,6 +250,7 @@ impl Node {
         let mut node = Self {
             peers: Peers::new(key.id(), Random::new(word(2))),
             window_pool: WindowPool::new(&config),
+            arrival: Arrival::default(),
             config,
             provider,
             key,
@@ -346,7 +353,16 @@ impl Node {
     pub(crate) fn clamp(&mut self, now: Time) -> Time {
         self.now = self.machine.clamp(self.now.max(now));
         self.rpc.clamp(self.now);
+        self.begin_input();
         self.now
+    }
+
+    /// What becomes known from now on is by another input than what became known before.
+    fn begin_input(&mut self) {
+        self.arrival.0 += 1;
+        self.machine.begin_input(self.arrival);
+        self.rpc.begin_input(self.arrival);
+        self.peers.arrival = self.arrival;
     }
 
     // Commands.
@@ -372,6 +388,7 @@ impl Node {
     /// # Errors
     /// If the channel has no room for it; nothing has changed then.
     pub fn publish(&mut self, channel: ChannelId, artifact: Artifact) -> Result<(), PublishError> {
+        self.begin_input();
         self.machine.publish(channel, artifact)
     }
 
@@ -385,6 +402,7 @@ impl Node {
         name: u32,
         artifact: Artifact,
     ) -> Result<(), PublishError> {
+        self.begin_input();
         self.machine.publish_keyed(channel, name, artifact)
     }
 
@@ -398,16 +416,19 @@ impl Node {
         artifact: Artifact,
         threshold: Threshold,
     ) -> Result<(), PublishError> {
+        self.begin_input();
         self.machine.publish_covered(channel, artifact, threshold)
     }
 
     /// See [`Broadcast::abort`].
     pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
+        self.begin_input();
         self.machine.abort(channel, id)
     }
 
     /// See [`Broadcast::abort_below`].
     pub fn abort_below(&mut self, channel: ChannelId, key: u64) -> usize {
+        self.begin_input();
         self.machine.abort_below(channel, key)
     }
 
@@ -417,6 +438,7 @@ impl Node {
     /// If no member nearer to the publisher advertises it, or there is no room. Nothing has changed
     /// then.
     pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
+        self.begin_input();
         self.machine.relay(channel, artifact)
     }
 
@@ -742,6 +764,12 @@ impl Node {
         self.machine.poll_any_event()
     }
 
+    /// The same by the channel's index, with the input that made it known.
+    #[cfg(feature = "driver")]
+    pub(crate) fn poll_event_at(&mut self, channel_index: usize) -> Option<(Arrival, Event)> {
+        self.machine.poll_event_at(channel_index as u16)
+    }
+
     /// Whether [`Node::poll_node_event`] may have an event.
     pub fn has_node_events(&self) -> bool {
         self.peers.has_events() || self.has_refused() || self.trouble.has_event(self.now)
@@ -764,9 +792,19 @@ impl Node {
 
     /// Takes the next event about peers.
     pub fn poll_node_event(&mut self) -> Option<NodeEvent> {
+        self.poll_node_event_at().map(|(_, event)| event)
+    }
+
+    /// The same with the input that made it known. Reports of the socket and of strangers, which are due by
+    /// the clock, come last.
+    pub(crate) fn poll_node_event_at(&mut self) -> Option<(Arrival, NodeEvent)> {
         if let Some(event) = self.peers.next_event() {
             return Some(event);
         }
+        Some((self.arrival, self.poll_report()?))
+    }
+
+    fn poll_report(&mut self) -> Option<NodeEvent> {
         if let Some(event) = self.trouble.next_event(self.now) {
             return Some(event);
         }

@@ -14,7 +14,7 @@ use super::{Closed, NodeEvent};
 use crate::config::TransportConfig;
 use crate::deadlines::Deadlines;
 use crate::error::Fault;
-use crate::id::{NodeId, PeerIndex};
+use crate::id::{Arrival, NodeId, PeerIndex};
 use crate::membership::Membership;
 use crate::random::Random;
 use crate::time::Time;
@@ -64,6 +64,8 @@ pub(super) struct Peer {
     pub(super) cut_off_until: Time,
     /// What is to be reported: the last fault, and how often there was one.
     fault: Option<(Fault, u32)>,
+    /// The input since which it has something to report.
+    reports_since: Option<Arrival>,
     reported_up: bool,
     last_close: Closed,
 }
@@ -88,10 +90,13 @@ pub(super) struct Peers {
     by_key: BTreeMap<NodeId, PeerIndex>,
     /// The IP addresses from which handshakes are accepted.
     addresses: BTreeSet<IpAddr>,
-    /// Peers with something to report; a peer is in it once.
-    to_report: BTreeSet<u16>,
-    /// Former members that were reported as up. Grows by the application's own topologies only.
-    left: BTreeSet<NodeId>,
+    /// Peers with something to report, and the input since which there is; a peer is in it once.
+    to_report: BTreeSet<(Arrival, u16)>,
+    /// Former members that were reported as up, and the input since which they are none. Grows by the
+    /// application's own topologies only.
+    left: BTreeSet<(Arrival, NodeId)>,
+    /// The present input.
+    pub(super) arrival: Arrival,
     jitter: Random,
 }
 
@@ -106,6 +111,7 @@ impl Peers {
             addresses: BTreeSet::new(),
             to_report: BTreeSet::new(),
             left: BTreeSet::new(),
+            arrival: Arrival::default(),
             jitter,
         }
     }
@@ -125,10 +131,12 @@ impl Peers {
         let (mut left, mut came, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for (node, peer) in gone {
             self.by_node.remove(&node);
-            self.to_report.remove(&peer.0);
             let known = self.by_index[peer.at()].take().expect("by node");
+            if let Some(arrival) = known.reports_since {
+                self.to_report.remove(&(arrival, peer.0));
+            }
             if known.reported_up {
-                self.left.insert(node);
+                self.left.insert((self.arrival, node));
             }
             self.dials.set(peer.at(), Time::NEVER);
             left.push((peer, known.links));
@@ -191,6 +199,7 @@ impl Peers {
             faults_total: 0,
             cut_off_until: Time::ZERO,
             fault: None,
+            reports_since: None,
             reported_up: false,
             last_close: Closed::Lost,
         });
@@ -352,7 +361,7 @@ impl Peers {
         (known.dials_beside, known.attempts) = (0, 0);
         known.up_since = now;
         self.set_dial(peer);
-        self.to_report.insert(peer.0);
+        self.report(peer);
     }
 
     pub(super) fn down(&mut self, peer: PeerIndex, why: Closed) {
@@ -360,7 +369,16 @@ impl Peers {
         known.connection = None;
         known.last_close = why;
         self.set_dial(peer);
-        self.to_report.insert(peer.0);
+        self.report(peer);
+    }
+
+    fn report(&mut self, peer: PeerIndex) {
+        let arrival = self.arrival;
+        let known = self.peer_mut(peer);
+        if known.reports_since.is_none() {
+            known.reports_since = Some(arrival);
+            self.to_report.insert((arrival, peer.0));
+        }
     }
 
     /// Counts a fault. True if the peer is to be cut off.
@@ -371,7 +389,7 @@ impl Peers {
         fault: Fault,
         config: &TransportConfig,
     ) -> bool {
-        self.to_report.insert(peer.0);
+        self.report(peer);
         let known = self.peer_mut(peer);
         known.fault = Some((fault, known.fault.map_or(1, |(_, count)| count + 1)));
         known.faults_total += 1;
@@ -383,28 +401,49 @@ impl Peers {
         cut_off
     }
 
-    /// The next event to report: at most one of each kind per peer, however much happened.
-    pub(super) fn next_event(&mut self) -> Option<NodeEvent> {
-        if let Some(peer) = self.left.pop_first() {
-            return Some(NodeEvent::Down { peer, why: Closed::Left });
-        }
+    /// The next event to report, with the input since which its peer has one: at most one of each kind per
+    /// peer, however much happened.
+    pub(super) fn next_event(&mut self) -> Option<(Arrival, NodeEvent)> {
         loop {
-            let index = *self.to_report.first()?;
+            let left = self.left.first().copied();
+            let report = self.to_report.first().copied();
+            if let Some((arrival, peer)) = left
+                && report.is_none_or(|(other, _)| arrival <= other)
+            {
+                self.left.pop_first();
+                return Some((arrival, NodeEvent::Down { peer, why: Closed::Left }));
+            }
+            let (arrival, index) = report?;
             let known = self.by_index[index as usize].as_mut().expect("a member");
             if let Some((fault, count)) = known.fault.take() {
-                return Some(NodeEvent::Fault { peer: known.node, fault, count });
+                return Some((arrival, NodeEvent::Fault { peer: known.node, fault, count }));
             }
-            self.to_report.remove(&index);
+            self.to_report.pop_first();
+            known.reports_since = None;
             let is_up = known.connection.is_some();
             if is_up != known.reported_up {
                 known.reported_up = is_up;
-                return Some(if is_up {
-                    NodeEvent::Up { peer: known.node }
-                } else {
-                    NodeEvent::Down { peer: known.node, why: known.last_close }
-                });
+                let event = match is_up {
+                    true => NodeEvent::Up { peer: known.node },
+                    false => NodeEvent::Down { peer: known.node, why: known.last_close },
+                };
+                return Some((arrival, event));
             }
         }
+    }
+
+    /// The input of what [`Peers::next_event`] gives next. Removes what has become untrue.
+    pub(super) fn next_arrival(&mut self) -> Option<Arrival> {
+        while let Some((_, index)) = self.to_report.first().copied() {
+            let known = self.by_index[index as usize].as_mut().expect("a member");
+            if known.fault.is_some() || known.connection.is_some() != known.reported_up {
+                break;
+            }
+            self.to_report.pop_first();
+            known.reports_since = None;
+        }
+        let left = self.left.first().map(|(arrival, _)| *arrival);
+        left.into_iter().chain(self.to_report.first().map(|(arrival, _)| *arrival)).min()
     }
 
     pub(super) fn has_events(&self) -> bool {

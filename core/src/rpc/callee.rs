@@ -6,10 +6,10 @@ use bytes::Bytes;
 use core::mem;
 use core::time::Duration;
 
+use super::arrivals::{Arrivals, Arrived};
 use super::ledger::Ledger;
 use super::room_queue::RoomQueue;
 use super::transfer::{Receiving, Sending};
-use super::turns::Turns;
 use super::{
     CallStream, Cancelled, INDEX_BITS, Output, Permit, Refusal, Request, RequestId, SharedState,
     StreamOwner,
@@ -17,7 +17,7 @@ use super::{
 use crate::arena::Arena;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, Fault};
-use crate::id::{PeerIndex, RouteId};
+use crate::id::{Arrival, PeerIndex, RouteId};
 use crate::snapshot::{Histogram, RequestCounts, RequestsSnapshot};
 use crate::time::Time;
 use crate::wire::{
@@ -125,7 +125,7 @@ struct Route {
     /// Requests that wait, unread.
     waiting: RoomQueue,
     /// Requests for the application.
-    ready: Turns<u32>,
+    ready: Arrivals<u32>,
     /// By peer.
     by_peer: Vec<PeerRoute>,
     /// Something has changed, so that waiting requests may now be granted room.
@@ -142,6 +142,8 @@ pub(super) struct Callee {
     /// Cancelled requests that the application has and has not been told of. Bounded by the
     /// requests that it has.
     cancelled: VecDeque<Cancelled>,
+    /// The present input.
+    pub(super) arrival: Arrival,
 }
 
 impl Callee {
@@ -151,7 +153,7 @@ impl Callee {
             answers: Ledger::new(config.body_bytes_max, config.response_bytes_share()),
             wanted: if config.serves { Wanted::NotYet } else { Wanted::NoMore },
             waiting: RoomQueue::new(),
-            ready: Turns::new(),
+            ready: Arrivals::new(),
             by_peer: Vec::new(),
             is_due: false,
             counts: RequestCounts::default(),
@@ -160,6 +162,7 @@ impl Callee {
         Self {
             inbound: Arena::new(),
             routes: routes.iter().map(route).collect(),
+            arrival: Arrival::default(),
             cancelled: VecDeque::new(),
         }
     }
@@ -239,7 +242,8 @@ impl Callee {
             while let Some(index) = self.routes[at as usize].waiting.pop_any() {
                 self.reply(shared, index, Reply::Refused(CallRefusal::NotServed));
             }
-            while let Some(index) = self.routes[at as usize].ready.pop(|_, _| true) {
+            while let Some(index) = self.routes[at as usize].ready.pop_first() {
+                let index = index.item;
                 self.reply(shared, index, Reply::Refused(CallRefusal::NotServed));
             }
             let is_coming = |index: &u32| {
@@ -259,10 +263,38 @@ impl Callee {
         shared: &mut SharedState,
         now: Time,
         route: RouteId,
-        mut suits: impl FnMut(PeerIndex) -> bool,
-    ) -> Option<(Request, Permit)> {
+        suits: impl FnMut(PeerIndex) -> bool,
+    ) -> Option<(Arrival, Request, Permit)> {
         let at = shared.route_index(route)?;
-        let index = self.routes[at as usize].ready.pop(|peer, _| suits(peer))?;
+        let taken = self.routes[at as usize].ready.pop(suits)?;
+        Some(self.hand_out(shared, now, at, taken))
+    }
+
+    /// The same for the route with so many before it, for the request that came first.
+    pub(super) fn poll_first_request(
+        &mut self,
+        shared: &mut SharedState,
+        now: Time,
+        at: u16,
+    ) -> Option<(Arrival, Request, Permit)> {
+        let taken = self.routes[at as usize].ready.pop_first()?;
+        Some(self.hand_out(shared, now, at, taken))
+    }
+
+    /// The request that came first on the routes whose requests are wanted: when, and the route's index.
+    pub(super) fn next_arrival(&self) -> Option<(Arrival, u16)> {
+        let wanted = self.routes.iter().zip(0..).filter(|(route, _)| route.wanted == Wanted::Yes);
+        wanted.filter_map(|(route, at)| Some((route.ready.first_arrival()?, at))).min()
+    }
+
+    /// The application takes a request.
+    fn hand_out(
+        &mut self,
+        shared: &mut SharedState,
+        now: Time,
+        at: u16,
+        Arrived { arrival, item: index, .. }: Arrived<u32>,
+    ) -> (Arrival, Request, Permit) {
         self.set_phase(index, Phase::Taken);
         let route = &mut self.routes[at as usize];
         route.is_due = true;
@@ -286,7 +318,7 @@ impl Callee {
             self.inbound[index].answer.frame(|frames| Reply::Answer { length: 0 }.encode(frames));
             self.begin_reply(shared, index, Phase::Answering);
         }
-        Some((request, permit))
+        (arrival, request, permit)
     }
 
     pub(super) fn release(&mut self, permit: Permit) {
@@ -585,7 +617,7 @@ impl Callee {
     fn complete(&mut self, index: u32) {
         self.set_phase(index, Phase::Ready);
         let request = &mut self.inbound[index];
-        self.routes[request.route as usize].ready.push(request.peer, index);
+        self.routes[request.route as usize].ready.push(request.peer, self.arrival, index);
     }
 
     /// The caller's direction has come to its end: all of the answer may be sent.

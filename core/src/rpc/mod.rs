@@ -26,9 +26,10 @@
 //! round robin.
 //!
 //! Inside, `caller` has the calls of this node and `callee` the requests of its peers. `transfer`
-//! is one direction of a stream, `ledger` a budget, `room_queue` what waits for room in one, and
-//! `turns` a round robin of peers. The module knows nothing of QUIC, sockets or clocks. Invariants 8, 11, 13 to 16.
+//! is one direction of a stream, `ledger` a budget, `room_queue` what waits for room in one,
+//! `turns` a round robin of peers, and `arrivals` one that knows what came first. The module knows nothing of QUIC, sockets or clocks. Invariants 8, 11, 13 to 16.
 
+pub(crate) mod arrivals;
 mod callee;
 mod caller;
 mod ledger;
@@ -49,7 +50,7 @@ use hashbrown::HashMap;
 
 use crate::config::{Class, Config, ConfigError, RouteConfig};
 use crate::error::{AnswerError, CallError, Fault};
-use crate::id::{PeerIndex, RouteId};
+use crate::id::{Arrival, PeerIndex, RouteId};
 use crate::sched::ReadyFlows;
 use crate::snapshot::RouteSnapshot;
 use crate::time::Time;
@@ -749,7 +750,40 @@ impl Rpc {
         route: RouteId,
         suits: impl FnMut(PeerIndex) -> bool,
     ) -> Option<(Request, Permit)> {
+        let (_, request, permit) = self.poll_request_at(route, suits)?;
+        Some((request, permit))
+    }
+
+    /// The same with the input that made the request complete.
+    pub(crate) fn poll_request_at(
+        &mut self,
+        route: RouteId,
+        suits: impl FnMut(PeerIndex) -> bool,
+    ) -> Option<(Arrival, Request, Permit)> {
         self.callee.poll_request(&mut self.shared, self.now, route, suits)
+    }
+
+    /// The request that was complete first, and its route, of routes whose requests are
+    /// [wanted](Rpc::serve).
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn poll_first_request(&mut self) -> Option<(RouteId, Request, Permit)> {
+        let (_, at) = self.callee.next_arrival()?;
+        let route = self.shared.routes[at as usize].id;
+        let (_, request, permit) =
+            self.callee.poll_first_request(&mut self.shared, self.now, at)?;
+        Some((route, request, permit))
+    }
+
+    /// The input that made the request complete that [`Rpc::poll_first_request`] gives.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn next_arrival(&self) -> Option<Arrival> {
+        self.callee.next_arrival().map(|(arrival, _)| arrival)
+    }
+
+    /// What becomes known from now on is by this input.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn begin_input(&mut self, arrival: Arrival) {
+        self.callee.arrival = arrival;
     }
 
     /// The next request that the application has and whose caller does not wait any more. The

@@ -44,6 +44,13 @@ impl<T> Turns<T> {
         self.queues[turn].pop_front()
     }
 
+    /// The first item of a peer, out of its turn.
+    pub(crate) fn pop_of(&mut self, peer: PeerIndex) -> Option<T> {
+        let item = self.queues.get_mut(peer.at())?.pop_front()?;
+        self.len -= 1;
+        Some(item)
+    }
+
     /// Removes an item of a peer, at any position.
     pub(crate) fn remove(&mut self, peer: PeerIndex, is_it: impl FnMut(&T) -> bool) -> Option<T> {
         let queue = self.queues.get_mut(peer.at())?;

@@ -16,6 +16,7 @@ mod loopback;
 mod metrics;
 mod mirrors;
 mod network;
+mod occurrences;
 mod pauses;
 mod places;
 mod rooms;

@@ -17,15 +17,17 @@ use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
+use super::occurrences::Selection;
 use super::shared::Command;
 use super::waiters::Waiters;
 use crate::arena::Arena;
+use crate::bits::ones;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, CallError};
-use crate::id::{NodeId, RouteId};
-use crate::node::{self, Node};
+use crate::id::{Arrival, NodeId, RouteId};
+use crate::node::{self, HeldRequest, Node};
 use crate::rpc::Manner;
-use crate::rpc::turns::Turns;
+use crate::rpc::arrivals::Arrivals;
 use crate::rpc::{CallId, Cancelled, Credit, Outcome, Permit, Refusal, RequestId};
 use crate::time::Time;
 
@@ -144,11 +146,16 @@ struct RouteState {
     unsent_bytes: u64,
     queued_bytes: u64,
     servers: usize,
-    staged: Turns<(node::Request, Permit)>,
+    staged: Arrivals<StagedRequest>,
     /// Requests were left in the node, since their stage was full.
     is_full: bool,
+    /// They may have come before all that is staged: a member's last one was taken while the node had more.
+    lacks_some: bool,
     waiters: Waiters,
 }
+
+/// A request that waits for the application, and the room that it takes.
+type StagedRequest = (node::Request, Permit);
 
 /// A request in the application's hands.
 #[derive(Default)]
@@ -181,8 +188,9 @@ impl Calls {
             unsent_bytes: 0,
             queued_bytes: 0,
             servers: 0,
-            staged: Turns::new(),
+            staged: Arrivals::new(),
             is_full: false,
+            lacks_some: false,
             waiters: Waiters::default(),
         };
         Self {
@@ -206,6 +214,20 @@ impl Calls {
         &mut self.routes[route].waiters
     }
 
+    /// Whether the node may have requests on some of these routes (bit set) that came before all that is
+    /// staged.
+    pub(super) fn lacks_some(&self, routes: u64) -> bool {
+        ones(routes).any(|route| self.routes[route].lacks_some)
+    }
+
+    /// The request that came first of those that are staged on some of these routes (bit set), and its
+    /// route.
+    pub(super) fn first_staged(&self, routes: u64) -> Option<(Arrival, usize)> {
+        ones(routes)
+            .filter_map(|route| Some((self.routes[route].staged.first_arrival()?, route)))
+            .min()
+    }
+
     /// Whether there are requests on a route to be taken.
     pub(super) fn has_staged(&self, route: usize) -> bool {
         self.routes[route].staged.len() > 0
@@ -218,7 +240,7 @@ impl Calls {
 
     /// All calls in progress have failed, because the node has shut down. Gives what is to be dropped
     /// when the lock is released.
-    pub(super) fn close(&mut self, wakers: &mut Vec<Waker>) -> Vec<Turns<(node::Request, Permit)>> {
+    pub(super) fn close(&mut self, wakers: &mut Vec<Waker>) -> Vec<Arrivals<StagedRequest>> {
         let slots: Vec<u32> = self.slots.indices().collect();
         for at in slots {
             let slot = &mut self.slots[at];
@@ -243,7 +265,8 @@ impl Calls {
         }
         let of_route = |route: &mut RouteState| {
             wakers.extend(route.waiters.drain());
-            std::mem::replace(&mut route.staged, Turns::new())
+            (route.is_full, route.lacks_some) = (false, false);
+            std::mem::replace(&mut route.staged, Arrivals::new())
         };
         self.routes.iter_mut().map(of_route).collect()
     }
@@ -396,6 +419,7 @@ impl CallTable {
         node: &mut Node,
         calls: &mut Calls,
         wakers: &mut Vec<Waker>,
+        unclaimed: &mut Selection,
     ) -> bool {
         calls.start = Some(start);
         let mut any = false;
@@ -426,20 +450,25 @@ impl CallTable {
             }
         }
         // What was staged for the last server is refused when it is dropped.
-        for route in calls.routes.iter_mut().filter(|route| route.servers > 0) {
+        let routes = calls.routes.iter_mut().enumerate();
+        for (index, route) in routes.filter(|(_, route)| route.servers > 0) {
             let id = route.config.id;
             let staged = &mut route.staged;
             let before = staged.len();
-            while let Some((peer, request, permit)) =
+            while let Some(HeldRequest { peer, arrival, request, permit }) =
                 node.poll_held_request(id, |peer| staged.count(peer) < STAGED_MAX)
             {
-                staged.push(peer, (request, permit));
+                staged.push(peer, arrival, (request, permit));
                 any = true;
             }
             if staged.len() > before {
-                wakers.extend(route.waiters.pop());
+                match route.waiters.pop() {
+                    Some(waker) => wakers.push(waker),
+                    None => unclaimed.routes |= 1 << index,
+                }
             }
             route.is_full = node.has_requests(id);
+            route.lacks_some = false;
         }
         for (index, begun) in self.begun_bytes.iter_mut().enumerate() {
             let route = &mut calls.routes[index];

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::vec::Vec;
 
 use bytes::Bytes;
 
@@ -37,6 +38,15 @@ impl NodeHandle {
         let index = routes.position(|route| route.config.id == id).ok_or(UnknownRoute(id))?;
         let request_bytes_max = state.calls.routes[index].config.request_bytes_max;
         Ok(Route { node: self.clone(), id, index, request_bytes_max })
+    }
+}
+
+impl NodeHandle {
+    /// The routes on which requests are served.
+    pub(in crate::driver) fn served_routes(&self) -> Vec<RouteId> {
+        let state = self.shared().lock();
+        let serving = state.calls.routes.iter().filter(|route| route.config.serves);
+        serving.map(|route| route.config.id).collect()
     }
 }
 

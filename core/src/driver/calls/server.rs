@@ -11,12 +11,13 @@ use std::vec::Vec;
 use bytes::Bytes;
 use futures_core::Stream;
 
-use super::{CallCommand, Calls, Route, STAGED_MAX, Taken};
+use super::{CallCommand, Calls, Route, STAGED_MAX, StagedRequest, Taken};
 use crate::driver::node_handle::NodeHandle;
 use crate::driver::shared::{Command, Shared, State};
 use crate::driver::waiters::{Source, Waiting};
 use crate::error::AnswerError;
-use crate::id::NodeId;
+use crate::id::{NodeId, RouteId};
+use crate::rpc::arrivals::Arrived;
 use crate::rpc::{Refusal, RequestId};
 
 /// Takes the requests of a route.
@@ -50,7 +51,8 @@ impl Drop for Server {
             if route.servers > 0 || state.end.is_some() {
                 return garbage;
             }
-            while let Some((request, permit)) = route.staged.pop(|_, _| true) {
+            (route.is_full, route.lacks_some) = (false, false);
+            while let Some(Arrived { item: (request, permit), .. }) = route.staged.pop_first() {
                 let refuse = CallCommand::Refuse { request: request.id, refusal: Refusal::Dropped };
                 commands.push_back(Command::Call(refuse));
                 released.push(permit);
@@ -76,6 +78,11 @@ impl Server {
             }
         });
         Self { route }
+    }
+
+    /// The route's index.
+    pub(in crate::driver) fn index(&self) -> usize {
+        self.route.index
     }
 
     /// The next request, members taking turns; `None` once the node has shut down.
@@ -119,19 +126,42 @@ impl Stream for Requests {
 }
 
 impl State {
-    /// Takes a request, and says whether the driver is to stage more.
+    /// Takes a request, members taking turns, and says whether the driver is to stage more.
     fn take_request(&mut self, of: &Route) -> Option<(Request, bool)> {
+        let arrived = self.calls.routes[of.index].staged.pop(|_| true)?;
+        Some(self.hand_out(of.index, &of.node, arrived))
+    }
+
+    /// Takes the request of a route that came first. With it the route, and whether the driver is to stage
+    /// more.
+    pub(in crate::driver) fn take_first_request(
+        &mut self,
+        index: usize,
+        node: &NodeHandle,
+    ) -> Option<(RouteId, Request, bool)> {
+        let arrived = self.calls.routes[index].staged.pop_first()?;
+        let (request, refill) = self.hand_out(index, node, arrived);
+        Some((self.calls.routes[index].config.id, request, refill))
+    }
+
+    fn hand_out(
+        &mut self,
+        index: usize,
+        node: &NodeHandle,
+        Arrived { peer, item: (request, permit), .. }: Arrived<StagedRequest>,
+    ) -> (Request, bool) {
         let calls = &mut self.calls;
-        let (request, permit) = calls.routes[of.index].staged.pop(|_, _| true)?;
         calls.released.push(permit);
         if request.wants_answer {
             calls.taken.insert(request.id, Taken::default());
         }
         let start = calls.start.expect("set before anything is staged");
-        let route = &calls.routes[of.index];
-        let refill = calls.awaits_budget || route.is_full && route.staged.len() < STAGED_MAX;
+        let route = &mut calls.routes[index];
+        route.lacks_some |= route.is_full && route.staged.count(peer) == 0;
+        let is_due = route.is_full && route.staged.len() < STAGED_MAX;
+        let refill = calls.awaits_budget || is_due || route.lacks_some;
         let request = Request {
-            node: of.node.clone(),
+            node: node.clone(),
             id: request.id,
             from: request.from,
             deadline: start + Duration::from_nanos(request.deadline.0),
@@ -140,7 +170,7 @@ impl State {
             wants_answer: request.wants_answer,
             is_over: !request.wants_answer,
         };
-        Some((request, refill))
+        (request, refill)
     }
 }
 
