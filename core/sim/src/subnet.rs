@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::application::{Application, Context, Sent, address, place};
@@ -42,6 +43,8 @@ struct Place {
     config: Option<Config>,
     membership: Membership,
     clock: Clock,
+    /// The port that others see, and reach it by.
+    port: u16,
     resident: Resident,
     starts: u32,
     /// When the resident is to be polled, by the simulator's time.
@@ -112,6 +115,7 @@ impl<A: Application> Subnet<A> {
             config: configs.next(),
             membership: Membership::new(Topology::default()),
             clock: Clock::default(),
+            port: address(0).port(),
             resident: Resident::Nobody,
             starts: 0,
             wake_at: Time::NEVER,
@@ -420,6 +424,19 @@ impl<A: Application> Subnet<A> {
         self.wake(at);
     }
 
+    /// The NAT before a participant gives it another port: what it sends comes from there, and what is
+    /// sent to the one before is lost. Topologies still name the first one.
+    pub fn rebind(&mut self, at: usize) {
+        self.places[at].port += 1;
+    }
+
+    /// Who is reached at an address.
+    fn listener(&self, destination: SocketAddr) -> Option<usize> {
+        let at = place(SocketAddr::new(destination.ip(), address(0).port()))?;
+        let is_reached = self.places.get(at)?.port == destination.port();
+        is_reached.then_some(at)
+    }
+
     /// Cuts all links between two groups, in both directions.
     pub fn cut(&mut self, a: &[usize], b: &[usize]) {
         self.network.cut(a, b);
@@ -553,7 +570,8 @@ impl<A: Application> Subnet<A> {
         let Datagram { from, to, ecn, bytes } = datagram;
         self.application.handle_received(&Sent { time: self.now, from, to, bytes: &bytes });
         self.enter(Some(to));
-        let (now, source) = (self.clock(to), address(from));
+        let source = SocketAddr::new(address(from).ip(), self.places[from].port);
+        let now = self.clock(to);
         match &mut self.places[to].resident {
             Resident::Nobody => {}
             Resident::Node(node) => {
@@ -633,7 +651,7 @@ impl<A: Application> Subnet<A> {
             match output {
                 Output::Transmit(transmit) => {
                     assert_eq!(transmit.size, buffer.len(), "all that is in the buffer");
-                    let Some(to) = place(transmit.destination) else { continue };
+                    let Some(to) = self.listener(transmit.destination) else { continue };
                     for datagram in buffer.chunks(transmit.segment_size.unwrap_or(transmit.size)) {
                         self.trace.note_datagram(self.now, at, to, datagram.len());
                         let sent = Sent { time: self.now, from: at, to, bytes: datagram };

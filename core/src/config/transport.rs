@@ -39,8 +39,10 @@ pub struct TransportConfig {
     /// 100 ms.
     #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub idle_timeout: Duration,
-    /// An idle connection is kept alive at this interval. Default 3 s: two may be lost within
-    /// `idle_timeout`. At least 10 ms.
+    /// An idle connection is kept alive at this interval. A peer that does not answer within half a second
+    /// and three round trips is dialled beside the connection. Default 1 s: where an address has changed
+    /// without the node's knowledge, behind a NAT that rebinds, another connection is up within two seconds.
+    /// It costs two datagrams of about 35 bytes per connection and interval. At least 10 ms.
     #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub keep_alive: Duration,
     /// Unidirectional streams that a peer may have open at once, as far as `window_pool` allows: 8 in any
@@ -120,7 +122,7 @@ impl Default for TransportConfig {
             overlay: Overlay::FullMesh,
             mtu_max: 1452,
             idle_timeout: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(3),
+            keep_alive: Duration::from_secs(1),
             streams_max: 128,
             stream_window: 2 << 20,
             receive_window: 8 << 20,

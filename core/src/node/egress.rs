@@ -53,7 +53,8 @@ impl Node {
             link.is_fed = false;
             link.note_drained();
             self.ready.pop(link, level);
-            self.deadlines.set(handle.0, link.deadline(self.start));
+            self.deadlines
+                .set(handle.0, link.deadline(self.start, self.config.transport.keep_alive));
             if let Some(level) = link.next_level(&self.config) {
                 self.ready.push(handle, link, level);
             }

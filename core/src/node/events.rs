@@ -17,7 +17,7 @@ impl Node {
         }
     }
 
-    /// Timers of links, and hellos that did not come.
+    /// Timers of links, hellos that did not come, and silence.
     pub(super) fn expire(&mut self, now: Time) {
         let instant = self.instant(now);
         while let Some(index) = self.deadlines.due(now) {
@@ -36,7 +36,14 @@ impl Node {
                 self.close(now, handle, NO_HELLO);
             }
             let link = self.links[index].as_mut().expect("not drained yet");
-            self.deadlines.set(index, link.deadline(self.start));
+            let (keep_alive, pause) =
+                (self.config.transport.keep_alive, self.config.transport.hello_timeout);
+            if link.falls_silent(now, keep_alive, pause)
+                && let Some(peer) = link.peer()
+            {
+                self.peers.probe(now, peer);
+            }
+            self.deadlines.set(index, link.deadline(self.start, keep_alive));
         }
     }
 
@@ -74,7 +81,7 @@ impl Node {
         let Some(link) = self.links.get_mut(handle.0).and_then(Option::as_mut) else { return };
         link.is_touched = false;
         link.adjust_windows(now, &self.config, &mut self.window_pool);
-        self.deadlines.set(handle.0, link.deadline(self.start));
+        self.deadlines.set(handle.0, link.deadline(self.start, self.config.transport.keep_alive));
         let level = link.pending_level();
         self.ready.push(handle, link, level);
         // There may be room now for what is more urgent than what QUIC holds.

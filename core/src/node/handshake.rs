@@ -2,8 +2,8 @@
 //!
 //! Of two connections to one member, one is kept. If the member has restarted in between, which its
 //! hello shows, the newer one is kept. If both sides have dialled at the same time, the one that
-//! the member with the lower id dialled is kept. Otherwise the newer one is kept. Both ends come to
-//! the same decision.
+//! the member with the lower id dialled is kept, if it is heard. Otherwise the newer one is kept. Both
+//! ends come to the same decision.
 
 use quinn_proto::{ConnectionHandle, EndpointEvent, Incoming, ServerConfig, VarInt};
 use std::net::{IpAddr, SocketAddr};
@@ -132,7 +132,9 @@ impl Node {
         client.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
         match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
             Ok((handle, quic)) => {
+                let is_probe = known.is_probing();
                 self.insert(now, handle, quic, Some(node), meter);
+                self.link(handle).expect("just inserted").is_probe = is_probe;
                 self.peers.add_link(peer, handle);
             }
             // The address cannot be dialled. Another address or a new topology may work.
@@ -156,7 +158,7 @@ impl Node {
         }
         let deadline = now + self.config.transport.hello_timeout;
         let (schedule, windows) = (self.schedule.clone(), self.window_pool.least());
-        let link = Link::new(quic, node, meter, deadline, schedule, windows);
+        let link = Link::new(quic, node, meter, (now, deadline), schedule, windows);
         assert!(self.links[handle.0].replace(link).is_none(), "handles are unique");
         self.touch(handle);
     }
@@ -191,7 +193,7 @@ impl Node {
         if self.peers.peer(peer).cut_off_until > now || self.closing_since.is_some() {
             return self.close(now, handle, NO_MEMBER);
         }
-        if self.is_settled(handle, peer) {
+        if self.is_settled(handle, peer) || self.is_needless(handle, peer) {
             return self.close(now, handle, SUPERSEDED);
         }
         if is_client {
@@ -246,6 +248,15 @@ impl Node {
         self.member_id() < known.node && others.filter(|other| other.is_open()).any(is_used_instead)
     }
 
+    /// Whether a link was dialled for the silence of the one in use, which has been heard since.
+    fn is_needless(&self, handle: ConnectionHandle, peer: PeerIndex) -> bool {
+        let link = self.links[handle.0].as_ref().expect("just polled");
+        let used = self.peers.peer(peer).connection;
+        let used = used.and_then(|used| self.links[used.0].as_ref());
+        let timeout = self.config.transport.hello_timeout;
+        link.is_probe && used.is_some_and(|used| used.heard_at() + timeout > link.hello_deadline)
+    }
+
     /// The peer's hello has been read. From now on this connection is used for the peer.
     pub(super) fn on_hello(
         &mut self,
@@ -265,7 +276,9 @@ impl Node {
             let (older_peer, incarnation) = (other.peer(), hello.incarnation);
             let is_same_peer =
                 older_peer.is_some_and(|peer| other.phase == Phase::Up { peer, incarnation });
-            if is_same_peer && other.is_client != is_client && is_by_lower {
+            // Unless that one does not work any more: an address has changed.
+            let is_quiet = other.is_quiet(now, self.config.transport.keep_alive);
+            if is_same_peer && other.is_client != is_client && is_by_lower && !is_quiet {
                 return self.close(now, handle, SUPERSEDED);
             }
             self.close(now, older, SUPERSEDED);

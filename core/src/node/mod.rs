@@ -605,6 +605,7 @@ impl Node {
         match self.endpoint.handle(instant, from, to, ecn, datagram, &mut response) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(link) = self.link(handle) {
+                    link.note_heard(now, from);
                     link.quic.handle_event(event);
                     self.touch(handle);
                 }

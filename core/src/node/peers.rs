@@ -44,15 +44,17 @@ pub(super) struct Peer {
     /// that are coming up, `CLOSED_MAX` closed ones, and some that never came up.
     pub(super) links: Vec<ConnectionHandle>,
     pub(super) up_since: Time,
-    /// Dials of ours in progress. One to each address at most, or if a connection is up, one.
+    /// Dials of ours in progress. As many as it has addresses at most.
     dialling: usize,
     /// Addresses that were dialled in this round, which ends with a pause or a connection.
     attempts: usize,
     /// Whether this node has the lower id and dials at once. Otherwise it dials at a slow rate, in
     /// case the peer cannot reach it.
     dials: bool,
-    /// Dials that are to be made beside the connection that is up, since the peer has moved.
+    /// Dials that are to be made beside the connection that is up, since the peer has moved or is silent.
     dials_beside: usize,
+    /// They are made since it is silent.
+    is_silent: bool,
     /// When to dial next.
     dial_at: Time,
     pause: Duration,
@@ -193,6 +195,7 @@ impl Peers {
             attempts: 0,
             dials,
             dials_beside: 0,
+            is_silent: false,
             dial_at: if dials { now } else { now + KNOCK_AFTER },
             pause: Duration::ZERO,
             faults: FaultCount::new(),
@@ -235,8 +238,23 @@ impl Peers {
         let known = self.peer_mut(peer);
         if known.dials {
             known.dials_beside = known.addresses.len();
+            known.is_silent = false;
         }
         self.redial(now, peer);
+    }
+
+    /// Dials a peer in addition to the connection that is up, since that is silent, whichever side this
+    /// node is: it may be that only one of them knows where the other one is.
+    pub(super) fn probe(&mut self, now: Time, peer: PeerIndex) {
+        let known = self.peer_mut(peer);
+        if known.dials_beside > 0 || known.dialling > 0 {
+            return;
+        }
+        known.dials_beside = known.addresses.len();
+        known.is_silent = true;
+        (known.next_address, known.attempts) = (0, 0);
+        known.dial_at = now;
+        self.set_dial(peer);
     }
 
     pub(super) fn find(&self, node: &NodeId) -> Option<PeerIndex> {
@@ -359,6 +377,7 @@ impl Peers {
         let known = self.peer_mut(peer);
         known.connection = Some(connection);
         (known.dials_beside, known.attempts) = (0, 0);
+        known.is_silent = false;
         known.up_since = now;
         self.set_dial(peer);
         self.report(peer);
@@ -452,9 +471,14 @@ impl Peers {
 }
 
 impl Peer {
+    /// Whether it is dialled since the connection that is up is silent.
+    pub(super) fn is_probing(&self) -> bool {
+        self.connection.is_some() && self.is_silent
+    }
+
     fn dials_at(&self) -> Time {
         let is_busy = match self.connection {
-            Some(_) => self.dials_beside == 0 || self.dialling > 0,
+            Some(_) => self.dials_beside == 0 || self.dialling >= self.addresses.len(),
             None => self.dialling > 0 && self.attempts >= self.addresses.len(),
         };
         if is_busy { Time::NEVER } else { self.dial_at.max(self.cut_off_until) }

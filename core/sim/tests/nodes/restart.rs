@@ -50,7 +50,7 @@ fn t2_a_listener_that_restarts_is_found_out_by_the_next_datagram() {
 
 #[test]
 fn t2_an_idle_listener_that_restarts_makes_itself_known() {
-    // Without it, the next keep-alive, 3 s later, would find out.
+    // Without it, the next keep-alive, 1 s later, would find out.
     let mut subnet = connected(&config(|_| {}), 2);
     let took = restart(&mut subnet, 1);
     assert!(took <= ms(200), "a pause of 100 ms and a handshake: {took:?}");

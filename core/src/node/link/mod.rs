@@ -1,18 +1,20 @@
 //! A link: one QUIC connection to a peer, with its streams in both directions, between quinn-proto
 //! and the machines. Broadcast uses the unidirectional streams, calls use the bidirectional ones.
 //!
-//! `ingress` reads, `egress` writes, `windows` says how much at a time. Until the peer's hello has been read, nothing else is read and
+//! `ingress` reads, `egress` writes, `windows` says how much at a time, `silence` whether the peer is
+//! still there. Until the peer's hello has been read, nothing else is read and
 //! only our own hello is sent. The reason is that QUIC reports a client as connected before the
 //! server has verified its key.
 
 mod egress;
 mod ingress;
+mod silence;
 mod snapshot;
 mod windows;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::quality::FixedState;
@@ -27,6 +29,7 @@ use crate::sched::Schedule;
 use crate::time::Time;
 use egress::Egress;
 use ingress::Ingress;
+use silence::Silence;
 use windows::LinkWindows;
 
 pub(super) use ingress::Notice;
@@ -74,6 +77,8 @@ pub(super) struct Link {
     pub(super) key: Option<NodeId>,
     /// If no hello has been read by then, the link is closed.
     pub(super) hello_deadline: Time,
+    /// It was dialled since the link in use was silent, and is not needed if that is heard again.
+    pub(super) is_probe: bool,
     /// Bit set: it is in the node's queue of ready links of this level.
     pub(super) queued: u8,
     /// It may have events of QUIC to be dealt with, and is in the node's list of those.
@@ -84,6 +89,7 @@ pub(super) struct Link {
     ingress: Ingress,
     egress: Egress,
     windows: LinkWindows,
+    silence: Silence,
 }
 
 fn stream_id(stream: CallStream) -> StreamId {
@@ -96,7 +102,7 @@ impl Link {
         quic: quinn_proto::Connection,
         node: Option<NodeId>,
         meter: Arc<Meter>,
-        hello_deadline: Time,
+        (now, hello_deadline): (Time, Time),
         schedule: Schedule,
         windows: Windows,
     ) -> Self {
@@ -108,6 +114,7 @@ impl Link {
             node,
             key: None,
             hello_deadline,
+            is_probe: false,
             queued: 0,
             is_touched: false,
             is_fed: false,
@@ -115,6 +122,7 @@ impl Link {
             ingress: Ingress::default(),
             egress: Egress::new(schedule),
             windows: LinkWindows::new(windows),
+            silence: Silence::new(now),
         }
     }
 
@@ -169,13 +177,14 @@ impl Link {
     }
 
     /// When something is due, unless it happens before.
-    pub(super) fn deadline(&mut self, start: Instant) -> Time {
+    pub(super) fn deadline(&mut self, start: Instant, keep_alive: Duration) -> Time {
         let timeout = self
             .quic
             .poll_timeout()
             .map_or(Time::NEVER, |timeout| Time::ZERO + timeout.saturating_duration_since(start));
         match self.is_coming_up() {
             true => timeout.min(self.hello_deadline),
+            false if self.is_up() => timeout.min(self.silent_at(keep_alive)),
             false => timeout,
         }
     }
