@@ -39,7 +39,7 @@ use super::NodeKey;
 use crate::id::NodeId;
 
 /// The protocol name that both sides must agree on (RFC 7301). The number changes whenever the wire
-/// format does.
+/// format does in a way that an older node could not pass over; else the minor version in the hello grows.
 pub const ALPN: &[u8] = b"slotcast/1";
 
 /// A server name for `Endpoint::connect`, which insists on one. It is neither sent nor checked: the

@@ -255,8 +255,8 @@ impl Link {
         result
     }
 
-    /// Stops the stream with the answer to a request, if it has begun.
-    /// The bytes of a chunk that was not complete.
+    /// Stops the stream with the answer to a request, if it has begun. Returns the bytes that have come of a
+    /// chunk that was not complete.
     pub(in crate::node) fn stop_answer(&mut self, request: RequestId) -> u64 {
         let answer =
             self.ingress.in_streams.iter().find(|(_, state)| state.role == Role::Chunks(request));

@@ -34,7 +34,8 @@ use windows::LinkWindows;
 
 pub(super) use ingress::Notice;
 
-/// Error codes of streams. Peers do not interpret them.
+/// Error codes of streams. Those of calls have more, which the peer reads: see
+/// [`CallReset`](crate::wire::CallReset).
 const UNNEEDED: VarInt = VarInt::from_u32(1);
 const BREACH: VarInt = VarInt::from_u32(2);
 
