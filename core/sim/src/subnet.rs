@@ -770,7 +770,9 @@ impl<A: Application> Subnet<A> {
             NodeEvent::Up { peer } => What::Up(place(peer)),
             NodeEvent::Down { peer, .. } => What::Down(place(peer)),
             NodeEvent::Fault { peer, fault, .. } => What::Breach(place(peer), *fault),
-            NodeEvent::Refused { .. } => return,
+            NodeEvent::Refused { .. } | NodeEvent::Behind { .. } | NodeEvent::CaughtUp { .. } => {
+                return;
+            }
             event => panic!("not known to traces: {event:?}"),
         };
         self.trace.note(self.now, at, what);

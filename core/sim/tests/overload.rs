@@ -8,6 +8,7 @@ use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Config};
 use slotcast::id::{ArtifactId, ChannelId};
+use slotcast::node::NodeEvent;
 use slotcast::time::Time;
 use slotcast_sim::{Application, Context, Link, Setup, Subnet};
 
@@ -44,6 +45,8 @@ struct Log {
     ages: Vec<Duration>,
     /// Arrived, and to be aborted.
     arrived: Vec<ArtifactId>,
+    /// When node 1 came to be behind, and when it was not any more.
+    lags: Vec<(bool, Time)>,
 }
 
 impl Application for Log {
@@ -53,6 +56,14 @@ impl Application for Log {
         {
             self.ages.push(context.now().since(*published));
             self.arrived.push(artifact.id());
+        }
+    }
+
+    fn handle_node_event(&mut self, context: &mut Context<'_>, event: NodeEvent) {
+        match event {
+            NodeEvent::Behind { channel: CHANNEL, .. } => self.lags.push((true, context.now())),
+            NodeEvent::CaughtUp { channel: CHANNEL, .. } => self.lags.push((false, context.now())),
+            _ => {}
         }
     }
 }
@@ -66,8 +77,12 @@ struct Outcome {
     oldest: Duration,
 }
 
-/// Publishes so much, as a part of the link's rate.
+/// Publishes for nine seconds so much, as a part of the link's rate.
 fn run(path: Path, bytes: usize, load: f64) -> Outcome {
+    run_on(path, bytes, load).0
+}
+
+fn run_on(path: Path, bytes: usize, load: f64) -> (Outcome, Subnet<Log>) {
     let mut channel = ChannelConfig::new(CHANNEL);
     (channel.slots_max, channel.active_bytes_max) = (1 << 15, 256 << 20);
     let setup = Setup::new(&Config::new([channel]), 2).link(Link::new(path.latency)).seed(4);
@@ -117,11 +132,12 @@ fn run(path: Path, bytes: usize, load: f64) -> Outcome {
     let Log { active, ages, .. } = &mut subnet.application;
     ages.sort();
     let arrived = (ages.len() * bytes) as f64 * STEPS_PER_SECOND as f64 / measured as f64;
-    Outcome {
+    let outcome = Outcome {
         goodput: arrived / path.bytes_per_second as f64,
         median_age: ages.get(ages.len() / 2).copied().unwrap_or_default(),
         oldest: active.values().map(|published| now.since(*published)).max().unwrap_or_default(),
-    }
+    };
+    (outcome, subnet)
 }
 
 /// Whatever the load is. Headers of packets and updates take a part of the link, which makes a difference for
@@ -159,4 +175,19 @@ fn w2_many_fetches_fill_a_long_path() {
     let outcome = run(LONG, 25_000, 0.7);
     println!("{outcome:.2?}");
     assert!(outcome.goodput >= 0.69 && outcome.median_age <= ms(200));
+}
+
+#[test]
+fn f_a_member_that_falls_behind_for_good_is_told_and_its_end_too() {
+    let (_, mut subnet) = run_on(SLOW, 200, 1.5);
+    let stopped = subnet.now();
+    subnet.run_until("caught up", ms(10_000), |subnet| subnet.application.lags.len() == 2);
+    let [(true, behind), (false, caught_up)] = subnet.application.lags[..] else {
+        panic!("{:?}", subnet.application.lags)
+    };
+    let overloaded = stopped.since(behind);
+    // It is late soon after the beginning, and behind five seconds later.
+    assert!(ms(9000 - 5000 - 1500) < overloaded && overloaded < ms(9000 - 5000), "{overloaded:?}");
+    println!("behind {overloaded:?} before the end, and {:?} behind it", caught_up.since(stopped));
+    assert!(caught_up.since(stopped) < ms(2000));
 }

@@ -38,7 +38,7 @@ pub(crate) use peer_set::PeerSet;
 
 pub use crate::send_buffer::SendBuffer;
 pub use filter::{Candidate, Decision, Filter, Priority};
-pub use outbox::{Coverage, Threshold};
+pub use outbox::{Coverage, Lag, Threshold};
 pub use send::{OutStream, Send};
 
 use alloc::boxed::Box;
@@ -104,6 +104,9 @@ pub enum Event {
         by: u16,
     },
 }
+
+/// How often it is looked at who is behind.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Names a fetch request between two nodes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -209,6 +212,10 @@ pub struct Broadcast {
     now: Time,
     /// Slots that have changed since the time was told last, each once.
     undated: Vec<(u16, Slot)>,
+    /// The channels with members that have come to be behind, or are not any more: bit set.
+    lags: u64,
+    /// When it is looked at who is behind, if something may have to be told.
+    look_at: Time,
 }
 
 impl fmt::Debug for Broadcast {
@@ -253,6 +260,8 @@ impl Broadcast {
             has_loopback: false,
             now: Time::ZERO,
             undated: Vec::new(),
+            lags: 0,
+            look_at: Time::NEVER,
         })
     }
 
@@ -298,6 +307,7 @@ impl Broadcast {
         self.now = self.now.max(now);
         while let Some((channel_index, slot)) = self.undated.pop() {
             self.outboxes[channel_index as usize].set_changed_at(slot, self.now);
+            self.look_at = self.look_at.min(self.now + LOOK_INTERVAL);
         }
         self.now
     }
@@ -370,6 +380,7 @@ impl Broadcast {
         for (at, (outbox, config)) in self.outboxes.iter_mut().zip(&self.channels).enumerate() {
             if channels(config) {
                 outbox.peer_up(now, peer);
+                self.look_at = self.look_at.min(now + LOOK_INTERVAL);
                 self.sender.mark_updates(peer, at as u16);
             }
         }
@@ -745,6 +756,7 @@ impl Broadcast {
     pub fn poll(&mut self, now: Time) -> Output {
         let now = self.clamp(now);
         self.sender.release_due_clears(now, &self.outboxes);
+        self.look_for_lags(now);
         self.inbox.transfers.advance(now);
         self.end_lost();
         self.end_rounds();
@@ -756,14 +768,48 @@ impl Broadcast {
         self.outputs.pop_front().unwrap_or_else(|| {
             let (fetch_at, clear_at) =
                 (self.inbox.transfers.wake_at(), self.sender.held.earliest());
-            let wake_at = fetch_at.min(clear_at);
+            let update_at = clear_at.min(self.look_at);
+            let wake_at = fetch_at.min(update_at);
             let why = match wake_at {
                 Time::NEVER => Wake::Input,
-                _ if fetch_at <= clear_at => Wake::Fetch,
+                _ if fetch_at <= update_at => Wake::Fetch,
                 _ => Wake::Update,
             };
             Output::Idle { wake_at, why }
         })
+    }
+
+    /// Who is behind is seen when it is told something. Where the transport has no room for that, it is looked
+    /// at from time to time: a pass over the members.
+    fn look_for_lags(&mut self, now: Time) {
+        if now < self.look_at {
+            return;
+        }
+        let mut is_any_ready = false;
+        for at in 0..self.peers.up.len() {
+            if self.peers.up[at] {
+                let peer = PeerIndex(at as u16);
+                is_any_ready |= self.sender.look_at_backlog(now, peer, &mut self.outboxes);
+            }
+        }
+        self.look_at = if is_any_ready { now + LOOK_INTERVAL } else { Time::NEVER };
+        (0..self.channels.len()).for_each(|at| self.note_lags(at));
+    }
+
+    fn note_lags(&mut self, channel_index: usize) {
+        self.lags |= u64::from(self.outboxes[channel_index].has_lags()) << channel_index;
+    }
+
+    /// The next member that has come to be behind in a channel, or is not behind any more: see
+    /// [`Freshness::behind_after`](crate::config::Freshness::behind_after). Who is down is not behind.
+    pub fn poll_lag(&mut self) -> Option<Lag> {
+        loop {
+            let channel = ones(self.lags).next()?;
+            if let Some((peer, is_behind)) = self.outboxes[channel].take_lag() {
+                return Some(Lag { peer, channel, is_behind });
+            }
+            self.lags &= !(1 << channel);
+        }
     }
 
     /// The levels of this machine's flows, in the order of their numbers: what a
@@ -838,6 +884,9 @@ impl Broadcast {
         let content = (&mut self.outboxes[..], &mut self.inbox);
         let send = self.sender.poll_flow(self.now, (peer, flow), (room, can_open), out, content);
         self.sender.note_encoded(peer, out.len());
+        if flow / 2 < self.channels.len() {
+            self.note_lags(flow / 2);
+        }
         send
     }
 

@@ -452,7 +452,7 @@ impl Sender {
         (outboxes, inbox): (&mut [Outbox], &mut Inbox),
     ) -> Option<Send> {
         if !self.has_backlog(peer, flow, true, (outboxes, inbox)) {
-            self.ready.settle(peer, flow);
+            self.settle(peer, flow, outboxes);
             return None;
         }
         if !self.has_backlog(peer, flow, can_open, (outboxes, inbox)) {
@@ -473,9 +473,35 @@ impl Sender {
         };
         debug_assert!(was_ready || send.is_none(), "what has something to send was reported");
         if !self.has_backlog(peer, flow, true, (outboxes, inbox)) {
-            self.ready.settle(peer, flow);
+            self.settle(peer, flow, outboxes);
         }
         send
+    }
+
+    /// A flow has nothing more to send.
+    fn settle(&mut self, peer: PeerIndex, flow: usize, outboxes: &mut [Outbox]) {
+        self.ready.settle(peer, flow);
+        if flow.is_multiple_of(2) && flow != self.requests_flow() {
+            outboxes[flow / 2].note_up_to_date(peer);
+        }
+    }
+
+    /// Looks at whether a peer is behind in what it has still to be told. Whether it has to be told anything.
+    pub(super) fn look_at_backlog(
+        &self,
+        now: Time,
+        peer: PeerIndex,
+        outboxes: &mut [Outbox],
+    ) -> bool {
+        let mut is_any_ready = false;
+        for (channel, outbox) in outboxes.iter_mut().enumerate() {
+            let is_ready = self.ready.is_ready(peer, updates_flow(channel as u16));
+            if is_ready && outbox.has_view(peer) {
+                outbox.look_at_backlog(now, peer);
+            }
+            is_any_ready |= is_ready;
+        }
+        is_any_ready
     }
 
     /// So many bytes were encoded for a peer.

@@ -19,12 +19,20 @@ pub struct Freshness {
     pub oldest_first_until: Duration,
     /// Beyond that, the part of the bytes that the oldest have, in percent. Default 12, about an eighth.
     pub oldest_percent: u8,
+    /// A member for which the oldest change has waited too long, for so long without a break, is
+    /// [behind](crate::broadcast::Lag): the application is told. Default 5 s: longer than what passes by
+    /// itself, such as a burst, or a path that is cut for a moment.
+    #[cfg_attr(feature = "serde", serde(with = "super::span"))]
+    pub behind_after: Duration,
 }
 
 impl Freshness {
     /// The defaults.
-    pub const DEFAULT: Self =
-        Self { oldest_first_until: Duration::from_millis(250), oldest_percent: 12 };
+    pub const DEFAULT: Self = Self {
+        oldest_first_until: Duration::from_millis(250),
+        oldest_percent: 12,
+        behind_after: Duration::from_secs(5),
+    };
 
     /// Whether what has waited since then is too old for all to be served in the order in which they came.
     pub(crate) fn is_late(&self, now: Time, since: Time) -> bool {

@@ -178,7 +178,7 @@ impl Node {
     pub(super) fn poll_machine(&mut self, now: Time) {
         loop {
             let peer = match self.machine.poll(now) {
-                MachineOutput::Idle { .. } => return,
+                MachineOutput::Idle { .. } => break,
                 MachineOutput::Reset { peer, stream } => {
                     if let Some(link) = self.link_to(peer) {
                         link.reset(stream);
@@ -194,6 +194,9 @@ impl Node {
                 }
             };
             self.wake(peer);
+        }
+        while let Some(lag) = self.machine.poll_lag() {
+            self.peers.note_lag(lag);
         }
     }
 

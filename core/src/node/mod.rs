@@ -248,7 +248,11 @@ impl Node {
         Hello { minor: MINOR, incarnation: word(1), channels, routes }.encode(&mut hello);
         let uplink = Uplink::new(config.transport.uplink);
         let mut node = Self {
-            peers: Peers::new(key.id(), Random::new(word(2))),
+            peers: Peers::new(
+                key.id(),
+                Random::new(word(2)),
+                config.channels.iter().map(|channel| channel.id).collect(),
+            ),
             window_pool: WindowPool::new(&config),
             arrival: Arrival::default(),
             config,

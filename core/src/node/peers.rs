@@ -11,10 +11,12 @@ use quinn_proto::ConnectionHandle;
 use super::address::canonical;
 use super::faults::FaultCount;
 use super::{Closed, NodeEvent};
+use crate::bits::ones;
+use crate::broadcast::Lag;
 use crate::config::TransportConfig;
 use crate::deadlines::Deadlines;
 use crate::error::Fault;
-use crate::id::{Arrival, NodeId, PeerIndex};
+use crate::id::{Arrival, ChannelId, NodeId, PeerIndex};
 use crate::membership::Membership;
 use crate::random::Random;
 use crate::time::Time;
@@ -70,6 +72,39 @@ pub(super) struct Peer {
     reports_since: Option<Arrival>,
     reported_up: bool,
     last_close: Closed,
+    /// The channels in which it is behind, and those in which it was reported to be: bit set.
+    behind: u64,
+    reported_behind: u64,
+}
+
+impl Peer {
+    /// The next event to report.
+    fn take_event(&mut self, channels: &[ChannelId]) -> Option<NodeEvent> {
+        let peer = self.node;
+        if let Some((fault, count)) = self.fault.take() {
+            return Some(NodeEvent::Fault { peer, fault, count });
+        }
+        let is_up = self.connection.is_some();
+        if std::mem::replace(&mut self.reported_up, is_up) != is_up {
+            if is_up {
+                return Some(NodeEvent::Up { peer });
+            }
+            self.reported_behind = 0;
+            return Some(NodeEvent::Down { peer, why: self.last_close });
+        }
+        let at = ones(self.behind ^ self.reported_behind).next()?;
+        self.reported_behind ^= 1 << at;
+        let channel = channels[at];
+        Some(match self.behind >> at & 1 {
+            1 => NodeEvent::Behind { peer, channel },
+            _ => NodeEvent::CaughtUp { peer, channel },
+        })
+    }
+
+    fn has_event(&self) -> bool {
+        let is_up = self.connection.is_some();
+        self.fault.is_some() || is_up != self.reported_up || self.behind != self.reported_behind
+    }
 }
 
 /// The effect of a change of members.
@@ -100,12 +135,14 @@ pub(super) struct Peers {
     /// The present input.
     pub(super) arrival: Arrival,
     jitter: Random,
+    channels: Vec<ChannelId>,
 }
 
 impl Peers {
-    pub(super) fn new(own: NodeId, jitter: Random) -> Self {
+    pub(super) fn new(own: NodeId, jitter: Random, channels: Vec<ChannelId>) -> Self {
         Self {
             own,
+            channels,
             by_index: Vec::new(),
             dials: Deadlines::new(),
             by_node: BTreeMap::new(),
@@ -204,6 +241,8 @@ impl Peers {
             fault: None,
             reports_since: None,
             reported_up: false,
+            behind: 0,
+            reported_behind: 0,
             last_close: Closed::Lost,
         });
         let peer = PeerIndex(index as u16);
@@ -387,8 +426,16 @@ impl Peers {
         let known = self.peer_mut(peer);
         known.connection = None;
         known.last_close = why;
+        known.behind = 0;
         self.set_dial(peer);
         self.report(peer);
+    }
+
+    /// A member has come to be behind in a channel, or is not behind any more.
+    pub(super) fn note_lag(&mut self, lag: Lag) {
+        let known = self.peer_mut(lag.peer);
+        known.behind = known.behind & !(1 << lag.channel) | u64::from(lag.is_behind) << lag.channel;
+        self.report(lag.peer);
     }
 
     fn report(&mut self, peer: PeerIndex) {
@@ -434,20 +481,11 @@ impl Peers {
             }
             let (arrival, index) = report?;
             let known = self.by_index[index as usize].as_mut().expect("a member");
-            if let Some((fault, count)) = known.fault.take() {
-                return Some((arrival, NodeEvent::Fault { peer: known.node, fault, count }));
+            if let Some(event) = known.take_event(&self.channels) {
+                return Some((arrival, event));
             }
             self.to_report.pop_first();
             known.reports_since = None;
-            let is_up = known.connection.is_some();
-            if is_up != known.reported_up {
-                known.reported_up = is_up;
-                let event = match is_up {
-                    true => NodeEvent::Up { peer: known.node },
-                    false => NodeEvent::Down { peer: known.node, why: known.last_close },
-                };
-                return Some((arrival, event));
-            }
         }
     }
 
@@ -455,7 +493,7 @@ impl Peers {
     pub(super) fn next_arrival(&mut self) -> Option<Arrival> {
         while let Some((_, index)) = self.to_report.first().copied() {
             let known = self.by_index[index as usize].as_mut().expect("a member");
-            if known.fault.is_some() || known.connection.is_some() != known.reported_up {
+            if known.has_event() {
                 break;
             }
             self.to_report.pop_first();
@@ -512,7 +550,7 @@ mod tests {
         let topology = Topology::new(1, members).unwrap();
         let membership = Membership::new(topology);
         let nodes = membership.peers_of(&own, Overlay::FullMesh);
-        let mut peers = Peers::new(own, Random::new(1));
+        let mut peers = Peers::new(own, Random::new(1), Vec::new());
         let now = Time::ZERO + Duration::from_secs(100);
         peers.follow(now, &membership, own, &nodes);
         peers.up(now, PEER, ConnectionHandle(0));

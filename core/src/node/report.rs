@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::socket::{SocketBuffers, SocketOperation};
 use crate::config::ConfigError;
 use crate::error::Fault;
-use crate::id::NodeId;
+use crate::id::{ChannelId, NodeId};
 use crate::membership::TopologyError;
 
 /// What happens between nodes. At most one event of each kind waits per peer. If a connection goes
@@ -25,6 +25,23 @@ pub enum NodeEvent {
         peer: NodeId,
         /// Why.
         why: Closed,
+    },
+    /// A member is [behind](crate::config::Freshness::behind_after) in a channel, and it does not pass: it is
+    /// told the newest first, and what is aborted soon it may never hear of. What it has still to be told, and
+    /// how old that is, is in its [`snapshot`](super::Node::snapshot).
+    Behind {
+        /// The member.
+        peer: NodeId,
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// A member is not behind in a channel any more. A member that is not connected is not behind, either;
+    /// that is not told.
+    CaughtUp {
+        /// The member.
+        peer: NodeId,
+        /// The channel.
+        channel: ChannelId,
     },
     /// A member broke a rule.
     Fault {

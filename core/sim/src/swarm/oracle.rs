@@ -763,7 +763,11 @@ impl Application for Oracle {
             }
             // There are no sockets here.
             NodeEvent::SocketErrors { .. } | NodeEvent::SocketBuffers(_) => unreachable!(),
-            NodeEvent::Up { .. } | NodeEvent::Down { .. } | NodeEvent::Refused { .. } => {}
+            NodeEvent::Up { .. }
+            | NodeEvent::Down { .. }
+            | NodeEvent::Behind { .. }
+            | NodeEvent::CaughtUp { .. }
+            | NodeEvent::Refused { .. } => {}
             event => panic!("not known to these checks: {event:?}"),
         }
     }

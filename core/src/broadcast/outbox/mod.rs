@@ -17,10 +17,12 @@
 //! is O(slots) whatever peers do. Knows nothing of bytes on the wire. Invariants 1, 2, 3.
 
 mod coverage;
+mod lag;
 mod unserved;
 
 pub(crate) use coverage::FlushMark;
 pub use coverage::{Coverage, Threshold};
+pub use lag::Lag;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -39,6 +41,7 @@ use crate::sched::{End, Ends};
 use crate::snapshot::OutboxSnapshot;
 use crate::time::Time;
 use coverage::Progress;
+use lag::Lateness;
 use unserved::{Gap, Unserved};
 
 /// What this node has of an artifact that it advertises.
@@ -226,6 +229,7 @@ struct View {
     ends: Ends,
     /// When it came up: of what was published before, it has been told nothing for so long.
     up_since: Time,
+    lateness: Lateness,
     /// By slot, up to the highest slot that this peer was sent.
     last_sent: Vec<LastSent>,
     snapshot_due: bool,
@@ -267,6 +271,8 @@ pub(super) struct Outbox {
     /// Artifacts that have come as far as the application wants to be told of: the versions with which they
     /// came into their slots. Some may have been cleared since.
     covered: VecDeque<(u64, Slot)>,
+    /// Peers that have come to be behind, or are not any more: each once in an epoch.
+    lags: Vec<PeerIndex>,
 }
 
 /// The part of the outbox that published, or relayed, artifacts use. Each kind has limits of its
@@ -314,7 +320,10 @@ pub(super) enum Full {
 }
 
 impl Outbox {
-    pub(super) fn new(config: ChannelConfig, by_id: IdMap<Slot>) -> Self {
+    pub(super) fn new(mut config: ChannelConfig, by_id: IdMap<Slot>) -> Self {
+        // Clears may be held back for so long.
+        let freshness = &mut config.freshness;
+        freshness.oldest_first_until = freshness.oldest_first_until.max(config.clear_delay);
         Self {
             config,
             slots: Vec::new(),
@@ -332,6 +341,7 @@ impl Outbox {
             epochs: 0,
             members: 0,
             covered: VecDeque::new(),
+            lags: Vec::new(),
         }
     }
 
@@ -626,8 +636,14 @@ impl Outbox {
         self.up.insert(peer);
         self.epochs += 1;
         self.forget_progress(peer);
-        let (unserved, ends) = (Unserved::default(), Ends::default());
-        let view = View { unserved, ends, up_since: now, last_sent, snapshot_due: true };
+        let view = View {
+            unserved: Unserved::default(),
+            ends: Ends::default(),
+            up_since: now,
+            lateness: Lateness::default(),
+            last_sent,
+            snapshot_due: true,
+        };
         self.views[peer.at()] = Some(view);
     }
 
@@ -635,6 +651,7 @@ impl Outbox {
         if let Some(view) = self.views.get_mut(peer.at()) {
             *view = None;
         }
+        self.lags.retain(|of| *of != peer);
         self.up.remove(peer);
     }
 
@@ -659,13 +676,11 @@ impl Outbox {
     /// too long and it is the turn of the newest.
     pub(super) fn begin_walk(&mut self, now: Time, peer: PeerIndex) -> Walk {
         let mut walk = Walk { end: End::Oldest, gap: None, position: 0 };
-        let oldest = self.oldest_unserved(peer, &mut walk);
-        let freshness = self.config.freshness;
-        let view = self.view(peer);
-        let is_late = |changed_at: Time| freshness.is_late(now, changed_at.max(view.up_since));
-        if !oldest.is_some_and(is_late) {
-            view.ends.settle();
-        } else if view.ends.next() == End::Newest {
+        let is_late = self.look_at_oldest(now, peer, &mut walk);
+        let ends = &mut self.view(peer).ends;
+        if !is_late {
+            ends.settle();
+        } else if ends.next() == End::Newest {
             walk = Walk { end: End::Newest, gap: None, position: 0 };
         }
         walk
