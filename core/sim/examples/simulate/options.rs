@@ -11,7 +11,7 @@ use slotcast_sim::{Crypto, Plan, byzantine_max};
 pub(crate) const USAGE: &str = "\
 Runs whole subnets in virtual time: links that lose, reorder and change datagrams, partitions,
 crashes, clocks that jump, hostile members. What happens follows from the seed, and is checked
-against the invariants that core/README.md lists. Exits with 0 if they held in every run; with 1
+against the invariants that core/DESIGN.md lists. Exits with 0 if they held in every run; with 1
 if not, having said what happened and how to see it again; with 2 if the options are wrong.
 
 usage: cargo run --release -p slotcast-sim --example simulate -- [OPTIONS]

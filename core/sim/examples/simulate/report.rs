@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::totals::Totals;
 
-/// What is checked, in short, by number of the invariant in `core/README.md`. The first is what
+/// What is checked, in short, by number of the invariant in `core/DESIGN.md`. The first is what
 /// the run itself has to hold.
 pub(crate) const CHECKED: [&str; 16] = [
     "all that was planned acted",
