@@ -17,6 +17,8 @@ mod deadlines;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod error;
+#[cfg(feature = "driver")]
+pub mod guide;
 pub mod id;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
