@@ -37,5 +37,6 @@ mod send_buffer;
 mod shortest;
 pub mod snapshot;
 pub mod time;
+mod trace;
 mod transfer;
 pub mod wire;

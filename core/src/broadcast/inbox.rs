@@ -25,6 +25,7 @@ use crate::error::Fault;
 use crate::id::{Arrival, ArtifactId, NodeId, PeerIndex, Slot};
 use crate::snapshot::{EventCounts, Histogram, InboxSnapshot, KnownSnapshot};
 use crate::time::Time;
+use crate::trace;
 use crate::transfer::{Have, Received, Transfers};
 use crate::wire::{Chunk, LiveSlots};
 
@@ -215,6 +216,8 @@ impl Inbox {
             if own_slot.is_none() {
                 let advert = || content.told.advert();
                 let decision = self.ask_filter(peers, known, advert, peer);
+                let id = self.channels[channel as usize].config.id;
+                trace::first_told(id, &content.id, peers.node(peer), decision);
                 let is_wanted = matches!(decision, Decision::Fetch(_));
                 if is_wanted && self.take_pushed(known, peers.node(peer), content.told) {
                     outcome.is_complete = true;
@@ -351,7 +354,9 @@ impl Inbox {
         self.stop_fetching(known, State::Ready);
         let item = &self.catalogue.items[known];
         debug_assert_eq!(item.id, artifact.advert().id(), "invariant 6");
-        self.transfers.note_ready(item.channel, artifact.bytes().len() as u64);
+        let (channel, bytes) = (item.channel, artifact.bytes().len() as u64);
+        trace::complete(self.channels[channel as usize].config.id, &item.id, from, bytes);
+        self.transfers.note_ready(channel, bytes);
         let details = self.catalogue.details_mut(known);
         (details.artifact, details.from) = (Some(artifact), Some(from));
         details.is_of_outbox = false;
@@ -597,6 +602,8 @@ impl Inbox {
             let holder = holder.expect("what is pending is advertised");
             let advert = self.catalogue.advert(known).clone();
             let decision = self.ask_filter(peers, known, || advert, holder);
+            let id = &self.catalogue.items[known].id;
+            trace::decided(self.channels[channel as usize].config.id, id, decision);
             self.decide(known, decision);
             self.update_pending(known);
             if decision == Decision::Drop {
@@ -665,7 +672,9 @@ impl Inbox {
             self.unreport(known);
         }
         if let Some(event) = &event {
-            self.channels[channel as usize].taken.note(event);
+            let channel = &mut self.channels[channel as usize];
+            channel.taken.note(event);
+            trace::told(channel.config.id, event);
         }
         match &event {
             Some(Event::Expired { .. }) if is_gone => {

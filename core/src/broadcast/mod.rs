@@ -58,6 +58,7 @@ use crate::membership::Overlay;
 use crate::sched::Level;
 use crate::snapshot::{Backlog, ChannelSnapshot, KnownSnapshot, ReceivedBytes, SentBytes};
 use crate::time::Time;
+use crate::trace::{self, Note};
 use crate::transfer::ChunksTold;
 use crate::wire::{Chunk, ChunkRange, Ranges, Refusal, Request, Update};
 use catalogue::State;
@@ -758,6 +759,7 @@ impl Broadcast {
         self.sender.release_due_clears(now, &self.outboxes);
         self.look_for_lags(now);
         self.inbox.transfers.advance(now);
+        self.trace_requests();
         self.end_lost();
         self.end_rounds();
         self.tell_spread();
@@ -825,6 +827,20 @@ impl Broadcast {
         self.sender.ready.pop()
     }
 
+    /// Traces what has become of requests, now that names are at hand.
+    fn trace_requests(&mut self) {
+        let (items, channels, peers) = (&self.inbox.catalogue.items, &self.channels, &self.peers);
+        self.inbox.transfers.notes.drain(|(known, peer, note)| {
+            // Each is told in the step in which it was noted: nothing has left since.
+            let (item, peer) = (&items[known], peers.node(peer));
+            let channel = channels[item.channel as usize].id;
+            match note {
+                Note::Asked { chunks } => trace::asked(channel, &item.id, peer, chunks),
+                Note::Overdue => trace::overdue(channel, &item.id, peer),
+            }
+        });
+    }
+
     fn mark_requests(&mut self) {
         while let Some(peer) = self.inbox.transfers.asking.pop() {
             if self.peers.up[peer.at()] {
@@ -847,11 +863,13 @@ impl Broadcast {
     /// The transport has not taken all of what was encoded last for a stream that goes on. No more
     /// is encoded for it until [`Broadcast::handle_writable`].
     pub fn handle_blocked(&mut self, peer: PeerIndex, stream: OutStream) {
+        trace::blocked(self.peers.node(peer));
         self.sender.set_blocked(peer, stream, true);
     }
 
     /// The transport takes more of a stream that was [blocked](Broadcast::handle_blocked).
     pub fn handle_writable(&mut self, peer: PeerIndex, stream: OutStream) {
+        trace::unblocked(self.peers.node(peer));
         self.sender.set_blocked(peer, stream, false);
     }
 
@@ -887,6 +905,7 @@ impl Broadcast {
         if flow / 2 < self.channels.len() {
             self.note_lags(flow / 2);
         }
+        self.trace_requests();
         send
     }
 

@@ -6,6 +6,7 @@ use crate::artifact::{Artifact, ArtifactError, CHUNKS_PREFERRED_MAX};
 use crate::error::PublishError;
 use crate::id::{ArtifactId, ChannelId, Slot};
 use crate::time::Time;
+use crate::trace;
 
 impl From<Full> for PublishError {
     fn from(full: Full) -> Self {
@@ -124,6 +125,8 @@ impl Broadcast {
     fn begin_publication(&mut self, channel_index: u16, slot: Slot) {
         let outbox = &mut self.outboxes[channel_index as usize];
         let active = outbox.active(slot).expect("just published");
+        let channel = self.channels[channel_index as usize].id;
+        trace::published(channel, &active.body.id(), active.body.length());
         let chunks = active.body.chunks();
         let is_long = active.body.length() >= outbox.spread_bytes_min();
         if self.may_spread && is_long && (2..=CHUNKS_PREFERRED_MAX).contains(&chunks) {
@@ -152,7 +155,7 @@ impl Broadcast {
         let known = self.inbox.catalogue.find(channel_index, &artifact.id());
         let outbox = &mut self.outboxes[channel_index as usize];
         let former = outbox.replace(slot, artifact, known);
-        self.end_own(&former);
+        self.end_own(channel_index, &former);
         self.begin_publication(channel_index, slot);
         self.sender.stop_serving(&former.serving, (channel_index, slot), &mut self.outputs);
     }
@@ -190,7 +193,7 @@ impl Broadcast {
 
     pub(super) fn clear(&mut self, channel_index: u16, slot: Slot) {
         let active = self.outboxes[channel_index as usize].clear(slot);
-        self.end_own(&active);
+        self.end_own(channel_index, &active);
         let config = &self.channels[channel_index as usize];
         let is_push = active.body.length() <= config.push_bytes_max.into();
         let may_wait = active.hops == 0 && active.spread.is_none() && is_push;
@@ -200,7 +203,9 @@ impl Broadcast {
     }
 
     /// This node does not advertise an artifact any more.
-    fn end_own(&mut self, ended: &Active) {
+    fn end_own(&mut self, channel_index: u16, ended: &Active) {
+        let channel = self.channels[channel_index as usize].id;
+        trace::aborted(channel, &ended.body.id(), ended.hops > 0);
         if let Some(known) = ended.known {
             self.inbox.catalogue.end_relay(known);
             self.inbox.end_own(known);

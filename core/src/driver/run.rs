@@ -30,6 +30,7 @@ use crate::id::NodeId;
 use crate::node::{Node, Output, Transmit};
 use crate::snapshot::{DriverSnapshot, Histogram, Snapshot};
 use crate::time::Time;
+use crate::trace::NodeSpan;
 
 /// Further bounds of a poll, since a runtime's clock may stand still: turns in a poll, slices
 /// received in a turn, and batches sent in a turn. They are higher than what the time bounds allow, by
@@ -80,6 +81,8 @@ pub const CLOSE_MAX: Duration = Duration::from_millis(500);
 #[must_use = "a node does nothing until its driver is polled"]
 pub struct Driver<I> {
     node: Node,
+    /// Names the node in what is traced.
+    span: NodeSpan,
     shared: Arc<Shared>,
     call_table: CallTable,
     answers: Answers,
@@ -145,6 +148,7 @@ impl<I> fmt::Debug for Driver<I> {
 impl<I: Io> Driver<I> {
     pub(super) fn new(node: Node, shared: Arc<Shared>, io: I, start: Instant) -> Self {
         Self {
+            span: NodeSpan::new(node.key_id()),
             node,
             shared,
             call_table: CallTable::default(),
@@ -181,7 +185,9 @@ impl<I: Io> Driver<I> {
     /// node has ended, if it has.
     fn run(&mut self, io: &mut I, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let began = self.time(io);
-        let result = self.take_turns(io, cx, began + self.poll_max());
+        let until = began + self.poll_max();
+        let span = self.span.clone();
+        let result = span.run(|| self.take_turns(io, cx, until));
         self.polls.note(self.last_turn.since(began));
         result
     }

@@ -88,7 +88,10 @@ impl Node {
         let sending = std::mem::replace(&mut link.is_fed, true).then(|| link.pending_level());
         loop {
             let link = self.links[handle.0].as_mut().expect("a ready link");
-            let Some(level) = link.next_level(&self.config) else { return };
+            let Some(level) = link.next_level(&self.config) else {
+                let is_full = link.schedule().most_urgent().is_some();
+                return link.note_window(is_full);
+            };
             if sending.is_some_and(|sending| level >= sending) {
                 return;
             }
@@ -117,6 +120,7 @@ impl Node {
         let send = machine.poll_flow(peer, flow, room.bytes, room.has_stream, out);
         if let Some(send) = send {
             link.schedule().charge(flow, out.len());
+            link.note_window(false);
             #[cfg(feature = "internals")]
             self.written.note(link.node, out);
             if let Some(blocked) = link.send(send, out) {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::id::{NodeId, PeerIndex, Version};
 use crate::time::Time;
+use crate::trace;
 use crate::wire::{ChannelHello, Hello, LiveSlots, Update};
 
 /// The number of closed links to one member whose state is kept, as QUIC requires (RFC 9000,
@@ -130,6 +131,7 @@ impl Node {
         let meter = Arc::new(Meter::default());
         let mut client = self.provider.client_config(&known.keys);
         client.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
+        trace::dialling(node, &address);
         match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
             Ok((handle, quic)) => {
                 let is_probe = known.is_probing();
@@ -307,6 +309,7 @@ impl Node {
         }
         self.rpc.peer_up(peer, &hello.routes);
         self.peers.up(now, peer, handle);
+        self.note_silent_channels(handle, peer, hello);
         self.stats.connections += 1;
         let link = self.links[handle.0].as_mut().expect("just read");
         link.phase = Phase::Up { peer, incarnation: hello.incarnation };
@@ -319,6 +322,28 @@ impl Node {
         let (machine, channels) = (&mut self.machine, &self.config.channels);
         link.read_early(now, machine, channels, &mut self.notices);
         link.accept_calls(now, &mut self.rpc, &mut self.notices);
+    }
+
+    /// Counts the channels on which one side keeps silent, and traces why.
+    fn note_silent_channels(&mut self, handle: ConnectionHandle, peer: PeerIndex, hello: &Hello) {
+        let link = self.links[handle.0].as_mut().expect("just read");
+        let node = self.peers.peer(peer).node;
+        trace::up(node, &link.quic.remote_address());
+        link.silent_channels = 0;
+        for ours in self.config.channels.iter().map(channel_hello) {
+            let theirs = hello.channels.iter().find(|theirs| theirs.id == ours.id);
+            let silent = match theirs {
+                None => [Some(("both", "id")), None],
+                Some(theirs) => [
+                    theirs.obstacle(&ours).map(|value| ("this node", value)),
+                    ours.obstacle(theirs).map(|value| ("the peer", value)),
+                ],
+            };
+            link.silent_channels += u64::from(silent.iter().any(Option::is_some));
+            for (who, value) in silent.into_iter().flatten() {
+                trace::inert(node, ours.id, who, value);
+            }
+        }
     }
 
     /// A link has been closed or lost.

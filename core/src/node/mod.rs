@@ -86,6 +86,7 @@ use crate::random::Random;
 use crate::rpc::Rpc;
 use crate::sched::{Level, Schedule};
 use crate::time::Time;
+use crate::trace;
 use crate::wire::{ChannelHello, Hello, MINOR};
 use crypto::{HandshakeCrypto, Members, Provider, Tls};
 use flush::Flushes;
@@ -552,6 +553,7 @@ impl Node {
             return;
         }
         self.closing_since = Some(now);
+        trace::shutdown();
         self.flushes.close();
         self.endpoint.set_server_config(None);
         for at in 0..self.links.len() {

@@ -20,6 +20,7 @@ use crate::id::{Arrival, ChannelId, NodeId, PeerIndex};
 use crate::membership::Membership;
 use crate::random::Random;
 use crate::time::Time;
+use crate::trace;
 
 /// The member with the higher id dials if it has not been dialled for this long after its start. A
 /// peer that has not noticed the restart would otherwise notice it at its next keep-alive only. The
@@ -427,6 +428,7 @@ impl Peers {
         known.connection = None;
         known.last_close = why;
         known.behind = 0;
+        trace::down(known.node, &why);
         self.set_dial(peer);
         self.report(peer);
     }
@@ -459,9 +461,11 @@ impl Peers {
         let known = self.peer_mut(peer);
         known.fault = Some((fault, known.fault.map_or(1, |(_, count)| count + 1)));
         known.faults_total += 1;
+        trace::fault(known.node, &fault);
         let cut_off = known.faults.note(now, config.faults_max, config.fault_decay);
         if cut_off {
             known.cut_off_until = now + config.cut_off;
+            trace::cut_off(known.node);
             self.set_dial(peer);
         }
         cut_off

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Node, NodeEvent};
 use crate::time::Time;
+use crate::trace;
 
 /// The number of error kinds, sending and receiving together, that are counted separately. A socket
 /// gives about ten; further kinds count as [`ErrorKind::Other`].
@@ -102,6 +103,7 @@ impl Node {
         self.clamp(now);
         self.stats.send_errors += 1;
         self.stats.unsent_datagrams += datagrams as u64;
+        trace::socket_error(&SocketOperation::Send, &kind);
         self.trouble.note(SocketOperation::Send, kind, 1);
     }
 
@@ -109,6 +111,7 @@ impl Node {
     pub fn handle_receive_error(&mut self, now: Time, kind: ErrorKind) {
         self.clamp(now);
         self.stats.receive_errors += 1;
+        trace::socket_error(&SocketOperation::Receive, &kind);
         self.trouble.note(SocketOperation::Receive, kind, 1);
     }
 

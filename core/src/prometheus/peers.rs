@@ -91,7 +91,7 @@ fn encode_links(peers: &[PeerSnapshot], families: &mut Families<'_>) -> fmt::Res
     for (name, value) in spans {
         families.spans(name, of_links(peers, value))?;
     }
-    let gauges: [(Name<'_>, OfLink<u64>); 6] = [
+    let gauges: [(Name<'_>, OfLink<u64>); 7] = [
         (
             bytes("slotcast_peer_congestion_window", "What congestion control allows in flight"),
             |l| l.congestion_window,
@@ -105,6 +105,9 @@ fn encode_links(peers: &[PeerSnapshot], families: &mut Families<'_>) -> fmt::Res
             |l| l.receive_window,
         ),
         (bytes("slotcast_peer_send_window", "What may be unacknowledged"), |l| l.send_window),
+        (things("slotcast_peer_silent_channels", "Channels inert one way or both"), |l| {
+            l.silent_channels
+        }),
         (bytes("slotcast_peer_mtu", "UDP payload that the path carries"), |l| l.mtu.into()),
     ];
     for (name, value) in gauges {

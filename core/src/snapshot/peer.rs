@@ -85,6 +85,9 @@ pub struct LinkSnapshot {
     pub send_window: u64,
     /// Unidirectional streams that the peer may have open.
     pub streams_max: u64,
+    /// Channels on which one of the two keeps silent, since the other one does not take all that it may
+    /// send. With the feature `tracing` it is told which, and why.
+    pub silent_channels: u64,
     /// Bytes of UDP payload that the path carries.
     pub mtu: u16,
     /// Times that congestion was noticed on this connection.

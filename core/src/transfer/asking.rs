@@ -13,6 +13,7 @@ use crate::error::Fault;
 use crate::id::PeerIndex;
 use crate::sched::End;
 use crate::time::Time;
+use crate::trace::Note;
 use crate::wire::{Chunk, ChunkRange, Ranges};
 
 /// Of what a member sends unasked, so many chunks may have come before; then its stream is stopped. A
@@ -284,6 +285,8 @@ impl Transfers {
         }
         let (known, ranges) = (self.wanted[request.transfer].known, request.ranges.clone());
         holder.note_sent(at, now);
+        let chunks = ranges.iter().map(|range| u64::from(range.count)).sum();
+        self.notes.push(known, peer, Note::Asked { chunks });
         Some(Unsent::Fetch { request: id, known, ranges })
     }
 
@@ -522,6 +525,7 @@ impl Transfers {
         let request = &mut holder.requests[at];
         if is_overdue {
             request.is_counted_on = false;
+            self.notes.push(self.wanted[transfer].known, peer, Note::Overdue);
             self.wanted[transfer].note_unasked(&request.expected);
             self.queue_all(transfer);
         } else {

@@ -45,6 +45,7 @@ use crate::deadlines::Deadlines;
 use crate::id::{ArtifactId, PeerIndex};
 use crate::random::Random;
 use crate::time::Time;
+use crate::trace::Notes;
 use crate::wire::{ChunkRange, Ranges};
 use holder::{Holder, Phase, Request};
 use offer::{Offer, Place, PlaceChain};
@@ -109,6 +110,8 @@ pub(crate) struct Transfers {
     pub(crate) asking: Vec<PeerIndex>,
     /// Requests whose answers are to be stopped.
     pub(crate) stops: Vec<(PeerIndex, RequestId)>,
+    /// What has become of requests, to be traced: empty between inputs.
+    pub(crate) notes: Notes,
     /// Artifacts of which chunks were here and were told of, and are not here any more.
     pub(crate) lost: Vec<u32>,
     /// Artifacts that have not come whole by being spread: others are to be told of what has come.
@@ -146,6 +149,7 @@ impl Transfers {
             quiets: Deadlines::new(),
             asking: Vec::new(),
             stops: Vec::new(),
+            notes: Notes::default(),
             lost: Vec::new(),
             spread: Vec::new(),
             stripe_ends: Vec::new(),

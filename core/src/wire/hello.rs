@@ -71,12 +71,20 @@ impl ChannelHello {
     /// Whether a node with these bounds takes all that one with the `sender`'s may send. If not, the
     /// sender keeps silent on the channel.
     pub fn takes_all_of(&self, sender: &Self) -> bool {
-        self.id == sender.id
-            && self.sender_matters == sender.sender_matters
-            && self.slots_max >= sender.slots_max
-            && self.artifact_bytes_max >= sender.artifact_bytes_max
-            && self.push_bytes_max >= sender.push_bytes_max
-            && self.relay_hops_max >= sender.relay_hops_max
+        self.id == sender.id && self.obstacle(sender).is_none()
+    }
+
+    /// The first value for which a node with these bounds does not take all that the `sender` of the same
+    /// channel may send, by its name in the configuration.
+    pub(crate) fn obstacle(&self, sender: &Self) -> Option<&'static str> {
+        let suits = [
+            (self.sender_matters == sender.sender_matters, "sender_matters"),
+            (self.slots_max >= sender.slots_max, "slots_max"),
+            (self.artifact_bytes_max >= sender.artifact_bytes_max, "artifact_bytes_max"),
+            (self.push_bytes_max >= sender.push_bytes_max, "push_bytes_max"),
+            (self.relay_hops_max >= sender.relay_hops_max, "relay_hops_max"),
+        ];
+        suits.into_iter().find(|(suits, _)| !suits).map(|(_, name)| name)
     }
 }
 

@@ -27,6 +27,7 @@ use crate::id::{NodeId, PeerIndex};
 use crate::rpc::CallStream;
 use crate::sched::Schedule;
 use crate::time::Time;
+use crate::trace;
 use egress::Egress;
 use ingress::Ingress;
 use silence::Silence;
@@ -80,6 +81,10 @@ pub(super) struct Link {
     pub(super) hello_deadline: Time,
     /// It was dialled since the link in use was silent, and is not needed if that is heard again.
     pub(super) is_probe: bool,
+    /// Channels on which one side keeps silent; known when it is up.
+    pub(super) silent_channels: u64,
+    /// There is something to send, and no window has room for it.
+    is_window_full: bool,
     /// Bit set: it is in the node's queue of ready links of this level.
     pub(super) queued: u8,
     /// It may have events of QUIC to be dealt with, and is in the node's list of those.
@@ -116,6 +121,8 @@ impl Link {
             key: None,
             hello_deadline,
             is_probe: false,
+            silent_channels: 0,
+            is_window_full: false,
             queued: 0,
             is_touched: false,
             is_fed: false,
@@ -137,6 +144,19 @@ impl Link {
         match self.phase {
             Phase::Up { peer, .. } => Some(peer),
             _ => None,
+        }
+    }
+
+    /// Something waits for a window, or not any more; traced when that changes.
+    pub(super) fn note_window(&mut self, is_full: bool) {
+        if std::mem::replace(&mut self.is_window_full, is_full) != is_full
+            && let Some(node) = self.node
+        {
+            let (in_flight, window) = (self.meter.in_flight(), self.meter.window());
+            match is_full {
+                true => trace::window_full(node, in_flight, window),
+                false => trace::window_open(node, in_flight, window),
+            }
         }
     }
 

@@ -16,6 +16,7 @@ impl Link {
             receive_window: windows.receive,
             send_window: windows.send,
             streams_max: windows.streams,
+            silent_channels: self.silent_channels,
             mtu: stats.path.current_mtu,
             congestion_events: stats.path.congestion_events,
             sent_packets: stats.path.sent_packets,

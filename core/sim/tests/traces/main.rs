@@ -1,0 +1,9 @@
+//! What nodes trace (feature `tracing`): the way of an artifact, of a member, and why something is slow.
+
+mod collector;
+mod reasons;
+mod ways;
+
+#[path = "../nodes/subnet.rs"]
+#[allow(dead_code, reason = "shared with the test `nodes`")]
+mod subnet;
