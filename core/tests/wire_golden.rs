@@ -50,6 +50,7 @@ fn heads() -> Vec<(Golden, StreamHead)> {
         (golden!("head_updates"), StreamHead::Updates(ChannelId(300))),
         (golden!("head_requests"), StreamHead::Requests),
         (golden!("head_chunks"), StreamHead::Chunks(5 << 16 | 3)),
+        (golden!("head_twin"), StreamHead::Twin),
         (golden!("head_unknown"), StreamHead::Unknown(99)),
     ]
 }

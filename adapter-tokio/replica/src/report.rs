@@ -68,6 +68,17 @@ pub(crate) fn log_peer(log: &Log, event: NodeEvent) {
         NodeEvent::Fault { peer, fault, count } => {
             log.line(format_args!("peer {peer:#} broke a rule ({count} times): {fault}"));
         }
+        NodeEvent::Twin { peer } => {
+            log.line(format_args!("warning: two processes use the key of peer {peer:#}"));
+        }
+        NodeEvent::KeyInUse { told_by } => log.line(format_args!(
+            "warning: another process uses the key of this one, says peer {told_by:#}"
+        )),
+        NodeEvent::Behind { peer, channel } => log
+            .line(format_args!("warning: peer {peer:#} does not keep up on channel {}", channel.0)),
+        NodeEvent::CaughtUp { peer, channel } => {
+            log.line(format_args!("peer {peer:#} keeps up again on channel {}", channel.0))
+        }
         NodeEvent::Refused { handshakes, datagrams } => log.line(format_args!(
             "refused {handshakes} handshakes, dropped {datagrams} datagrams of strangers"
         )),

@@ -770,7 +770,11 @@ impl<A: Application> Subnet<A> {
             NodeEvent::Up { peer } => What::Up(place(peer)),
             NodeEvent::Down { peer, .. } => What::Down(place(peer)),
             NodeEvent::Fault { peer, fault, .. } => What::Breach(place(peer), *fault),
-            NodeEvent::Refused { .. } | NodeEvent::Behind { .. } | NodeEvent::CaughtUp { .. } => {
+            NodeEvent::Refused { .. }
+            | NodeEvent::Behind { .. }
+            | NodeEvent::CaughtUp { .. }
+            | NodeEvent::Twin { .. }
+            | NodeEvent::KeyInUse { .. } => {
                 return;
             }
             event => panic!("not known to traces: {event:?}"),

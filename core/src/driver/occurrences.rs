@@ -279,13 +279,13 @@ impl Occurrences {
     /// If nothing has come within the span, or the node has shut down and what was staged by then is taken.
     pub fn next_timeout(&self, timeout: Duration) -> Result<Occurrence, RecvTimeoutError> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let mut cx = Context::from_waker(&waker);
+        let cx = Context::from_waker(&waker);
         let mut waiting = self.waiting();
         #[allow(clippy::disallowed_methods, reason = "the application's thread waits, no node")]
         let now = Instant::now;
         let started = now();
         loop {
-            if let Poll::Ready(next) = self.poll(&mut waiting, &mut cx) {
+            if let Poll::Ready(next) = self.poll(&mut waiting, &cx) {
                 return next.ok_or(RecvTimeoutError::Disconnected);
             }
             let left = timeout.checked_sub(now().saturating_duration_since(started));

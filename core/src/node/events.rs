@@ -2,7 +2,7 @@
 
 use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, StreamEvent};
 
-use super::{Closed, FAULTS, MachineOutput, NO_HELLO, Node, Notice, SHUTDOWN, SUPERSEDED};
+use super::{Closed, FAULTS, MachineOutput, NO_HELLO, Node, Notice, SHUTDOWN, SUPERSEDED, TWIN};
 use crate::id::PeerIndex;
 use crate::rpc::CallStream;
 use crate::time::Time;
@@ -94,7 +94,14 @@ impl Node {
         self.begin_input();
         match event {
             Event::Connected => self.connected(now, handle),
-            Event::ConnectionLost { reason } => self.ended(now, handle, reason_of(&reason)),
+            Event::ConnectionLost { reason } => {
+                let why = reason_of(&reason);
+                let node = self.links[handle.0].as_ref().and_then(|link| link.node);
+                if let (Closed::Twin, Some(node)) = (why, node) {
+                    self.peers.note_own_twin(now, node);
+                }
+                self.ended(now, handle, why);
+            }
             Event::Stream(event) => {
                 let link = self.links[handle.0].as_mut().expect("just polled");
                 if link.is_open() {
@@ -158,6 +165,10 @@ impl Node {
             let Some(peer) = link.node.and_then(|node| self.peers.find(&node)) else { continue };
             match notice {
                 Notice::Hello(hello) => self.on_hello(now, handle, peer, &hello),
+                Notice::Twin => {
+                    let node = self.peers.peer(peer).node;
+                    self.peers.note_own_twin(now, node);
+                }
                 Notice::Fault(fault) => {
                     self.stats.faults += 1;
                     let transport = &self.config.transport;
@@ -219,6 +230,7 @@ fn reason_of(reason: &ConnectionError) -> Closed {
         ConnectionError::ApplicationClosed(close) if close.error_code == SUPERSEDED => {
             Closed::Superseded
         }
+        ConnectionError::ApplicationClosed(close) if close.error_code == TWIN => Closed::Twin,
         ConnectionError::ApplicationClosed(_) | ConnectionError::ConnectionClosed(_) => {
             Closed::ByPeer
         }

@@ -4,6 +4,10 @@
 //! hello shows, the newer one is kept. If both sides have dialled at the same time, the one that
 //! the member with the lower id dialled is kept, if it is heard. Otherwise the newer one is kept. Both
 //! ends come to the same decision.
+//!
+//! A member restarts with another incarnation, and is never told one from before again. If it is, while the
+//! one that has replaced it is heard, two processes use the member's key: see `incarnations`. The one that
+//! has returned is refused, so that they do not throw each other out for ever, and all three are told.
 
 use quinn_proto::{ConnectionHandle, EndpointEvent, Incoming, ServerConfig, VarInt};
 use std::net::{IpAddr, SocketAddr};
@@ -13,13 +17,13 @@ use std::vec::Vec;
 use super::congestion::Meter;
 use super::link::{Link, Phase};
 use super::{
-    Closed, DISCONNECTED, FAULTS, NO_HELLO, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, channel_hello,
-    crypto, quic,
+    Closed, DISCONNECTED, FAULTS, NO_HELLO, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, TWIN,
+    channel_hello, crypto, quic,
 };
 use crate::id::{NodeId, PeerIndex, Version};
 use crate::time::Time;
 use crate::trace;
-use crate::wire::{ChannelHello, Hello, LiveSlots, Update};
+use crate::wire::{ChannelHello, Hello, LiveSlots, StreamHead, Update};
 
 /// The number of closed links to one member whose state is kept, as QUIC requires (RFC 9000,
 /// section 10.2), since the close frame may have to be repeated. If a member reconnects more often,
@@ -201,11 +205,12 @@ impl Node {
         if is_client {
             self.peers.race_ended(peer);
         }
+        let is_in_question = !is_client && self.peers.peer(peer).connection.is_some();
         let link = self.links[handle.0].as_mut().expect("just polled");
-        if !link.send_hello(&self.hello) {
+        link.phase = if is_in_question { Phase::Listening } else { Phase::Greeting };
+        if !is_in_question && !link.send_whole(&self.hello) {
             return self.close(now, handle, NO_MEMBER);
         }
-        link.phase = Phase::Greeting;
         // A member may have one link that is coming up in each direction, so that it cannot use up
         // the room for handshakes.
         self.supersede(now, handle, peer, |older| {
@@ -275,16 +280,24 @@ impl Node {
             let other = self.links[older.0].as_ref().expect("it is up");
             let is_client = self.links[handle.0].as_ref().expect("just read").is_client;
             let is_by_lower = other.is_client == (self.member_id() < self.peers.peer(peer).node);
-            let (older_peer, incarnation) = (other.peer(), hello.incarnation);
-            let is_same_peer =
-                older_peer.is_some_and(|peer| other.phase == Phase::Up { peer, incarnation });
+            let is_same_peer = other.incarnation() == Some(hello.incarnation);
             // Unless that one does not work any more: an address has changed.
             let is_quiet = other.is_quiet(now, self.config.transport.keep_alive);
             if is_same_peer && other.is_client != is_client && is_by_lower && !is_quiet {
                 return self.close(now, handle, SUPERSEDED);
             }
+            let is_known = self.peers.peer(peer).incarnations.has(hello.incarnation);
+            if !is_same_peer && is_known && !is_quiet {
+                self.note_twin(now, peer, hello.incarnation);
+                return self.close(now, handle, TWIN);
+            }
             self.close(now, older, SUPERSEDED);
         }
+        let link = self.links[handle.0].as_mut().expect("just read");
+        if link.phase == Phase::Listening && !link.send_whole(&self.hello) {
+            return self.close(now, handle, NO_MEMBER);
+        }
+        self.peers.peer_mut(peer).incarnations.note(hello.incarnation);
         let theirs = &hello.channels;
         // Attempts of this node that are still in the handshake are not needed any more. (After a
         // hello on one of them, the peer may already use that connection.)
@@ -346,6 +359,21 @@ impl Node {
         }
     }
 
+    /// A process of a member is refused, since another one is connected.
+    fn note_twin(&mut self, now: Time, peer: PeerIndex, incarnation: u64) {
+        self.stats.twins += 1;
+        // So that it is not forgotten for others as long as it tries.
+        self.peers.peer_mut(peer).incarnations.note(incarnation);
+        if self.peers.note_twin(now, peer)
+            && let Some(link) = self.link_to(peer)
+        {
+            let mut head = Vec::new();
+            StreamHead::Twin.encode(&mut head);
+            link.send_whole(&head);
+            self.wake(peer);
+        }
+    }
+
     /// A link has been closed or lost.
     pub(super) fn ended(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
         let link = self.links[handle.0].as_mut().expect("not drained yet");
@@ -365,7 +393,7 @@ impl Node {
             self.machine.peer_down(now, peer);
             self.rpc.peer_down(peer);
             self.peers.down(peer, why);
-        } else if !is_client && !was_up && why != Closed::Superseded {
+        } else if !is_client && !was_up && !matches!(why, Closed::Superseded | Closed::Twin) {
             self.stats.refused += 1;
         }
         if let Some(peer) = peer {
@@ -419,6 +447,7 @@ impl Node {
         let why = match code {
             SHUTDOWN => Closed::Shutdown,
             SUPERSEDED => Closed::Superseded,
+            TWIN => Closed::Twin,
             FAULTS => Closed::CutOff,
             DISCONNECTED => Closed::Disconnected,
             _ => Closed::Lost,

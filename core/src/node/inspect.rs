@@ -6,7 +6,6 @@ use std::time::Instant;
 use std::vec::Vec;
 
 use super::crypto::HandshakeCrypto;
-use super::link::Phase;
 use super::{Node, NodeError, NodeKey};
 use crate::broadcast::{Broadcast, SendBuffer};
 use crate::config::Config;
@@ -128,10 +127,7 @@ impl Node {
     /// The number that differs whenever the member that is connected has lost its state.
     pub fn incarnation_of(&self, node: &NodeId) -> Option<u64> {
         let handle = self.peers.peer(self.peers.find(node)?).connection?;
-        match self.links[handle.0].as_ref()?.phase {
-            Phase::Up { incarnation, .. } => Some(incarnation),
-            _ => None,
-        }
+        self.links[handle.0].as_ref()?.incarnation()
     }
 
     /// The same of this node.

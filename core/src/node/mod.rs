@@ -31,6 +31,7 @@ mod events;
 mod faults;
 mod flush;
 mod handshake;
+mod incarnations;
 #[cfg(feature = "internals")]
 mod inspect;
 mod key;
@@ -53,6 +54,7 @@ pub(crate) use calls::HeldRequest;
 pub use calls::Request;
 pub use crypto::{TlsError, TlsSettings};
 pub use flush::{FLUSHES_MAX, FlushId};
+pub use incarnations::TWIN_INTERVAL;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use inspect::OpenConnection;
@@ -103,6 +105,7 @@ const NO_MEMBER: VarInt = VarInt::from_u32(2);
 const FAULTS: VarInt = VarInt::from_u32(3);
 const NO_HELLO: VarInt = VarInt::from_u32(4);
 const DISCONNECTED: VarInt = VarInt::from_u32(5);
+const TWIN: VarInt = VarInt::from_u32(6);
 
 /// The number of responses without a connection (refusals, retries, resets) that are held until
 /// they are sent. Further ones are dropped: whoever they were for tries again.

@@ -10,6 +10,7 @@ use quinn_proto::ConnectionHandle;
 
 use super::address::canonical;
 use super::faults::FaultCount;
+use super::incarnations::{Incarnations, TWIN_INTERVAL};
 use super::{Closed, NodeEvent};
 use crate::bits::ones;
 use crate::broadcast::Lag;
@@ -61,6 +62,12 @@ pub(super) struct Peer {
     /// When to dial next.
     dial_at: Time,
     pause: Duration,
+    /// Of the processes that have used its key lately.
+    pub(super) incarnations: Incarnations,
+    /// A twin is to be reported.
+    has_twin: bool,
+    /// The next report of one is not due before.
+    twin_due: Time,
     /// Rules broken since it was last cut off.
     faults: FaultCount,
     /// Rules broken since it became a member.
@@ -85,6 +92,9 @@ impl Peer {
         if let Some((fault, count)) = self.fault.take() {
             return Some(NodeEvent::Fault { peer, fault, count });
         }
+        if std::mem::take(&mut self.has_twin) {
+            return Some(NodeEvent::Twin { peer });
+        }
         let is_up = self.connection.is_some();
         if std::mem::replace(&mut self.reported_up, is_up) != is_up {
             if is_up {
@@ -104,7 +114,10 @@ impl Peer {
 
     fn has_event(&self) -> bool {
         let is_up = self.connection.is_some();
-        self.fault.is_some() || is_up != self.reported_up || self.behind != self.reported_behind
+        self.fault.is_some()
+            || self.has_twin
+            || is_up != self.reported_up
+            || self.behind != self.reported_behind
     }
 }
 
@@ -133,6 +146,10 @@ pub(super) struct Peers {
     /// Former members that were reported as up, and the input since which they are none. Grows by the
     /// application's own topologies only.
     left: BTreeSet<(Arrival, NodeId)>,
+    /// The last member that said that another process uses this node's key, until that is reported.
+    own_twin: Option<(Arrival, NodeId)>,
+    /// The report is not due before.
+    own_twin_due: Time,
     /// The present input.
     pub(super) arrival: Arrival,
     jitter: Random,
@@ -152,6 +169,8 @@ impl Peers {
             to_report: BTreeSet::new(),
             left: BTreeSet::new(),
             arrival: Arrival::default(),
+            own_twin: None,
+            own_twin_due: Time::ZERO,
             jitter,
         }
     }
@@ -236,6 +255,9 @@ impl Peers {
             is_silent: false,
             dial_at: if dials { now } else { now + KNOCK_AFTER },
             pause: Duration::ZERO,
+            incarnations: Incarnations::default(),
+            has_twin: false,
+            twin_due: Time::ZERO,
             faults: FaultCount::new(),
             faults_total: 0,
             cut_off_until: Time::ZERO,
@@ -471,12 +493,38 @@ impl Peers {
         cut_off
     }
 
+    /// Two processes use a peer's key. True if that is to be reported now.
+    pub(super) fn note_twin(&mut self, now: Time, peer: PeerIndex) -> bool {
+        let known = self.peer_mut(peer);
+        if known.twin_due > now {
+            return false;
+        }
+        (known.has_twin, known.twin_due) = (true, now + TWIN_INTERVAL);
+        self.report(peer);
+        true
+    }
+
+    /// A member says that another process uses this node's key.
+    pub(super) fn note_own_twin(&mut self, now: Time, told_by: NodeId) {
+        if self.own_twin_due <= now {
+            self.own_twin = Some((self.arrival, told_by));
+            self.own_twin_due = now + TWIN_INTERVAL;
+        }
+    }
+
     /// The next event to report, with the input since which its peer has one: at most one of each kind per
     /// peer, however much happened.
     pub(super) fn next_event(&mut self) -> Option<(Arrival, NodeEvent)> {
         loop {
             let left = self.left.first().copied();
             let report = self.to_report.first().copied();
+            let others = left.map(|(arrival, _)| arrival).into_iter();
+            let others = others.chain(report.map(|(arrival, _)| arrival)).min();
+            if let Some((arrival, told_by)) =
+                self.own_twin.take_if(|(arrival, _)| others.is_none_or(|other| *arrival <= other))
+            {
+                return Some((arrival, NodeEvent::KeyInUse { told_by }));
+            }
             if let Some((arrival, peer)) = left
                 && report.is_none_or(|(other, _)| arrival <= other)
             {
@@ -504,11 +552,13 @@ impl Peers {
             known.reports_since = None;
         }
         let left = self.left.first().map(|(arrival, _)| *arrival);
-        left.into_iter().chain(self.to_report.first().map(|(arrival, _)| *arrival)).min()
+        let twin = self.own_twin.map(|(arrival, _)| arrival);
+        let report = self.to_report.first().map(|(arrival, _)| *arrival);
+        left.into_iter().chain(twin).chain(report).min()
     }
 
     pub(super) fn has_events(&self) -> bool {
-        !self.to_report.is_empty() || !self.left.is_empty()
+        !self.to_report.is_empty() || !self.left.is_empty() || self.own_twin.is_some()
     }
 }
 

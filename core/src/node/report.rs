@@ -52,6 +52,19 @@ pub enum NodeEvent {
         /// The number of faults since the last report.
         count: u32,
     },
+    /// Two processes use the key of a member at the same time. The one that was replaced has connected again,
+    /// and was refused. At most once in [`TWIN_INTERVAL`](super::TWIN_INTERVAL) for each member.
+    Twin {
+        /// The member.
+        peer: NodeId,
+    },
+    /// Another process uses the key of this node, as a member says which has refused one of the two. Until
+    /// one of them is stopped, some members are connected to this node and others to that one. At most once
+    /// in [`TWIN_INTERVAL`](super::TWIN_INTERVAL).
+    KeyInUse {
+        /// The last member that has said so.
+        told_by: NodeId,
+    },
     /// Attempts to connect were refused or failed. At most once in [`REFUSED_INTERVAL`].
     Refused {
         /// Handshakes since the last report that were refused or failed: with another key than a
@@ -92,6 +105,8 @@ pub enum Closed {
     ByPeer,
     /// Another connection to the same member has replaced it.
     Superseded,
+    /// Another process with the same key is connected.
+    Twin,
     /// It was cut off for its faults.
     CutOff,
     /// It left the topologies in use, is no neighbour of this node in them any more, or was banned.
@@ -119,6 +134,8 @@ pub struct NodeStats {
     pub refused: u64,
     /// Connections that came up.
     pub connections: u64,
+    /// Connections refused since another process with the same member's key is connected.
+    pub twins: u64,
     /// Rules broken by members.
     pub faults: u64,
     /// Times that the socket failed to send.

@@ -30,6 +30,10 @@ pub(super) fn encode(snapshot: &Snapshot, families: &mut Families<'_>) -> fmt::R
             stats.refused,
         ),
         (things("slotcast_connections", "Connections that came up"), stats.connections),
+        (
+            things("slotcast_twin_connections", "Connections refused since the key is in use"),
+            stats.twins,
+        ),
         (things("slotcast_faults", "Rules broken by members"), stats.faults),
         (things("slotcast_send_errors", "Times that the socket failed to send"), stats.send_errors),
         (

@@ -10,6 +10,7 @@
 //! | updates | `1, channel` | [`Update`]s, [`Chunk`]s behind a streamed advert | sender of a slot table |
 //! | requests | `2` | [`Request`]s, [`Receipt`](Request::Receipt)s | both |
 //! | chunks | `3, request` | [`Chunk`]s | answer to [`Request::Fetch`] |
+//! | twin | `4` | none | to the process that is connected, of the other one that was refused |
 //!
 //! An update begins with its slot and version, a request with its number; the exceptions are
 //! [`Update::Snapshot`] and [`Request::Receipt`]. A payload has its length before it.

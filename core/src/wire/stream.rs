@@ -16,6 +16,8 @@ pub enum StreamHead {
     Requests,
     /// [`Chunk`](super::Chunk)s that answer the fetch request of this number.
     Chunks(u64),
+    /// Nothing follows: another process uses the receiver's key, and was refused.
+    Twin,
     /// A type that this version does not know: stop the stream.
     Unknown(u64),
 }
@@ -31,6 +33,7 @@ const HELLO: u64 = 0;
 const UPDATES: u64 = 1;
 const REQUESTS: u64 = 2;
 const CHUNKS: u64 = 3;
+const TWIN: u64 = 4;
 
 impl StreamHead {
     /// Appends the head.
@@ -46,6 +49,7 @@ impl StreamHead {
                 put_varint(out, CHUNKS);
                 put_varint(out, request);
             }
+            Self::Twin => put_varint(out, TWIN),
             Self::Unknown(number) => put_varint(out, number),
         }
     }
@@ -64,6 +68,7 @@ impl StreamHead {
                 }
                 None => None,
             },
+            TWIN => Some((Self::Twin, length)),
             CHUNKS => argument().map(|(request, length)| (Self::Chunks(request), length)),
             _ => Some((Self::Unknown(number), length)),
         })

@@ -768,6 +768,12 @@ impl Application for Oracle {
             | NodeEvent::Behind { .. }
             | NodeEvent::CaughtUp { .. }
             | NodeEvent::Refused { .. } => {}
+            // No two processes have the same key here, except as hostile members claim.
+            NodeEvent::Twin { peer } | NodeEvent::KeyInUse { told_by: peer } => {
+                let place = self.places.get(&peer).copied();
+                let is_hostile = place.is_some_and(|place| self.replicas[place].is_hostile);
+                self.check(10, time, is_hostile, || format!("{at} takes a restart for a twin"));
+            }
             event => panic!("not known to these checks: {event:?}"),
         }
     }

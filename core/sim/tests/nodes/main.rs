@@ -19,4 +19,5 @@ mod restart;
 mod shutdown;
 mod spreading;
 mod subnet;
+mod twins;
 mod windows;

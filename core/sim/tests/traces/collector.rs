@@ -29,7 +29,10 @@ pub(crate) fn by<T>(place: usize, act: impl FnOnce() -> T) -> T {
 
 /// Lines such as `up peer=... address=...`, with the place of the node.
 #[derive(Clone, Default)]
-pub(crate) struct Lines(Arc<Mutex<Vec<(Option<usize>, String)>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<Line>>>);
+
+/// What was traced, and by which node.
+type Line = (Option<usize>, String);
 
 impl Lines {
     /// Begins to write down what is traced in this thread.

@@ -166,10 +166,10 @@ impl Egress {
 
 impl Link {
     /// Sends our hello: the first stream. False if the peer allows no stream.
-    pub(in crate::node) fn send_hello(&mut self, hello: &[u8]) -> bool {
+    pub(in crate::node) fn send_whole(&mut self, bytes: &[u8]) -> bool {
         let Some(stream) = self.quic.streams().open(Dir::Uni) else { return false };
         let mut pieces = std::mem::take(&mut self.egress.pieces);
-        pieces.push(Bytes::copy_from_slice(hello));
+        pieces.push(Bytes::copy_from_slice(bytes));
         self.write((stream, true), pieces, true, Level::Control);
         true
     }

@@ -32,6 +32,8 @@ enum Role {
     Chunks(RequestId),
     /// The last chunk has been read. Only the end of the stream may follow.
     Answered,
+    /// The peer knows a twin of this node.
+    Twin,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,8 @@ pub(in crate::node) enum Notice {
     Hello(Hello),
     /// The peer broke a rule.
     Fault(Fault),
+    /// The peer has refused another process that uses this node's key.
+    Twin,
 }
 
 impl Link {
@@ -248,6 +252,7 @@ impl Link {
                     Some(greeting) => notices.push(Notice::Hello(greeting.hello)),
                     None => return Err(Fault::HelloMisplaced),
                 },
+                Role::Twin => notices.push(Notice::Twin),
                 _ => self.give_up(now, state, machine),
             },
             Ok(Read::More | Read::Stop) | Err(_) => {}
@@ -405,6 +410,7 @@ fn take(
                         let Some(longest) = longest else { return Ok(Read::Stop) };
                         (Role::Chunks(request), longest + Chunk::OVERHEAD_MAX)
                     }
+                    StreamHead::Twin => (Role::Twin, 0),
                     StreamHead::Unknown(_) => return Ok(Read::Stop),
                 };
                 *role = found;
@@ -442,7 +448,7 @@ fn take(
                             ChunkTaken::Done => *role = Role::Answered,
                         }
                     }
-                    Role::Answered => return Ok(Read::Stop),
+                    Role::Answered | Role::Twin => return Ok(Read::Stop),
                     Role::Unknown | Role::Hello => unreachable!("the head comes first"),
                 }
             }

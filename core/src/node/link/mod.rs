@@ -48,6 +48,9 @@ type StreamMap<V> = HashMap<StreamId, V, FixedState>;
 pub(super) enum Phase {
     /// The peer has not proven its key yet.
     Handshaking,
+    /// Another link to the peer is in use. This node waits for the peer's hello before it sends its own,
+    /// so that a twin of the peer is not connected for a moment.
+    Listening,
     /// This node has sent its hello, and waits for the peer's.
     Greeting,
     /// It is the link in use to this peer.
@@ -157,6 +160,14 @@ impl Link {
                 true => trace::window_full(node, in_flight, window),
                 false => trace::window_open(node, in_flight, window),
             }
+        }
+    }
+
+    /// The incarnation of the peer, if this is the link in use to it.
+    pub(super) fn incarnation(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Up { incarnation, .. } => Some(incarnation),
+            _ => None,
         }
     }
 

@@ -66,9 +66,10 @@ impl Link {
         is_due
     }
 
-    /// Whether so little was heard that a connection that comes up now is the better one. Both ends find the
-    /// same, although they do not hear the last of each other at the same time.
+    /// Whether the peer has not answered a keep-alive, so that a connection that comes up now is the better
+    /// one. It takes less than to dial it, so that both ends find the same, although they do not hear the last
+    /// of each other at the same time.
     pub(in crate::node) fn is_quiet(&self, now: Time, keep_alive: Duration) -> bool {
-        now.since(self.silence.heard_at) > keep_alive
+        now.since(self.silence.heard_at) > keep_alive + GRACE / 2 + self.quic.rtt()
     }
 }
