@@ -770,11 +770,10 @@ impl Broadcast {
         self.outputs.pop_front().unwrap_or_else(|| {
             let (fetch_at, clear_at) =
                 (self.inbox.transfers.wake_at(), self.sender.held.earliest());
-            let update_at = clear_at.min(self.look_at);
-            let wake_at = fetch_at.min(update_at);
+            let wake_at = fetch_at.min(clear_at);
             let why = match wake_at {
                 Time::NEVER => Wake::Input,
-                _ if fetch_at <= update_at => Wake::Fetch,
+                _ if fetch_at <= clear_at => Wake::Fetch,
                 _ => Wake::Update,
             };
             Output::Idle { wake_at, why }
@@ -782,7 +781,8 @@ impl Broadcast {
     }
 
     /// Who is behind is seen when it is told something. Where the transport has no room for that, it is looked
-    /// at from time to time: a pass over the members.
+    /// at from time to time: a pass over the members. Nothing wakes up for that: a node is polled for each
+    /// keep-alive.
     fn look_for_lags(&mut self, now: Time) {
         if now < self.look_at {
             return;
