@@ -35,6 +35,9 @@ impl Node {
             if link.is_coming_up() && link.hello_deadline <= now {
                 self.close(now, handle, NO_HELLO);
             }
+            if self.links[index].as_ref().is_some_and(|link| link.greet_at <= now) {
+                self.greet(now, handle);
+            }
             let link = self.links[index].as_mut().expect("not drained yet");
             let (keep_alive, pause) =
                 (self.config.transport.keep_alive, self.config.transport.hello_timeout);

@@ -12,6 +12,7 @@
 use quinn_proto::{ConnectionHandle, EndpointEvent, Incoming, ServerConfig, VarInt};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use std::vec::Vec;
 
 use super::congestion::Meter;
@@ -24,6 +25,10 @@ use crate::id::{NodeId, PeerIndex, Version};
 use crate::time::Time;
 use crate::trace;
 use crate::wire::{ChannelHello, Hello, LiveSlots, StreamHead, Update};
+
+/// So long a link that was dialled for the silence of another one is not used when the peer answers over it: a
+/// few times what QUIC delays acknowledgements (RFC 9000, section 13.2.1).
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The number of closed links to one member whose state is kept, as QUIC requires (RFC 9000,
 /// section 10.2), since the close frame may have to be repeated. If a member reconnects more often,
@@ -205,8 +210,12 @@ impl Node {
         if is_client {
             self.peers.race_ended(peer);
         }
-        let is_in_question = !is_client && self.peers.peer(peer).connection.is_some();
+        let is_used = self.peers.peer(peer).connection.is_some();
         let link = self.links[handle.0].as_mut().expect("just polled");
+        let is_in_question = is_used && (!is_client || link.is_probe);
+        if is_in_question && link.is_probe {
+            link.greet_at = now + PROBE_PAUSE;
+        }
         link.phase = if is_in_question { Phase::Listening } else { Phase::Greeting };
         if !is_in_question && !link.send_whole(&self.hello) {
             return self.close(now, handle, NO_MEMBER);
@@ -216,6 +225,26 @@ impl Node {
         self.supersede(now, handle, peer, |older| {
             older.is_client == is_client && older.is_coming_up()
         });
+    }
+
+    /// The peer answers over a link that was dialled for the silence of the one in use: it is used, unless that
+    /// one has been heard as well. A peer that was paused answers over both.
+    pub(super) fn greet(&mut self, now: Time, handle: ConnectionHandle) {
+        let link = self.links[handle.0].as_mut().expect("its time has come");
+        link.greet_at = Time::NEVER;
+        if link.phase != Phase::Listening {
+            return;
+        }
+        let Some(peer) = link.node.and_then(|node| self.peers.find(&node)) else { return };
+        if self.is_settled(handle, peer) || self.is_needless(handle, peer) {
+            return self.close(now, handle, SUPERSEDED);
+        }
+        let link = self.links[handle.0].as_mut().expect("just looked at");
+        link.phase = Phase::Greeting;
+        if !link.send_whole(&self.hello) {
+            self.close(now, handle, NO_MEMBER);
+        }
+        self.touch(handle);
     }
 
     /// Closes those of a peer's other links for which it `is_due`.

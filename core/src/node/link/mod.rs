@@ -49,7 +49,8 @@ pub(super) enum Phase {
     /// The peer has not proven its key yet.
     Handshaking,
     /// Another link to the peer is in use. This node waits for the peer's hello before it sends its own,
-    /// so that a twin of the peer is not connected for a moment.
+    /// so that a twin of the peer is not connected for a moment; or, if it has dialled since that link is
+    /// silent, until it is clear that it stays so.
     Listening,
     /// This node has sent its hello, and waits for the peer's.
     Greeting,
@@ -82,6 +83,8 @@ pub(super) struct Link {
     pub(super) key: Option<NodeId>,
     /// If no hello has been read by then, the link is closed.
     pub(super) hello_deadline: Time,
+    /// While it [listens](Phase::Listening): when it is to be used.
+    pub(super) greet_at: Time,
     /// It was dialled since the link in use was silent, and is not needed if that is heard again.
     pub(super) is_probe: bool,
     /// Channels on which one side keeps silent; known when it is up.
@@ -123,6 +126,7 @@ impl Link {
             node,
             key: None,
             hello_deadline,
+            greet_at: Time::NEVER,
             is_probe: false,
             silent_channels: 0,
             is_window_full: false,
@@ -215,7 +219,7 @@ impl Link {
             .poll_timeout()
             .map_or(Time::NEVER, |timeout| Time::ZERO + timeout.saturating_duration_since(start));
         match self.is_coming_up() {
-            true => timeout.min(self.hello_deadline),
+            true => timeout.min(self.hello_deadline).min(self.greet_at),
             false if self.is_up() => timeout.min(self.silent_at(keep_alive)),
             false => timeout,
         }
