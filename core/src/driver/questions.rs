@@ -1,6 +1,6 @@
 //! What handles ask the node, and the driver answers in a later turn: how far something has come.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::task::Waker;
 use std::time::Duration;
 use std::vec::Vec;
@@ -40,8 +40,8 @@ pub(super) struct Questions {
     asked: HashMap<u64, Option<Answer>, FixedState>,
     last: u64,
     pub(super) waiters: Waiters,
-    /// Somebody has found no room to ask.
-    is_full: bool,
+    /// Those who wait for room to ask.
+    pub(super) room_waiters: Waiters,
 }
 
 /// What the driver has still to answer, or to hand over.
@@ -82,10 +82,9 @@ impl Answers {
             let (_, number) = self.flushes.swap_remove(asked.expect("begun by a handle"));
             self.ready.push((number, Answer::Flush(result)));
         }
-        if self.ready.is_empty() && !questions.is_full {
+        if self.ready.is_empty() {
             return;
         }
-        questions.is_full = false;
         for (number, answer) in self.ready.drain(..) {
             // Unless nobody waits for it any more.
             if let Some(place) = questions.asked.get_mut(&number) {
@@ -99,48 +98,40 @@ impl Answers {
 /// A question whose answer somebody waits for.
 struct Asked<'a> {
     shared: &'a Shared,
-    number: Option<u64>,
+    number: u64,
 }
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            self.shared.lock().questions.asked.remove(&number);
-        }
+        let next = {
+            let mut state = self.shared.lock();
+            state.questions.asked.remove(&self.number);
+            state.pop_waiter(Source::QuestionRoom)
+        };
+        next.into_iter().for_each(Waker::wake);
     }
 }
 
 /// Asks the driver. `None` if the node ends before it answers.
-pub(super) fn ask(shared: &Shared, question: Question) -> impl Future<Output = Option<Answer>> {
-    let mut asked = Asked { shared, number: None };
+pub(super) async fn ask(shared: &Shared, question: Question) -> Option<Answer> {
+    let mut room = Waiting::new(shared, Source::QuestionRoom);
+    let number = poll_fn(|cx| room.poll_next(cx, |state| Some((state.ask(question)?, true))));
+    let asked = Asked { shared, number: number.await? };
     let mut waiting = Waiting::new(shared, Source::Answers);
-    poll_fn(move |cx| {
-        let mut is_new = false;
-        let answer = waiting.poll(cx, |state| {
-            if state.is_closed() {
-                return Some((None, false));
-            }
-            let Some(number) = asked.number else {
-                asked.number = state.ask(question);
-                is_new = true;
-                return None;
-            };
-            let answer = state.questions.asked.get(&number).copied()??;
-            Some((Some(answer), false))
-        });
-        if std::mem::take(&mut is_new) {
-            shared.command(|_| ());
-        }
-        answer
-    })
+    let answer = |state: &mut State| state.questions.asked.get(&asked.number).copied().flatten();
+    poll_fn(|cx| waiting.poll_next(cx, |state| Some((answer(state)?, false)))).await
 }
 
 impl State {
+    /// Whether one more question can be passed on.
+    pub(super) fn has_question_room(&self) -> bool {
+        let has_room = self.commands.len() < self.commands_max;
+        has_room && self.questions.asked.len() < QUESTIONS_MAX
+    }
+
     /// Passes a question on, if there is room for it.
     fn ask(&mut self, question: Question) -> Option<u64> {
-        let has_room = self.commands.len() < self.commands_max;
-        if !has_room || self.questions.asked.len() >= QUESTIONS_MAX {
-            self.questions.is_full = true;
+        if self.is_closed() || !self.has_question_room() {
             return None;
         }
         self.questions.last += 1;

@@ -311,6 +311,7 @@ impl State {
             Source::Cancellation(request) => self.calls.cancellation_waiters(request),
             Source::Room(index) => Some(&mut self.channels[index].room_waiters),
             Source::Links => Some(&mut self.link_waiters),
+            Source::QuestionRoom => Some(&mut self.questions.room_waiters),
             Source::Answers => Some(&mut self.questions.waiters),
             Source::Snapshot => Some(&mut self.snapshots.waiters),
             Source::End => Some(&mut self.end_waiters),
@@ -337,6 +338,7 @@ impl State {
             Source::Route(index) => self.calls.has_staged(index),
             Source::Room(index) => self.room(index, 0).is_ok(),
             Source::Credit(route, member) => self.calls.has_place(route, &member),
+            Source::QuestionRoom => self.has_question_room(),
             // All are woken when it comes.
             Source::Cancellation(_)
             | Source::Links
@@ -672,6 +674,8 @@ impl Shared {
                 call_table.stage(now, start, node, &mut state.calls, &mut wakers, &mut unclaimed);
             answers.stage(node, &mut state.questions, &mut wakers);
             state.full_channels = 0;
+            // The commands that were taken may have left room. Who takes it wakes the next.
+            wakers.extend(state.pop_waiter(Source::QuestionRoom));
             for index in node.channels_with_events() {
                 let (id, bit) = (self.channels[index], 1 << index);
                 let channel = &mut state.channels[index];
@@ -762,6 +766,7 @@ impl Shared {
             wakers.extend(state.node_waiters.drain());
             wakers.extend(state.link_waiters.drain());
             wakers.extend(state.questions.waiters.drain());
+            wakers.extend(state.questions.room_waiters.drain());
             wakers.extend(state.snapshots.waiters.drain());
             for channel in &mut state.channels {
                 wakers.extend(channel.waiters.drain());

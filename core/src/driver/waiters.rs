@@ -91,7 +91,9 @@ pub(super) enum Source {
     Credit(usize, NodeId),
     /// That the caller of a request waits no longer.
     Cancellation(RequestId),
-    /// Answers to questions about progress.
+    /// Room for a question about progress.
+    QuestionRoom,
+    /// Answers to such questions.
     Answers,
     /// A snapshot of the node.
     Snapshot,

@@ -19,6 +19,7 @@ mod network;
 mod occurrences;
 mod pauses;
 mod places;
+mod questions;
 mod rooms;
 mod sender_matters;
 mod snapshots;
