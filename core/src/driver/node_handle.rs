@@ -210,7 +210,8 @@ impl NodeHandle {
 
     /// Done when everything published so far has been received by all members that are connected: each has
     /// acknowledged or declined it, see [`Coverage`](crate::broadcast::Coverage), or it was aborted. Members
-    /// that are not connected are not waited for: see [`NodeHandle::connected`].
+    /// that are not connected are not waited for: see [`NodeHandle::connected`]. Dropping the future gives up
+    /// the flush, which makes room for another one.
     ///
     /// # Errors
     /// If that has not come to be within the span, the node has shut down, or

@@ -42,6 +42,15 @@ pub(super) struct Questions {
     pub(super) waiters: Waiters,
     /// Those who wait for room to ask.
     pub(super) room_waiters: Waiters,
+    /// Somebody has given up a question that may be with the node.
+    has_given_up: bool,
+}
+
+impl Questions {
+    /// Whether somebody still waits for an answer.
+    pub(super) fn is_asked(&self, number: u64) -> bool {
+        self.asked.contains_key(&number)
+    }
 }
 
 /// What the driver has still to answer, or to hand over.
@@ -52,6 +61,16 @@ pub(super) struct Answers {
 }
 
 impl Answers {
+    /// The flushes for whose ends nobody waits any more: they are to be cancelled.
+    pub(super) fn take_given_up(&mut self, questions: &mut Questions) -> Vec<FlushId> {
+        let mut given_up = Vec::new();
+        if std::mem::take(&mut questions.has_given_up) {
+            let gone = self.flushes.extract_if(.., |(_, number)| !questions.is_asked(*number));
+            given_up.extend(gone.map(|(flush, _)| flush));
+        }
+        given_up
+    }
+
     /// Asks the node.
     pub(super) fn ask(
         &mut self,
@@ -105,7 +124,8 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         let next = {
             let mut state = self.shared.lock();
-            state.questions.asked.remove(&self.number);
+            let answer = state.questions.asked.remove(&self.number);
+            state.questions.has_given_up |= matches!(answer, Some(None));
             state.pop_waiter(Source::QuestionRoom)
         };
         next.into_iter().for_each(Waker::wake);

@@ -545,13 +545,26 @@ impl Shared {
     ) -> bool {
         let mut commands = std::mem::take(&mut call_table.commands);
         let waker = waker.clone();
-        let (is_all, released, membership, disconnects, (shutdown, drain), reconsider, old_waker) = {
+        let (
+            is_all,
+            (released, given_up),
+            membership,
+            disconnects,
+            (shutdown, drain),
+            reconsider,
+            old_waker,
+        ) = {
             let mut state = self.lock();
             state.waits.begin(now);
             let old_waker = state.driver.replace(waker);
             let reconsider = std::mem::take(&mut state.reconsider);
             let count = state.commands.len().min(COMMANDS_PER_TURN);
-            commands.extend(state.commands.drain(..count));
+            let State { commands: given, questions, .. } = &mut *state;
+            commands.extend(given.drain(..count).filter(|command| match command {
+                Command::Ask(number, _) => questions.is_asked(*number),
+                _ => true,
+            }));
+            let given_up = answers.take_given_up(questions);
             let is_all = state.commands.is_empty();
             let released = state.calls.take_released();
             let membership_changed = std::mem::take(&mut state.membership_changed);
@@ -561,12 +574,16 @@ impl Shared {
             // The last command is given before the shutdown.
             let drain = if is_all { state.shutdown_within.take() } else { None };
             let shutdown = (state.shutdown && is_all, drain);
+            let released = (released, given_up);
             (is_all, released, membership, disconnects, shutdown, reconsider, old_waker)
         };
         drop(old_waker);
         // Commands are dated by it.
         node.clamp(now);
         released.into_iter().for_each(|permit| node.release(permit));
+        for flush in given_up {
+            node.cancel_flush(flush);
+        }
         for command in commands.drain(..) {
             match command {
                 Command::Publish(channel, artifact, manner) => {

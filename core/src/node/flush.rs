@@ -82,6 +82,16 @@ impl Node {
         Ok(id)
     }
 
+    /// Gives up a flush: its end is not told, and there is room for another one. False if its end has been
+    /// taken.
+    pub fn cancel_flush(&mut self, flush: FlushId) -> bool {
+        let Flushes { pending, ended, .. } = &mut self.flushes;
+        let before = pending.len() + ended.len();
+        pending.retain(|(id, _)| *id != flush);
+        ended.retain(|(id, _)| *id != flush);
+        pending.len() + ended.len() < before
+    }
+
     /// Takes the end of a flush: [`FlushError::DeadlinePassed`] if something was still on its way.
     pub fn poll_flushed(&mut self) -> Option<(FlushId, Result<(), FlushError>)> {
         self.flushes.ended.pop_front()

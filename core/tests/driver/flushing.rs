@@ -141,3 +141,21 @@ fn a_publisher_is_told_when_its_artifact_has_come_to_all() {
     channel.publish_covered(&block, Threshold::Count(1)).unwrap();
     assert_eq!(subnet.run(channel.next_event()), Some(Event::Covered { id, by }));
 }
+
+#[test]
+fn a_flush_that_is_dropped_frees_its_place() {
+    let mut subnet = Subnet::connected(2, &config());
+    subnet.stop(1);
+    let node = subnet.node(0).clone();
+    subnet.channel(0).publish("x", b"").unwrap();
+    for is_begun in [false, true] {
+        let mut flushes: Vec<_> =
+            (0..FLUSHES_MAX).map(|_| Waiting::new(node.flush(ms(5_000)))).collect();
+        assert!(flushes.iter_mut().all(|flush| flush.poll().is_none()));
+        if is_begun {
+            subnet.settle();
+        }
+        drop(flushes);
+        assert_eq!(subnet.run(node.flush(ms(100))), Err(FlushError::DeadlinePassed));
+    }
+}
