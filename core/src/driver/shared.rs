@@ -118,6 +118,8 @@ pub(super) struct State {
     pub(super) peers_up: Vec<NodeId>,
     /// The node has applied a change of the membership since `peers_up` was copied.
     peers_changed: bool,
+    /// The changes of who is connected that `peers_up` shows.
+    changes_seen: u64,
     link_waiters: Waiters,
     pub(super) waits: Waits,
     /// Members whose connections are to be ended. At most those that were up.
@@ -491,6 +493,7 @@ impl Shared {
                 stats: NodeStats::default(),
                 peers_up: Vec::new(),
                 peers_changed: false,
+                changes_seen: 0,
                 link_waiters: Waiters::default(),
                 waits: Waits::new(),
                 disconnects: BTreeSet::new(),
@@ -718,7 +721,10 @@ impl Shared {
                 state.full_channels |= if is_full { bit } else { 0 };
             }
             state.is_full = false;
-            let has_changed = std::mem::take(&mut state.peers_changed) || node.has_node_events();
+            // Not whether there are events: those that are not staged stay in the node.
+            let changes = node.peers_changes();
+            let is_new = std::mem::replace(&mut state.changes_seen, changes) != changes;
+            let has_changed = std::mem::take(&mut state.peers_changed) || is_new;
             if has_changed {
                 state.peers_up = node.peers_up().collect();
             }

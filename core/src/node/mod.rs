@@ -342,6 +342,12 @@ impl Node {
         self.peers.iter().filter(|(_, peer)| peer.connection.is_some()).map(|(_, peer)| peer.node)
     }
 
+    /// How often it has changed which members are connected.
+    #[cfg_attr(not(feature = "driver"), allow(dead_code, reason = "for drivers"))]
+    pub(crate) const fn peers_changes(&self) -> u64 {
+        self.peers.changes()
+    }
+
     /// Whether it has shut down: there is nothing more to do.
     pub fn is_closed(&self) -> bool {
         let waited = |since: Time| self.now.since(since) >= self.config.transport.shutdown_timeout;

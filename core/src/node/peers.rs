@@ -152,6 +152,8 @@ pub(super) struct Peers {
     own_twin_due: Time,
     /// The present input.
     pub(super) arrival: Arrival,
+    /// How often it has changed who is connected.
+    changes: u64,
     jitter: Random,
     channels: Vec<ChannelId>,
 }
@@ -171,6 +173,7 @@ impl Peers {
             arrival: Arrival::default(),
             own_twin: None,
             own_twin_due: Time::ZERO,
+            changes: 0,
             jitter,
         }
     }
@@ -194,6 +197,7 @@ impl Peers {
             if let Some(arrival) = known.reports_since {
                 self.to_report.remove(&(arrival, peer.0));
             }
+            self.changes += u64::from(known.connection.is_some());
             if known.reported_up {
                 self.left.insert((self.arrival, node));
             }
@@ -441,6 +445,7 @@ impl Peers {
         (known.dials_beside, known.attempts) = (0, 0);
         known.is_silent = false;
         known.up_since = now;
+        self.changes += 1;
         self.set_dial(peer);
         self.report(peer);
     }
@@ -451,6 +456,7 @@ impl Peers {
         known.last_close = why;
         known.behind = 0;
         trace::down(known.node, &why);
+        self.changes += 1;
         self.set_dial(peer);
         self.report(peer);
     }
@@ -555,6 +561,10 @@ impl Peers {
         let twin = self.own_twin.map(|(arrival, _)| arrival);
         let report = self.to_report.first().map(|(arrival, _)| *arrival);
         left.into_iter().chain(twin).chain(report).min()
+    }
+
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(super) fn has_events(&self) -> bool {

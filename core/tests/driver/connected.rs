@@ -142,3 +142,23 @@ fn a_ban_ends_with_the_membership() {
     assert_eq!(node.membership().banned().len(), 0);
     subnet.until("connected", |subnet| are_up(subnet, 0, &[1]));
 }
+
+#[test]
+fn events_that_nobody_takes_wake_nobody_who_waits_for_members() {
+    let mut config = config();
+    config.driver.staged_events_max = 1;
+    let mut subnet = Subnet::connected(3, &config);
+    let node = subnet.node(0).clone();
+    let stranger = Who::Member(NodeId([7; 32]));
+    let mut waiting = Waiting::new(async { node.wait_connected(stranger, ms(60_000)).await });
+    subnet.settle();
+    assert_eq!(waiting.poll(), None);
+    for at in 0..10_u8 {
+        subnet.channel(0).publish(vec![at], b"").expect("there is room");
+        subnet.elapse(ms(10));
+        assert!(!waiting.is_woken(), "nobody came or went");
+    }
+    drop(subnet.node(2).shutdown());
+    subnet.until("one has gone", |subnet| are_up(subnet, 0, &[1]));
+    assert!(waiting.is_woken());
+}
