@@ -97,7 +97,9 @@ pub(super) struct State {
     pub(super) reconsider: u64,
     /// The membership once the node has applied all changes.
     pub(super) membership: Membership,
-    membership_changed: bool,
+    /// If the node has not applied all: those that it is connected to by each since the last one that it
+    /// has. It drops all others, even if they are members again.
+    stayed: Option<BTreeSet<NodeId>>,
     pub(super) shutdown: bool,
     /// It shuts down once it has flushed, or this span has passed. Set for the driver.
     pub(super) shutdown_within: Option<Duration>,
@@ -478,7 +480,7 @@ impl Shared {
                 commands_max: driver.commands_max as usize,
                 reconsider: 0,
                 membership: node.membership().clone(),
-                membership_changed: false,
+                stayed: None,
                 shutdown: false,
                 shutdown_within: None,
                 is_draining: false,
@@ -570,9 +572,9 @@ impl Shared {
             let given_up = answers.take_given_up(questions);
             let is_all = state.commands.is_empty();
             let released = state.calls.take_released();
-            let membership_changed = std::mem::take(&mut state.membership_changed);
-            state.peers_changed |= membership_changed;
-            let membership = membership_changed.then(|| state.membership.clone());
+            let stayed = state.stayed.take();
+            state.peers_changed |= stayed.is_some();
+            let membership = stayed.map(|stayed| (state.membership.clone(), stayed));
             let disconnects = std::mem::take(&mut state.disconnects);
             // The last command is given before the shutdown.
             let drain = if is_all { state.shutdown_within.take() } else { None };
@@ -618,7 +620,8 @@ impl Shared {
         for index in ones(reconsider) {
             node.reconsider(now, self.channels[index]);
         }
-        if let Some(membership) = membership {
+        if let Some((membership, stayed)) = membership {
+            node.keep_peers(now, &stayed);
             node.set_membership(now, membership).expect("the handle has checked it");
         }
         for member in disconnects {
@@ -644,11 +647,15 @@ impl Shared {
             }
             let mut membership = state.membership.clone();
             change(&mut membership)?;
-            if membership.peers_of(&self.id, self.overlay).len() > self.peers_max {
+            let peers = membership.peers_of(&self.id, self.overlay);
+            if peers.len() > self.peers_max {
                 return Err(TopologyError::TooManyMembers);
             }
+            let former = state.stayed.take();
+            let former =
+                former.unwrap_or_else(|| state.membership.peers_of(&self.id, self.overlay));
+            state.stayed = Some(&former & &peers);
             state.membership = membership;
-            state.membership_changed = true;
             Ok(())
         })
     }
@@ -670,7 +677,7 @@ impl Shared {
     /// The number of members that the node is to be connected to. `None` while the node has not told
     /// who is connected since the last change of the membership.
     pub(super) fn peers_wanted(&self, state: &State) -> Option<usize> {
-        let is_current = !state.membership_changed && !state.peers_changed;
+        let is_current = state.stayed.is_none() && !state.peers_changed;
         is_current.then(|| state.membership.peers_of(&self.id, self.overlay).len())
     }
 

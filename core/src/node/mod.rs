@@ -65,7 +65,7 @@ pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
 pub use transmit::{Ecn, Transmit};
 
 use std::boxed::Box;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -507,7 +507,21 @@ impl Node {
         }
         self.membership = membership;
         self.machine.set_member_id(self.member_id());
-        let followed = self.peers.follow(now, &self.membership, self.member_id(), &nodes);
+        self.follow(now, &nodes);
+        Ok(())
+    }
+
+    /// Drops all peers but these, of which the membership is to tell next whether they are some still.
+    #[cfg_attr(not(feature = "driver"), allow(dead_code, reason = "for drivers"))]
+    pub(crate) fn keep_peers(&mut self, now: Time, stayed: &BTreeSet<NodeId>) {
+        let now = self.clamp(now);
+        let peers = self.membership.peers_of(&self.key_id(), self.config.transport.overlay);
+        self.follow(now, &(&peers & stayed));
+    }
+
+    /// Is connected to these members from now on.
+    fn follow(&mut self, now: Time, nodes: &BTreeSet<NodeId>) {
+        let followed = self.peers.follow(now, &self.membership, self.member_id(), nodes);
         self.members.set(self.peers.keys());
         let Followed { left, came, changed } = followed;
         for (peer, links) in left {
@@ -529,7 +543,6 @@ impl Node {
         for peer in changed {
             self.reconnect(now, peer);
         }
-        Ok(())
     }
 
     /// A member has other addresses or keys than before. The connection to it may not be valid any

@@ -162,3 +162,29 @@ fn events_that_nobody_takes_wake_nobody_who_waits_for_members() {
     subnet.until("one has gone", |subnet| are_up(subnet, 0, &[1]));
     assert!(waiting.is_woken());
 }
+
+/// Between two turns of the driver.
+#[test]
+fn who_was_no_member_for_a_moment_is_disconnected() {
+    for is_banned in [true, false] {
+        let mut subnet = Subnet::connected(3, &config());
+        let (node, peer) = (subnet.node(0).clone(), subnet.id(1));
+        drop(events(&node));
+        if is_banned {
+            node.ban(peer).expect("a member");
+            node.unban(&peer).expect("there is room");
+        } else {
+            node.set_topology(topology(&subnet, 2, &[0, 2])).expect("a newer one");
+            node.set_topology(topology(&subnet, 3, &[0, 1, 2])).expect("a newer one");
+        }
+        subnet.settle();
+        let events = events(&node);
+        assert_eq!(events.first(), Some(&NodeEvent::Down { peer, why: Closed::Left }));
+        subnet.until("connected again", |subnet| are_up(subnet, 0, &[1, 2]));
+        assert!(
+            events.iter().all(
+                |event| !matches!(event, NodeEvent::Down { peer: other, .. } if *other != peer)
+            )
+        );
+    }
+}
