@@ -21,10 +21,11 @@ pub(super) struct Spread {
     members: PeerSet,
     /// Those of them that have been told of the artifact in this round.
     told: PeerSet,
-    /// Those that had been told when it began.
-    told_before: PeerSet,
     /// The chunks that are passed on, in the order in which they came. None at the publisher.
     passed: Vec<u16>,
+    /// By peer: how many of them belong to the rounds in which it has been told, and those before.
+    /// Whoever was not told in a round gets it with the next one.
+    passed_to: Vec<u16>,
     round: usize,
     /// How many of the chunks belong to the rounds until the end of each. This one is over if it has an end.
     ends: Vec<u16>,
@@ -43,8 +44,8 @@ impl Spread {
         Self {
             members,
             told: PeerSet::default(),
-            told_before: PeerSet::default(),
             passed: Vec::new(),
+            passed_to: Vec::new(),
             round: 0,
             ends: Vec::new(),
         }
@@ -74,7 +75,13 @@ impl Spread {
     pub(super) fn pass_on(&mut self, chunk: u32) -> bool {
         let is_first = self.is_over(self.round);
         if is_first {
-            self.told_before = core::mem::take(&mut self.told);
+            let end = self.ends[self.round];
+            for peer in core::mem::take(&mut self.told).iter() {
+                if self.passed_to.len() <= peer.at() {
+                    self.passed_to.resize(peer.at() + 1, 0);
+                }
+                self.passed_to[peer.at()] = end;
+            }
             self.round += 1;
         }
         self.passed.push(chunk as u16);
@@ -83,8 +90,7 @@ impl Spread {
 
     /// What a member that is due is passed on.
     pub(super) fn passing(&self, peer: PeerIndex) -> Passing {
-        let before = self.round.checked_sub(1).filter(|_| self.told_before.contains(peer));
-        let next = before.map_or(0, |round| self.ends[round].into());
+        let next = self.passed_to.get(peer.at()).map_or(0, |passed| usize::from(*passed));
         Passing { next, round: self.round }
     }
 
@@ -174,5 +180,24 @@ mod tests {
         spread.end_round();
         assert_eq!(take_all(&spread, &mut second), ([].into(), true));
         assert_eq!(take_all(&spread, &mut all), ([5, 6, 9].into(), true));
+    }
+
+    /// A member that could not be told in some rounds gets what it has missed, and nothing twice.
+    #[test]
+    fn whoever_was_not_told_in_a_round_goes_on_where_its_last_one_ended() {
+        let peer = PeerIndex(3);
+        let mut spread = Spread::new(PeerSet::of(peer));
+        let mut sent = Vec::new();
+        for (chunk, is_told) in (0..).zip([true, false, false, true, true, false, true]) {
+            assert_eq!(spread.pass_on(chunk), chunk > 0);
+            spread.end_round();
+            if is_told {
+                let mut passing = spread.passing(peer);
+                spread.note_told(peer);
+                sent.extend(core::iter::from_fn(|| spread.take_next(&mut passing)));
+                assert!(spread.is_finished(passing));
+            }
+        }
+        assert!(sent.into_iter().eq(0..7));
     }
 }
