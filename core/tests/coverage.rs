@@ -288,3 +288,30 @@ fn what_was_aborted_is_not_said_to_have_come() {
     net.publish(0, &small(9));
     assert_eq!(net.events(0), [covered(&small(8), 1)]);
 }
+
+/// With loopback, it has the artifact as well without having fetched it.
+#[test]
+fn a_member_that_tells_itself_of_what_it_publishes_has_it() {
+    for is_dropped in [false, true] {
+        let mut net = Net::new(plain(), 2);
+        net.nodes[1].set_loopback(true);
+        if is_dropped {
+            net.nodes[1].set_filter(CHANNEL, steered(Decision::Drop).1);
+        }
+        let block = large(1);
+        net.publish(0, &block);
+        if is_dropped {
+            net.run();
+            assert_eq!(counts(&net.nodes[0], &block), [1, 0, 1, 1]);
+        } else {
+            net.choke(1, 0);
+            net.run();
+            net.unchoke(1, 0);
+        }
+        net.publish(1, &block);
+        net.run();
+        for at in [0, 1] {
+            assert_eq!(counts(&net.nodes[at], &block), [1, 1, 0, 1], "{at} {is_dropped}");
+        }
+    }
+}

@@ -416,6 +416,7 @@ impl Inbox {
             (details.artifact, details.from) = (Some(artifact.clone()), Some(peers.own));
             details.is_of_outbox = true;
             self.report(known);
+            self.owe_receipts(known);
         }
         known
     }
