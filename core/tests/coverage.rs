@@ -289,6 +289,28 @@ fn what_was_aborted_is_not_said_to_have_come() {
     assert_eq!(net.events(0), [covered(&small(8), 1)]);
 }
 
+/// The request is heard of before the acknowledgement of the push, for which the member had no room.
+#[test]
+fn a_push_that_is_acknowledged_after_it_was_asked_for_has_not_come() {
+    let mut net = Net::new(plain(), 2);
+    let (decision, filter) = steered(Decision::Later);
+    net.nodes[1].set_filter(CHANNEL, filter);
+    let block = small(1);
+    net.hold_acks = true;
+    net.publish(0, &block);
+    net.run();
+    *decision.lock().unwrap() = Decision::Fetch(Default::default());
+    net.reconsider(1);
+    net.hold(0, 1);
+    net.run();
+    net.hold_acks = false;
+    net.ack();
+    assert_eq!(counts(&net.nodes[0], &block), [1, 0, 0, 1]);
+    net.release(0, 1);
+    net.run();
+    assert_eq!(counts(&net.nodes[0], &block), [1, 1, 0, 1]);
+}
+
 /// With loopback, it has the artifact as well without having fetched it.
 #[test]
 fn a_member_that_tells_itself_of_what_it_publishes_has_it() {

@@ -26,7 +26,7 @@ pub struct Coverage {
     /// still be on its way.
     pub told: u16,
     /// Those of them that have received all of its bytes. Of a push, the member's filter may have refused
-    /// them, or put them off. A member that has crashed since counts until it connects again.
+    /// them, or put them off, or there was no room for them. A member that has crashed since counts until it connects again.
     pub acknowledged: u16,
     /// Those of them whose filter does not want it, so that it was not fetched.
     pub declined: u16,
@@ -83,10 +83,13 @@ impl Progress {
         other.remove(peer);
     }
 
-    fn reopen(&mut self, peer: PeerIndex) {
-        if !self.confirmed.contains(peer) {
+    /// True if it was acknowledged.
+    fn reopen(&mut self, peer: PeerIndex) -> bool {
+        let is_open = self.acknowledged.contains(peer) && !self.confirmed.contains(peer);
+        if is_open {
             self.acknowledged.remove(peer);
         }
+        is_open
     }
 
     fn forget(&mut self, peer: PeerIndex) {
@@ -104,8 +107,8 @@ pub(crate) struct FlushMark {
     until: u64,
     /// Every change up to this version is obsolete, or has come to all who were up.
     checked: u64,
-    /// The number of connections so far, when that was found.
-    epochs: u64,
+    /// The number of reopenings so far, when that was found.
+    reopenings: u64,
 }
 
 impl Outbox {
@@ -224,11 +227,12 @@ impl Outbox {
         }
     }
 
-    /// A peer asks for chunks of what a slot holds.
+    /// A peer asks for chunks of what a slot holds. If it was pushed, an acknowledgement of the stream
+    /// that comes later does not say that the peer has it, so that this happens once for each push.
     pub(in crate::broadcast) fn note_asked(&mut self, peer: PeerIndex, slot: Slot) {
-        if let Some(active) = self.published_mut(slot) {
-            active.progress.reopen(peer);
-        }
+        let Some(active) = self.published_mut(slot) else { return };
+        self.reopenings += u64::from(active.progress.reopen(peer));
+        self.forget_push(peer, slot);
     }
 
     /// A peer is told of everything anew, or is no member any more. A walk over the slots, once in a
@@ -240,15 +244,15 @@ impl Outbox {
 
     /// All that is published up to now.
     pub(in crate::broadcast) fn mark(&self) -> FlushMark {
-        FlushMark { until: self.version, checked: 0, epochs: self.epochs }
+        FlushMark { until: self.version, checked: 0, reopenings: self.reopenings }
     }
 
     /// Whether everything up to a mark that is still published has been acknowledged or declined by all
     /// who are up. Goes on where it last found something that was not, so that it looks at each change
-    /// once; and at all of them again when a peer has come up.
+    /// once; and at all of them again when a peer has come up, or has asked for what it was pushed.
     pub(in crate::broadcast) fn is_flushed(&self, mark: &mut FlushMark) -> bool {
-        if mark.epochs != self.epochs {
-            (mark.checked, mark.epochs) = (0, self.epochs);
+        if mark.reopenings != self.reopenings {
+            (mark.checked, mark.reopenings) = (0, self.reopenings);
         }
         let start = self.log.partition_point(|(version, _)| *version <= mark.checked);
         for (version, slot) in self.log.range(start..) {
@@ -296,4 +300,57 @@ impl Outbox {
 fn is_due_at(slots: &[SlotState], (inserted, slot): (u64, Slot)) -> bool {
     let active = slots[slot.0 as usize].active.as_ref();
     active.is_some_and(|active| active.inserted == inserted && active.progress.is_due)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::artifact::Artifact;
+    use crate::broadcast::{Broadcast, OutStream, Output, SendBuffer};
+    use crate::config::{ChannelConfig, Config};
+    use crate::id::{ChannelId, NodeId, PeerIndex, Slot, Version};
+    use crate::time::Time;
+    use crate::wire::{Ranges, Request};
+
+    const CHANNEL: ChannelId = ChannelId(1);
+    const NOW: Time = Time(1);
+    const PEER: PeerIndex = PeerIndex(0);
+
+    fn settle(machine: &mut Broadcast) {
+        while !matches!(machine.poll(NOW), Output::Idle { .. }) {}
+        machine.assert_invariants();
+    }
+
+    /// The stream in which it is pushed.
+    fn push(machine: &mut Broadcast, artifact: &Artifact) -> OutStream {
+        machine.publish(CHANNEL, artifact.clone()).expect("there is room");
+        settle(machine);
+        let send = machine.poll_send(NOW, PEER, 10_000, &mut SendBuffer::new());
+        send.expect("a push").stream.expect("its stream is tracked")
+    }
+
+    /// The flush had come past it when it was acknowledged.
+    #[test]
+    fn a_flush_waits_for_what_is_asked_for_after_it_was_acknowledged() {
+        let config = Config::new([ChannelConfig::new(CHANNEL)]);
+        let mut machine =
+            Broadcast::new(&config, NodeId([9; 32]), 7).expect("a valid configuration");
+        machine.add_peer(PEER, NodeId([0; 32]));
+        machine.peer_up(NOW, PEER, |_| true);
+        let [first, second] = [1, 2].map(|number| {
+            Artifact::new(alloc::vec![number; 100].into(), b"").expect("within the limits")
+        });
+        let streams = [&first, &second].map(|artifact| push(&mut machine, artifact));
+        let mut marks = machine.marks();
+        machine.handle_acked(PEER, streams[0]);
+        assert!(!machine.is_flushed(&mut marks));
+        let ranges = Ranges::from_iter([(0..1).into()]);
+        let asked = Request::Fetch { request: 1, channel: CHANNEL, id: first.id(), ranges };
+        machine.handle_request(NOW, PEER, &asked).expect("no fault");
+        machine.handle_acked(PEER, streams[1]);
+        assert!(!machine.is_flushed(&mut marks), "the first is asked for");
+        let (slot, version, is_declined) = (Slot(0), Version(1), false);
+        let receipt = Request::Receipt { channel: CHANNEL, slot, version, is_declined };
+        machine.handle_request(NOW, PEER, &receipt).expect("no fault");
+        assert!(machine.is_flushed(&mut marks));
+    }
 }

@@ -264,8 +264,9 @@ pub(super) struct Outbox {
     views: Vec<Option<View>>,
     /// The peers that have a view.
     up: PeerSet,
-    /// How often a peer has come up.
-    epochs: u64,
+    /// How often something may have ceased to be settled: a peer has come up, or asks for what it was
+    /// pushed.
+    reopenings: u64,
     /// Members beside this node.
     members: u16,
     /// Artifacts that have come as far as the application wants to be told of: the versions with which they
@@ -338,7 +339,7 @@ impl Outbox {
             waiting: Share::default(),
             views: Vec::new(),
             up: PeerSet::default(),
-            epochs: 0,
+            reopenings: 0,
             members: 0,
             covered: VecDeque::new(),
             lags: Vec::new(),
@@ -634,7 +635,7 @@ impl Outbox {
             self.views[peer.at()].take().map_or_else(Vec::new, |view| view.last_sent);
         last_sent.clear();
         self.up.insert(peer);
-        self.epochs += 1;
+        self.reopenings += 1;
         self.forget_progress(peer);
         let view = View {
             unserved: Unserved::default(),
@@ -797,6 +798,16 @@ impl Outbox {
         let stream = last_sent.stream()?;
         *last_sent = LastSent::OTHER;
         Some(stream)
+    }
+
+    /// What the stream that held all of a slot's content says by its end is not that the peer has it.
+    fn forget_push(&mut self, peer: PeerIndex, slot: Slot) {
+        let view = self.views.get_mut(peer.at()).and_then(Option::as_mut);
+        if let Some(last_sent) = view.and_then(|view| view.last_sent.get_mut(slot.0 as usize))
+            && let Some(stream) = last_sent.pushed_in()
+        {
+            *last_sent = LastSent::in_stream(stream, false);
+        }
     }
 
     /// Whether the peer's snapshot is still to be sent; from now on it counts as sent.
