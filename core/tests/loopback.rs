@@ -68,6 +68,29 @@ fn what_is_aborted_before_it_was_taken_is_never_told() {
     assert_eq!(solo.events(), [delivery(&small(1), OWN)]);
 }
 
+/// The application had it, and has not heard yet that it expired.
+#[test]
+fn what_is_published_again_expires_and_is_delivered_again() {
+    let mut solo = solo(&config(|_| {}), 1);
+    solo.publish(&small(1));
+    assert_eq!(solo.events(), [delivery(&small(1), OWN)]);
+    solo.abort(&small(1));
+    solo.publish(&small(1));
+    assert_eq!(solo.events(), [expiry(&small(1)), delivery(&small(1), OWN)]);
+}
+
+#[test]
+fn once_it_is_off_only_the_end_of_what_was_told_is() {
+    let mut solo = solo(&config(|_| {}), 1);
+    solo.publish(&small(1));
+    solo.machine.set_loopback(false);
+    solo.publish(&small(2));
+    assert_eq!(solo.events(), [delivery(&small(1), OWN)]);
+    solo.abort(&small(1));
+    solo.abort(&small(2));
+    assert_eq!((solo.events(), solo.machine.known_count()), (vec![expiry(&small(1))], 0));
+}
+
 #[test]
 fn this_node_is_one_of_those_that_advertise_an_artifact() {
     let mut solo = solo(&config(|_| {}), 2);
