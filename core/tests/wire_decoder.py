@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A second reader of the wire, written from `WIRE.md` alone, with nothing but Python's library.
+"""A second reader of the wire after `WIRE.md`, with nothing but Python's library and no code of the crate.
 
 It decodes every golden vector (`golden/*.hex`) into values and compares them with what they stand for,
 and computes the ids of artifacts. Run: `python3 wire_decoder.py [folder of vectors]`.

@@ -1,5 +1,5 @@
-//! The specification (`WIRE.md`) suffices to read the wire: a decoder in Python, written from it alone, reads
-//! every golden vector. Where there is no Python, the tests say so and show nothing.
+//! The specification (`WIRE.md`) and the golden vectors agree: a decoder in Python that follows it, and shares no
+//! code with the crate, reads every one of them. Where there is no Python, the tests say so and show nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
