@@ -206,6 +206,8 @@ def stream(data):
         head, decode = {"stream": "requests"}, request
     elif kind == 3:
         head, decode = {"stream": "chunks", "request": reader.n()}, chunk
+    elif kind == 4:
+        return {"stream": "twin"}
     else:
         return {"stream": "unknown", "type": kind}
     holds = []
@@ -379,6 +381,7 @@ STREAMS = {
     "head_updates": {"stream": "updates", "channel": 300, "holds": []},
     "head_requests": {"stream": "requests", "holds": []},
     "head_chunks": {"stream": "chunks", "request": 5 << 16 | 3, "holds": []},
+    "head_twin": {"stream": "twin"},
     "head_unknown": {"stream": "unknown", "type": 99},
     "hello": greeting(0, {0: (*BOUNDS, False), **SMALL}, {}),
     "hello_sender_matters": greeting(0, {0: (*BOUNDS, True), **SMALL}, {}),
