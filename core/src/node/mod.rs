@@ -507,7 +507,7 @@ impl Node {
         }
         self.membership = membership;
         self.machine.set_member_id(self.member_id());
-        self.follow(now, &nodes);
+        self.connect_to(now, &nodes);
         Ok(())
     }
 
@@ -516,11 +516,11 @@ impl Node {
     pub(crate) fn keep_peers(&mut self, now: Time, stayed: &BTreeSet<NodeId>) {
         let now = self.clamp(now);
         let peers = self.membership.peers_of(&self.key_id(), self.config.transport.overlay);
-        self.follow(now, &(&peers & stayed));
+        self.connect_to(now, &(&peers & stayed));
     }
 
     /// Is connected to these members from now on.
-    fn follow(&mut self, now: Time, nodes: &BTreeSet<NodeId>) {
+    fn connect_to(&mut self, now: Time, nodes: &BTreeSet<NodeId>) {
         let followed = self.peers.follow(now, &self.membership, self.member_id(), nodes);
         self.members.set(self.peers.keys());
         let Followed { left, came, changed } = followed;
