@@ -337,3 +337,14 @@ fn a_member_that_tells_itself_of_what_it_publishes_has_it() {
         }
     }
 }
+
+/// The member may have asked for it over the connection before, or when another one told of it: a request that
+/// comes after the acknowledgement of a push says that the push was in vain.
+#[test]
+fn a_push_of_what_was_known_is_owed_a_receipt() {
+    let mut solo = Solo::new(&config(|_| {}), 2);
+    solo.push(0, 0, 1, &small(1));
+    assert!(solo.send(0, 1000).is_none(), "QUIC acknowledges it");
+    solo.push(1, 0, 1, &small(1));
+    assert!(solo.send(1, 1000).is_some());
+}

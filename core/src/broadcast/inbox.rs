@@ -248,8 +248,10 @@ impl Inbox {
             }
         }
         self.update_pending(known);
+        // What was pushed counts as come when QUIC has acknowledged it. But this node may have asked the peer for
+        // it before: the request may come later than that, and then it does not count.
         let is_advert = matches!(content.told, Told::Advert(_)) && content.have.is_none();
-        if is_advert && content.hops == 0 {
+        if (is_advert || was_known) && content.hops == 0 {
             self.owe_receipt((peer, channel, slot));
         }
         Ok(outcome)
