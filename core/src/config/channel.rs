@@ -33,6 +33,16 @@ pub enum Relay {
 
 /// One channel. All members of a subnet should agree on its bounds; a channel is inert towards a
 /// peer that takes less than this node may send.
+///
+/// ```
+/// use slotcast::config::{ChannelConfig, Class, Config};
+/// use slotcast::id::ChannelId;
+///
+/// let mut votes = ChannelConfig::new(ChannelId(1)).class(Class::Urgent);
+/// votes.slots_max = 4096;
+/// votes.artifact_bytes_max = 4096;
+/// assert_eq!(Config::new([votes]).check(), Ok(()));
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

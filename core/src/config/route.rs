@@ -18,6 +18,16 @@ pub const IN_FLIGHT_LIMIT: u32 = 4096;
 
 /// One route: a kind of request, and what it may cost. Members agree on the number and the meaning
 /// of a route; each has its own bounds, and a caller is held to the narrower ones.
+///
+/// ```
+/// use slotcast::config::{ChannelConfig, Config, RouteConfig};
+/// use slotcast::id::{ChannelId, RouteId};
+///
+/// // A request has at most 8 bytes, its answer at most 4 MiB.
+/// let block_at = RouteConfig::new(RouteId(1), "block at height").bytes_max(8, 4 << 20);
+/// let config = Config::new([ChannelConfig::new(ChannelId(1))]).routes([block_at]);
+/// assert_eq!(config.check(), Ok(()));
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -21,6 +21,23 @@ use crate::error::{PublishError, RelayError};
 use crate::id::{ArtifactId, ChannelId, NodeId};
 
 /// One channel of a running node. Clones are handles to the same channel, and share its events.
+///
+/// ```
+/// use slotcast::broadcast::Event;
+/// use slotcast::driver::Channel;
+///
+/// async fn run(blocks: &Channel) -> Result<(), slotcast::error::PublishError> {
+///     let own = blocks.publish("a block", b"height 7")?;
+///     while let Some(event) = blocks.next_event().await {
+///         if let Event::Delivered { artifact, from } = event {
+///             println!("{} bytes from {from:#}", artifact.bytes().len());
+///             // The own one is over.
+///             blocks.abort(&own);
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 #[must_use = "a handle does nothing by itself"]
 #[derive(Clone)]
 pub struct Channel {

@@ -35,6 +35,21 @@ impl Drop for Owner {
 /// handles included, is dropped.
 ///
 /// Commands never wait and may be used from any thread. Awaiting works under any runtime.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use slotcast::driver::{NodeHandle, Who};
+/// use slotcast::id::ChannelId;
+///
+/// async fn run(node: &NodeHandle) -> Result<(), Box<dyn std::error::Error>> {
+///     node.wait_connected(Who::All, Duration::from_secs(10)).await?;
+///     node.channel(ChannelId(1))?.publish("a block", b"height 7")?;
+///     // All who are connected have it, or the time is up.
+///     node.flush(Duration::from_secs(5)).await?;
+///     Ok(node.shutdown().await?)
+/// }
+/// ```
 #[must_use = "a node shuts down when its last handle is dropped"]
 #[derive(Clone)]
 pub struct NodeHandle {

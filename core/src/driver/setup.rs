@@ -16,6 +16,25 @@ use crate::membership::Topology;
 use crate::node::{Node, NodeError, NodeKey, TlsSettings};
 
 /// What a node is made of.
+///
+/// ```
+/// use slotcast::broadcast::{Candidate, Decision, Priority};
+/// use slotcast::config::{ChannelConfig, Config};
+/// use slotcast::driver::Setup;
+/// use slotcast::id::ChannelId;
+/// use slotcast::membership::Topology;
+/// use slotcast::node::NodeKey;
+///
+/// const BLOCKS: ChannelId = ChannelId(1);
+///
+/// fn setup(key: NodeKey, topology: Topology) -> Setup {
+///     let config = Config::new([ChannelConfig::new(BLOCKS)]);
+///     Setup::new(key, config, topology).filter(BLOCKS, |candidate: &Candidate<'_>| {
+///         let is_short = candidate.advert.length <= 1 << 20;
+///         if is_short { Decision::Fetch(Priority::Normal) } else { Decision::Drop }
+///     })
+/// }
+/// ```
 pub struct Setup {
     key: NodeKey,
     config: Config,

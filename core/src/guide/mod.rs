@@ -10,7 +10,7 @@
 //! 4. [Relaying and spreading](relaying)
 //! 5. [Calls](calls)
 //! 6. [Membership and keys of nodes](membership)
-//! 7. [Limits and memory](limits)
+//! 7. [Limits, memory, overload](limits)
 //! 8. [Tests in the simulator](testing)
 //! 9. [Running it](running)
 //! 10. [Writing an adapter](adapter)

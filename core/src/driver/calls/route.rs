@@ -51,6 +51,20 @@ impl NodeHandle {
 }
 
 /// One route of a running node. Clones are handles to the same route.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use slotcast::driver::Route;
+/// use slotcast::error::CallError;
+/// use slotcast::id::NodeId;
+///
+/// async fn block_at(route: &Route, member: NodeId, height: u64) -> Result<Vec<u8>, CallError> {
+///     let request = height.to_be_bytes().to_vec();
+///     let answer = route.call_within(member, request, Duration::from_secs(2)).await?;
+///     Ok(Vec::from(answer))
+/// }
+/// ```
 #[must_use = "a handle does nothing by itself"]
 #[derive(Clone)]
 pub struct Route {

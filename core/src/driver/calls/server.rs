@@ -21,6 +21,20 @@ use crate::rpc::arrivals::Arrived;
 use crate::rpc::{Refusal, RequestId};
 
 /// Takes the requests of a route.
+///
+/// ```
+/// use slotcast::driver::NodeHandle;
+/// use slotcast::id::RouteId;
+///
+/// async fn serve(node: &NodeHandle) -> Result<(), Box<dyn std::error::Error>> {
+///     let server = node.route(RouteId(1))?.serve()?;
+///     while let Some(request) = server.next_request().await {
+///         // An error: the caller does not wait any more.
+///         let _ = request.answer("a block");
+///     }
+///     Ok(())
+/// }
+/// ```
 #[must_use = "requests are not taken when their server is dropped"]
 pub struct Server {
     route: Route,
