@@ -1,14 +1,14 @@
 //! The changes that a peer has still to be served.
 //!
 //! While a peer is served oldest first, these are all behind one version. When it is served newest first,
-//! *gaps* are left behind. There are few of them: when there would be too many, the oldest two become one,
-//! with what was served between them. So a change in a gap may have been served; what the peer was last sent
-//! of the slot tells.
+//! *gaps* are left behind. There are few of them: when there would be too many, two neighbours become one, with
+//! what was served between them. So a change in a gap may have been served; what the peer was last sent of the
+//! slot tells. It is looked at again, so these are the two between which least was served.
 
 use crate::sched::End;
 
-/// Gaps that are told apart. At the newest end, where they come about, this is more than are open there when
-/// changes come in bursts; those at the oldest end are served seldom, and may be looked at twice.
+/// Gaps that are told apart: more than are open at the newest end, where they come about, when changes come in
+/// bursts.
 const GAPS_MAX: usize = 8;
 
 /// Versions behind `after`, up to `until`.
@@ -68,10 +68,17 @@ impl Unserved {
             return;
         }
         if self.gaps.is_full() {
-            let oldest = self.gaps.remove(0);
-            self.gaps[0].after = oldest.after;
+            self.join();
         }
-        self.gaps.push(Gap { after, until: version }).expect("one was removed");
+        self.gaps.push(Gap { after, until: version }).expect("two were joined");
+    }
+
+    /// Two gaps become one.
+    fn join(&mut self) {
+        let served = |at: &usize| self.gaps[at + 1].after - self.gaps[*at].until;
+        let at = (0..GAPS_MAX - 1).min_by_key(served).expect("there are several");
+        let older = self.gaps.remove(at);
+        self.gaps[at].after = older.after;
     }
 
     /// Everything up to this version has been served.
@@ -101,6 +108,22 @@ mod tests {
     use super::*;
     use crate::random::Random;
     use alloc::collections::BTreeSet;
+
+    /// An old gap far behind stays apart from those of bursts, or all that was served between would be looked at
+    /// again.
+    #[test]
+    fn what_is_looked_at_again_is_little() {
+        let mut unserved = Unserved::default();
+        let gap = unserved.gap(End::Newest, 10_000).expect("all of it");
+        assert_eq!((gap.after, gap.until), (0, 10_000));
+        unserved.serve_down_to(101);
+        for version in (10_010..10_500).step_by(10) {
+            unserved.gap(End::Newest, version).expect("a burst");
+            unserved.serve_down_to(version - 3);
+        }
+        assert_eq!(unserved.gaps[0], Gap { after: 0, until: 100 });
+        assert!(!unserved.contains(5000));
+    }
 
     /// Against a plain set: nothing unserved is ever missing, nothing served comes back before gaps are
     /// joined, and all comes to an end.
