@@ -123,6 +123,15 @@ impl<C> List<C> {
         (next != NIL).then_some(next)
     }
 
+    /// The item before `at`, which is in the list.
+    pub(crate) fn prev<T>(&self, arena: &mut Arena<T>, at: u32) -> Option<u32>
+    where
+        C: Chain<T>,
+    {
+        let prev = C::links(&mut arena[at]).prev;
+        (prev != NIL).then_some(prev)
+    }
+
     pub(crate) fn push_back<T>(&mut self, arena: &mut Arena<T>, at: u32)
     where
         C: Chain<T>,
@@ -176,6 +185,8 @@ mod tests {
         assert_eq!(list.next(&mut arena, at[1]), Some(at[3]));
         assert_eq!(list.next(&mut arena, at[2]), None);
         assert_eq!(list.back(), Some(at[2]));
+        assert_eq!(list.prev(&mut arena, at[2]), Some(at[3]));
+        assert_eq!(list.prev(&mut arena, at[0]), None);
         let mut seen = Vec::new();
         while let Some(front) = list.front() {
             seen.push(arena[front].0);

@@ -582,6 +582,7 @@ impl Sender {
             batch.current += 1;
         }
         let mut walk = outbox.begin_walk(now, index);
+        let mut pushed_from = 0;
         while let Some((version, slot)) = outbox.next_change(index, &mut walk) {
             let last_sent = outbox.last_sent(index, slot);
             if last_sent.is_present() {
@@ -631,7 +632,9 @@ impl Sender {
             let (streamed, is_spread) = (source.is_some(), spread.is_some());
             let length = body.metadata().len() + if is_pushed { bytes } else { 64 };
             let is_over = out.len() + length + FRAME_OVERHEAD_MAX > limit;
-            if !out.is_empty() && (is_over || streamed) {
+            // When it is acknowledged, all between its pushes is looked at: they are from one gap.
+            let is_apart = is_pushed && batch.pushes.is_some() && walk.gaps != pushed_from;
+            if !out.is_empty() && (is_over || streamed || is_apart) {
                 break;
             }
             begin(out, id);
@@ -660,6 +663,7 @@ impl Sender {
             if is_pushed && hops == 0 {
                 let (first, last) = batch.pushes.unwrap_or((version, version));
                 batch.pushes = Some((first.min(version), last.max(version)));
+                pushed_from = walk.gaps;
             }
             let active = outbox.active_mut(slot).expect("told of");
             if let Some(spread) = active.spread.as_mut().filter(|_| is_spread) {

@@ -17,9 +17,13 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// The end that is served next while the oldest is late.
-    pub(crate) fn next(&self) -> End {
-        if self.owed > 0 { End::Oldest } else { End::Newest }
+    /// The end that is served next, of a queue whose oldest is late or not. When it is not any more, what the
+    /// oldest were owed, or had beyond their share, is settled.
+    pub(crate) fn turn(&mut self, is_late: bool) -> End {
+        if !is_late {
+            self.owed = 0;
+        }
+        if is_late && self.owed <= 0 { End::Newest } else { End::Oldest }
     }
 
     /// So many bytes were served from an end.
@@ -30,11 +34,6 @@ impl Ends {
             End::Oldest => share - 100,
         };
         self.owed = self.owed.saturating_add(part.saturating_mul(bytes as i64));
-    }
-
-    /// Nothing is late any more: what the oldest were owed, or had beyond their share, is settled.
-    pub(crate) fn settle(&mut self) {
-        self.owed = 0;
     }
 }
 
@@ -47,7 +46,7 @@ mod tests {
         let freshness = Freshness { oldest_percent: 20, ..Freshness::DEFAULT };
         let (mut ends, mut served) = (Ends::default(), [0; 2]);
         for round in 0..1000 {
-            let (end, bytes) = (ends.next(), 100 + round % 7 * 300);
+            let (end, bytes) = (ends.turn(true), 100 + round % 7 * 300);
             served[end as usize] += bytes;
             ends.note(end, bytes, &freshness);
         }

@@ -24,12 +24,15 @@ impl Transfers {
     /// Asks a holder for as much as it may be asked for: urgent classes first, then high priorities,
     /// then what it has offered longest; or [last](crate::config::Freshness), if that has waited too long.
     pub(super) fn ask_more(&mut self, now: Time, peer: PeerIndex) {
+        let mut is_behind = false;
         for class in 0..CLASSES {
             while let Some(at) = self.free_request(peer, class)
-                && let Some((offer, end)) = self.next_offer(now, peer, class)
+                && let Some((offer, end)) = self.next_offer(now, peer, class, is_behind)
             {
                 self.ask(now, (offer, end), at);
             }
+            let mut priorities = 0..Priority::ALL.len();
+            is_behind |= priorities.any(|priority| self.has_late(now, peer, (class, priority)));
         }
     }
 
@@ -43,41 +46,71 @@ impl Transfers {
         self.holder(peer).free_request(class, max)
     }
 
-    /// What a holder is asked for next, and from which end of a queue.
-    fn next_offer(&mut self, now: Time, peer: PeerIndex, class: usize) -> Option<(u32, End)> {
+    /// What a holder is asked for next, and from which end of a queue. It `is_behind` with something more
+    /// urgent, which is not to wait for what is less urgent.
+    fn next_offer(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        class: usize,
+        mut is_behind: bool,
+    ) -> Option<(u32, End)> {
         (0..Priority::ALL.len()).rev().find_map(|priority| {
-            let oldest = self.fresh_offer(peer, (class, priority), End::Oldest);
-            let is_late =
-                oldest.is_some_and(|offer| self.is_late(now, self.offers[offer].transfer));
-            let ends = &mut self.holder(peer).queues[class][priority].ends;
-            if !is_late {
-                ends.settle();
-            }
-            let end = if is_late { ends.next() } else { End::Oldest };
-            let fresh = match end {
-                End::Oldest => oldest,
-                End::Newest => self.fresh_offer(peer, (class, priority), End::Newest),
+            let queue = (class, priority);
+            let is_late = self.has_late(now, peer, queue);
+            is_behind |= is_late;
+            let end = self.holder(peer).queues[class][priority].ends.turn(is_late);
+            let fresh = self.fresh_offer(peer, queue, end);
+            let begun = self.holder(peer).queues[class][priority].begun.front();
+            let is_begun_first = match (fresh, begun) {
+                (Some(fresh), Some(begun)) => is_late && self.goes_first(begun, fresh, end),
+                _ => false,
             };
-            let fresh = fresh.filter(|offer| self.may_begin(peer, *offer, is_late));
-            let holder = self.holder(peer);
-            let begun = holder.queues[class][priority].begun.front();
-            let begun = begun.filter(|_| holder.has_room());
-            // What is begun is older than what nobody was asked for yet.
-            let begun_first = begun.filter(|_| is_late && end == End::Oldest);
-            let fresh = fresh.filter(|_| begun_first.is_none()).map(|fresh| (fresh, end));
-            fresh.or(begun.map(|begun| (begun, End::Oldest)))
+            let fresh = fresh.filter(|fresh| self.may_begin(peer, *fresh, is_behind));
+            let begun = begun.filter(|_| self.may_go_on(peer, class, is_behind));
+            let next = if is_begun_first { begun.or(fresh) } else { fresh.or(begun) };
+            Some((next?, end))
         })
     }
 
-    /// Whether a holder may be asked for something that nobody was asked for yet.
-    fn may_begin(&mut self, peer: PeerIndex, offer: u32, is_late: bool) -> bool {
+    /// Whether what is begun goes before what nobody was asked for yet, at an end of a queue that is late. At
+    /// the oldest end, if it is older. At the newest, if the other one is long: or ever more would be begun,
+    /// and little of it would come to its end in time.
+    fn goes_first(&mut self, begun: u32, fresh: u32, end: End) -> bool {
+        let Offer { transfer, peer, .. } = self.offers[fresh];
+        let Wanted { wanted_at, ref advert, .. } = self.wanted[transfer];
+        let length = advert.length;
+        match end {
+            End::Oldest => self.wanted[self.offers[begun].transfer].wanted_at <= wanted_at,
+            End::Newest => !self.holder(peer).is_short(length),
+        }
+    }
+
+    /// Whether the oldest of what nobody was asked for yet, in one queue of a holder, has waited too long.
+    fn has_late(&mut self, now: Time, peer: PeerIndex, queue: (usize, usize)) -> bool {
+        let oldest = self.fresh_offer(peer, queue, End::Oldest);
+        oldest.is_some_and(|offer| self.is_late(now, self.offers[offer].transfer))
+    }
+
+    /// Whether a holder may be asked for something that nobody was asked for yet. No class waits for another.
+    fn may_begin(&mut self, peer: PeerIndex, offer: u32, is_behind: bool) -> bool {
         let Wanted { class, ref advert, .. } = self.wanted[self.offers[offer].transfer];
         let (length, max) = (advert.length, self.requests_max);
         let holder = self.holder(peer);
-        match is_late {
-            true => holder.has_room_when_late(length),
-            // No class waits for another.
-            false => holder.has_room_for(length) || !holder.is_asked(class, max),
+        let has_room = match is_behind {
+            true => holder.has_room_when_behind(length),
+            false => holder.has_room_for(length),
+        };
+        has_room || !holder.is_asked(class, max)
+    }
+
+    /// Whether a holder may be asked for more of what is begun.
+    fn may_go_on(&mut self, peer: PeerIndex, class: usize, is_behind: bool) -> bool {
+        let max = self.requests_max;
+        let holder = self.holder(peer);
+        match is_behind {
+            true => holder.has_room_when_behind(u64::MAX) || !holder.is_asked(class, max),
+            false => holder.has_room(),
         }
     }
 

@@ -40,7 +40,7 @@ const WINDOW_ROUND_TRIPS: u64 = 4;
 
 /// When more is wanted than it sends, it is asked ahead for what it sends in so many round trips: enough for it
 /// to go on while a request is on the way, and for times in which its rate is measured too low.
-const LATE_ROUND_TRIPS: u64 = 3;
+const BEHIND_ROUND_TRIPS: u64 = 3;
 
 /// The shortest time until a request is reviewed, and between two reviews: above what a busy host may
 /// take for a turn.
@@ -161,6 +161,13 @@ pub(super) struct Queue {
     pub(super) ends: Ends,
 }
 
+/// What cannot begin before others that a holder is answerable for have ended, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct HeldBack {
+    pub(super) offers: List<PlaceChain>,
+    pub(super) ends: Ends,
+}
+
 #[derive(Debug)]
 pub(super) struct Holder {
     pub(super) up: bool,
@@ -168,8 +175,8 @@ pub(super) struct Holder {
     pub(super) requests: Vec<Request>,
     /// By class, then by priority.
     pub(super) queues: [[Queue; Priority::ALL.len()]; CLASSES],
-    /// By channel: what cannot begin before others that this holder is answerable for have ended.
-    pub(super) held_back: Vec<List<PlaceChain>>,
+    /// By channel.
+    pub(super) held_back: Vec<HeldBack>,
     /// By channel: bytes of room taken for what it is answerable for.
     pub(super) answerable: Vec<u64>,
     /// Bytes asked of it that have not come, and those of short requests among them.
@@ -242,7 +249,7 @@ impl Holder {
             up: false,
             requests: Vec::new(),
             queues: Default::default(),
-            held_back: (0..channels).map(|_| List::default()).collect(),
+            held_back: (0..channels).map(|_| HeldBack::default()).collect(),
             answerable: vec![0; channels],
             outstanding: 0,
             outstanding_short: 0,
@@ -282,7 +289,18 @@ impl Holder {
     /// An offer that is in a list of this holder.
     pub(super) fn first_placed(&self) -> Option<u32> {
         let queues = self.queues.iter().flatten().flat_map(|queue| [&queue.fresh, &queue.begun]);
-        queues.chain(&self.held_back).find_map(List::front)
+        let held_back = self.held_back.iter().map(|held_back| &held_back.offers);
+        queues.chain(held_back).find_map(List::front)
+    }
+
+    /// What has not come is counted as the requests say.
+    pub(super) fn assert_outstanding(&self) {
+        let left = |requests: &mut dyn Iterator<Item = &Request>| {
+            requests.map(|request| if request.is_live() { request.left } else { 0 }).sum::<u64>()
+        };
+        assert_eq!(self.outstanding, left(&mut self.requests.iter()));
+        let mut short = self.requests.iter().filter(|request| request.is_short);
+        assert_eq!(self.outstanding_short, left(&mut short));
     }
 
     /// When it can be expected to have sent `more` bytes behind all it is to send already, in
@@ -309,7 +327,7 @@ impl Holder {
 
     /// Whether it may be asked for another artifact, of so many bytes. A short one does not wait for long ones.
     pub(super) fn has_room_for(&self, bytes: u64) -> bool {
-        match bytes <= self.short_bytes() {
+        match self.is_short(bytes) {
             true => self.outstanding_short <= self.meter.window / 2,
             false => self.outstanding < self.meter.window,
         }
@@ -317,17 +335,19 @@ impl Holder {
 
     /// The same, while more is wanted than it sends. What it was asked for long ago is too old when it comes,
     /// so that it is asked no earlier than it takes for it to go on at once.
-    pub(super) fn has_room_when_late(&self, bytes: u64) -> bool {
-        let sending = micros(self.meter.round_trip).saturating_mul(LATE_ROUND_TRIPS);
+    pub(super) fn has_room_when_behind(&self, bytes: u64) -> bool {
+        let sending = micros(self.meter.round_trip).saturating_mul(BEHIND_ROUND_TRIPS);
         let ahead = self.meter.rate.saturating_mul(sending) / 1_000_000;
-        let is_short = bytes <= self.short_bytes();
-        let outstanding = if is_short { self.outstanding_short } else { self.outstanding };
+        let outstanding = match self.is_short(bytes) {
+            true => self.outstanding_short,
+            false => self.outstanding,
+        };
         outstanding <= ahead.min(self.meter.window / 2)
     }
 
-    /// Requests for so many bytes are short.
-    fn short_bytes(&self) -> u64 {
-        self.meter.window / 4
+    /// Whether requests for so many bytes are short.
+    pub(super) fn is_short(&self, bytes: u64) -> bool {
+        bytes <= self.meter.window / 4
     }
 
     /// Whether it was asked for something of a class, for which it may have so many requests.
@@ -404,7 +424,7 @@ impl Holder {
         }
         let left = request.left;
         self.outstanding += left;
-        let is_short = left <= self.short_bytes();
+        let is_short = self.is_short(left);
         if is_short {
             self.outstanding_short += left;
         }

@@ -412,7 +412,7 @@ impl Transfers {
                 &mut holder.queues[class][priority].begun
             }
             Place::Resting(_) => &mut self.resting,
-            Place::HeldBack => &mut holder.held_back[channel as usize],
+            Place::HeldBack => &mut holder.held_back[channel as usize].offers,
         };
         list.remove(&mut self.offers, offer);
         self.offers[offer].place = Place::Idle;
@@ -567,9 +567,7 @@ impl Transfers {
         }
         for (at, holder) in self.holders.iter().enumerate() {
             let Some(holder) = holder else { continue };
-            let left = |request: &Request| if request.is_live() { request.left } else { 0 };
-            let outstanding: u64 = holder.requests.iter().map(left).sum();
-            assert_eq!(holder.outstanding, outstanding);
+            holder.assert_outstanding();
             for (channel, bytes) in holder.answerable.iter().enumerate() {
                 let own = answerable.get(&(at as u16, channel)).copied().unwrap_or(0);
                 assert_eq!(*bytes, own, "invariant 8");

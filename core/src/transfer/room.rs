@@ -34,10 +34,10 @@ pub(super) struct Room {
     pub(super) begun_bytes: u64,
     /// What is free is kept for an artifact that needs more.
     is_kept: bool,
-    /// Of what waits, if the oldest has waited too long.
-    ends: Ends,
-    /// By priority: the artifacts that wait for room, oldest first.
+    /// By priority: the artifacts that wait for room, oldest first, and whose turn it is if the oldest has
+    /// waited too long.
     pub(super) waiting: [List<RoomChain>; Priority::ALL.len()],
+    ends: [Ends; Priority::ALL.len()],
     /// Those that have room, in the order in which a chunk of them has come last.
     pub(super) begun: List<RoomChain>,
     /// The members that hold back some, and maybe others.
@@ -54,8 +54,8 @@ impl Room {
             ready: 0,
             begun_bytes: 0,
             is_kept: false,
-            ends: Ends::default(),
             waiting: Default::default(),
+            ends: Default::default(),
             begun: List::default(),
             holding_back: PeerSet::default(),
         }
@@ -104,10 +104,11 @@ impl Transfers {
     /// share goes to the newest.
     pub(super) fn begin_waiting(&mut self, now: Time, channel: usize) {
         self.rooms[channel].is_kept = false;
+        self.date_waiting(now, channel);
         loop {
-            let next = self.next_waiting(now, channel);
-            let next = next.or_else(|| self.reopen_held_back(now, channel));
-            let Some((at, end)) = next else { break };
+            let waiting = self.next_waiting(now, channel);
+            let next = waiting.map(|(at, _)| at);
+            let Some(at) = next.or_else(|| self.reopen_held_back(now, channel)) else { break };
             self.wanted[at].wanted_at.get_or_insert(now);
             match self.find_answerable(now, at) {
                 Some(_) if !self.make_room(now, at) => {
@@ -115,9 +116,11 @@ impl Transfers {
                     break;
                 }
                 Some(peer) => {
-                    let length = self.wanted[at].advert.length as usize;
-                    let room = &mut self.rooms[channel];
-                    room.ends.note(end, length, &room.freshness);
+                    if let Some((_, end)) = waiting {
+                        let Wanted { priority, ref advert, .. } = self.wanted[at];
+                        let Room { ends, freshness, .. } = &mut self.rooms[channel];
+                        ends[priority].note(end, advert.length as usize, freshness);
+                    }
                     self.begin(now, at, peer);
                 }
                 None => self.leave_room(at),
@@ -125,22 +128,28 @@ impl Transfers {
         }
     }
 
-    fn next_waiting(&mut self, now: Time, channel: usize) -> Option<(u32, End)> {
-        let room = &self.rooms[channel];
-        let waiting = room.waiting.iter().rev().find(|waiting| waiting.front().is_some())?;
-        let (oldest, newest) = (waiting.front()?, waiting.back()?);
-        let end = self.end(now, channel, oldest);
-        Some(if end == End::Newest { (newest, end) } else { (oldest, end) })
+    /// What has come to wait since the time was told last waits from now on: the last ones, so that each is
+    /// looked at once. Those before one that waits again are dated when they have their turn.
+    fn date_waiting(&mut self, now: Time, channel: usize) {
+        for waiting in &self.rooms[channel].waiting {
+            let mut last = waiting.back();
+            while let Some(at) = last.filter(|at| self.wanted[*at].wanted_at.is_none()) {
+                self.wanted[at].wanted_at = Some(now);
+                last = waiting.prev(&mut self.wanted, at);
+            }
+        }
     }
 
-    /// Which end of a queue with this oldest artifact has its turn.
-    fn end(&mut self, now: Time, channel: usize, oldest: u32) -> End {
+    /// What waits for room and has its turn, and at which end.
+    fn next_waiting(&mut self, now: Time, channel: usize) -> Option<(u32, End)> {
+        let waiting = self.rooms[channel].waiting.iter().enumerate().rev();
+        let ends = |(priority, waiting): (usize, &List<RoomChain>)| {
+            Some((priority, waiting.front()?, waiting.back()?))
+        };
+        let (priority, oldest, newest) = waiting.into_iter().find_map(ends)?;
         let is_late = self.is_late(now, oldest);
-        let ends = &mut self.rooms[channel].ends;
-        if !is_late {
-            ends.settle();
-        }
-        if is_late { ends.next() } else { End::Oldest }
+        let end = self.rooms[channel].ends[priority].turn(is_late);
+        Some((if end == End::Newest { newest } else { oldest }, end))
     }
 
     /// Whether an artifact that nobody was asked for has waited too long for that.
@@ -173,7 +182,7 @@ impl Transfers {
             {
                 self.offers[offer].place = Place::HeldBack;
                 let holder = self.holders[peer.at()].as_mut().expect("a member");
-                holder.held_back[channel].push_back(&mut self.offers, offer);
+                holder.held_back[channel].offers.push_back(&mut self.offers, offer);
                 self.rooms[channel].holding_back.insert(peer);
             } else {
                 return Some(peer);
@@ -369,24 +378,28 @@ impl Transfers {
 
     /// Members hold back artifacts of a channel, and maybe need not any more: the one that can be begun,
     /// before all that have lost their room for it. Looks at the members that hold some back.
-    fn reopen_held_back(&mut self, now: Time, channel: usize) -> Option<(u32, End)> {
+    fn reopen_held_back(&mut self, now: Time, channel: usize) -> Option<u32> {
         let holding_back = self.rooms[channel].holding_back;
         holding_back.iter().find_map(|peer| {
-            let held_back = &self.holder(peer).held_back[channel];
+            let held_back = &self.holder(peer).held_back[channel].offers;
             let (Some(oldest), Some(newest)) = (held_back.front(), held_back.back()) else {
                 self.rooms[channel].holding_back.remove(peer);
                 return None;
             };
-            let end = self.end(now, channel, self.offers[oldest].transfer);
+            let is_late = self.is_late(now, self.offers[oldest].transfer);
+            let end = self.holder(peer).held_back[channel].ends.turn(is_late);
             let offer = if end == End::Newest { newest } else { oldest };
             let transfer = self.offers[offer].transfer;
             let length = self.wanted[transfer].advert.length;
             let may_begin =
                 self.may_answer(peer, channel, length) || self.reclaim(now, peer, channel, length);
             may_begin.then(|| {
+                let freshness = self.rooms[channel].freshness;
+                let ends = &mut self.holder(peer).held_back[channel].ends;
+                ends.note(end, length as usize, &freshness);
                 self.displace(offer);
                 self.open(offer);
-                (transfer, end)
+                transfer
             })
         })
     }

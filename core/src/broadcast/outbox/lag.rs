@@ -65,7 +65,7 @@ impl Outbox {
 
     /// The same as when something is encoded for a peer, for which there is no room.
     pub(in crate::broadcast) fn look_at_backlog(&mut self, now: Time, peer: PeerIndex) {
-        let mut walk = Walk { end: End::Oldest, gap: None, position: 0 };
+        let mut walk = Walk::from(End::Oldest);
         self.look_at_oldest(now, peer, &mut walk);
     }
 

@@ -242,6 +242,14 @@ pub(super) struct Walk {
     /// Where it is: in this gap, before or behind this place in the log.
     gap: Option<Gap>,
     position: usize,
+    /// The gaps that it has come to.
+    pub(super) gaps: u32,
+}
+
+impl Walk {
+    const fn from(end: End) -> Self {
+        Self { end, gap: None, position: 0, gaps: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -676,13 +684,10 @@ impl Outbox {
     /// Begins a way through the changes that a peer is to be served: from the oldest, unless that has waited
     /// too long and it is the turn of the newest.
     pub(super) fn begin_walk(&mut self, now: Time, peer: PeerIndex) -> Walk {
-        let mut walk = Walk { end: End::Oldest, gap: None, position: 0 };
+        let mut walk = Walk::from(End::Oldest);
         let is_late = self.look_at_oldest(now, peer, &mut walk);
-        let ends = &mut self.view(peer).ends;
-        if !is_late {
-            ends.settle();
-        } else if ends.next() == End::Newest {
-            walk = Walk { end: End::Newest, gap: None, position: 0 };
+        if self.view(peer).ends.turn(is_late) == End::Newest {
+            walk = Walk::from(End::Newest);
         }
         walk
     }
@@ -716,7 +721,7 @@ impl Outbox {
                     End::Oldest => gap.after,
                     End::Newest => gap.until,
                 };
-                walk.gap = Some(gap);
+                (walk.gap, walk.gaps) = (Some(gap), walk.gaps + 1);
                 walk.position = log.partition_point(|(version, _)| *version <= start);
                 continue;
             };
