@@ -99,8 +99,9 @@ impl Node {
             Event::Connected => self.connected(now, handle),
             Event::ConnectionLost { reason } => {
                 let why = reason_of(&reason);
-                let node = self.links[handle.0].as_ref().and_then(|link| link.node);
-                if let (Closed::Twin, Some(node)) = (why, node) {
+                // Before the peer has proven its key, anybody can send a close frame in its name.
+                let link = self.links[handle.0].as_ref().filter(|link| link.key.is_some());
+                if let (Closed::Twin, Some(node)) = (why, link.and_then(|link| link.node)) {
                     self.peers.note_own_twin(now, node);
                 }
                 self.ended(now, handle, why);

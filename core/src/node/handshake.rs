@@ -143,9 +143,9 @@ impl Node {
         trace::dialling(node, &address);
         match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
             Ok((handle, quic)) => {
-                let is_probe = known.is_probing();
+                let probes_since = known.probes_since();
                 self.insert(now, handle, quic, Some(node), meter);
-                self.link(handle).expect("just inserted").is_probe = is_probe;
+                self.link(handle).expect("just inserted").probes_since = probes_since;
                 self.peers.add_link(peer, handle);
             }
             // The address cannot be dialled. Another address or a new topology may work.
@@ -204,7 +204,11 @@ impl Node {
         if self.peers.peer(peer).cut_off_until > now || self.closing_since.is_some() {
             return self.close(now, handle, NO_MEMBER);
         }
-        if self.is_settled(handle, peer) || self.is_needless(handle, peer) {
+        if self.is_needless(handle, peer) {
+            self.peers.end_probe(peer);
+            return self.close(now, handle, SUPERSEDED);
+        }
+        if self.is_settled(handle, peer) {
             return self.close(now, handle, SUPERSEDED);
         }
         if is_client {
@@ -212,8 +216,8 @@ impl Node {
         }
         let is_used = self.peers.peer(peer).connection.is_some();
         let link = self.links[handle.0].as_mut().expect("just polled");
-        let is_in_question = is_used && (!is_client || link.is_probe);
-        if is_in_question && link.is_probe {
+        let is_in_question = is_used && (!is_client || link.probes_since.is_some());
+        if is_in_question && link.probes_since.is_some() {
             link.greet_at = now + PROBE_PAUSE;
         }
         link.phase = if is_in_question { Phase::Listening } else { Phase::Greeting };
@@ -289,8 +293,7 @@ impl Node {
         let link = self.links[handle.0].as_ref().expect("just polled");
         let used = self.peers.peer(peer).connection;
         let used = used.and_then(|used| self.links[used.0].as_ref());
-        let timeout = self.config.transport.hello_timeout;
-        link.is_probe && used.is_some_and(|used| used.heard_at() + timeout > link.hello_deadline)
+        link.probes_since.is_some_and(|since| used.is_some_and(|used| used.heard_at() > since))
     }
 
     /// The peer's hello has been read. From now on this connection is used for the peer.

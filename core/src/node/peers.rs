@@ -57,8 +57,8 @@ pub(super) struct Peer {
     dials: bool,
     /// Dials that are to be made beside the connection that is up, since the peer has moved or is silent.
     dials_beside: usize,
-    /// They are made since it is silent.
-    is_silent: bool,
+    /// When it was found silent, if they are made for that.
+    silent_since: Option<Time>,
     /// When to dial next.
     dial_at: Time,
     pause: Duration,
@@ -146,7 +146,7 @@ pub(super) struct Peers {
     /// Former members that were reported as up, and the input since which they are none. Grows by the
     /// application's own topologies only.
     left: BTreeSet<(Arrival, NodeId)>,
-    /// The last member that said that another process uses this node's key, until that is reported.
+    /// The first member that said that another process uses this node's key, until that is reported.
     own_twin: Option<(Arrival, NodeId)>,
     /// The report is not due before.
     own_twin_due: Time,
@@ -256,7 +256,7 @@ impl Peers {
             attempts: 0,
             dials,
             dials_beside: 0,
-            is_silent: false,
+            silent_since: None,
             dial_at: if dials { now } else { now + KNOCK_AFTER },
             pause: Duration::ZERO,
             incarnations: Incarnations::default(),
@@ -304,7 +304,7 @@ impl Peers {
         let known = self.peer_mut(peer);
         if known.dials {
             known.dials_beside = known.addresses.len();
-            known.is_silent = false;
+            known.silent_since = None;
         }
         self.redial(now, peer);
     }
@@ -317,10 +317,20 @@ impl Peers {
             return;
         }
         known.dials_beside = known.addresses.len();
-        known.is_silent = true;
+        known.silent_since = Some(now);
         (known.next_address, known.attempts) = (0, 0);
         known.dial_at = now;
         self.set_dial(peer);
+    }
+
+    /// The connection that was silent is heard again: no further address is dialled beside it.
+    pub(super) fn end_probe(&mut self, peer: PeerIndex) {
+        let known = self.peer_mut(peer);
+        // Not those that are made since it has moved.
+        if known.silent_since.take().is_some() {
+            known.dials_beside = 0;
+            self.set_dial(peer);
+        }
     }
 
     pub(super) fn find(&self, node: &NodeId) -> Option<PeerIndex> {
@@ -443,7 +453,7 @@ impl Peers {
         let known = self.peer_mut(peer);
         known.connection = Some(connection);
         (known.dials_beside, known.attempts) = (0, 0);
-        known.is_silent = false;
+        known.silent_since = None;
         known.up_since = now;
         self.changes += 1;
         self.set_dial(peer);
@@ -573,9 +583,9 @@ impl Peers {
 }
 
 impl Peer {
-    /// Whether it is dialled since the connection that is up is silent.
-    pub(super) fn is_probing(&self) -> bool {
-        self.connection.is_some() && self.is_silent
+    /// Since when the connection that is up is silent, if the peer is dialled for that.
+    pub(super) fn probes_since(&self) -> Option<Time> {
+        self.silent_since.filter(|_| self.connection.is_some())
     }
 
     fn dials_at(&self) -> Time {

@@ -62,7 +62,7 @@ pub enum NodeEvent {
     /// one of them is stopped, some members are connected to this node and others to that one. At most once
     /// in [`TWIN_INTERVAL`](super::TWIN_INTERVAL).
     KeyInUse {
-        /// The last member that has said so.
+        /// The first member that has said so since the last report. It may be wrong, or lie.
         told_by: NodeId,
     },
     /// Attempts to connect were refused or failed. At most once in [`REFUSED_INTERVAL`].

@@ -6,7 +6,7 @@
 //! asked, `callers`, `callees` and `noise` about calls, `connections` about who is let in and who is
 //! cut off, `side_connections`, `pending` and `handshake_places` about several connections of one
 //! member or address, `dial_pause` about one that does not stay, and `load`, `aborts` and `responses`
-//! about peers that take much and give nothing.
+//! about peers that take much and give nothing, and `twins` about those that claim to be several processes.
 
 mod aborts;
 mod answers;
@@ -24,6 +24,7 @@ mod pending;
 mod responses;
 mod side_connections;
 mod streams;
+mod twins;
 
 use std::time::Duration;
 
@@ -58,6 +59,11 @@ const fn ms(count: u64) -> Duration {
 // What is written, right or wrong, beside what `frames` has.
 
 fn hello() -> Vec<u8> {
+    hello_of(1)
+}
+
+/// The hello of the process with this incarnation.
+fn hello_of(incarnation: u64) -> Vec<u8> {
     let channel = ChannelHello {
         id: CHANNEL,
         slots_max: 16,
@@ -73,7 +79,7 @@ fn hello() -> Vec<u8> {
         in_flight_max: 512,
         in_flight_bytes_max: u64::MAX,
     };
-    frames::hello(1, vec![channel], vec![route])
+    frames::hello(incarnation, vec![channel], vec![route])
 }
 
 fn head(head: StreamHead) -> Vec<u8> {

@@ -9,6 +9,7 @@ mod cut_off;
 mod delivery;
 mod dial_pause;
 mod held_clears;
+mod idle_links;
 mod inert_channels;
 mod late_binding;
 mod late_packets;

@@ -14,7 +14,7 @@ use crate::rpc::{CallStream, Rpc};
 use crate::time::Time;
 use crate::wire::{
     CallReset, Chunk, HELLO_BYTES_MAX, Hello, Item, Malformed, Request, StreamDecoder, StreamHead,
-    Update,
+    Update, kind,
 };
 
 /// The number of finished decoders whose buffers are kept for later streams.
@@ -448,7 +448,10 @@ fn take(
                             ChunkTaken::Done => *role = Role::Answered,
                         }
                     }
-                    Role::Answered | Role::Twin => return Ok(Read::Stop),
+                    Role::Twin if kind::has_place(kind) => return Err(Malformed::Misplaced.into()),
+                    // What a later minor version may say beside it.
+                    Role::Twin => {}
+                    Role::Answered => return Ok(Read::Stop),
                     Role::Unknown | Role::Hello => unreachable!("the head comes first"),
                 }
             }

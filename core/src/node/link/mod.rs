@@ -85,8 +85,8 @@ pub(super) struct Link {
     pub(super) hello_deadline: Time,
     /// While it [listens](Phase::Listening): when it is to be used.
     pub(super) greet_at: Time,
-    /// It was dialled since the link in use was silent, and is not needed if that is heard again.
-    pub(super) is_probe: bool,
+    /// It was dialled since the link in use was silent at this time, and is not needed if that is heard again.
+    pub(super) probes_since: Option<Time>,
     /// Channels on which one side keeps silent; known when it is up.
     pub(super) silent_channels: u64,
     /// There is something to send, and no window has room for it.
@@ -127,7 +127,7 @@ impl Link {
             key: None,
             hello_deadline,
             greet_at: Time::NEVER,
-            is_probe: false,
+            probes_since: None,
             silent_channels: 0,
             is_window_full: false,
             queued: 0,
