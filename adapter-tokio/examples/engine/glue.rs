@@ -5,32 +5,39 @@ use std::time::Duration;
 
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Config, RouteConfig};
-use slotcast::driver::{Occurrence, Occurrences, Select};
+use slotcast::driver::{Call, Occurrence, Occurrences, Select};
 use slotcast::id::{ChannelId, NodeId, RouteId};
 use slotcast_tokio::NodeHandle;
+use smol::future::{block_on, poll_once};
 
-use crate::engine::{Input, Net};
+use crate::engine::{ANSWER_BYTES, Input, Net};
 
 const BLOCKS: ChannelId = ChannelId(1);
 const VOTES: ChannelId = ChannelId(2);
 const SYNC: RouteId = RouteId(1);
+/// Half a second, and an answer's bytes at 1 MB/s.
+const PATIENCE: Duration = Duration::from_millis(500 + ANSWER_BYTES as u64 / 1000);
 
 pub(crate) fn config() -> Config {
     let sync = RouteConfig::new(SYNC, "blocks from a height on").bytes_max(8, 8 << 20);
     Config::new([BLOCKS, VOTES].map(ChannelConfig::new)).routes([sync])
 }
 
-pub(crate) struct Slotcast(NodeHandle, Occurrences);
+pub(crate) struct Slotcast(NodeHandle, Occurrences, Vec<NodeId>, Option<Call>);
 
 impl Slotcast {
-    pub(crate) fn new(node: NodeHandle) -> Self {
+    pub(crate) fn new(node: NodeHandle, keys: Vec<NodeId>) -> Self {
         let events = node.events(&Select::all()).expect("configured");
-        Self(node, events)
+        Self(node, events, keys, None)
     }
 }
 
 impl Net for Slotcast {
     fn next(&mut self, timeout: Duration) -> Result<Input, RecvTimeoutError> {
+        if let Some(answer) = self.3.as_mut().and_then(|call| block_on(poll_once(call))) {
+            self.3 = None;
+            return Ok(Input::Answer(answer.ok().map(Into::into)));
+        }
         Ok(match self.1.next_timeout(timeout)? {
             Occurrence::Artifact { event: Event::Delivered { artifact, .. }, .. } => {
                 Input::Message(artifact.to_bytes())
@@ -50,10 +57,8 @@ impl Net for Slotcast {
         channel.abort_below(view.saturating_sub(4));
     }
 
-    fn fetch(&self, from: NodeId, height: u64) -> Option<Vec<u8>> {
+    fn ask(&mut self, whom: usize, height: u64) {
         let route = self.0.route(SYNC).expect("configured");
-        let patience = Duration::from_millis(500);
-        let call = route.call_within(from, height.to_be_bytes().to_vec(), patience);
-        smol::block_on(call).ok().map(Into::into)
+        self.3 = Some(route.call_within(self.2[whom], height.to_be_bytes().to_vec(), PATIENCE));
     }
 }

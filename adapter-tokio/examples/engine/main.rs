@@ -1,10 +1,9 @@
 //! A small BFT engine on slotcast: four validators on loopback, two under tokio and two under smol. One is
 //! stopped and comes back with an empty store, a fifth one joins and leaves. Beside it, the same engine over
-//! channels in memory. `engine` is the consensus, `glue` its network, `memory` the other one.
-//!
-//! `cargo run --release -p slotcast-tokio --example engine -- [seconds] [pause in ms]`: for each of two
-//! lengths of blocks, and the time that a leader waits before it proposes.
+//! channels in memory. `engine` is the consensus, `block` its data, `glue` its network, `memory` the other one.
+//! `--help` lists the options.
 
+mod block;
 mod engine;
 mod glue;
 mod memory;
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use slotcast::driver::random_bytes;
+use slotcast::id::NodeId;
 use slotcast::membership::Topology;
 use slotcast::node::NodeKey;
 use slotcast_tokio::{NodeHandle, Setup};
@@ -24,6 +24,20 @@ use slotcast_tokio::{NodeHandle, Setup};
 use engine::{Engine, Net, Settings, View};
 use glue::Slotcast;
 use memory::Memory;
+
+/// Printed by `--help`, and after a mistake.
+const USAGE: &str = "\
+Four validators of a small BFT engine over slotcast on loopback, half of them under tokio, half under smol:
+one is killed and comes back with an empty store, a fifth one joins and leaves. Then the same engine over
+channels in memory, for comparison. Exits with 0 if all went on and agree, with 1 if not, with 2 if the
+options are wrong.
+
+usage: cargo run --release -p slotcast-tokio --example engine -- [OPTIONS]
+
+  --seconds S  how long each of the parts is watched, 1 to 60 (default 4)
+  --pause MS   a leader waits so long before it proposes, up to 10000 (default 100)
+  --bytes B    length of blocks, up to 2000000 (default: one run with 200, one with 1000000)
+  --help       this text";
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -47,18 +61,26 @@ struct Story {
 }
 
 impl Story {
+    fn ids(&self) -> Vec<NodeId> {
+        self.keys.iter().map(NodeKey::id).collect()
+    }
+
     fn run_engine(&self, own: usize, net: impl Net + Send + 'static) -> Validator {
         let seed = self.keys[own].seed().expect("kept here");
         let settings = Settings {
             own: own as u8,
             pair: Ed25519KeyPair::from_seed_unchecked(seed).expect("32 bytes"),
-            keys: self.keys.iter().map(NodeKey::id).collect(),
+            keys: self.ids(),
             genesis_validators: FIRST as u8,
             payload_bytes: self.payload_bytes,
             pause: self.pause,
             timeout: Duration::from_millis(500),
         };
-        let seen = Arc::new(Mutex::new(View { wanted: FIRST as u8, ..View::default() }));
+        let seen = Arc::new(Mutex::new(View {
+            wanted: FIRST as u8,
+            validators: FIRST as u8,
+            ..View::default()
+        }));
         let engine = Engine::new(net, settings, seen.clone());
         Validator { seen, thread: thread::spawn(|| engine.run()), node: None }
     }
@@ -72,7 +94,7 @@ impl Story {
     }
 
     fn start(&self, at: usize, node: NodeHandle) -> Validator {
-        let mut validator = self.run_engine(at, Slotcast::new(node.clone()));
+        let mut validator = self.run_engine(at, Slotcast::new(node.clone(), self.ids()));
         validator.node = Some(node);
         validator
     }
@@ -105,13 +127,13 @@ impl Story {
         let rate = watch("four validators", &all, span);
 
         let stopped = all.remove(RESTARTED);
-        let before = stopped.height();
         stopped.stop();
         watch("one is stopped", &all, span / 2);
         let node = self.bind(RESTARTED, &topology(1, FIRST)?, addresses[RESTARTED])?;
+        let missed = all[0].height();
         all.insert(RESTARTED, self.start(RESTARTED, node));
         watch("it is back, with an empty store", &all, span / 2);
-        let mut is_good = wait("it has caught up", || all[RESTARTED].height() > before);
+        let mut is_good = wait("it has caught up", || all[RESTARTED].height() >= missed);
 
         let nodes = || all.iter().filter_map(|validator| validator.node.as_ref());
         nodes()
@@ -120,9 +142,12 @@ impl Story {
         all.push(self.start(ALL - 1, fifth));
         all.iter().for_each(|validator| validator.seen().wanted = ALL as u8);
         watch("a fifth one joins", &all, span / 2);
-        is_good &= wait("it has joined", || all[ALL - 1].height() > 1);
+        is_good &=
+            wait("it has joined", || all.iter().all(|one| one.seen().validators == ALL as u8));
         all.iter().for_each(|validator| validator.seen().wanted = FIRST as u8);
         watch("and leaves", &all, span / 2);
+        is_good &=
+            wait("it has left", || all.iter().all(|one| one.seen().validators == FIRST as u8));
         let fifth = all.pop().expect("five");
         for validator in &all {
             validator.node.as_ref().expect("it has one").set_topology(topology(3, FIRST)?)?;
@@ -184,9 +209,9 @@ fn watch(what: &str, all: &[Validator], span: Duration) -> f64 {
     }
 }
 
-/// Whether it comes true in half a minute.
+/// Whether it comes true in a minute.
 fn wait(what: &str, is_it: impl Fn() -> bool) -> bool {
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(60);
     while !is_it() && Instant::now() < until {
         thread::sleep(Duration::from_millis(20));
     }
@@ -194,14 +219,32 @@ fn wait(what: &str, is_it: impl Fn() -> bool) -> bool {
     is_it()
 }
 
+/// The numbers behind `--seconds`, `--pause` and `--bytes`. `None` for anything else.
+fn options() -> Option<(Duration, Duration, Vec<usize>)> {
+    let (mut seconds, mut pause, mut bytes) = (4, 100, vec![200, 1_000_000]);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let number: u64 = arguments.next()?.parse().ok()?;
+        match name.as_str() {
+            "--seconds" if (1..=60).contains(&number) => seconds = number,
+            "--pause" if number <= 10_000 => pause = number,
+            "--bytes" if number <= 2_000_000 => bytes = vec![number as usize],
+            _ => return None,
+        }
+    }
+    Some((Duration::from_secs(seconds), Duration::from_millis(pause), bytes))
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|it| it.parse().ok()).collect();
-    let span = Duration::from_secs(numbers.first().copied().unwrap_or(4));
-    let pause = Duration::from_millis(numbers.get(1).copied().unwrap_or(100));
+    let Some((span, pause, lengths)) = options() else {
+        println!("{USAGE}");
+        let is_asked = std::env::args().nth(1).is_some_and(|it| it == "--help");
+        return if is_asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    };
     let story = move || {
         let mut is_good = true;
-        for payload_bytes in [200, 1_000_000] {
+        for payload_bytes in lengths {
             println!("blocks of {payload_bytes} bytes, {pause:?} between them");
             let keys = (0..ALL).map(|_| NodeKey::from_seed(random_bytes())).collect();
             let story = Story { keys, payload_bytes, pause };
@@ -214,7 +257,7 @@ async fn main() -> ExitCode {
             println!("  {slotcast:.1} blocks/s; in memory {memory:.1}; {ratio:.2} times\n");
             is_good &= is_well;
         }
-        println!("{}", if is_good { "good" } else { "BAD" });
+        println!("{}", if is_good { "GOOD" } else { "BAD" });
         is_good
     };
     // Engines are threads that wait. The runtime keeps its own.

@@ -4,14 +4,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
-use slotcast::id::NodeId;
 
 use crate::engine::{Input, Net};
 
 pub(crate) struct Memory {
     own: usize,
-    all: Vec<Sender<Bytes>>,
-    inbox: Receiver<Bytes>,
+    all: Vec<Sender<Input>>,
+    inbox: Receiver<Input>,
 }
 
 impl Memory {
@@ -25,7 +24,7 @@ impl Memory {
 
 impl Net for Memory {
     fn next(&mut self, timeout: Duration) -> Result<Input, RecvTimeoutError> {
-        self.inbox.recv_timeout(timeout).map(Input::Message)
+        self.inbox.recv_timeout(timeout)
     }
 
     fn publish(&self, _: u64, _: u32, bytes: Vec<u8>) {
@@ -33,12 +32,19 @@ impl Net for Memory {
         for (at, other) in self.all.iter().enumerate() {
             if at != self.own {
                 // Those that have stopped miss nothing.
-                let _ = other.send(bytes.clone());
+                let _ = other.send(Input::Message(bytes.clone()));
             }
         }
     }
 
-    fn fetch(&self, _: NodeId, _: u64) -> Option<Vec<u8>> {
-        None
+    fn ask(&mut self, whom: usize, height: u64) {
+        let own = self.all[self.own].clone();
+        let answer = move |blocks: Vec<u8>| {
+            let _ = own.send(Input::Answer(Some(blocks.into())));
+        };
+        let _ = match self.all.get(whom) {
+            Some(other) => other.send(Input::Ask(height, Box::new(answer))),
+            None => self.all[self.own].send(Input::Answer(None)),
+        };
     }
 }
