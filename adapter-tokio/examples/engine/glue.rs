@@ -36,7 +36,7 @@ impl Net for Slotcast {
     fn next(&mut self, timeout: Duration) -> Result<Input, RecvTimeoutError> {
         if let Some(answer) = self.3.as_mut().and_then(|call| block_on(poll_once(call))) {
             self.3 = None;
-            return Ok(Input::Answer(answer.ok().map(Into::into)));
+            return Ok(Input::Answer(answer.ok()));
         }
         Ok(match self.1.next_timeout(timeout)? {
             Occurrence::Artifact { event: Event::Delivered { artifact, .. }, .. } => {

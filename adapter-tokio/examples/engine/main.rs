@@ -126,6 +126,7 @@ impl Story {
         let mut all: Vec<_> = starting.map(|(at, node)| self.start(at, node)).collect();
         let rate = watch("four validators", &all, span);
 
+        let mut is_good = wait("they go on", || all.iter().all(|one| one.height() > 5));
         let stopped = all.remove(RESTARTED);
         stopped.stop();
         watch("one is stopped", &all, span / 2);
@@ -133,7 +134,7 @@ impl Story {
         let missed = all[0].height();
         all.insert(RESTARTED, self.start(RESTARTED, node));
         watch("it is back, with an empty store", &all, span / 2);
-        let mut is_good = wait("it has caught up", || all[RESTARTED].height() >= missed);
+        is_good &= wait("it has caught up", || all[RESTARTED].height() >= missed);
 
         let nodes = || all.iter().filter_map(|validator| validator.node.as_ref());
         nodes()
