@@ -407,8 +407,10 @@ impl Oracle {
             format!("{at} is told that {id:#} expired, which it has not")
         });
         let Some(serial) = self.serials.get(&name).copied() else { return };
-        // Its maker has withdrawn it, as all others have.
-        self.replicas[at].withdrawn.insert(serial, time);
+        // Its maker has withdrawn it, as all others have; unless it was never heard of from its maker.
+        if from == Some(self.ids[self.made[serial as usize].maker]) {
+            self.replicas[at].withdrawn.insert(serial, time);
+        }
         let is_constant = from.is_some_and(|from| self.is_constant(&from, at, serial));
         self.check(5, time, !is_constant, || {
             format!("{at} is told that {id:#} expired, which {from:?} advertises")
