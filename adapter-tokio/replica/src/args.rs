@@ -55,7 +55,7 @@ pub(crate) struct Run {
     /// deleting one aborts it
     #[arg(long, value_name = "DIR")]
     pub(crate) publish: Option<PathBuf>,
-    /// Files of other members, as DIR/<16 digits of the member's id>/<name>, until they expire; belongs to
+    /// Files of other members, as DIR/MEMBER/NAME (MEMBER: 16 digits of its id), until they expire; belongs to
     /// the replica, which empties it when it starts
     #[arg(long, value_name = "DIR")]
     pub(crate) received: Option<PathBuf>,
