@@ -22,6 +22,8 @@ mod filter;
 mod free_slots;
 mod held;
 mod inbox;
+mod inspect;
+mod lags;
 mod outbox;
 mod peer_set;
 mod publish;
@@ -56,13 +58,13 @@ use crate::error::Fault;
 use crate::id::{Arrival, ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
 use crate::membership::Overlay;
 use crate::sched::Level;
-use crate::snapshot::{Backlog, ChannelSnapshot, KnownSnapshot, ReceivedBytes, SentBytes};
 use crate::time::Time;
 use crate::trace::{self, Note};
 use crate::transfer::ChunksTold;
 use crate::wire::{Chunk, ChunkRange, Ranges, Refusal, Request, Update};
 use catalogue::State;
 use inbox::{Content, Forgotten, Inbox, Told};
+use lags::LOOK_INTERVAL;
 use outbox::Outbox;
 use send::Sender;
 
@@ -105,9 +107,6 @@ pub enum Event {
         by: u16,
     },
 }
-
-/// How often it is looked at who is behind.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Names a fetch request between two nodes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -780,40 +779,6 @@ impl Broadcast {
         })
     }
 
-    /// Who is behind is seen when it is told something. Where the transport has no room for that, it is looked
-    /// at from time to time: a pass over the members. Nothing wakes up for that: a node is polled for each
-    /// keep-alive.
-    fn look_for_lags(&mut self, now: Time) {
-        if now < self.look_at {
-            return;
-        }
-        let mut is_any_ready = false;
-        for at in 0..self.peers.up.len() {
-            if self.peers.up[at] {
-                let peer = PeerIndex(at as u16);
-                is_any_ready |= self.sender.look_at_backlog(now, peer, &mut self.outboxes);
-            }
-        }
-        self.look_at = if is_any_ready { now + LOOK_INTERVAL } else { Time::NEVER };
-        (0..self.channels.len()).for_each(|at| self.note_lags(at));
-    }
-
-    fn note_lags(&mut self, channel_index: usize) {
-        self.lags |= u64::from(self.outboxes[channel_index].has_lags()) << channel_index;
-    }
-
-    /// The next member that has come to be behind in a channel, or is not behind any more: see
-    /// [`Freshness::behind_after`](crate::config::Freshness::behind_after). Who is down is not behind.
-    pub fn poll_lag(&mut self) -> Option<Lag> {
-        loop {
-            let channel = ones(self.lags).next()?;
-            if let Some((peer, is_behind)) = self.outboxes[channel].take_lag() {
-                return Some(Lag { peer, channel, is_behind });
-            }
-            self.lags &= !(1 << channel);
-        }
-    }
-
     /// The levels of this machine's flows, in the order of their numbers: what a
     /// [`Schedule`](crate::sched::Schedule) of a peer is made of.
     pub fn flows(&self) -> impl Iterator<Item = Level> {
@@ -1011,156 +976,5 @@ impl Broadcast {
     #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
     pub(crate) fn next_arrival(&mut self) -> Option<Arrival> {
         if self.covered != 0 { Some(Arrival::default()) } else { self.inbox.next_arrival() }
-    }
-
-    // Getters.
-
-    /// What has come from a peer, and what was encoded for it.
-    pub fn traffic(&self, peer: PeerIndex) -> (ReceivedBytes, SentBytes) {
-        (self.peers.received[peer.at()].snapshot(), self.sender.sent(peer).snapshot())
-    }
-
-    /// What a peer has still to be sent. Walks through the changes of all channels.
-    pub fn backlog(&self, now: Time, peer: PeerIndex) -> Backlog {
-        let backlogs = self.outboxes.iter().map(|outbox| outbox.backlog(peer));
-        let none = (0, Time::NEVER);
-        let (updates, oldest) = backlogs.fold(none, |sum, of| (sum.0 + of.0, sum.1.min(of.1)));
-        Backlog { updates, age: now.since(oldest) }
-    }
-
-    /// Bytes of artifacts, in all channels: active ones, and those that are being fetched or wait for the
-    /// application.
-    pub fn budgeted_bytes(&self) -> u64 {
-        let channels = self.outboxes.iter().zip(0..).map(|(outbox, channel)| {
-            let (waiting, fetching) = self.inbox.transfers.room_used(channel);
-            let usage = outbox.usage();
-            usage.published_bytes + usage.relayed_bytes + waiting + fetching
-        });
-        channels.sum()
-    }
-
-    /// The channels, in the order of the configuration. Walks through all known artifacts.
-    pub fn channel_snapshots(&self) -> Vec<ChannelSnapshot> {
-        let known = self.inbox.known_counts();
-        let channel = |(at, known): (usize, KnownSnapshot)| {
-            let (events, fetched) = self.inbox.counted(at as u16);
-            ChannelSnapshot {
-                id: self.channels[at].id,
-                outbox: self.outboxes[at].usage(),
-                known,
-                inbox: self.inbox.usage(at as u16),
-                events,
-                acknowledged: self.sender.acknowledged(at),
-                fetched,
-            }
-        };
-        known.into_iter().enumerate().map(channel).collect()
-    }
-
-    /// Artifacts that this node advertises in a channel.
-    pub fn active_count(&self, channel: ChannelId) -> u32 {
-        self.channel_index(channel)
-            .map_or(0, |channel_index| self.outboxes[channel_index as usize].active_count())
-    }
-
-    /// How many members have received an artifact that this node has published. `None` if it is not
-    /// active. Costs the same whatever the number of members and artifacts.
-    pub fn coverage(&self, channel: ChannelId, id: &ArtifactId) -> Option<Coverage> {
-        let channel_index = self.channel_index(channel)?;
-        self.outboxes[channel_index as usize].coverage(id)
-    }
-
-    /// What this node advertises in a slot.
-    pub fn own_slot(&self, channel: ChannelId, slot: Slot) -> Option<ArtifactId> {
-        let channel_index = self.channel_index(channel)?;
-        let active = self.outboxes[channel_index as usize].active(slot)?;
-        (!active.is_dormant()).then(|| active.body.id())
-    }
-
-    /// The artifacts in a peer's slots, as received in its present epoch, in the order of the
-    /// slots.
-    pub fn peer_slots(
-        &self,
-        peer: PeerIndex,
-        channel: ChannelId,
-    ) -> impl Iterator<Item = (Slot, ArtifactId)> {
-        let slots = self
-            .channel_index(channel)
-            .map(|channel_index| self.inbox.tables.slots(peer, channel_index));
-        let items = &self.inbox.catalogue.items;
-        slots.into_iter().flatten().map(|(slot, known)| (slot, items[known].id))
-    }
-
-    /// Artifacts known in all channels: advertised by a member, or to be reported as expired.
-    pub fn known_count(&self) -> usize {
-        self.inbox.catalogue.items.len()
-    }
-
-    /// Whether a member advertises the artifact.
-    pub fn is_advertised(&self, channel: ChannelId, id: &ArtifactId) -> bool {
-        let known = self
-            .channel_index(channel)
-            .and_then(|channel_index| self.inbox.catalogue.find(channel_index, id));
-        known.is_some_and(|known| !self.inbox.catalogue.items[known].is_gone())
-    }
-
-    /// Whether the bytes of an artifact are complete, and wait for the application.
-    #[cfg(feature = "internals")]
-    #[doc(hidden)]
-    pub fn is_complete(&self, channel: ChannelId, id: &ArtifactId) -> bool {
-        let channel_index = self.channel_index(channel);
-        let known = channel_index.and_then(|at| self.inbox.catalogue.find(at, id));
-        known.is_some_and(|known| self.inbox.catalogue.items[known].state == State::Ready)
-    }
-
-    /// Whether a peer is counted as having acknowledged an artifact that this node has published, and as
-    /// having declined it.
-    #[cfg(feature = "internals")]
-    #[doc(hidden)]
-    pub fn is_settled_by(
-        &self,
-        channel: ChannelId,
-        id: &ArtifactId,
-        peer: PeerIndex,
-    ) -> Option<[bool; 2]> {
-        self.outboxes[self.channel_index(channel)? as usize].is_settled_by(id, peer)
-    }
-
-    /// Whether this node has, or had, all bytes of an artifact that a member advertises.
-    #[cfg(feature = "internals")]
-    #[doc(hidden)]
-    pub fn has_bytes(&self, channel: ChannelId, id: &ArtifactId) -> Option<bool> {
-        let known = self.inbox.catalogue.find(self.channel_index(channel)?, id)?;
-        let state = self.inbox.catalogue.items[known].state;
-        Some(matches!(state, State::Ready | State::Done))
-    }
-
-    /// Where an artifact stands on its way to the application, in words for a person.
-    #[cfg(feature = "internals")]
-    #[doc(hidden)]
-    pub fn explain(&self, channel: ChannelId, id: &ArtifactId) -> alloc::string::String {
-        let channel_index = self.channel_index(channel);
-        let known = channel_index.and_then(|channel_index| {
-            Some((channel_index, self.inbox.catalogue.find(channel_index, id)?))
-        });
-        known.map_or("not known".into(), |(channel_index, known)| {
-            self.inbox.explain(channel_index, known)
-        })
-    }
-
-    /// Walks through all state and panics where it contradicts itself. For tests and fuzzing.
-    #[doc(hidden)]
-    pub fn assert_invariants(&self) {
-        self.outboxes.iter().for_each(Outbox::assert_invariants);
-        self.inbox.assert_invariants();
-        self.sender.assert_invariants(&self.outboxes);
-        for known in self.inbox.catalogue.items.indices() {
-            let item = &self.inbox.catalogue.items[known];
-            if let Some(slot) = item.own_slot {
-                let active = self.outboxes[item.channel as usize].active(slot).expect("own slot");
-                assert_eq!((active.known, active.body.id()), (Some(known), item.id));
-                assert_eq!(active.hops, self.inbox.catalogue.relay_hops(known));
-            }
-        }
     }
 }

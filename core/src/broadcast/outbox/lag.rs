@@ -3,7 +3,8 @@
 //! It is looked at when changes are encoded for a peer, and once a second if none are: the transport may
 //! have no room for them.
 
-use super::{Outbox, Walk};
+use super::Outbox;
+use super::views::Walk;
 use crate::id::PeerIndex;
 use crate::sched::End;
 use crate::time::Time;

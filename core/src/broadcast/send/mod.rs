@@ -6,6 +6,8 @@
 //! acknowledged. When all updates in it have become obsolete, the stream is reset. An answer is reset
 //! when the slot that it is served from is cleared. Invariants 3, 8, 11.
 
+mod job;
+
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -16,7 +18,6 @@ use super::inbox::Inbox;
 use super::outbox::{Active, Body, LastSent, Outbox};
 use super::peer_set::PeerSet;
 use super::receipts::Receipt;
-use super::spread::Passing;
 use super::traffic::Sent;
 use crate::config::{ChannelConfig, Config};
 use crate::id::{ChannelId, PeerIndex, Slot, Version};
@@ -29,6 +30,7 @@ use crate::transfer::Unsent;
 use crate::wire::{
     self, ChunkBits, FRAME_OVERHEAD_MAX, Ranges, Refusal, Request, StreamHead, Told,
 };
+use job::{Job, Source};
 
 /// The number of streams to one peer that may be unacknowledged. A node has a bound of its own, which
 /// is lower unless its `streams_max` is near the highest that there may be. This one is for machines
@@ -98,30 +100,6 @@ struct Batch {
 struct StreamState {
     generation: u64,
     used: Use,
-}
-
-/// The chunks that a [`Job`] has still to send.
-#[derive(Debug)]
-enum Source {
-    /// These. When there are none, the job lasts until its stream has been acknowledged.
-    Ranges(Ranges),
-    /// Those that its slot [passes on](super::spread).
-    Passed(Passing),
-}
-
-/// Chunks to be sent from a slot: the answer to a request, or what follows a streamed advert.
-#[derive(Debug)]
-struct Job {
-    channel: u16,
-    slot: Slot,
-    /// The request that it answers.
-    request: Option<u64>,
-    stream: Option<OutStream>,
-    source: Source,
-    /// When it or another one of its slot had its turn last, or it was begun.
-    turn: u64,
-    /// The transport takes no more of its stream for now.
-    is_blocked: bool,
 }
 
 #[derive(Debug)]
@@ -760,75 +738,6 @@ impl Sender {
                 assert!(served.contains(PeerIndex(at as u16)));
             }
         }
-    }
-}
-
-impl Job {
-    /// Takes the chunk that is to be sent next. Of those that are passed on, what the peer `has` is left
-    /// out.
-    fn next_chunk(&mut self, active: &Active, has: impl Fn(u32) -> bool) -> Option<u32> {
-        match &mut self.source {
-            Source::Ranges(ranges) => {
-                let range = ranges.first_mut()?;
-                let chunk = range.first;
-                (range.first, range.count) = (range.first + 1, range.count - 1);
-                if range.count == 0 {
-                    ranges.remove(0);
-                }
-                Some(chunk)
-            }
-            Source::Passed(passing) => {
-                let spread = active.spread.as_ref().expect("it passes chunks on");
-                loop {
-                    let chunk = spread.take_next(passing)?;
-                    if !has(chunk) {
-                        return Some(chunk);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether its stream ends here. From then on it has nothing more to send.
-    fn take_end(&mut self, active: &Active) -> bool {
-        let is_over = match &self.source {
-            Source::Ranges(ranges) => ranges.is_empty(),
-            Source::Passed(passing) => {
-                active.spread.as_ref().expect("it passes chunks on").is_finished(*passing)
-            }
-        };
-        if is_over {
-            self.source = Source::Ranges(Ranges::new());
-        }
-        is_over
-    }
-
-    /// Whether chunks of a channel can be sent for it, or the end of its stream: its stream is open, or
-    /// can be opened.
-    fn is_sendable(&self, channel: u16, can_open: bool, outbox: &Outbox) -> bool {
-        let has_stream = can_open || self.stream.is_some();
-        self.channel == channel && has_stream && !self.is_blocked && self.has_more(outbox)
-    }
-
-    fn has_more(&self, outbox: &Outbox) -> bool {
-        match &self.source {
-            Source::Ranges(ranges) => !ranges.is_empty(),
-            Source::Passed(passing) => {
-                let active = outbox.active(self.slot).expect("jobs end with their slot");
-                let spread = active.spread.as_ref().expect("it passes chunks on");
-                spread.is_finished(*passing) || spread.next(*passing).is_some()
-            }
-        }
-    }
-
-    fn is_of(&self, channel: u16, slot: Slot) -> bool {
-        (self.channel, self.slot) == (channel, slot)
-    }
-
-    /// It was the last job of its peer and slot.
-    fn end(self, peer: PeerIndex, outboxes: &mut [Outbox]) {
-        let active = outboxes[self.channel as usize].active_mut(self.slot);
-        active.expect("jobs end with their slot").serving.remove(peer);
     }
 }
 

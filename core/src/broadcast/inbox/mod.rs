@@ -10,6 +10,8 @@
 //! told of that as of what others publish: delivered, from this node and at once, withdrawn, expired. The bytes
 //! are those of the outbox, which counts them.
 
+mod reports;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use foldhash::quality::FixedState;
@@ -17,7 +19,7 @@ use foldhash::quality::FixedState;
 use super::catalogue::{Age, Catalogue, EventChain, Known, OrderChain, PendingChain, State};
 use super::receipts::Receipts;
 use super::tables::{Applied, Tables};
-use super::{Candidate, Decision, Event, Filter, PeerTable, Priority, RequestId};
+use super::{Candidate, Decision, Filter, PeerTable, Priority, RequestId};
 use crate::arena::List;
 use crate::artifact::{Advert, Artifact, Blocks, Hash, Metadata};
 use crate::config::{ChannelConfig, Config};
@@ -365,30 +367,6 @@ impl Inbox {
         self.report(known);
     }
 
-    fn report(&mut self, known: u32) {
-        let item = &mut self.catalogue.items[known];
-        if !core::mem::replace(&mut item.has_event, true) {
-            let channel = item.channel as usize;
-            self.channels[channel].events.push_back(&mut self.catalogue.items, known);
-            self.reports.push_back(&mut self.catalogue.items, known);
-            self.with_events |= 1 << channel;
-            self.catalogue.details_mut(known).reported_at = self.arrival;
-        }
-    }
-
-    /// There is nothing more to report of an artifact.
-    fn unreport(&mut self, known: u32) {
-        let item = &mut self.catalogue.items[known];
-        item.has_event = false;
-        let channel = item.channel as usize;
-        let events = &mut self.channels[channel].events;
-        events.remove(&mut self.catalogue.items, known);
-        if events.front().is_none() {
-            self.with_events &= !(1 << channel);
-        }
-        self.reports.remove(&mut self.catalogue.items, known);
-    }
-
     /// This node has an artifact of its own accord: it is neither fetched nor delivered.
     pub(super) fn own(&mut self, known: u32, slot: Slot) {
         self.drop_bytes(known);
@@ -615,110 +593,6 @@ impl Inbox {
         }
     }
 
-    pub(super) fn has_events(&self, channel: u16) -> bool {
-        self.channels[channel as usize].events.front().is_some()
-    }
-
-    /// The channels with events: bit set.
-    pub(super) fn with_events(&self) -> u64 {
-        self.with_events
-    }
-
-    /// Takes the next event of a channel, and the input since which there is something to report of the
-    /// artifact; with it the slot of an artifact that has left the catalogue.
-    pub(super) fn poll_event(
-        &mut self,
-        peers: &PeerTable,
-        channel: u16,
-    ) -> Option<(Arrival, Event, Option<Forgotten>)> {
-        loop {
-            let known = self.channels[channel as usize].events.front()?;
-            let arrival = self.catalogue.details(known).reported_at;
-            if let Some((event, forgotten)) = self.take_report(peers, known) {
-                return Some((arrival, event, forgotten));
-            }
-        }
-    }
-
-    /// The input since which there is something to report of the artifact that
-    /// [`Inbox::poll_any_event`] comes to next. Removes what has become untrue.
-    pub(super) fn next_arrival(&mut self) -> Option<Arrival> {
-        loop {
-            let known = self.reports.front()?;
-            if self.catalogue.items[known].has_report() {
-                return Some(self.catalogue.details(known).reported_at);
-            }
-            self.unreport(known);
-        }
-    }
-
-    /// The same for the artifact that has waited longest with something to report, and its channel.
-    pub(super) fn poll_any_event(
-        &mut self,
-        peers: &PeerTable,
-    ) -> Option<(u16, Event, Option<Forgotten>)> {
-        loop {
-            let known = self.reports.front()?;
-            let channel = self.catalogue.items[known].channel;
-            if let Some((event, forgotten)) = self.take_report(peers, known) {
-                return Some((channel, event, forgotten));
-            }
-        }
-    }
-
-    /// What there is to report of an artifact first, unless it has become untrue.
-    fn take_report(&mut self, peers: &PeerTable, known: u32) -> Option<(Event, Option<Forgotten>)> {
-        let event = self.next_event(peers, known);
-        let item = &self.catalogue.items[known];
-        let (is_gone, channel) = (item.is_gone(), item.channel);
-        if !item.has_report() {
-            self.unreport(known);
-        }
-        if let Some(event) = &event {
-            let channel = &mut self.channels[channel as usize];
-            channel.taken.note(event);
-            trace::told(channel.config.id, event);
-        }
-        match &event {
-            Some(Event::Expired { .. }) if is_gone => {
-                let forgotten = self.forget(known);
-                return Some((event?, Some(forgotten)));
-            }
-            Some(Event::Delivered { artifact, .. })
-                if !self.catalogue.details(known).is_of_outbox =>
-            {
-                self.transfers.note_taken(channel, artifact.bytes().len() as u64);
-            }
-            _ => {}
-        }
-        Some((event?, None))
-    }
-
-    /// Takes what there is to report of an artifact now.
-    fn next_event(&mut self, peers: &PeerTable, known: u32) -> Option<Event> {
-        let item = &mut self.catalogue.items[known];
-        if !item.has_report() {
-            return None;
-        }
-        if item.has_withdrawn {
-            let id = item.id;
-            if self.catalogue.forget_withdrawn_here(known) {
-                return Some(Event::Withdrawn { id, by: peers.own });
-            }
-            let peer = self.catalogue.details(known).withdrawn.first().expect("it has some");
-            self.catalogue.forget_withdrawn(known, peer);
-            return Some(Event::Withdrawn { id, by: peers.node(peer) });
-        }
-        if item.expiry_due || item.delivered {
-            (item.delivered, item.expiry_due) = (false, false);
-            return Some(Event::Expired { id: item.id });
-        }
-        (item.state, item.delivered) = (State::Done, true);
-        let details = self.catalogue.details_mut(known);
-        let artifact = details.artifact.take().expect("it is ready");
-        Some(Event::Delivered { artifact, from: details.from.expect("set with the bytes") })
-    }
-
     /// Artifacts that peers advertise, by channel. A walk over all of them.
     pub(super) fn known_counts(&self) -> Vec<KnownSnapshot> {
         let mut counts = alloc::vec![KnownSnapshot::default(); self.channels.len()];
@@ -827,21 +701,6 @@ impl Known {
     /// Neither advertised nor still to be reported as expired.
     fn is_orphan(&self) -> bool {
         self.is_gone() && !(self.delivered && self.has_event)
-    }
-}
-
-impl EventCounts {
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::Delivered { artifact, .. } => {
-                self.delivered += 1;
-                self.delivered_bytes += artifact.bytes().len() as u64;
-            }
-            Event::Withdrawn { .. } => self.withdrawn += 1,
-            Event::Expired { .. } => self.expired += 1,
-            // Of what this node has published.
-            Event::Covered { .. } => {}
-        }
     }
 }
 

@@ -1,0 +1,335 @@
+//! What each peer was sent of a channel, and what it is served next.
+
+use alloc::vec::Vec;
+
+use super::lag::Lateness;
+use super::unserved::{Gap, Unserved};
+use super::{Active, Outbox, SlotState};
+use crate::id::{PeerIndex, Slot, Version};
+use crate::sched::{End, Ends};
+use crate::time::Time;
+
+/// What a peer was last sent of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::broadcast) struct LastSent(u64);
+
+impl LastSent {
+    /// Nothing, or a clear. A further clear need not be sent.
+    pub(in crate::broadcast) const NOTHING: Self = Self(u64::MAX);
+    /// An artifact, but not the present one.
+    pub(in crate::broadcast) const OTHER: Self = Self(u64::MAX - 1);
+
+    /// Marks a stream that holds all of the artifact. Generations of streams do not come as far.
+    const PUSHED: u64 = 1 << 63;
+
+    /// The present artifact, in this stream: all of it, or an advert.
+    pub(in crate::broadcast) const fn in_stream(stream: u64, is_pushed: bool) -> Self {
+        Self(if is_pushed { stream | Self::PUSHED } else { stream })
+    }
+
+    pub(in crate::broadcast) fn stream(self) -> Option<u64> {
+        (self != Self::NOTHING && self != Self::OTHER).then_some(self.0 & !Self::PUSHED)
+    }
+
+    /// The stream that holds all of the artifact.
+    pub(in crate::broadcast) fn pushed_in(self) -> Option<u64> {
+        self.stream().filter(|_| self.0 & Self::PUSHED != 0)
+    }
+
+    /// Whether it is the present content of the slot, which need not be sent again.
+    pub(in crate::broadcast) fn is_present(self) -> bool {
+        self.stream().is_some()
+    }
+}
+
+/// What one peer has been sent of this channel in its present epoch.
+#[derive(Debug)]
+pub(super) struct View {
+    /// The changes that have neither been served nor become obsolete.
+    pub(super) unserved: Unserved,
+    pub(super) ends: Ends,
+    /// When it came up: of what was published before, it has been told nothing for so long.
+    pub(super) up_since: Time,
+    pub(super) lateness: Lateness,
+    /// By slot, up to the highest slot that this peer was sent.
+    pub(super) last_sent: Vec<LastSent>,
+    pub(super) snapshot_due: bool,
+}
+
+/// A way through the changes that a peer is to be served. Valid until the next change.
+#[derive(Debug)]
+pub(in crate::broadcast) struct Walk {
+    pub(in crate::broadcast) end: End,
+    /// Where it is: in this gap, before or behind this place in the log.
+    gap: Option<Gap>,
+    position: usize,
+    /// The gaps that it has come to.
+    pub(in crate::broadcast) gaps: u32,
+}
+
+impl Walk {
+    pub(super) const fn from(end: End) -> Self {
+        Self { end, gap: None, position: 0, gaps: 0 }
+    }
+}
+
+impl Outbox {
+    /// The number of changes that a peer has still to be sent, and when the oldest of them was made. A walk
+    /// over the log, which is at most twice as long as the table.
+    pub(in crate::broadcast) fn backlog(&self, peer: PeerIndex) -> (u64, Time) {
+        let view = self.views.get(peer.at()).and_then(Option::as_ref);
+        let Some(view) = view else { return (0, Time::NEVER) };
+        let position = self.log.partition_point(|(version, _)| *version <= view.unserved.floor());
+        let mut oldest = Time::NEVER;
+        let mut count = 0;
+        for (version, slot) in self.log.range(position..).copied() {
+            if view.unserved.contains(version) && is_needed(&self.slots, view, version, slot) {
+                count += 1;
+                oldest = oldest.min(self.slots[slot.0 as usize].changed_at);
+            }
+        }
+        (count, oldest)
+    }
+
+    /// A peer's new epoch begins: it has been sent nothing yet.
+    pub(in crate::broadcast) fn peer_up(&mut self, now: Time, peer: PeerIndex) {
+        if self.views.len() <= peer.at() {
+            self.views.resize_with(peer.at() + 1, || None);
+        }
+        let mut last_sent =
+            self.views[peer.at()].take().map_or_else(Vec::new, |view| view.last_sent);
+        last_sent.clear();
+        self.up.insert(peer);
+        self.reopenings += 1;
+        self.forget_progress(peer);
+        let view = View {
+            unserved: Unserved::default(),
+            ends: Ends::default(),
+            up_since: now,
+            lateness: Lateness::default(),
+            last_sent,
+            snapshot_due: true,
+        };
+        self.views[peer.at()] = Some(view);
+    }
+
+    pub(in crate::broadcast) fn peer_down(&mut self, peer: PeerIndex) {
+        if let Some(view) = self.views.get_mut(peer.at()) {
+            *view = None;
+        }
+        self.lags.retain(|of| *of != peer);
+        self.up.remove(peer);
+    }
+
+    pub(super) fn view(&mut self, peer: PeerIndex) -> &mut View {
+        self.views[peer.at()].as_mut().expect("the peer is up")
+    }
+
+    /// Whether there may be changes to send. False positives are possible: those that were not served may
+    /// be outdated.
+    pub(in crate::broadcast) fn is_behind(&self, peer: PeerIndex) -> bool {
+        let view = self.views.get(peer.at()).and_then(Option::as_ref);
+        view.is_some_and(|view| view.snapshot_due || !view.unserved.is_empty(self.version))
+    }
+
+    /// Whether there may be changes to send that are no newer than `version`.
+    pub(in crate::broadcast) fn is_behind_version(
+        &self,
+        peer: PeerIndex,
+        version: Version,
+    ) -> bool {
+        let view = self.views.get(peer.at()).and_then(Option::as_ref);
+        view.is_some_and(|view| view.unserved.floor() < version.0)
+    }
+
+    /// Begins a way through the changes that a peer is to be served: from the oldest, unless that has waited
+    /// too long and it is the turn of the newest.
+    pub(in crate::broadcast) fn begin_walk(&mut self, now: Time, peer: PeerIndex) -> Walk {
+        let mut walk = Walk::from(End::Oldest);
+        let is_late = self.look_at_oldest(now, peer, &mut walk);
+        if self.view(peer).ends.turn(is_late) == End::Newest {
+            walk = Walk::from(End::Newest);
+        }
+        walk
+    }
+
+    /// When the oldest change was made that a peer is to be sent. What lies before it counts as served, and
+    /// it is the next one on the way.
+    pub(super) fn oldest_unserved(&mut self, peer: PeerIndex, walk: &mut Walk) -> Option<Time> {
+        loop {
+            let (version, slot) = self.next_change(peer, walk)?;
+            let view = self.views[peer.at()].as_mut().expect("the peer is up");
+            if is_needed(&self.slots, view, version.0, slot) {
+                walk.position -= 1;
+                return Some(self.changed_at(slot));
+            }
+            view.unserved.serve_up_to(version.0);
+        }
+    }
+
+    /// The next current change on the way, which may have been served. Without one, the peer is up to date.
+    pub(in crate::broadcast) fn next_change(
+        &mut self,
+        peer: PeerIndex,
+        walk: &mut Walk,
+    ) -> Option<(Version, Slot)> {
+        let (log, slots) = (&self.log, &self.slots);
+        let unserved = &mut self.views[peer.at()].as_mut().expect("the peer is up").unserved;
+        loop {
+            let Some(gap) = walk.gap else {
+                let gap = unserved.gap(walk.end, self.version)?;
+                let start = match walk.end {
+                    End::Oldest => gap.after,
+                    End::Newest => gap.until,
+                };
+                (walk.gap, walk.gaps) = (Some(gap), walk.gaps + 1);
+                walk.position = log.partition_point(|(version, _)| *version <= start);
+                continue;
+            };
+            let at = match walk.end {
+                End::Oldest => Some(walk.position),
+                End::Newest => walk.position.checked_sub(1),
+            };
+            let entry = at.and_then(|at| log.get(at)).copied();
+            let is_within = |version: &u64| (gap.after + 1..=gap.until).contains(version);
+            let Some((version, slot)) = entry.filter(|(version, _)| is_within(version)) else {
+                match walk.end {
+                    End::Oldest => unserved.serve_up_to(gap.until),
+                    End::Newest => unserved.serve_down_to(gap.after + 1),
+                }
+                walk.gap = None;
+                continue;
+            };
+            match walk.end {
+                End::Oldest => walk.position += 1,
+                End::Newest => walk.position -= 1,
+            }
+            if slots[slot.0 as usize].version == version {
+                return Some((Version(version), slot));
+            }
+        }
+    }
+
+    /// So many bytes were encoded on a way.
+    pub(in crate::broadcast) fn note_served(&mut self, peer: PeerIndex, walk: &Walk, bytes: usize) {
+        let freshness = self.config.freshness;
+        self.view(peer).ends.note(walk.end, bytes, &freshness);
+    }
+
+    /// What the peer was last sent of a slot.
+    pub(in crate::broadcast) fn last_sent(&self, peer: PeerIndex, slot: Slot) -> LastSent {
+        self.views[peer.at()].as_ref().expect("the peer is up").last_sent(slot)
+    }
+
+    /// The change of `version`, and all before it on the way, was sent or need not be.
+    pub(in crate::broadcast) fn set_last_sent(
+        &mut self,
+        peer: PeerIndex,
+        slot: Slot,
+        (walk, version): (&Walk, Version),
+        last_sent: LastSent,
+    ) {
+        let view = self.view(peer);
+        match walk.end {
+            End::Oldest => view.unserved.serve_up_to(version.0),
+            End::Newest => view.unserved.serve_down_to(version.0),
+        }
+        view.set(slot, last_sent);
+    }
+
+    /// Makes a slot dirty again if a peer was skipped when its content was sent. For the other
+    /// peers nothing is sent again, see [`LastSent::is_present`]. True if there is something to be
+    /// sent to the peer, which may not have come to the slot yet: it may have been made dirty for
+    /// another peer.
+    pub(in crate::broadcast) fn mark_if_skipped(&mut self, peer: PeerIndex, slot: Slot) -> bool {
+        let Some(Some(view)) = self.views.get(peer.at()) else { return false };
+        let was_passed = !view.unserved.contains(self.slots[slot.0 as usize].version);
+        let was_skipped = self.last_sent(peer, slot) == LastSent::NOTHING;
+        if was_passed && was_skipped {
+            self.bump_version(slot);
+        }
+        was_skipped
+    }
+
+    /// Whether a peer is sent this channel's changes.
+    pub(in crate::broadcast) fn has_view(&self, peer: PeerIndex) -> bool {
+        self.up.contains(peer)
+    }
+
+    /// The slot has changed, so what the peer was last sent of it is not the present content any
+    /// more. Returns the stream that carried it, if it was sent.
+    pub(in crate::broadcast) fn outdate(&mut self, peer: PeerIndex, slot: Slot) -> Option<u64> {
+        let view = self.views.get_mut(peer.at())?.as_mut()?;
+        let last_sent = view.last_sent.get_mut(slot.0 as usize)?;
+        let stream = last_sent.stream()?;
+        *last_sent = LastSent::OTHER;
+        Some(stream)
+    }
+
+    /// What the stream that held all of a slot's content says by its end is not that the peer has it.
+    pub(super) fn forget_push(&mut self, peer: PeerIndex, slot: Slot) {
+        let view = self.views.get_mut(peer.at()).and_then(Option::as_mut);
+        if let Some(last_sent) = view.and_then(|view| view.last_sent.get_mut(slot.0 as usize))
+            && let Some(stream) = last_sent.pushed_in()
+        {
+            *last_sent = LastSent::in_stream(stream, false);
+        }
+    }
+
+    /// Whether the peer's snapshot is still to be sent; from now on it counts as sent.
+    pub(in crate::broadcast) fn take_snapshot_due(&mut self, peer: PeerIndex) -> bool {
+        core::mem::take(&mut self.view(peer).snapshot_due)
+    }
+
+    /// Writes a snapshot of the live slots for a peer. From now on the peer is sent a clear when
+    /// one of them is cleared. Slots for which `skip` holds are left out. Appends the bit map to
+    /// `bitmap`, without trailing zeros.
+    pub(in crate::broadcast) fn snapshot(
+        &mut self,
+        peer: PeerIndex,
+        bitmap: &mut Vec<u8>,
+        skip: impl Fn(&Active) -> bool,
+    ) {
+        let start = bitmap.len();
+        for at in 0..self.slots.len() {
+            let Some(active) = &self.slots[at].active else { continue };
+            if skip(active) {
+                continue;
+            }
+            if bitmap.len() - start <= at / 8 {
+                bitmap.resize(start + at / 8 + 1, 0);
+            }
+            bitmap[start + at / 8] |= 1 << (at % 8);
+            let view = self.views[peer.at()].as_mut().expect("the peer is up");
+            view.set(Slot(at as u32), LastSent::OTHER);
+        }
+    }
+}
+
+/// Whether a change is to be sent to a peer: it is current, and the peer knows something else.
+fn is_needed(slots: &[SlotState], view: &View, version: u64, slot: Slot) -> bool {
+    let state = &slots[slot.0 as usize];
+    let is_clear = || state.active.as_ref().is_none_or(Active::is_dormant);
+    state.version == version
+        && match view.last_sent(slot) {
+            LastSent::NOTHING => !is_clear(),
+            last_sent => !last_sent.is_present(),
+        }
+}
+
+impl View {
+    fn last_sent(&self, slot: Slot) -> LastSent {
+        self.last_sent.get(slot.0 as usize).copied().unwrap_or(LastSent::NOTHING)
+    }
+
+    fn set(&mut self, slot: Slot, last_sent: LastSent) {
+        let at = slot.0 as usize;
+        if self.last_sent.len() <= at {
+            if last_sent == LastSent::NOTHING {
+                return;
+            }
+            self.last_sent.resize(at + 1, LastSent::NOTHING);
+        }
+        self.last_sent[at] = last_sent;
+    }
+}
