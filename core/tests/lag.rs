@@ -18,6 +18,11 @@ fn solo() -> Solo {
     Solo::new(&config(|channel: &mut ChannelConfig| channel.freshness.behind_after = seconds(3)), 2)
 }
 
+/// Nothing is sent for so long. A node is polled at least once in a second.
+fn wait(solo: &mut Solo, count: u64) {
+    (0..count).for_each(|_| solo.elapse(seconds(1)));
+}
+
 /// The transport has no room for one of two members.
 #[test]
 fn a_member_that_is_sent_nothing_is_behind_until_it_was_sent_all() {
@@ -43,9 +48,7 @@ fn a_member_that_is_sent_nothing_is_behind_until_it_was_sent_all() {
 fn what_passes_before_it_was_told_is_not_told() {
     let mut solo = solo();
     solo.publish(&small(1));
-    for _ in 0..6 {
-        solo.elapse(seconds(1));
-    }
+    wait(&mut solo, 6);
     solo.sent(0);
     solo.sent(1);
     assert_eq!(solo.machine.poll_lag(), None);
@@ -55,19 +58,13 @@ fn what_passes_before_it_was_told_is_not_told() {
 fn who_is_down_is_not_behind_and_begins_anew() {
     let mut solo = solo();
     solo.publish(&small(1));
-    for _ in 0..6 {
-        solo.elapse(seconds(1));
-    }
+    wait(&mut solo, 6);
     solo.sent(1);
     solo.down(0);
     assert_eq!(solo.machine.poll_lag(), None);
     solo.up(0);
-    for _ in 0..2 {
-        solo.elapse(seconds(1));
-    }
+    wait(&mut solo, 2);
     assert_eq!(solo.machine.poll_lag(), None, "it has not been up for so long");
-    for _ in 0..4 {
-        solo.elapse(seconds(1));
-    }
+    wait(&mut solo, 4);
     assert_eq!(solo.machine.poll_lag(), lag(0, true));
 }

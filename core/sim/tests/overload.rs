@@ -178,7 +178,7 @@ fn w2_many_fetches_fill_a_long_path() {
 }
 
 #[test]
-fn f_a_member_that_falls_behind_for_good_is_told_and_its_end_too() {
+fn a_member_that_falls_behind_for_good_is_told_and_its_end_too() {
     let (_, mut subnet) = run_on(SLOW, 200, 1.5);
     let stopped = subnet.now();
     subnet.run_until("caught up", ms(10_000), |subnet| subnet.application.lags.len() == 2);

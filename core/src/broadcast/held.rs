@@ -71,10 +71,10 @@ impl HeldClears {
             let held = self.channels.iter_mut().enumerate();
             for (at, channels) in held.filter(|(_, channels)| **channels & bit != 0) {
                 let peer = PeerIndex(at as u16);
-                if outbox.is_behind_version(peer, version) {
+                if outbox.has_changes_until(peer, version) {
                     *channels &= !bit;
                     tell(peer, channel as u16);
-                } else if outbox.is_behind(peer) {
+                } else if outbox.has_changes(peer) {
                     // What it has to be told is newer.
                     self.news |= bit;
                 } else {

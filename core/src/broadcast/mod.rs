@@ -409,12 +409,12 @@ impl Broadcast {
     /// What peers were sent of the slot is obsolete. Streams without any other current update are
     /// reset.
     fn slot_changed(&mut self, channel_index: u16, slot: Slot) {
-        self.peers_are_behind(channel_index, slot, false);
+        self.note_change(channel_index, slot, false);
     }
 
     /// The same. Those that were sent the slot's content need not be told of the change at once, if it
     /// `may_wait`.
-    fn peers_are_behind(&mut self, channel_index: u16, slot: Slot, may_wait: bool) {
+    fn note_change(&mut self, channel_index: u16, slot: Slot, may_wait: bool) {
         let outbox = &mut self.outboxes[channel_index as usize];
         // Commands do not tell the time: it is told before anything else happens.
         if outbox.changed_at(slot) != Time::NEVER {

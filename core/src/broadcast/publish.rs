@@ -88,7 +88,8 @@ impl Broadcast {
     }
 
     /// Makes an artifact active as [`Broadcast::publish`] does, and tells the application once when so many
-    /// members have it: [`Event::Covered`](super::Event::Covered). For what is published already, this takes the place of an earlier threshold.
+    /// members have it: [`Event::Covered`](super::Event::Covered). For what is published already, this takes
+    /// the place of an earlier threshold.
     ///
     /// # Errors
     /// As [`Broadcast::publish`].
@@ -198,7 +199,7 @@ impl Broadcast {
         let is_push = active.body.length() <= config.push_bytes_max.into();
         let may_wait = active.hops == 0 && active.spread.is_none() && is_push;
         let may_wait = may_wait && !config.clear_delay.is_zero();
-        self.peers_are_behind(channel_index, slot, may_wait);
+        self.note_change(channel_index, slot, may_wait);
         self.sender.stop_serving(&active.serving, (channel_index, slot), &mut self.outputs);
     }
 

@@ -62,9 +62,9 @@ pub struct RouteConfig {
     /// Bytes of requests received and not yet taken by the application; again of answers received;
     /// again of requests that have not arrived or, on a route with long answers, not been answered;
     /// and of answers, for which room is kept from when a request is taken up until they have
-    /// arrived. An eighth of it, or one body, is what one peer may take of each, and twice as much of the requests that
-    /// have not arrived. Callers are told: calls wait for it as they do for `in_flight_max`. Default 128 MiB: an eighth of it holds
-    /// 64 bodies of the default length.
+    /// arrived. An eighth of it, or one body, is what one peer may take of each, and twice as much of the
+    /// requests that have not arrived. Callers are told: calls wait for it as they do for `in_flight_max`.
+    /// Default 128 MiB: an eighth of it holds 64 bodies of the default length.
     pub body_bytes_max: u64,
     /// The slowest rate of a body, in bytes per second. A slower body is given up after five
     /// seconds' grace. Default 4 KiB: what is left of a poor link shared by a hundred transfers.

@@ -157,10 +157,10 @@ impl Takers {
         self.takers[taker].waiters.pop()
     }
 
-    /// Those that wait.
-    pub(super) fn waiting(&self) -> Vec<u32> {
-        let is_waiting = |taker: &u32| !self.takers[*taker].waiters.is_empty();
-        self.takers.indices().filter(is_waiting).collect()
+    /// The first that waits, from an index on.
+    pub(super) fn next_waiting(&self, from: u32) -> Option<u32> {
+        let is_waiting = |taker: &u32| *taker >= from && !self.takers[*taker].waiters.is_empty();
+        self.takers.indices().find(is_waiting)
     }
 
     /// Takes all out, to be woken.

@@ -322,9 +322,18 @@ impl State {
         }
     }
 
-    /// Takes out those that wait for what is left of something, to be woken: one for each kind of it.
-    pub(super) fn pop_waiters(&mut self, source: Source, wakers: &mut impl Extend<Waker>) {
-        let Source::Any(taker) = source else { return wakers.extend(self.pop_waiter(source)) };
+    /// Takes out those that wait for what is left of something, to be woken: one, or one for each kind of
+    /// what a taker has selected.
+    pub(super) fn pop_next(&mut self, source: Source) -> impl Iterator<Item = Waker> + use<> {
+        let (mut next, mut others) = (None, Vec::new());
+        match source {
+            Source::Any(taker) => self.pop_selected(taker, &mut others),
+            _ => next = self.pop_waiter(source),
+        }
+        next.into_iter().chain(others)
+    }
+
+    fn pop_selected(&mut self, taker: u32, wakers: &mut Vec<Waker>) {
         let Selection { channels, routes, has_node_events } = self.takers.selection(taker);
         let channels = ones(channels & self.staged_channels).map(Source::Channel);
         let routes = ones(routes).map(Source::Route);
@@ -413,7 +422,9 @@ impl State {
     /// Takes out those who take in one order and wait, one for each thing that is new and `unclaimed`,
     /// and who did not know what comes next.
     fn pop_takers(&mut self, mut unclaimed: Selection, wakers: &mut Vec<Waker>) {
-        for taker in self.takers.waiting() {
+        let mut next = self.takers.next_waiting(0);
+        while let Some(taker) = next {
+            next = self.takers.next_waiting(taker + 1);
             let selection = self.takers.selection(taker);
             let has_news = unclaimed != unclaimed.without(&selection);
             if (has_news || self.takers.lacks_some(taker))

@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 use std::mem;
 use std::ops::Deref;
 use std::task::{Context, Poll, Waker};
-use std::vec::Vec;
 
 use super::shared::{Shared, State};
 use crate::id::NodeId;
@@ -125,8 +124,7 @@ impl<S: Deref<Target = Shared>> Waiting<S> {
             let mut state = self.shared.lock();
             if let Some((taken, wakes_driver)) = take(&mut state) {
                 let old = leave(&mut state, self.source, self.ticket.take());
-                let mut next = Vec::new();
-                state.pop_waiters(self.source, &mut next);
+                let next = state.pop_next(self.source);
                 let driver = if wakes_driver { state.driver.take() } else { None };
                 drop(state);
                 drop(old);
@@ -171,9 +169,7 @@ impl<S: Deref<Target = Shared>> Drop for Waiting<S> {
             // It may have been woken without having taken anything, or been the first one for whom there
             // was not enough.
             let waker = leave(&mut state, self.source, Some(ticket));
-            let mut next = Vec::new();
-            state.pop_waiters(self.source, &mut next);
-            (waker, next)
+            (waker, state.pop_next(self.source))
         };
         drop(waker);
         next.into_iter().for_each(Waker::wake);

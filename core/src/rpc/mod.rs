@@ -27,7 +27,8 @@
 //!
 //! Inside, `caller` has the calls of this node and `callee` the requests of its peers. `transfer`
 //! is one direction of a stream, `ledger` a budget, `room_queue` what waits for room in one,
-//! `turns` a round robin of peers, and `arrivals` one that knows what came first. The module knows nothing of QUIC, sockets or clocks. Invariants 8, 11, 13 to 16.
+//! `turns` a round robin of peers, and `arrivals` one that knows what came first. The module knows
+//! nothing of QUIC, sockets or clocks. Invariants 8, 11, 13 to 16.
 
 pub(crate) mod arrivals;
 mod callee;

@@ -24,15 +24,15 @@ impl Transfers {
     /// Asks a holder for as much as it may be asked for: urgent classes first, then high priorities,
     /// then what it has offered longest; or [last](crate::config::Freshness), if that has waited too long.
     pub(super) fn ask_more(&mut self, now: Time, peer: PeerIndex) {
-        let mut is_behind = false;
+        let mut is_overloaded = false;
         for class in 0..CLASSES {
             while let Some(at) = self.free_request(peer, class)
-                && let Some((offer, end)) = self.next_offer(now, peer, class, is_behind)
+                && let Some((offer, end)) = self.next_offer(now, peer, class, is_overloaded)
             {
                 self.ask(now, (offer, end), at);
             }
             let mut priorities = 0..Priority::ALL.len();
-            is_behind |= priorities.any(|priority| self.has_late(now, peer, (class, priority)));
+            is_overloaded |= priorities.any(|priority| self.has_late(now, peer, (class, priority)));
         }
     }
 
@@ -46,19 +46,19 @@ impl Transfers {
         self.holder(peer).free_request(class, max)
     }
 
-    /// What a holder is asked for next, and from which end of a queue. It `is_behind` with something more
+    /// What a holder is asked for next, and from which end of a queue. It `is_overloaded` with something more
     /// urgent, which is not to wait for what is less urgent.
     fn next_offer(
         &mut self,
         now: Time,
         peer: PeerIndex,
         class: usize,
-        mut is_behind: bool,
+        mut is_overloaded: bool,
     ) -> Option<(u32, End)> {
         (0..Priority::ALL.len()).rev().find_map(|priority| {
             let queue = (class, priority);
             let is_late = self.has_late(now, peer, queue);
-            is_behind |= is_late;
+            is_overloaded |= is_late;
             let end = self.holder(peer).queues[class][priority].ends.turn(is_late);
             let fresh = self.fresh_offer(peer, queue, end);
             let begun = self.holder(peer).queues[class][priority].begun.front();
@@ -66,8 +66,8 @@ impl Transfers {
                 (Some(fresh), Some(begun)) => is_late && self.goes_first(begun, fresh, end),
                 _ => false,
             };
-            let fresh = fresh.filter(|fresh| self.may_begin(peer, *fresh, is_behind));
-            let begun = begun.filter(|_| self.may_go_on(peer, class, is_behind));
+            let fresh = fresh.filter(|fresh| self.may_begin(peer, *fresh, is_overloaded));
+            let begun = begun.filter(|_| self.may_go_on(peer, class, is_overloaded));
             let next = if is_begun_first { begun.or(fresh) } else { fresh.or(begun) };
             Some((next?, end))
         })
@@ -93,23 +93,23 @@ impl Transfers {
     }
 
     /// Whether a holder may be asked for something that nobody was asked for yet. No class waits for another.
-    fn may_begin(&mut self, peer: PeerIndex, offer: u32, is_behind: bool) -> bool {
+    fn may_begin(&mut self, peer: PeerIndex, offer: u32, is_overloaded: bool) -> bool {
         let Wanted { class, ref advert, .. } = self.wanted[self.offers[offer].transfer];
         let (length, max) = (advert.length, self.requests_max);
         let holder = self.holder(peer);
-        let has_room = match is_behind {
-            true => holder.has_room_when_behind(length),
+        let has_room = match is_overloaded {
+            true => holder.has_room_when_overloaded(length),
             false => holder.has_room_for(length),
         };
         has_room || !holder.is_asked(class, max)
     }
 
     /// Whether a holder may be asked for more of what is begun.
-    fn may_go_on(&mut self, peer: PeerIndex, class: usize, is_behind: bool) -> bool {
+    fn may_go_on(&mut self, peer: PeerIndex, class: usize, is_overloaded: bool) -> bool {
         let max = self.requests_max;
         let holder = self.holder(peer);
-        match is_behind {
-            true => holder.has_room_when_behind(u64::MAX) || !holder.is_asked(class, max),
+        match is_overloaded {
+            true => holder.has_room_when_overloaded(u64::MAX) || !holder.is_asked(class, max),
             false => holder.has_room(),
         }
     }

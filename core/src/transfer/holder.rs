@@ -40,7 +40,7 @@ const WINDOW_ROUND_TRIPS: u64 = 4;
 
 /// When more is wanted than it sends, it is asked ahead for what it sends in so many round trips: enough for it
 /// to go on while a request is on the way, and for times in which its rate is measured too low.
-const BEHIND_ROUND_TRIPS: u64 = 3;
+const OVERLOADED_ROUND_TRIPS: u64 = 3;
 
 /// The shortest time until a request is reviewed, and between two reviews: above what a busy host may
 /// take for a turn.
@@ -335,8 +335,8 @@ impl Holder {
 
     /// The same, while more is wanted than it sends. What it was asked for long ago is too old when it comes,
     /// so that it is asked no earlier than it takes for it to go on at once.
-    pub(super) fn has_room_when_behind(&self, bytes: u64) -> bool {
-        let sending = micros(self.meter.round_trip).saturating_mul(BEHIND_ROUND_TRIPS);
+    pub(super) fn has_room_when_overloaded(&self, bytes: u64) -> bool {
+        let sending = micros(self.meter.round_trip).saturating_mul(OVERLOADED_ROUND_TRIPS);
         let ahead = self.meter.rate.saturating_mul(sending) / 1_000_000;
         let outstanding = match self.is_short(bytes) {
             true => self.outstanding_short,

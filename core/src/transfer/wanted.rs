@@ -104,7 +104,7 @@ pub(super) struct Wanted {
     pub(super) live: u16,
     /// The member in whose name room was taken.
     pub(super) answerable: Option<PeerIndex>,
-    /// When it was looked at first, to be begun.
+    /// Since when it waits to be asked for; `None` until the time is told.
     pub(super) wanted_at: Option<Time>,
     /// When it made progress last, or room was taken.
     pub(super) progress_at: Time,

@@ -26,7 +26,8 @@ pub struct Coverage {
     /// still be on its way.
     pub told: u16,
     /// Those of them that have received all of its bytes. Of a push, the member's filter may have refused
-    /// them, or put them off, or there was no room for them. A member that has crashed since counts until it connects again.
+    /// them, or put them off, or there was no room for them. A member that has crashed since counts until it
+    /// connects again.
     pub acknowledged: u16,
     /// Those of them whose filter does not want it, so that it was not fetched.
     pub declined: u16,

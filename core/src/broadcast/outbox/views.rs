@@ -127,13 +127,13 @@ impl Outbox {
 
     /// Whether there may be changes to send. False positives are possible: those that were not served may
     /// be outdated.
-    pub(in crate::broadcast) fn is_behind(&self, peer: PeerIndex) -> bool {
+    pub(in crate::broadcast) fn has_changes(&self, peer: PeerIndex) -> bool {
         let view = self.views.get(peer.at()).and_then(Option::as_ref);
         view.is_some_and(|view| view.snapshot_due || !view.unserved.is_empty(self.version))
     }
 
     /// Whether there may be changes to send that are no newer than `version`.
-    pub(in crate::broadcast) fn is_behind_version(
+    pub(in crate::broadcast) fn has_changes_until(
         &self,
         peer: PeerIndex,
         version: Version,

@@ -366,7 +366,7 @@ impl Sender {
     /// Clears for a peer are not held back any more.
     pub(super) fn release_clears(&mut self, peer: PeerIndex, outboxes: &[Outbox]) {
         for channel in self.held.release(peer) {
-            if outboxes[channel as usize].is_behind(peer) {
+            if outboxes[channel as usize].has_changes(peer) {
                 self.mark_updates(peer, channel);
             }
         }
@@ -414,7 +414,7 @@ impl Sender {
             return can_open && self.has_requests(peer, inbox);
         }
         if flow.is_multiple_of(2) {
-            return can_open && outboxes[flow / 2].is_behind(peer);
+            return can_open && outboxes[flow / 2].has_changes(peer);
         }
         let state = self.peers[peer.at()].as_ref().expect("a member");
         let (channel, outbox) = ((flow / 2) as u16, &outboxes[flow / 2]);
