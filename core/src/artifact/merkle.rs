@@ -8,17 +8,16 @@
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use sha2::{Digest, Sha256};
 
-use super::{Advert, Hash, PROOF_HASHES_MAX, Proof};
+use super::{Advert, Hash, PROOF_HASHES_MAX, Proof, sha256};
 
 /// The hash of a leaf.
 pub(super) fn leaf(chunk: &[u8]) -> Hash {
-    Sha256::new_with_prefix([0]).chain_update(chunk).finalize().into()
+    sha256(&[&[0], chunk])
 }
 
 fn inner(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new_with_prefix([1]).chain_update(left).chain_update(right).finalize().into()
+    sha256(&[&[1], left, right])
 }
 
 /// A node on the way from a leaf to the root, the root excluded.

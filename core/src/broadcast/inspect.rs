@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+#[cfg(feature = "internals")]
 use super::catalogue::State;
 use super::outbox::Outbox;
 use super::{Broadcast, Coverage};

@@ -9,8 +9,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use sha2::{Digest, Sha256};
-
+use crate::artifact::sha256;
 use crate::id::NodeId;
 
 /// Separates these hashes from all others. All members must agree on it: it is part of the protocol.
@@ -114,8 +113,7 @@ fn on_cycles(
 /// The positions of a node on all cycles.
 fn each_position(node: NodeId, cycles: usize, mut visit: impl FnMut(usize, Position)) {
     for first in (0..cycles).step_by(POSITIONS) {
-        let hash = Sha256::new().chain_update(DOMAIN).chain_update((first as u64).to_be_bytes());
-        let hash = hash.chain_update(node.0).finalize();
+        let hash = sha256(&[DOMAIN, &(first as u64).to_be_bytes(), &node.0]);
         for (cycle, bytes) in (first..cycles).zip(hash.chunks_exact(8)) {
             visit(cycle, (u64::from_be_bytes(bytes.try_into().expect("eight bytes")), node));
         }
