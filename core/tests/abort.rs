@@ -1,7 +1,8 @@
 //! Abort: nothing leaves that has not left yet, and everybody learns of it.
 
 use slotcast::broadcast::{Broadcast, Event, Output, SendBuffer, Wake};
-use slotcast::id::ArtifactId;
+use slotcast::config::{ChannelConfig, Config};
+use slotcast::id::{ArtifactId, ChannelId};
 use slotcast::time::Time;
 use slotcast::wire::{Refusal, Request};
 use slotcast_testkit::machines::{
@@ -243,8 +244,8 @@ fn a_connection_that_ends_takes_its_resets_along() {
 }
 
 /// A machine with a peer that was pushed an artifact and has acknowledged it, and a time long after that.
-fn pushed_long_ago() -> (Broadcast, ArtifactId, Time) {
-    let mut machine = Broadcast::new(&config(|_| {}), node(1), 1).unwrap();
+fn pushed_long_ago(config: &Config) -> (Broadcast, ArtifactId, Time) {
+    let mut machine = Broadcast::new(config, node(1), 1).unwrap();
     machine.add_peer(peer(0), node(0));
     machine.peer_up(Time(1), peer(0), |_| true);
     machine.publish(CHANNEL, small(1)).unwrap();
@@ -259,7 +260,7 @@ fn pushed_long_ago() -> (Broadcast, ArtifactId, Time) {
 
 #[test]
 fn a_clear_that_nobody_waits_for_is_sent_when_it_is_due() {
-    let (mut machine, id, now) = pushed_long_ago();
+    let (mut machine, id, now) = pushed_long_ago(&config(|_| {}));
     let never = Output::Idle { wake_at: Time::NEVER, why: Wake::Input };
     assert_eq!(machine.poll(Time(2)), never);
     // The machine has not been told the time for a while.
@@ -275,7 +276,7 @@ fn a_clear_that_nobody_waits_for_is_sent_when_it_is_due() {
 
 #[test]
 fn a_later_clear_has_a_deadline_of_its_own() {
-    let (mut machine, id, now) = pushed_long_ago();
+    let (mut machine, id, now) = pushed_long_ago(&config(|_| {}));
     machine.publish(CHANNEL, small(2)).unwrap();
     let mut out = SendBuffer::new();
     let mut send = |machine: &mut Broadcast| {
@@ -301,20 +302,33 @@ fn a_later_clear_has_a_deadline_of_its_own() {
 
 #[test]
 fn a_clear_goes_along_with_what_is_sent_anyway() {
-    let (mut machine, id, now) = pushed_long_ago();
+    let (mut machine, id, now) = pushed_long_ago(&config(|_| {}));
     assert!(machine.abort(CHANNEL, &id));
     machine.poll(now);
     assert_eq!(machine.poll_ready(), None);
-    machine.handle_sending(peer(0));
-    assert!(machine.poll_ready().is_some());
-    // Another change of the channel takes it along, too.
-    let (mut machine, id, now) = pushed_long_ago();
-    assert!(machine.abort(CHANNEL, &id));
-    machine.poll(now);
     machine.publish(CHANNEL, small(2)).unwrap();
     let (to, flow) = machine.poll_ready().expect("the other one");
     assert!(machine.poll_flow(to, flow, 1 << 16, true, &mut SendBuffer::new()).is_some());
     let never = Output::Idle { wake_at: Time::NEVER, why: Wake::Input };
     assert_eq!(machine.poll(now + ms(50)), never);
     assert_eq!(machine.poll_ready(), None, "nothing is left to be sent");
+}
+
+#[test]
+fn a_clear_goes_along_with_what_another_channel_sends() {
+    let mut config = config(|_| {});
+    let other = ChannelId(CHANNEL.0 + 1);
+    config.channels.push(ChannelConfig::new(other));
+    let (mut machine, id, now) = pushed_long_ago(&config);
+    assert!(machine.abort(CHANNEL, &id));
+    machine.poll(now);
+    assert_eq!(machine.poll_ready(), None);
+    machine.publish(other, small(2)).unwrap();
+    let mut out = SendBuffer::new();
+    let (to, first) = machine.poll_ready().expect("the artifact");
+    assert!(machine.poll_flow(to, first, 1 << 16, true, &mut out).is_some());
+    let (to, flow) = machine.poll_ready().expect("the clear");
+    assert_ne!(flow, first);
+    assert!(machine.poll_flow(to, flow, 1 << 16, true, &mut out).is_some());
+    assert_eq!(machine.poll_ready(), None);
 }

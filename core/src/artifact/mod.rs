@@ -125,20 +125,12 @@ pub(crate) fn id(
     metadata: &[u8],
     root: &Hash,
 ) -> ArtifactId {
-    const PREFIX: usize = DOMAINS[0].len() + size_of::<u64>() + size_of::<NodeId>();
-    // Hashed in one go: the hasher's own buffer costs more than this one.
-    let mut input = [0; PREFIX + 8 + 1 + METADATA_BYTES_MAX + size_of::<Hash>()];
-    let mut end = 0;
     let domain = DOMAINS[usize::from(key.is_some()) + 2 * usize::from(publisher.is_some())];
     let key = key.map(u64::to_be_bytes);
     let key = key.as_ref().map_or(&[][..], |key| key);
     let publisher = publisher.map_or(&[][..], |publisher| &publisher.0);
     let (length, metadata_length) = (length.to_be_bytes(), [metadata.len() as u8]);
-    for part in [&domain[..], key, publisher, &length, &metadata_length, metadata, root] {
-        input[end..][..part.len()].copy_from_slice(part);
-        end += part.len();
-    }
-    ArtifactId(sha256(&[&input[..end]]))
+    ArtifactId(sha256(&[domain, key, publisher, &length, &metadata_length, metadata, root]))
 }
 
 /// The root of an artifact of a single chunk.

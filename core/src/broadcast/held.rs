@@ -2,8 +2,8 @@
 //!
 //! Of a short artifact that was pushed, a peer has all that it will ever have. That it is not active any
 //! more is of little use to the peer, and by itself costs a datagram and an acknowledgement. So the
-//! clear waits for something to go along with, for a while: for other changes of the channel, or for
-//! what QUIC sends of its own accord.
+//! clear waits for updates to go along with, for a while. It does not go along with an acknowledgement,
+//! which would have to be acknowledged then.
 //!
 //! Held back is only that a flow has something to send. What it sends is chosen when it is asked, as
 //! always.

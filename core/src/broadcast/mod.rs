@@ -814,12 +814,6 @@ impl Broadcast {
         }
     }
 
-    /// The transport probably sends something to a peer now, such as an acknowledgement that is due: what
-    /// was held back may go along. See [`ChannelConfig::clear_delay`].
-    pub fn handle_sending(&mut self, peer: PeerIndex) {
-        self.sender.release_clears(peer, &self.outboxes);
-    }
-
     /// Whether a flow that was reported may have more to send.
     pub fn is_ready(&self, peer: PeerIndex, flow: usize) -> bool {
         self.sender.ready.is_ready(peer, flow)

@@ -90,8 +90,7 @@ pub struct ChannelConfig {
     /// How long at most a member that was pushed an artifact may not yet be told that it was aborted, if
     /// there is nothing else to tell it meanwhile: by itself that takes a datagram, and another one
     /// that acknowledges it. What is still to be sent of the artifact is not sent in any case. Default
-    /// 100 ms: after half of it, acknowledgements that were due have gone out, within 25 ms each. Zero to
-    /// tell it at once.
+    /// 100 ms: with 20 artifacts a second, aborts cost no datagrams. Zero to tell it at once.
     #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub clear_delay: Duration,
     /// Whether the application is told when members withdraw what was delivered to it

@@ -25,10 +25,6 @@ impl Node {
             let link = self.links[index].as_mut().expect("its deadlines end with a link");
             if link.quic.poll_timeout().is_some_and(|timeout| timeout <= instant) {
                 link.quic.handle_timeout(instant);
-                if let Some(peer) = link.peer() {
-                    // Of the timers that are due often, that of acknowledgements sends something.
-                    self.machine.handle_sending(peer);
-                }
                 self.touch(handle);
             }
             let link = self.links[index].as_mut().expect("just looked at");

@@ -353,6 +353,10 @@ impl Sender {
         2 * self.channels.len()
     }
 
+    fn is_updates(&self, flow: usize) -> bool {
+        flow.is_multiple_of(2) && flow != self.requests_flow()
+    }
+
     /// There are requests for a peer.
     pub(super) fn mark_requests(&mut self, peer: PeerIndex) {
         self.ready.mark(peer, self.requests_flow());
@@ -363,8 +367,8 @@ impl Sender {
         self.ready.mark(peer, updates_flow(channel));
     }
 
-    /// Clears for a peer are not held back any more.
-    pub(super) fn release_clears(&mut self, peer: PeerIndex, outboxes: &[Outbox]) {
+    /// Clears for a peer are not held back any more: something else goes to it.
+    fn release_clears(&mut self, peer: PeerIndex, outboxes: &[Outbox]) {
         for channel in self.held.release(peer) {
             if outboxes[channel as usize].has_changes(peer) {
                 self.mark_updates(peer, channel);
@@ -437,7 +441,7 @@ impl Sender {
             return None;
         }
         let can_open = can_open && !self.is_full(peer);
-        let is_held = flow.is_multiple_of(2) && self.held.holds(peer, (flow / 2) as u16);
+        let is_held = self.is_updates(flow) && self.held.holds(peer, (flow / 2) as u16);
         let was_ready = self.ready.is_ready(peer, flow) || is_held;
         let send = if flow == self.requests_flow() {
             self.send_requests(now, peer, room, out, inbox)
@@ -453,13 +457,16 @@ impl Sender {
         if !self.has_backlog(peer, flow, true, (outboxes, inbox)) {
             self.settle(peer, flow, outboxes);
         }
+        if send.is_some() && self.is_updates(flow) {
+            self.release_clears(peer, outboxes);
+        }
         send
     }
 
     /// A flow has nothing more to send.
     fn settle(&mut self, peer: PeerIndex, flow: usize, outboxes: &mut [Outbox]) {
         self.ready.settle(peer, flow);
-        if flow.is_multiple_of(2) && flow != self.requests_flow() {
+        if self.is_updates(flow) {
             outboxes[flow / 2].note_up_to_date(peer);
         }
     }
