@@ -1,13 +1,18 @@
 //! Two processes with the same key.
 
 use slotcast::node::{Closed, NodeEvent};
-use slotcast_sim::Setup;
+use slotcast_sim::{Chance, Setup};
 
 use crate::subnet::{Recorded, Subnet, of};
 use slotcast_testkit::machines::{config, ms};
 
 /// Three members, and at the last place, elsewhere, a second process with the key of the one at `twin`.
 fn with_twin(twin: usize) -> Subnet {
+    with_twin_behind(twin, 0)
+}
+
+/// The same, over links that lose so many of a hundred datagrams once the three are connected.
+fn with_twin_behind(twin: usize, loss: u32) -> Subnet {
     let mut open = config(|_| {});
     open.transport.filter_addresses = false;
     let mut subnet = of(Setup::new(&open, 4));
@@ -19,6 +24,7 @@ fn with_twin(twin: usize) -> Subnet {
     });
     subnet.settle();
     (0..3).for_each(|at| subnet.application.node_events[at].clear());
+    subnet.network.each_link(|_, _, link| link.loss = Chance::percent(loss));
     let key = subnet.key(twin).clone();
     subnet.start_as(3, key);
     subnet
@@ -46,6 +52,8 @@ fn f11_a_twin_is_told_on_all_sides_and_nothing_flaps() {
         }
         // One of them is connected to both members, and the other one to none.
         assert_eq!((subnet.peers_up(twin), subnet.peers_up(3)), (0, 2));
+        // Nor was it for a moment.
+        assert_eq!(subnet.stats(twin).connections, before[twin]);
         for at in [twin, 3] {
             let told = subnet.node_told(at);
             let reports = count(&told, |event| matches!(event, NodeEvent::KeyInUse { .. }));
@@ -53,6 +61,20 @@ fn f11_a_twin_is_told_on_all_sides_and_nothing_flaps() {
             let downs = count(&told, |event| matches!(event, NodeEvent::Down { .. }));
             assert_eq!(downs, if at == twin { 2 } else { 0 }, "{told:?}");
         }
+    }
+}
+
+/// Its hello may come later than the rest of its handshake. The member's own one is not on its way by then.
+#[test]
+fn f11_a_twin_that_is_refused_was_not_up_for_a_moment() {
+    for twin in 0..3 {
+        let mut subnet = with_twin_behind(twin, 4);
+        subnet.run_until("replaced", ms(30_000), |subnet| subnet.peers_up(3) == 2);
+        subnet.elapse(ms(5_000));
+        let before = subnet.stats(twin).connections;
+        subnet.elapse(ms(120_000));
+        assert!((0..3).any(|at| subnet.stats(at).twins > 0));
+        assert_eq!(subnet.stats(twin).connections, before, "{twin}");
     }
 }
 
