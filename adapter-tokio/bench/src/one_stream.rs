@@ -1,5 +1,7 @@
 //! The bound of what QUIC can do here: plain `quinn`, one long stream to each peer, and everything that waits for a
-//! peer written into it at once. No slots, no aborts, no hashes: what is written arrives.
+//! peer written into it at once. No slots, no aborts, no hashes: what is written arrives. Beside it the same with a
+//! stream for each such batch, as slotcast has it, so that neither a loss nor an abort holds up another batch: the
+//! difference is what streams cost.
 //!
 //! A frame is the length of an artifact (4 bytes) and its bytes. An artifact is named by its first 8 bytes, in which
 //! those of [`InFlight`](crate::in_flight::InFlight) differ. Short ones are copied into one buffer per peer, long ones
@@ -22,17 +24,23 @@ const COPIED_BYTES_MAX: usize = 1024;
 const LENGTH_BYTES: usize = 4;
 const NAME_BYTES: usize = 8;
 
+/// Nodes with one stream to each peer.
+pub type OneStream<R> = Subnet<R, false>;
+
+/// Nodes with a stream to each peer for each batch.
+pub type StreamPerBatch<R> = Subnet<R, true>;
+
 /// `n` nodes in this process, a connection between any two of them, over 127.0.0.1.
 #[derive(Debug)]
-pub struct Subnet<R> {
+pub struct Subnet<R, const PER_BATCH: bool> {
     mesh: Mesh,
     /// By node, then by peer.
     queues: Vec<Vec<Arc<Queue>>>,
     runtime: PhantomData<R>,
 }
 
-impl<R: Runtime> System for Subnet<R> {
-    const NAME: &str = "one stream";
+impl<R: Runtime, const PER_BATCH: bool> System for Subnet<R, PER_BATCH> {
+    const NAME: &str = if PER_BATCH { "stream per batch" } else { "one stream" };
 
     async fn start(shape: Shape) -> Self {
         let mesh = Mesh::connect::<R>(shape).await;
@@ -43,8 +51,8 @@ impl<R: Runtime> System for Subnet<R> {
                 let queue = Arc::new(Queue::default());
                 of_node.push(queue.clone());
                 let end = End { node: node as u16, peer, log: mesh.log.clone() };
-                drop(R::spawn(write(connection.clone(), queue, end.clone())));
-                drop(R::spawn(read(connection.clone(), end)));
+                drop(R::spawn(write(connection.clone(), queue, PER_BATCH, end.clone())));
+                drop(R::spawn(read(connection.clone(), PER_BATCH, end)));
             }
             queues.push(of_node);
         }
@@ -145,33 +153,46 @@ impl End {
     }
 }
 
-async fn write(connection: Connection, queue: Arc<Queue>, end: End) {
-    let mut stream = match connection.open_uni().await {
-        Ok(stream) => stream,
-        Err(lost) => return end.fail(lost),
-    };
+async fn write(connection: Connection, queue: Arc<Queue>, per_batch: bool, end: End) {
     let mut pieces = Vec::new();
+    let mut open = None;
     loop {
         queue.take(&mut pieces).await;
+        let mut stream = match open.take() {
+            Some(stream) => stream,
+            None => match connection.open_uni().await {
+                Ok(stream) => stream,
+                Err(lost) => return end.fail(lost),
+            },
+        };
         if let Err(error) = stream.write_all_chunks(&mut pieces).await {
             return end.fail(error);
         }
         pieces.clear();
+        if per_batch {
+            stream.finish().expect("it is open");
+        } else {
+            open = Some(stream);
+        }
     }
 }
 
-async fn read(connection: Connection, end: End) {
-    match connection.accept_uni().await {
-        Ok(stream) => read_frames(stream, &end).await,
-        Err(lost) => end.fail(lost),
+/// Streams are read one after the other.
+async fn read(connection: Connection, per_batch: bool, end: End) {
+    loop {
+        match connection.accept_uni().await {
+            Ok(stream) => read_frames(stream, per_batch, &end).await,
+            Err(lost) => return end.fail(lost),
+        }
     }
 }
 
-async fn read_frames(mut stream: RecvStream, end: &End) {
+async fn read_frames(mut stream: RecvStream, per_batch: bool, end: &End) {
     let (mut frame, mut arrived) = (Frame::default(), Vec::new());
     loop {
         match stream.read_chunk(usize::MAX, true).await {
             Ok(Some(chunk)) => frame.take(&chunk.bytes, &mut arrived),
+            Ok(None) if per_batch => return,
             Ok(None) => return end.fail("the stream has ended"),
             Err(error) => return end.fail(error),
         }

@@ -1,5 +1,6 @@
-//! Broadcast on loopback, beside two systems over plain quinn in the same run: the reference's rule, and one stream
-//! to each peer, which knows neither aborts nor hashes and is the bound of what QUIC can do here.
+//! Broadcast on loopback, beside systems over plain quinn in the same run: the reference's rule, and one stream
+//! to each peer, which knows neither aborts nor hashes and is the bound of what QUIC can do here; and the same with a
+//! stream for each batch, as slotcast has it.
 //!
 //! `cargo bench -p slotcast-bench --bench broadcast [-- --runtime R --seconds S --mtu BYTES
 //! --rounds N --only NAME --system NAME]`
@@ -157,22 +158,23 @@ impl runtime::Bench for Broadcast {
         let (seconds, rounds) = (options.seconds.unwrap_or(2.0), options.rounds.unwrap_or(2));
         println!("{}", Row::head());
         for case in Case::ALL.into_iter().filter(|case| case.name().contains(&options.only)) {
-            let [mut ours, mut rule, mut bound] =
-                [(); 3].map(|()| Best { name: "", figures: None });
+            let [mut ours, mut rule, mut bound, mut batches] =
+                [(); 4].map(|()| Best { name: "", figures: None });
             for round in 0..rounds {
                 eprintln!("{}: round {} of {rounds}", case.name(), round + 1);
                 ours.improve::<subnet::Subnet<R>, R>(case, seconds, &options).await;
                 rule.improve::<reference::Subnet<R>, R>(case, seconds, &options).await;
-                bound.improve::<one_stream::Subnet<R>, R>(case, seconds, &options).await;
+                bound.improve::<one_stream::OneStream<R>, R>(case, seconds, &options).await;
+                batches.improve::<one_stream::StreamPerBatch<R>, R>(case, seconds, &options).await;
             }
             let mut name = case.name();
-            for Best { name: system, figures } in [&ours, &rule, &bound] {
+            for Best { name: system, figures } in [&ours, &rule, &bound, &batches] {
                 if let Some(figures) = figures {
                     println!("{}", Row { name: &name, system, figures });
                     name.clear();
                 }
             }
-            for theirs in [&rule, &bound] {
+            for theirs in [&rule, &bound, &batches] {
                 if let (Some(ours), Some(figures)) = (&ours.figures, &theirs.figures) {
                     println!("{}", ours.ratios(theirs.name, figures));
                 }
