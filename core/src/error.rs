@@ -184,6 +184,12 @@ pub enum AnswerError {
     /// Longer than this node's or the caller's `response_bytes_max`. The request is still there.
     #[error("the answer is longer than the route's response_bytes_max, here or at the caller")]
     TooLong,
+    /// The route's `body_bytes_max`, or the caller's share of it, has no room for it. Room can be waited for
+    /// before. The request is still there.
+    #[error(
+        "the route's body_bytes_max has no room for the answer: wait for room before answering"
+    )]
+    NoRoom,
     /// The caller does not wait for it any more: it has given up, its deadline has passed, or the
     /// connection is gone.
     #[error("the caller does not wait for the answer any more")]

@@ -61,8 +61,8 @@ pub struct RouteConfig {
     pub deadline_max: Duration,
     /// Bytes of requests received and not yet taken by the application; again of answers received;
     /// again of requests that have not arrived or, on a route with long answers, not been answered;
-    /// and of answers, for which room is kept from when a request is taken up until they have
-    /// arrived. An eighth of it, or one body, is what one peer may take of each, and twice as much of the
+    /// and of answers until they have arrived, for which room is kept from when a request is taken up, but
+    /// not for more than [`ANSWER_BYTES_KEPT`](crate::rpc::ANSWER_BYTES_KEPT) bytes. An eighth of it, or one body, is what one peer may take of each, and twice as much of the
     /// requests that have not arrived. Callers are told: calls wait for it as they do for `in_flight_max`.
     /// Default 128 MiB: an eighth of it holds 64 bodies of the default length.
     pub body_bytes_max: u64,

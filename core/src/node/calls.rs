@@ -92,7 +92,7 @@ impl Node {
     /// Answers a request.
     ///
     /// # Errors
-    /// If the answer is too long, or the caller does not wait for it any more.
+    /// If the answer is too long, there is no room for it, or the caller does not wait for it any more.
     pub fn answer(
         &mut self,
         now: Time,
@@ -101,6 +101,20 @@ impl Node {
     ) -> Result<(), AnswerError> {
         let now = self.clamp(now);
         self.rpc.answer(now, request, body)
+    }
+
+    /// Waits for room for an answer of so many bytes: see [`Rpc::reserve`](crate::rpc::Rpc::reserve).
+    ///
+    /// # Errors
+    /// As for [`Node::answer`].
+    pub fn reserve(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        bytes: u32,
+    ) -> Result<(), AnswerError> {
+        let now = self.clamp(now);
+        self.rpc.reserve(now, request, bytes)
     }
 
     /// Ends a request without an answer, and notifies the caller. False if the caller did not wait
@@ -137,6 +151,11 @@ impl Node {
     /// flight until it is [refused](Node::refuse).
     pub fn poll_cancelled(&mut self) -> Option<Cancelled> {
         self.rpc.poll_cancelled()
+    }
+
+    /// The next request that has got the room for its answer for which it waited.
+    pub fn poll_reserved(&mut self) -> Option<RequestId> {
+        self.rpc.poll_reserved()
     }
 
     /// The same as [`Node::poll_outcome`], but the answer occupies its room in the budget until

@@ -32,6 +32,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// enough that it does not wait for the network between two requests.
 const AHEAD_MAX: u16 = 16;
 
+/// Bytes of an answer for which room is kept from when its request is taken up, so that the application
+/// need not wait for it. A longer answer takes the rest when it is given. 64 of these are what one peer
+/// may take of the default budget.
+pub const ANSWER_BYTES_KEPT: u32 = 256 << 10;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     /// The head has not been read.
@@ -82,6 +87,8 @@ struct InboundRequest {
     /// Bytes in the ledgers.
     request_bytes: u64,
     answer_bytes: u64,
+    /// Bytes of an answer for which the application waits for room; it is in `reserving`.
+    room_wanted: Option<u64>,
 }
 
 impl InboundRequest {
@@ -89,6 +96,11 @@ impl InboundRequest {
     fn next_check_at(&self, config: &RouteConfig) -> Time {
         let overdue_at = self.body.as_ref().map_or(Time::NEVER, |body| body.overdue_at(config));
         overdue_at.min(self.deadline)
+    }
+
+    /// Bytes of the answer that waits for room that it has no room for.
+    fn room_missing(&self) -> u64 {
+        self.room_wanted.expect("it waits for room").saturating_sub(self.answer_bytes)
     }
 
     /// Whether it counts as in flight.
@@ -124,6 +136,8 @@ struct Route {
     wanted: Wanted,
     /// Requests that wait, unread.
     waiting: RoomQueue,
+    /// Requests that the application has, and that wait for room for their answers.
+    reserving: RoomQueue,
     /// Requests for the application.
     ready: Arrivals<u32>,
     /// By peer.
@@ -142,6 +156,8 @@ pub(super) struct Callee {
     /// Cancelled requests that the application has and has not been told of. Bounded by the
     /// requests that it has.
     cancelled: VecDeque<Cancelled>,
+    /// Requests that the application has, and that have got room for their answers. Each once.
+    reserved: VecDeque<RequestId>,
     /// The present input.
     pub(super) arrival: Arrival,
 }
@@ -153,6 +169,7 @@ impl Callee {
             answers: Ledger::new(config.body_bytes_max, config.response_bytes_share()),
             wanted: if config.serves { Wanted::NotYet } else { Wanted::NoMore },
             waiting: RoomQueue::new(),
+            reserving: RoomQueue::new(),
             ready: Arrivals::new(),
             by_peer: Vec::new(),
             is_due: false,
@@ -164,6 +181,7 @@ impl Callee {
             routes: routes.iter().map(route).collect(),
             arrival: Arrival::default(),
             cancelled: VecDeque::new(),
+            reserved: VecDeque::new(),
         }
     }
 
@@ -217,6 +235,27 @@ impl Callee {
         let request = &self.inbound[index];
         let peer_route = &self.routes[request.route as usize].by_peer[request.peer.at()];
         if request.wants_answer { peer_route.answer_bytes_max } else { 0 }
+    }
+
+    /// Takes room for an answer of so many bytes, beside what the request has. False if there is none.
+    fn take_room(&mut self, index: u32, bytes: u64) -> bool {
+        let request = &mut self.inbound[index];
+        let missing = bytes.saturating_sub(request.answer_bytes);
+        let has_room = self.routes[request.route as usize].answers.take(request.peer, missing);
+        if has_room {
+            request.answer_bytes += missing;
+        }
+        has_room
+    }
+
+    /// It does not wait for room for an answer any more.
+    fn stop_reserving(&mut self, index: u32) {
+        let request = &mut self.inbound[index];
+        if request.room_wanted.take().is_some() {
+            self.routes[request.route as usize].reserving.remove(request.peer, index);
+        }
+        let id = request.id;
+        self.reserved.retain(|other| *other != id);
     }
 
     fn find(&self, id: RequestId) -> Option<u32> {
@@ -331,6 +370,43 @@ impl Callee {
         self.cancelled.pop_front()
     }
 
+    pub(super) fn poll_reserved(&mut self) -> Option<RequestId> {
+        self.reserved.pop_front()
+    }
+
+    /// Takes room for an answer of so many bytes, or waits for it: see [`Rpc::reserve`](super::Rpc::reserve).
+    pub(super) fn reserve(&mut self, id: RequestId, bytes: u32) -> Result<(), AnswerError> {
+        let index = self.find(id).ok_or(AnswerError::Cancelled)?;
+        match self.inbound[index].phase {
+            Phase::Taken => {}
+            Phase::Cancelled(why) => return Err(why),
+            _ => return Err(AnswerError::Cancelled),
+        }
+        if bytes > self.answer_bytes_max(index) {
+            return Err(AnswerError::TooLong);
+        }
+        self.stop_reserving(index);
+        let request = &mut self.inbound[index];
+        let route = &mut self.routes[request.route as usize];
+        request.room_wanted = Some(bytes.into());
+        route.reserving.push(request.peer, index);
+        route.is_due = true;
+        Ok(())
+    }
+
+    /// Grants answers the room that they wait for, peers taking turns.
+    fn grant_answers(&mut self, at: u16) {
+        loop {
+            let Route { answers, reserving, .. } = &mut self.routes[at as usize];
+            let inbound = &self.inbound;
+            let next = reserving.pop(answers, |index| inbound[index].room_missing(), |_| true);
+            let Some(index) = next else { return };
+            let wanted = self.inbound[index].room_wanted.take().expect("it waits for room");
+            assert!(self.take_room(index, wanted), "there was room");
+            self.reserved.push_back(self.inbound[index].id);
+        }
+    }
+
     pub(super) fn answer(
         &mut self,
         shared: &mut SharedState,
@@ -355,6 +431,10 @@ impl Callee {
         if length > self.answer_bytes_max(index) as usize {
             return Err(AnswerError::TooLong);
         }
+        if !self.take_room(index, length as u64) {
+            return Err(AnswerError::NoRoom);
+        }
+        self.stop_reserving(index);
         let request = &mut self.inbound[index];
         let unneeded = request.answer_bytes - length as u64;
         let of_route = &mut self.routes[route as usize];
@@ -409,6 +489,7 @@ impl Callee {
         }
         let bytes = mem::take(&mut request.answer_bytes);
         self.routes[request.route as usize].answers.give_back(request.peer, bytes);
+        self.stop_reserving(index);
         self.begin_reply(shared, index, Phase::Refusing);
     }
 
@@ -461,6 +542,7 @@ impl Callee {
             is_acked: false,
             request_bytes: 0,
             answer_bytes: 0,
+            room_wanted: None,
         });
         let id = RequestId(shared.next_id(index));
         let request = &mut self.inbound[index];
@@ -573,22 +655,29 @@ impl Callee {
     /// Grants requests of a route the room that they wait for, peers taking turns. `present` is
     /// being read at the moment, so it needs no [`Output::Read`].
     fn grant(&mut self, shared: &mut SharedState, now: Time, at: u16, present: Option<u32>) {
+        self.grant_answers(at);
         let config = &shared.routes[at as usize];
         let in_flight_max = config.in_flight_max;
         loop {
-            let Route { requests, answers, waiting, by_peer, .. } = &mut self.routes[at as usize];
+            let Route { requests, answers, waiting, reserving, by_peer, .. } =
+                &mut self.routes[at as usize];
+            // What waits for room for its answer is not passed by new requests.
             let inbound = &self.inbound;
+            if reserving.is_lacking_room(answers, |index| inbound[index].room_missing()) {
+                return;
+            }
             let may = |peer: PeerIndex| {
                 let peer_route = &by_peer[peer.at()];
-                let answer_bytes = peer_route.answer_bytes_max.into();
+                let answer_bytes = peer_route.answer_bytes_max.min(ANSWER_BYTES_KEPT).into();
                 peer_route.in_flight < in_flight_max
                     && peer_route.ahead < AHEAD_MAX
+                    && reserving.count(peer) == 0
                     && answers.has_room(answer_bytes)
                     && answers.has_share(peer, answer_bytes)
             };
             let index = waiting.pop(requests, |index| inbound[index].length.into(), may);
             let Some(index) = index else { return };
-            let answer_bytes = self.answer_bytes_max(index);
+            let answer_bytes = self.answer_bytes_max(index).min(ANSWER_BYTES_KEPT);
             let Route { requests, answers, .. } = &mut self.routes[at as usize];
             let request = &mut self.inbound[index];
             let (peer, length) = (request.peer, request.length as usize);
@@ -743,6 +832,8 @@ impl Callee {
         shared.set_timer(StreamOwner::Request(index), &mut request.timer, Time::NEVER);
         shared.link_mut(request.peer).streams.remove(&request.stream);
         // There will be no answer.
+        self.stop_reserving(index);
+        let request = &mut self.inbound[index];
         let bytes = mem::take(&mut request.answer_bytes);
         let route = &mut self.routes[request.route as usize];
         route.answers.give_back(request.peer, bytes);
@@ -753,6 +844,7 @@ impl Callee {
     fn remove(&mut self, shared: &mut SharedState, index: u32) {
         let was_cancelled = matches!(self.inbound[index].phase, Phase::Cancelled(_));
         self.set_phase(index, Phase::Head);
+        self.stop_reserving(index);
         let request = self.inbound.remove(index);
         if was_cancelled {
             self.forget_cancelled(request.id);
@@ -787,11 +879,13 @@ impl Callee {
 
     pub(super) fn has_output(&self) -> bool {
         let has_request = |route: &Route| route.wanted == Wanted::Yes && route.ready.len() > 0;
-        !self.cancelled.is_empty() || self.routes.iter().any(has_request)
+        !self.cancelled.is_empty()
+            || !self.reserved.is_empty()
+            || self.routes.iter().any(has_request)
     }
 
     pub(super) fn awaits_budget(&self) -> bool {
-        self.routes.iter().any(|route| route.waiting.len() > 0)
+        self.routes.iter().any(|route| route.waiting.len() + route.reserving.len() > 0)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -832,6 +926,8 @@ impl Callee {
                 assert!(peer_route.ahead <= AHEAD_MAX);
                 assert!(peer_route.in_flight <= shared.routes[at].in_flight_max);
                 let peer = PeerIndex(peer as u16);
+                let reserving = count(&|request| request.room_wanted.is_some());
+                assert_eq!(reserving, route.reserving.count(peer));
                 assert_eq!(
                     count(&|request| request.phase == Phase::Waiting),
                     route.waiting.count(peer)

@@ -39,6 +39,7 @@ mod transfer;
 pub(crate) mod turns;
 
 pub use crate::send_buffer::SendBuffer;
+pub use callee::ANSWER_BYTES_KEPT;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec;
@@ -471,8 +472,9 @@ impl Rpc {
     /// Answers a request.
     ///
     /// # Errors
-    /// If the answer is too long, or the caller does not wait for it any more. In the second case
-    /// the request is removed, in the first nothing has changed.
+    /// If the answer is too long, there is no room for it (that for [`ANSWER_BYTES_KEPT`] is kept, and
+    /// [`Rpc::reserve`] waits for more), or the caller does not wait for it any more. In the last case the
+    /// request is removed, in the others nothing has changed.
     pub fn answer(
         &mut self,
         now: Time,
@@ -481,6 +483,22 @@ impl Rpc {
     ) -> Result<(), AnswerError> {
         let now = self.clamp(now);
         self.callee.answer(&mut self.shared, now, request, body)
+    }
+
+    /// Waits for room for an answer of so many bytes, which the request then keeps: [`Rpc::poll_reserved`]
+    /// says when. It replaces what was waited for before. Meanwhile no more requests of the peer on the
+    /// route are taken up.
+    ///
+    /// # Errors
+    /// As for [`Rpc::answer`]; nothing has changed then.
+    pub fn reserve(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        bytes: u32,
+    ) -> Result<(), AnswerError> {
+        self.clamp(now);
+        self.callee.reserve(request, bytes)
     }
 
     /// Ends a request without an answer. False if the caller did not wait for it any more.
@@ -791,6 +809,11 @@ impl Rpc {
     /// application still has to end it with [`Rpc::refuse`].
     pub fn poll_cancelled(&mut self) -> Option<Cancelled> {
         self.callee.poll_cancelled()
+    }
+
+    /// The next request that has got the room for its answer for which it waited ([`Rpc::reserve`]).
+    pub fn poll_reserved(&mut self) -> Option<RequestId> {
+        self.callee.poll_reserved()
     }
 
     // Getters.

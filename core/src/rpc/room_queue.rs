@@ -120,6 +120,12 @@ impl RoomQueue {
         }
     }
 
+    /// Whether something lacks room in the budget of all peers, and not in the share of its peer. It was
+    /// so when it was last its turn.
+    pub(super) fn is_lacking_room(&self, ledger: &Ledger, bytes: impl Fn(u32) -> u64) -> bool {
+        self.lacking.iter().any(|lacking| ledger.has_share(lacking.peer, bytes(lacking.item)))
+    }
+
     /// Items of all peers.
     pub(super) const fn len(&self) -> usize {
         self.waiting.len()

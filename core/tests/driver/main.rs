@@ -1,6 +1,7 @@
 //! Drivers and handles over plain memory, on one thread, with a clock that the test moves. A future
 //! that is not woken is not polled, and nothing waits for anything but what is under test.
 
+mod answer_room;
 mod both_ways;
 mod bounds;
 mod cancelled_requests;

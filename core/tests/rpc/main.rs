@@ -5,6 +5,7 @@ mod solo;
 mod tells;
 mod web;
 
+mod answer_room;
 mod budgets;
 
 mod credit;

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use slotcast::error::{AnswerError, CallError};
+use slotcast::rpc::ANSWER_BYTES_KEPT;
 use slotcast::rpc::Output;
 use slotcast::wire::{CallReset, Reply};
 
@@ -36,7 +37,7 @@ fn no_room_is_kept_for_the_answer_to_a_message() {
     assert_eq!(web.nodes[1].body_bytes(), 3);
     web.call(0, 1, body(3));
     web.run();
-    assert_eq!(web.nodes[1].body_bytes(), 6 + (1 << 20));
+    assert_eq!(web.nodes[1].body_bytes(), 6 + u64::from(ANSWER_BYTES_KEPT));
 }
 
 #[test]

@@ -40,6 +40,10 @@ pub use server::{Request, Requests, Server};
 /// what is staged keeps its room in the route's `body_bytes_max`.
 const STAGED_MAX: usize = 16;
 
+/// When a caller is to try again whose answer has found no room: what answers take is free again a few
+/// round trips later, if their callers read them.
+const NO_ROOM_RETRY: Duration = Duration::from_millis(500);
+
 /// Ids are consecutive numbers, so a peer cannot choose ids that collide in the hash table.
 type Map<K, V> = HashMap<K, V, FixedState>;
 
@@ -76,6 +80,11 @@ pub(super) enum CallCommand {
     Refuse {
         request: RequestId,
         refusal: Refusal,
+    },
+    /// Wait for room for an answer.
+    Reserve {
+        request: RequestId,
+        bytes: u32,
     },
     Serve {
         route: RouteId,
@@ -162,6 +171,9 @@ type StagedRequest = (node::Request, Permit);
 struct Taken {
     /// Why it needs no answer any more.
     cancelled: Option<AnswerError>,
+    /// Bytes of an answer that has room for sure, and of one for which it was asked for last.
+    room: u32,
+    room_wanted: u32,
     waiters: Waiters,
 }
 
@@ -401,7 +413,13 @@ impl CallTable {
             }
             // If it was cancelled in the meantime, the node has dropped it and the handle has been
             // told.
-            CallCommand::Answer { request, body } => drop(node.answer(now, request, body)),
+            CallCommand::Answer { request, body } => {
+                if node.answer(now, request, body) == Err(AnswerError::NoRoom) {
+                    node.refuse(now, request, Refusal::Busy { retry_after: NO_ROOM_RETRY });
+                }
+            }
+            // The handle has checked the length. If it was cancelled, it is told.
+            CallCommand::Reserve { request, bytes } => drop(node.reserve(now, request, bytes)),
             CallCommand::Refuse { request, refusal } => {
                 node.refuse(now, request, refusal);
             }
@@ -447,6 +465,13 @@ impl CallTable {
                     self.garbage.extend(calls.unstage(request));
                     node.refuse(now, request, Refusal::Dropped);
                 }
+            }
+        }
+        while let Some(request) = node.poll_reserved() {
+            if let Some(taken) = calls.taken.get_mut(&request) {
+                any = true;
+                taken.room = taken.room.max(taken.room_wanted);
+                wakers.extend(taken.waiters.drain());
             }
         }
         // What was staged for the last server is refused when it is dropped.

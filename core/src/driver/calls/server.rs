@@ -18,7 +18,7 @@ use crate::driver::waiters::{Source, Waiting};
 use crate::error::AnswerError;
 use crate::id::{NodeId, RouteId};
 use crate::rpc::arrivals::Arrived;
-use crate::rpc::{Refusal, RequestId};
+use crate::rpc::{ANSWER_BYTES_KEPT, Refusal, RequestId};
 
 /// Takes the requests of a route.
 ///
@@ -167,7 +167,8 @@ impl State {
         let calls = &mut self.calls;
         calls.released.push(permit);
         if request.wants_answer {
-            calls.taken.insert(request.id, Taken::default());
+            let room = request.answer_bytes_max.min(ANSWER_BYTES_KEPT);
+            calls.taken.insert(request.id, Taken { room, ..Taken::default() });
         }
         let start = calls.start.expect("set before anything is staged");
         let route = &mut calls.routes[index];
@@ -236,7 +237,51 @@ impl Request {
         self.wants_answer
     }
 
-    /// Answers. The bytes are taken without a copy.
+    /// Waits until there is room for an answer of so many bytes, and keeps it. For [`ANSWER_BYTES_KEPT`] bytes
+    /// there is in any case.
+    ///
+    /// Answers take their room in the route's
+    /// [`body_bytes_max`](crate::config::RouteConfig::body_bytes_max), of which one member may have an eighth,
+    /// until they have arrived. While an answer waits for it, no more requests of the member on the route
+    /// are taken up. Who takes requests one by one should wait elsewhere, since a member that does not
+    /// read its answers lets others of it wait until their deadlines.
+    ///
+    /// # Errors
+    /// If such an answer is too long, or the caller does not wait any more.
+    pub async fn room(&self, bytes: u32) -> Result<(), AnswerError> {
+        if !self.wants_answer {
+            return Err(AnswerError::NotWanted);
+        }
+        if bytes > self.answer_bytes_max {
+            return Err(AnswerError::TooLong);
+        }
+        let mut waiting = Waiting::new(self.node.shared(), Source::Cancellation(self.id));
+        let room = poll_fn(|cx| {
+            waiting.poll(cx, |state| {
+                let Some(taken) = state.calls.taken.get_mut(&self.id) else {
+                    return Some((Err(AnswerError::Closed), false));
+                };
+                if let Some(why) = taken.cancelled {
+                    return Some((Err(why), false));
+                }
+                (taken.room >= bytes).then_some((Ok(()), false))
+            })
+        });
+        self.node.shared().command(|state| {
+            if let Some(taken) = state.calls.taken.get_mut(&self.id)
+                && taken.room.max(taken.room_wanted) < bytes
+            {
+                taken.room_wanted = bytes;
+                let reserve = CallCommand::Reserve { request: self.id, bytes };
+                state.commands.push_back(Command::Call(reserve));
+            }
+        });
+        room.await
+    }
+
+    /// Answers. The bytes are taken without a copy. An answer of up to [`ANSWER_BYTES_KEPT`] bytes has room
+    /// for sure, and a longer one if it was [waited for](Self::room). If there is none, the caller is told
+    /// that this node is [`Busy`](crate::error::CallError::Busy).
     ///
     /// # Errors
     /// If the answer is too long (the caller is told that there is none), or the caller does not
