@@ -190,6 +190,9 @@ pub enum AnswerError {
         "the route's body_bytes_max has no room for the answer: wait for room before answering"
     )]
     NoRoom,
+    /// Of a request that is read in parts, not all has arrived. The request is still there.
+    #[error("the request has not been read to its end")]
+    NotRead,
     /// The caller does not wait for it any more: it has given up, its deadline has passed, or the
     /// connection is gone.
     #[error("the caller does not wait for the answer any more")]
@@ -203,4 +206,19 @@ pub enum AnswerError {
     /// The node has shut down.
     #[error("the node has shut down")]
     Closed,
+}
+
+/// Why a part of a body is not sent. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartError {
+    /// Longer than what is missing of the body, or than a part may be.
+    #[error("the part is longer than what is missing of the body, or than a part may be")]
+    TooLong,
+    /// The part before it has not been sent.
+    #[error("the part before it has not been sent")]
+    NotYet,
+    /// Nobody waits for it any more, or the body was given as a whole.
+    #[error("nobody waits for it")]
+    NotWanted,
 }

@@ -30,6 +30,7 @@ fn unusual() -> Config {
     channel.clear_delay = Duration::from_micros(1500);
     let mut route = RouteConfig::new(RouteId(8), "sync").class(Class::Bulk).bytes_max(5, 6);
     (route.serves, route.in_flight_max, route.waiting_max) = (false, 3, 4);
+    route.reads_in_parts = true;
     (route.deadline, route.deadline_max) = (Duration::from_nanos(7), Duration::from_secs(86_400));
     (route.body_bytes_max, route.rate_min) = (1 << 40, 77);
     let mut config = Config::new([channel]).routes([route]);

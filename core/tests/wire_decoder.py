@@ -51,7 +51,7 @@ CLEAR, PUSH, ADVERT, PARTIAL, SNAPSHOT, KEYED = range(6)
 FETCH, CANCEL, REFUSE = 8, 9, 10
 CHUNK, RECEIPT = 16, 17
 MINOR, INCARNATION, CHANNEL, ROUTE, SENDER_CHANNEL = range(32, 37)
-CALL, CONTINUE, ANSWER, BUSY, REFUSED = range(48, 53)
+CALL, CONTINUE, ANSWER, BUSY, REFUSED, GRANT = range(48, 54)
 
 # Kinds that have their place in a type of stream, in this version or a later one.
 PLACED = {*range(0, 18), *range(32, 37), *range(48, 53)}
@@ -185,7 +185,8 @@ def hello(reader):
             name = body.n(16)
             check(name not in said["routes"] and len(said["routes"]) < 64, "Repeated")
             bounds = (body.n(32), body.n(32), body.n(16))
-            said["routes"][name] = (*bounds, None if body.is_over() else body.n())
+            bounds += (None if body.is_over() else body.n(),)
+            said["routes"][name] = (*bounds, not body.is_over() and body.n() & 1 == 1)
         else:
             check(kind not in PLACED, "Misplaced")
     return said
@@ -232,6 +233,8 @@ def call_frame(data):
         said = {"route": body.n(16), "timeout": body.n(32), "prepaid": body.n(32)}
         said["length"] = body.n(32)
         return {"call": "call", **said, "tell": bool(not body.is_over() and body.n() & 1)}
+    if kind == GRANT:
+        return {"call": "grant", "until": body.n(32)}
     if kind == CONTINUE:
         return {"call": "continue"}
     if kind == ANSWER:
@@ -358,6 +361,7 @@ CALLS = {
     "call_head_large": call(65_535, 2**32 - 1, 2**32 - 1, 2**32 - 1),
     "call_head_tell": call(7, 1000, 0, 5, True),
     "reply_continue": {"call": "continue"},
+    "reply_grant": {"call": "grant", "until": 1 << 18},
     "reply_answer": {"call": "answer", "length": 70_000},
     "reply_busy": {"call": "busy", "again": 1234},
     "reply_not_served": {"call": "refused", "reason": 0},
@@ -373,7 +377,7 @@ def greeting(minor, channels, routes):
 
 BOUNDS = (1024, 16 << 20, 16 << 10, 4)
 SMALL = {300: (1, 10, 0, 255, False)}
-ROUTES = {7: (1 << 20, 1 << 20, 64, 16 << 20), 300: (0, 1 << 27, 0, 0)}
+ROUTES = {7: (1 << 20, 1 << 20, 64, 16 << 20, True), 300: (0, 1 << 27, 0, 0, False)}
 CLEARED = {"update": "clear"}
 
 STREAMS = {

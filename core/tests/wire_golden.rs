@@ -552,6 +552,7 @@ fn l12_of_a_hello_of_the_next_minor_version_the_known_part_is_read() {
         response_bytes_max: 1 << 20,
         in_flight_max: 64,
         in_flight_bytes_max: 16 << 20,
+        knows_grants: true,
     };
     let (channels, routes) = (vec![channel], vec![route]);
     assert_eq!(hello, Hello { minor: 2, incarnation: 0x0102_0304_0506_0708, channels, routes });

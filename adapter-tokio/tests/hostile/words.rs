@@ -47,6 +47,7 @@ pub(crate) fn hello() -> Vec<u8> {
         response_bytes_max: BODY_MAX,
         in_flight_max: IN_FLIGHT_MAX,
         in_flight_bytes_max: u64::MAX,
+        knows_grants: true,
     };
     let channels = CHANNELS.map(channel).to_vec();
     frames::hello(1, channels, vec![route])

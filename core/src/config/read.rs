@@ -68,6 +68,7 @@ with_defaults! {
         request_bytes_max: u32,
         response_bytes_max: u32,
         serves: bool,
+        reads_in_parts: bool,
         in_flight_max: u16,
         waiting_max: u16,
         deadline: Span,

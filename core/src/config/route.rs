@@ -45,6 +45,9 @@ pub struct RouteConfig {
     pub response_bytes_max: u32,
     /// Whether this node takes requests, too, or only calls. Default true.
     pub serves: bool,
+    /// Whether requests are handed out as soon as it is their turn, and their bodies are read in parts while
+    /// they arrive. Messages are not. Default false: a request is handed out when all of it is there.
+    pub reads_in_parts: bool,
     /// Requests of one peer that are being received, dealt with and answered at once; further ones
     /// stay in their streams. As many of this node's calls may be under way to one peer, if their
     /// requests have no more bytes than the peer has [room](Self::body_bytes_max) for. Default 64: two
@@ -79,6 +82,7 @@ impl RouteConfig {
             name: name.into(),
             class: Class::Normal,
             serves: true,
+            reads_in_parts: false,
             request_bytes_max: 256 << 10,
             response_bytes_max: 256 << 10,
             in_flight_max: 64,
@@ -94,6 +98,12 @@ impl RouteConfig {
     #[must_use]
     pub fn class(self, class: Class) -> Self {
         Self { class, ..self }
+    }
+
+    /// The same route for requests that are read in parts.
+    #[must_use]
+    pub fn reads_in_parts(self) -> Self {
+        Self { reads_in_parts: true, ..self }
     }
 
     /// The same route for requests and answers of up to so many bytes.

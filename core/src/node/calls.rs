@@ -19,8 +19,10 @@ pub struct Request {
     pub id: RequestId,
     /// Who asks.
     pub from: NodeId,
-    /// What is asked.
+    /// What is asked; empty, if it is read in parts.
     pub body: Bytes,
+    /// If it is [read in parts](RouteConfig::reads_in_parts), how many bytes it has.
+    pub in_parts: Option<u32>,
     /// The time until which the caller waits.
     pub deadline: Time,
     /// The longest answer that is allowed, in bytes.
@@ -178,9 +180,10 @@ impl Node {
 
     /// The request with the member that a peer is.
     pub(super) fn named(&self, request: rpc::Request) -> Request {
-        let rpc::Request { id, from, body, deadline, answer_bytes_max, wants_answer } = request;
+        let rpc::Request { id, from, body, in_parts, deadline, answer_bytes_max, wants_answer } =
+            request;
         let from = self.peers.peer(from).node;
-        Request { id, from, body, deadline, answer_bytes_max, wants_answer }
+        Request { id, from, body, in_parts, deadline, answer_bytes_max, wants_answer }
     }
 
     // Getters.
@@ -257,5 +260,6 @@ pub(super) fn route_hello(config: &RouteConfig) -> RouteHello {
         response_bytes_max: config.response_bytes_max,
         in_flight_max: if config.serves { config.in_flight_max } else { 0 },
         in_flight_bytes_max: config.request_bytes_share(),
+        knows_grants: true,
     }
 }

@@ -8,11 +8,12 @@ use core::time::Duration;
 
 use super::arrivals::{Arrivals, Arrived};
 use super::ledger::Ledger;
+use super::parts::{self, Part, READ_AHEAD, Stream, StreamEvent};
 use super::room_queue::RoomQueue;
 use super::transfer::{Receiving, Sending};
 use super::{
-    CallStream, Cancelled, INDEX_BITS, Output, Permit, Refusal, Request, RequestId, SharedState,
-    StreamOwner,
+    Asked, CallStream, Cancelled, INDEX_BITS, Output, Permit, Refusal, Request, RequestId,
+    SharedState, StreamOwner,
 };
 use crate::arena::Arena;
 use crate::config::RouteConfig;
@@ -79,6 +80,9 @@ struct InboundRequest {
     prepaid: u32,
     wants_answer: bool,
     body: Option<Receiving>,
+    /// Its body is read, or its answer given, in parts.
+    is_read_in_parts: bool,
+    is_answered_in_parts: bool,
     /// The caller's direction has ended.
     has_ended: bool,
     answer: Sending,
@@ -120,6 +124,8 @@ struct PeerRoute {
     in_flight: u16,
     ahead: u16,
     answer_bytes_max: u32,
+    /// The peer understands credit for a part of a request.
+    knows_grants: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -203,8 +209,10 @@ impl Callee {
     ) {
         for (route, config) in self.routes.iter_mut().zip(configs) {
             let theirs = theirs.iter().find(|theirs| theirs.id == config.id);
+            let peer_route = &mut route.by_peer[peer.at()];
+            peer_route.knows_grants = theirs.is_some_and(|theirs| theirs.knows_grants);
             let theirs = theirs.map_or(u32::MAX, |theirs| theirs.response_bytes_max);
-            route.by_peer[peer.at()].answer_bytes_max = theirs.min(config.response_bytes_max);
+            peer_route.answer_bytes_max = theirs.min(config.response_bytes_max);
         }
     }
 
@@ -342,13 +350,21 @@ impl Callee {
         let request = &mut self.inbound[index];
         request.taken_at = now;
         let wants_answer = request.wants_answer;
-        let bytes = mem::take(&mut request.request_bytes);
+        let in_parts = request.is_read_in_parts.then_some(request.length);
+        // What is read in parts keeps its room until it has been read.
+        let (body, bytes) = match in_parts {
+            Some(_) => (Bytes::new(), 0),
+            None => {
+                let body = request.body.take().expect("it is complete");
+                (body.into_body(), mem::take(&mut request.request_bytes))
+            }
+        };
         let permit = Permit { route: at, peer: request.peer, bytes, of_answer: false };
-        let body = request.body.take().expect("it is complete").into_body();
         let request = Request {
             id: request.id,
             from: request.peer,
             body,
+            in_parts,
             deadline: request.deadline,
             answer_bytes_max,
             wants_answer,
@@ -414,38 +430,62 @@ impl Callee {
         id: RequestId,
         body: Bytes,
     ) -> Result<(), AnswerError> {
+        let index = self.to_answer(shared, id)?;
+        self.begin_answer(shared, now, index, Asked::Whole(body))
+    }
+
+    /// The request that is to be answered.
+    fn to_answer(&mut self, shared: &mut SharedState, id: RequestId) -> Result<u32, AnswerError> {
         let Some(index) = self.find(id) else {
             self.forget_cancelled(id);
             return Err(AnswerError::Cancelled);
         };
-        let InboundRequest { phase, peer, route, .. } = self.inbound[index];
-        match phase {
+        match self.inbound[index].phase {
             Phase::Cancelled(why) => {
                 self.remove(shared, index);
-                return Err(why);
+                Err(why)
             }
-            Phase::Taken => {}
-            _ => return Err(AnswerError::Cancelled),
+            Phase::Taken => Ok(index),
+            _ => Err(AnswerError::Cancelled),
         }
-        let length = body.len();
-        if length > self.answer_bytes_max(index) as usize {
+    }
+
+    fn begin_answer(
+        &mut self,
+        shared: &mut SharedState,
+        now: Time,
+        index: u32,
+        answer: Asked,
+    ) -> Result<(), AnswerError> {
+        let length = answer.length();
+        if length > self.answer_bytes_max(index).into() {
             return Err(AnswerError::TooLong);
         }
-        if !self.take_room(index, length as u64) {
+        if self.inbound[index].body.as_ref().is_some_and(|body| !body.is_complete()) {
+            return Err(AnswerError::NotRead);
+        }
+        let is_in_parts = matches!(answer, Asked::InParts(_));
+        let room = if is_in_parts { parts::giving_room(length) } else { length };
+        if !self.take_room(index, room) {
             return Err(AnswerError::NoRoom);
         }
         self.stop_reserving(index);
         let request = &mut self.inbound[index];
-        let unneeded = request.answer_bytes - length as u64;
+        let (peer, route) = (request.peer, request.route);
+        let unneeded = request.answer_bytes - room;
         let of_route = &mut self.routes[route as usize];
         of_route.answers.give_back(peer, unneeded);
         of_route.counts.answered += 1;
         of_route.latencies.note(now.since(request.taken_at));
-        request.answer_bytes = length as u64;
-        let allowed = if request.has_ended { length } else { request.prepaid as usize };
+        request.answer_bytes = room;
+        request.is_answered_in_parts = is_in_parts;
+        let allowed = if request.has_ended { length as usize } else { request.prepaid as usize };
         let reply = Reply::Answer { length: length as u32 };
         request.answer.frame(|frames| reply.encode(frames));
-        request.answer.body(body, allowed);
+        match answer {
+            Asked::Whole(body) => request.answer.body(body, allowed),
+            Asked::InParts(length) => request.answer.body_in_parts(length as usize, allowed),
+        }
         self.begin_reply(shared, index, Phase::Answering);
         Ok(())
     }
@@ -537,6 +577,8 @@ impl Callee {
             prepaid: 0,
             wants_answer: true,
             body: None,
+            is_read_in_parts: false,
+            is_answered_in_parts: false,
             has_ended: false,
             answer: Sending::default(),
             is_acked: false,
@@ -558,8 +600,11 @@ impl Callee {
             Phase::Head => request.reader.missing().expect("checked when it was taken"),
             Phase::Waiting => 0,
             Phase::Body => request.body.as_ref().expect("it is being read").wants(),
-            // Only the end of the stream may follow.
-            Phase::Ready | Phase::Taken | Phase::Answering => usize::from(!request.has_ended),
+            Phase::Ready | Phase::Taken | Phase::Answering => match &request.body {
+                Some(body) if !body.is_complete() => body.wants(),
+                // Credit for an answer, or the end of the stream, may follow.
+                _ => usize::from(!request.has_ended),
+            },
             Phase::Cancelled(_) | Phase::Answered | Phase::Refusing => 0,
         }
     }
@@ -604,8 +649,129 @@ impl Callee {
                 Ok(())
             }
             Phase::Waiting | Phase::Cancelled(_) | Phase::Answered | Phase::Refusing => Ok(()),
-            Phase::Ready | Phase::Taken | Phase::Answering => Err(Malformed::Trailing.into()),
+            Phase::Ready | Phase::Taken | Phase::Answering => match &mut request.body {
+                Some(body) if !body.is_complete() => {
+                    if !body.push(bytes) {
+                        return Err(Malformed::Trailing.into());
+                    }
+                    if body.wakes_reader() {
+                        let event = StreamEvent::Readable(Stream::Request(request.id));
+                        shared.stream_events.push_back(event);
+                    }
+                    Ok(())
+                }
+                _ => self.take_grant(shared, index, bytes),
+            },
         }
+    }
+
+    /// Takes bytes behind a request: the caller has room for more of the answer.
+    fn take_grant(
+        &mut self,
+        shared: &mut SharedState,
+        index: u32,
+        bytes: &[u8],
+    ) -> Result<(), Fault> {
+        let request = &mut self.inbound[index];
+        let is_grant = |bytes: &[u8]| bytes.first().is_none_or(|kind| *kind == Reply::GRANT_KIND);
+        if request.reader.is_empty() && !is_grant(bytes) {
+            return Err(Malformed::Trailing.into());
+        }
+        request.reader.push(bytes)?;
+        if request.reader.missing()? > 0 {
+            return Ok(());
+        }
+        let (kind, body) = request.reader.frame();
+        let Reply::Grant { until } = Reply::decode(kind, body)? else {
+            return Err(Fault::ReplyMisplaced);
+        };
+        request.reader.clear();
+        request.prepaid = request.prepaid.max(until);
+        if request.phase == Phase::Answering {
+            request.answer.allow(until as usize);
+            let owner = StreamOwner::Request(index);
+            shared.note_due(request.peer, request.route, owner, &mut request.answer);
+        }
+        Ok(())
+    }
+
+    // In parts.
+
+    pub(super) fn id(&self, index: u32) -> RequestId {
+        self.inbound[index].id
+    }
+
+    /// An answer that is given in parts, and its owner.
+    pub(super) fn giving(
+        &mut self,
+        id: RequestId,
+    ) -> Option<(Option<StreamOwner>, PeerIndex, u16, &mut Sending)> {
+        let index = self.find(id)?;
+        let request = &mut self.inbound[index];
+        let is_given = request.is_answered_in_parts && request.phase == Phase::Answering;
+        let owner = Some(StreamOwner::Request(index));
+        is_given.then_some((owner, request.peer, request.route, &mut request.answer))
+    }
+
+    pub(super) fn answer_in_parts(
+        &mut self,
+        shared: &mut SharedState,
+        now: Time,
+        id: RequestId,
+        length: u32,
+    ) -> Result<(), AnswerError> {
+        let index = self.to_answer(shared, id)?;
+        self.begin_answer(shared, now, index, Asked::InParts(length))
+    }
+
+    pub(super) fn break_off(&mut self, shared: &mut SharedState, id: RequestId) -> bool {
+        let Some(index) = self.find(id).filter(|index| {
+            let request = &self.inbound[*index];
+            request.is_answered_in_parts && request.phase == Phase::Answering
+        }) else {
+            return false;
+        };
+        self.cancelled(shared, index);
+        true
+    }
+
+    pub(super) fn read(&mut self, shared: &mut SharedState, now: Time, id: RequestId) -> Part {
+        let Some(index) = self.find(id) else { return Part::End };
+        let request = &mut self.inbound[index];
+        let Some(body) = &mut request.body else { return Part::End };
+        match body.take() {
+            Some(part) => {
+                self.grant_part(shared, now, index);
+                Part::Bytes(part)
+            }
+            None if body.is_complete() => {
+                let bytes = mem::take(&mut request.request_bytes);
+                let route = &mut self.routes[request.route as usize];
+                route.requests.give_back(request.peer, bytes);
+                route.is_due = true;
+                Part::End
+            }
+            None => Part::None,
+        }
+    }
+
+    /// Grants the caller room for more of a request that is read in parts.
+    pub(super) fn grant_part(&mut self, shared: &mut SharedState, now: Time, index: u32) {
+        let request = &mut self.inbound[index];
+        let is_read = matches!(request.phase, Phase::Ready | Phase::Taken);
+        let Some(body) = request.body.as_mut().filter(|_| is_read) else { return };
+        if !request.answer.has_frame_room() {
+            return;
+        }
+        let Some(until) = body.grant_more(now) else { return };
+        let (peer, stream) = (request.peer, request.stream);
+        let grant = Reply::Grant { until: until as u32 };
+        request.answer.frame(|frames| grant.encode(frames));
+        let owner = StreamOwner::Request(index);
+        shared.note_due(peer, request.route, owner, &mut request.answer);
+        shared.outputs.push_back(Output::Read { peer, stream });
+        let at = request.next_check_at(&shared.routes[request.route as usize]);
+        shared.hasten_timer(owner, &mut request.timer, at);
     }
 
     /// The head has been read.
@@ -628,6 +794,8 @@ impl Callee {
         request.route = at;
         (request.length, request.prepaid) = (head.length, head.prepaid);
         request.wants_answer = head.wants_answer;
+        request.is_read_in_parts = config.reads_in_parts && head.wants_answer;
+        request.reader.clear();
         let timeout = Duration::from_millis(head.timeout_ms.into());
         request.deadline = now + timeout.min(config.deadline_max);
         request.is_capped = timeout > config.deadline_max;
@@ -675,20 +843,40 @@ impl Callee {
                     && answers.has_room(answer_bytes)
                     && answers.has_share(peer, answer_bytes)
             };
-            let index = waiting.pop(requests, |index| inbound[index].length.into(), may);
+            let room = |index: u32| {
+                let request = &inbound[index];
+                match request.is_read_in_parts && by_peer[request.peer.at()].knows_grants {
+                    true => parts::reading_room(request.length),
+                    false => request.length.into(),
+                }
+            };
+            let index = waiting.pop(requests, room, may);
             let Some(index) = index else { return };
+            let room = room(index);
+            let knows_grants = by_peer[inbound[index].peer.at()].knows_grants;
             let answer_bytes = self.answer_bytes_max(index).min(ANSWER_BYTES_KEPT);
             let Route { requests, answers, .. } = &mut self.routes[at as usize];
             let request = &mut self.inbound[index];
             let (peer, length) = (request.peer, request.length as usize);
-            (request.request_bytes, request.answer_bytes) = (length as u64, answer_bytes.into());
+            (request.request_bytes, request.answer_bytes) = (room, answer_bytes.into());
             let has_room = requests.take(peer, request.request_bytes);
             assert!(has_room && answers.take(peer, request.answer_bytes), "there was room");
-            request.body = Some(Receiving::new(now, length, length));
+            let granted = match request.is_read_in_parts && knows_grants {
+                true => length.min(READ_AHEAD),
+                false => length,
+            };
+            request.body = Some(match request.is_read_in_parts {
+                true => Receiving::in_parts(now, length, granted, granted),
+                false => Receiving::new(now, length, length),
+            });
             self.set_phase(index, Phase::Body);
             let request = &mut self.inbound[index];
             if length > EAGER_BYTES_MAX {
-                request.answer.frame(|frames| Reply::Continue.encode(frames));
+                let reply = match granted == length {
+                    true => Reply::Continue,
+                    false => Reply::Grant { until: granted as u32 },
+                };
+                request.answer.frame(|frames| reply.encode(frames));
                 shared.note_due(peer, at, StreamOwner::Request(index), &mut request.answer);
             }
             let next_check_at = request.next_check_at(&shared.routes[at as usize]);
@@ -697,7 +885,7 @@ impl Callee {
                 let stream = request.stream;
                 shared.outputs.push_back(Output::Read { peer, stream });
             }
-            if length == 0 {
+            if length == 0 || self.inbound[index].is_read_in_parts {
                 self.complete(index);
             }
         }
@@ -714,6 +902,12 @@ impl Callee {
         let request = &mut self.inbound[index];
         match request.phase {
             Phase::Head | Phase::Body => {
+                self.abandon(shared, index, AnswerError::Cancelled);
+                return Err(Malformed::Truncated.into());
+            }
+            Phase::Ready | Phase::Taken
+                if request.body.as_ref().is_some_and(|body| !body.is_complete()) =>
+            {
                 self.abandon(shared, index, AnswerError::Cancelled);
                 return Err(Malformed::Truncated.into());
             }
@@ -831,6 +1025,9 @@ impl Callee {
         request.answer.is_queued = false;
         shared.set_timer(StreamOwner::Request(index), &mut request.timer, Time::NEVER);
         shared.link_mut(request.peer).streams.remove(&request.stream);
+        request.body = None;
+        let bytes = mem::take(&mut request.request_bytes);
+        self.routes[request.route as usize].requests.give_back(request.peer, bytes);
         // There will be no answer.
         self.stop_reserving(index);
         let request = &mut self.inbound[index];
@@ -857,6 +1054,10 @@ impl Callee {
             && link.streams.get(&request.stream) == Some(&owner)
         {
             link.streams.remove(&request.stream);
+        }
+        if request.is_answered_in_parts {
+            let (request, has_arrived) = (request.id, request.is_acked);
+            shared.stream_events.push_back(StreamEvent::Over { request, has_arrived });
         }
         let route = &mut self.routes[request.route as usize];
         route.requests.give_back(peer, request.request_bytes);

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use super::ledger::Ledger;
+use super::parts::{self, Part, READ_AHEAD, Stream, StreamEvent};
 use super::room_queue::RoomQueue;
 use super::transfer::{Receiving, Sending};
 use super::{
-    CallId, CallStream, Credit, INDEX_BITS, Outcome, Output, Permit, SharedState, StreamOwner,
+    Asked, CallId, CallStream, Credit, INDEX_BITS, Outcome, Output, Permit, SharedState,
+    StreamOwner,
 };
 use crate::arena::Arena;
 use crate::config::RouteConfig;
@@ -51,6 +53,12 @@ struct Call {
     is_acked: bool,
     reader: FrameReader,
     answer: Option<Receiving>,
+    /// The request is given, and the answer read, in parts.
+    is_in_parts: bool,
+    /// The reader waits for the answer to begin.
+    awaits_answer: bool,
+    /// The end of the answer has arrived.
+    has_ended: bool,
     /// Bytes of the answer that are in the ledger: all of them, if it is longer than what was prepaid.
     answer_bytes: u64,
 }
@@ -58,6 +66,8 @@ struct Call {
 /// The calls to one peer on one route.
 #[derive(Debug, Default)]
 struct PeerRoute {
+    /// The peer understands credit for a part of an answer.
+    knows_grants: bool,
     /// What the peer has room for. `None` if it does not serve the route.
     credit: Option<Credit>,
     /// Calls that wait for credit, in order.
@@ -150,6 +160,7 @@ impl Caller {
     ) {
         for (route, config) in self.routes.iter_mut().zip(&shared.routes) {
             let theirs = theirs.iter().find(|theirs| theirs.id == config.id);
+            route.by_peer[peer.at()].knows_grants = theirs.is_some_and(|t| t.knows_grants);
             route.by_peer[peer.at()].credit =
                 theirs.filter(|t| t.in_flight_max > 0).map(|theirs| {
                     // A peer's limits cannot raise the bounds of this node.
@@ -220,7 +231,7 @@ impl Caller {
         now: Time,
         peer: PeerIndex,
         route: RouteId,
-        body: Bytes,
+        asked: Asked,
         timeout: Option<Duration>,
         manner: Manner,
     ) -> Result<CallId, CallError> {
@@ -230,7 +241,7 @@ impl Caller {
         if shared.link(peer).is_none() {
             return Err(CallError::NotConnected);
         }
-        let length = body.len() as u64;
+        let length = asked.length();
         let peer_route = self.peer_route(peer, route);
         let credit = match peer_route.credit {
             Some(credit) => credit,
@@ -249,12 +260,17 @@ impl Caller {
         if !credit.admits(peer_route.outstanding, bytes, manner != Manner::Try) {
             return Err(CallError::Pushback);
         }
-        if !self.routes[route as usize].requests.take(peer, length) {
+        let is_in_parts = matches!(asked, Asked::InParts(_));
+        let request_bytes = if is_in_parts { parts::giving_room(length) } else { length };
+        if !self.routes[route as usize].requests.take(peer, request_bytes) {
             return Err(CallError::Pushback);
         }
         let deadline = now + timeout;
         let mut request = Sending::default();
-        request.body(body, EAGER_BYTES_MAX);
+        match asked {
+            Asked::Whole(body) => request.body(body, EAGER_BYTES_MAX),
+            Asked::InParts(length) => request.body_in_parts(length as usize, EAGER_BYTES_MAX),
+        }
         let index = self.calls.insert(Call {
             id: CallId(0),
             peer,
@@ -265,10 +281,13 @@ impl Caller {
             timer: Time::NEVER,
             stream: None,
             request,
-            request_bytes: length,
+            request_bytes,
             is_acked: false,
             reader: FrameReader::default(),
             answer: None,
+            is_in_parts,
+            awaits_answer: false,
+            has_ended: false,
             answer_bytes: 0,
         });
         let id = CallId(shared.next_id(index));
@@ -345,7 +364,8 @@ impl Caller {
         peer_route.waiting_bytes -= bytes;
         let call = &mut self.calls[index];
         let left = call.deadline.since(now).as_nanos().div_ceil(1_000_000);
-        let (length, wants_answer) = (call.request_bytes as u32, call.manner != Manner::Tell);
+        let (length, wants_answer) =
+            (call.request.body_length() as u32, call.manner != Manner::Tell);
         let prepaid = call.manner.prepaid(config);
         let head = CallHead {
             route: config.id,
@@ -371,7 +391,13 @@ impl Caller {
     }
 
     /// A piece of the request was handed to the transport.
-    pub(super) fn written(&mut self, shared: &mut SharedState, index: u32, stream: CallStream) {
+    pub(super) fn written(
+        &mut self,
+        shared: &mut SharedState,
+        now: Time,
+        index: u32,
+        stream: CallStream,
+    ) {
         let call = &mut self.calls[index];
         if call.stream.is_none() {
             call.stream = Some(stream);
@@ -379,6 +405,72 @@ impl Caller {
                 shared.link_mut(call.peer).streams.insert(stream, StreamOwner::Call(index));
             assert!(before.is_none(), "streams are not used twice");
         }
+        self.grant_part(shared, now, index);
+    }
+
+    // In parts.
+
+    pub(super) fn id(&self, index: u32) -> CallId {
+        self.calls[index].id
+    }
+
+    fn find(&self, id: CallId) -> Option<u32> {
+        let index = (id.0 & ((1 << INDEX_BITS) - 1)) as u32;
+        self.calls.get(index).is_some_and(|call| call.id == id).then_some(index)
+    }
+
+    /// The request of a call that is given in parts, and its owner if it has a stream.
+    pub(super) fn giving(
+        &mut self,
+        id: CallId,
+    ) -> Option<(Option<StreamOwner>, PeerIndex, u16, &mut Sending)> {
+        let index = self.find(id).filter(|index| self.calls[*index].is_in_parts)?;
+        let call = &mut self.calls[index];
+        let owner = call.stream.map(|_| StreamOwner::Call(index));
+        Some((owner, call.peer, call.route, &mut call.request))
+    }
+
+    pub(super) fn read(&mut self, shared: &mut SharedState, now: Time, id: CallId) -> Part {
+        let Some(index) = self.find(id) else { return Part::End };
+        let call = &mut self.calls[index];
+        let Some(answer) = &mut call.answer else {
+            call.awaits_answer = call.is_in_parts;
+            return if call.is_in_parts { Part::None } else { Part::End };
+        };
+        if !answer.is_in_parts() {
+            return Part::End;
+        }
+        match answer.take() {
+            Some(part) => {
+                self.grant_part(shared, now, index);
+                Part::Bytes(part)
+            }
+            None if call.has_ended => {
+                self.complete(shared, index, Ok(Bytes::new()));
+                Part::End
+            }
+            None => Part::None,
+        }
+    }
+
+    /// Grants the callee room for more of an answer that is read in parts.
+    fn grant_part(&mut self, shared: &mut SharedState, now: Time, index: u32) {
+        let call = &mut self.calls[index];
+        let Some(answer) = &mut call.answer else { return };
+        if call.answer_bytes == 0 || !call.request.has_frame_room() {
+            return;
+        }
+        let Some(until) = answer.grant_more(now) else { return };
+        if until == answer.length() {
+            call.request.end();
+        } else {
+            call.request.frame(|frames| Reply::Grant { until: until as u32 }.encode(frames));
+        }
+        shared.note_due(call.peer, call.route, StreamOwner::Call(index), &mut call.request);
+        let (peer, stream) = (call.peer, call.stream.expect("it has been answered"));
+        shared.outputs.push_back(Output::Read { peer, stream });
+        let at = call.next_check_at(&shared.routes[call.route as usize]);
+        shared.hasten_timer(StreamOwner::Call(index), &mut call.timer, at);
     }
 
     /// The request has arrived.
@@ -428,10 +520,13 @@ impl Caller {
     ) -> Result<(), Fault> {
         let call = &mut self.calls[index];
         if let Some(answer) = &mut call.answer {
-            return match answer.push(bytes) {
-                true => Ok(()),
-                false => Err(Malformed::Trailing.into()),
-            };
+            if !answer.push(bytes) {
+                return Err(Malformed::Trailing.into());
+            }
+            if answer.wakes_reader() {
+                shared.stream_events.push_back(StreamEvent::Readable(Stream::Call(call.id)));
+            }
+            return Ok(());
         }
         call.reader.push(bytes)?;
         if call.reader.missing()? > 0 {
@@ -446,6 +541,14 @@ impl Caller {
                     return Err(Fault::ReplyMisplaced);
                 }
                 call.request.allow_all();
+                shared.note_due(call.peer, call.route, StreamOwner::Call(index), &mut call.request);
+                return Ok(());
+            }
+            Reply::Grant { until } => {
+                if !call.request.is_waiting() {
+                    return Err(Fault::ReplyMisplaced);
+                }
+                call.request.allow(until as usize);
                 shared.note_due(call.peer, call.route, StreamOwner::Call(index), &mut call.request);
                 return Ok(());
             }
@@ -482,7 +585,17 @@ impl Caller {
             return Ok(());
         }
         let prepaid = call.manner.prepaid(&shared.routes[route]);
-        call.answer = Some(Receiving::new(now, length as usize, prepaid as usize));
+        let knows_grants = self.routes[route].by_peer[peer.at()].knows_grants;
+        let ahead_max = if knows_grants { READ_AHEAD } else { length as usize };
+        let (bytes, granted) = (length as usize, prepaid as usize);
+        let mut answer = match call.is_in_parts {
+            true => Receiving::in_parts(now, bytes, granted, ahead_max),
+            false => Receiving::new(now, bytes, granted),
+        };
+        if call.awaits_answer {
+            answer.await_more();
+        }
+        call.answer = Some(answer);
         let at = call.next_check_at(&shared.routes[route]);
         shared.hasten_timer(StreamOwner::Call(index), &mut call.timer, at);
         if length > prepaid {
@@ -497,15 +610,21 @@ impl Caller {
         if !core::mem::take(&mut self.has_room) {
             return;
         }
+        let mut in_parts = Vec::new();
         for route in &mut self.routes {
             let Route { answers, waiting, .. } = route;
             let calls = &mut self.calls;
-            let length = |call: &Call| call.answer.as_ref().expect("it has begun").length() as u64;
-            while let Some(index) = waiting.pop(answers, |index| length(&calls[index]), |_| true) {
+            let room = |call: &Call| call.answer.as_ref().expect("it has begun").room();
+            while let Some(index) = waiting.pop(answers, |index| room(&calls[index]), |_| true) {
                 let call = &mut calls[index];
-                call.answer_bytes = length(call);
+                call.answer_bytes = room(call);
                 assert!(answers.take(call.peer, call.answer_bytes), "there was room");
-                call.answer.as_mut().expect("it has begun").grant_all(now);
+                let answer = call.answer.as_mut().expect("it has begun");
+                if answer.is_in_parts() {
+                    in_parts.push(index);
+                    continue;
+                }
+                answer.grant_all(now);
                 call.request.end();
                 shared.note_due(call.peer, call.route, StreamOwner::Call(index), &mut call.request);
                 let stream = call.stream.expect("it has been answered");
@@ -513,6 +632,9 @@ impl Caller {
                 let at = call.next_check_at(&shared.routes[call.route as usize]);
                 shared.hasten_timer(StreamOwner::Call(index), &mut call.timer, at);
             }
+        }
+        for index in in_parts {
+            self.grant_part(shared, now, index);
         }
     }
 
@@ -523,23 +645,32 @@ impl Caller {
         index: u32,
     ) -> Result<(), Fault> {
         let call = &mut self.calls[index];
-        match call.answer.take_if(|answer| answer.is_complete()) {
-            Some(answer) => {
-                let latencies = &mut self.routes[call.route as usize].latencies;
-                latencies.note(now.since(call.made_at));
-                if !call.is_acked {
-                    // The callee does not need the end of the request, and the transport can drop
-                    // what it keeps of it.
-                    self.close(shared, index);
-                }
-                self.complete(shared, index, Ok(answer.into_body()));
-                Ok(())
-            }
-            None => {
-                self.complete(shared, index, Err(CallError::Fault));
-                Err(Malformed::Truncated.into())
-            }
+        if !call.answer.as_ref().is_some_and(Receiving::is_complete) {
+            self.complete(shared, index, Err(CallError::Fault));
+            return Err(Malformed::Truncated.into());
         }
+        let latencies = &mut self.routes[call.route as usize].latencies;
+        latencies.note(now.since(call.made_at));
+        if !call.is_acked {
+            // The callee does not need the end of the request, and the transport can drop what it keeps
+            // of it.
+            shared.unqueue(call.peer, call.route, StreamOwner::Call(index), &call.request);
+            call.request.abandon();
+            call.request.is_queued = false;
+            self.close(shared, index);
+        }
+        let call = &mut self.calls[index];
+        if call.is_in_parts {
+            // It is over when it has been read.
+            call.has_ended = true;
+            if call.answer.as_mut().is_some_and(Receiving::wakes_reader) {
+                shared.stream_events.push_back(StreamEvent::Readable(Stream::Call(call.id)));
+            }
+        } else {
+            let answer = call.answer.take().expect("it is complete");
+            self.complete(shared, index, Ok(answer.into_body()));
+        }
+        Ok(())
     }
 
     /// The callee has reset its direction. The deadline may have passed, which the callee may notice
@@ -594,8 +725,9 @@ impl Caller {
             Ok(_) => counts.answered += 1,
             Err(error) => counts.note_error(error),
         }
-        // The permit takes over the answer's room in the budget.
+        // The permit takes over the answer's room in the budget. What is read in parts has left it.
         let bytes = match &result {
+            Ok(_) if call.is_in_parts => 0,
             Ok(_) => core::mem::take(&mut call.answer_bytes),
             Err(_) => 0,
         };

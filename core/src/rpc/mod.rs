@@ -34,12 +34,14 @@ pub(crate) mod arrivals;
 mod callee;
 mod caller;
 mod ledger;
+mod parts;
 mod room_queue;
 mod transfer;
 pub(crate) mod turns;
 
 pub use crate::send_buffer::SendBuffer;
 pub use callee::ANSWER_BYTES_KEPT;
+pub use parts::{PART_BYTES_MAX, Part, STREAM_BYTES_KEPT, Stream, StreamEvent};
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec;
@@ -51,7 +53,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 use crate::config::{Class, Config, ConfigError, RouteConfig};
-use crate::error::{AnswerError, CallError, Fault};
+use crate::error::{AnswerError, CallError, Fault, PartError};
 use crate::id::{Arrival, PeerIndex, RouteId};
 use crate::sched::ReadyFlows;
 use crate::snapshot::RouteSnapshot;
@@ -85,8 +87,10 @@ pub struct Request {
     pub id: RequestId,
     /// Who asks.
     pub from: PeerIndex,
-    /// What is asked.
+    /// What is asked; empty, if it is read in parts.
     pub body: Bytes,
+    /// If it is [read in parts](RouteConfig::reads_in_parts), how many bytes it has.
+    pub in_parts: Option<u32>,
     /// The time until which the caller waits.
     pub deadline: Time,
     /// The longest answer that is allowed, in bytes.
@@ -172,6 +176,22 @@ pub struct Permit {
     of_answer: bool,
 }
 
+/// What a call asks.
+enum Asked {
+    Whole(Bytes),
+    /// So many bytes that are given in parts; and the answer is read in parts.
+    InParts(u32),
+}
+
+impl Asked {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Whole(body) => body.len() as u64,
+            Self::InParts(length) => (*length).into(),
+        }
+    }
+}
+
 /// What the machine wants done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Output {
@@ -247,6 +267,8 @@ struct SharedState {
     timers: BTreeSet<(Time, StreamOwner)>,
     /// Bounded by the number of streams.
     outputs: VecDeque<Output>,
+    /// What happens to bodies in parts. Bounded by the bodies that the application gives or reads so.
+    stream_events: VecDeque<StreamEvent>,
     /// The flows with something to send. A flow is a route.
     ready: ReadyFlows,
     /// The number of calls and requests so far.
@@ -344,6 +366,7 @@ impl Rpc {
                 peer_links: Vec::new(),
                 timers: BTreeSet::new(),
                 outputs: VecDeque::new(),
+                stream_events: VecDeque::new(),
                 ready: ReadyFlows::default(),
                 serial: 0,
                 links: 0,
@@ -443,7 +466,34 @@ impl Rpc {
     ) -> Result<CallId, CallError> {
         let now = self.clamp(now);
         let manner = if waits { Manner::Wait } else { Manner::Try };
-        self.caller.call(&mut self.shared, now, peer, route, body, timeout, manner)
+        self.caller.call(&mut self.shared, now, peer, route, Asked::Whole(body), timeout, manner)
+    }
+
+    /// The same for a request of `length` bytes that is [given](Rpc::give) in parts, and an answer that is
+    /// [read](Rpc::read) in parts. The outcome is empty once all of the answer has been read.
+    ///
+    /// # Errors
+    /// As for [`Rpc::call`].
+    pub fn call_in_parts(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        route: RouteId,
+        length: u32,
+        timeout: Option<Duration>,
+        waits: bool,
+    ) -> Result<CallId, CallError> {
+        let now = self.clamp(now);
+        let manner = if waits { Manner::Wait } else { Manner::Try };
+        self.caller.call(
+            &mut self.shared,
+            now,
+            peer,
+            route,
+            Asked::InParts(length),
+            timeout,
+            manner,
+        )
     }
 
     /// Sends a peer a message. It waits for a connection and for credit, in order with calls, and its
@@ -461,7 +511,8 @@ impl Rpc {
         timeout: Option<Duration>,
     ) -> Result<CallId, CallError> {
         let now = self.clamp(now);
-        self.caller.call(&mut self.shared, now, peer, route, body, timeout, Manner::Tell)
+        let asked = Asked::Whole(body);
+        self.caller.call(&mut self.shared, now, peer, route, asked, timeout, Manner::Tell)
     }
 
     /// Gives a call up. False if it has ended: its outcome is, or was, to be had.
@@ -483,6 +534,75 @@ impl Rpc {
     ) -> Result<(), AnswerError> {
         let now = self.clamp(now);
         self.callee.answer(&mut self.shared, now, request, body)
+    }
+
+    /// Answers a request with `length` bytes that are [given](Rpc::give) in parts. For this there is room in
+    /// any case. [`StreamEvent::Over`] says when it has arrived, or will not.
+    ///
+    /// # Errors
+    /// As for [`Rpc::answer`].
+    pub fn answer_in_parts(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        length: u32,
+    ) -> Result<(), AnswerError> {
+        let now = self.clamp(now);
+        self.callee.answer_in_parts(&mut self.shared, now, request, length)
+    }
+
+    /// Breaks off an answer that was given in parts: the caller is told that there is none. False if it was
+    /// over.
+    pub fn break_off(&mut self, request: RequestId) -> bool {
+        self.callee.break_off(&mut self.shared, request)
+    }
+
+    /// Gives the next part of a request or an answer, of up to [`PART_BYTES_MAX`] bytes: the first one at
+    /// once, the others each after [`StreamEvent::Writable`].
+    ///
+    /// # Errors
+    /// If it cannot be sent; nothing has changed then.
+    pub fn give(&mut self, now: Time, stream: Stream, part: Bytes) -> Result<(), PartError> {
+        self.clamp(now);
+        let (owner, peer, route, sending) = match stream {
+            Stream::Call(call) => self.caller.giving(call),
+            Stream::Request(request) => self.callee.giving(request),
+        }
+        .ok_or(PartError::NotWanted)?;
+        if sending.has_ended() {
+            return Err(PartError::NotWanted);
+        }
+        if !sending.is_given() {
+            return Err(PartError::NotYet);
+        }
+        if part.len() > sending.wants().min(PART_BYTES_MAX) {
+            return Err(PartError::TooLong);
+        }
+        if part.is_empty() {
+            self.shared.stream_events.push_back(StreamEvent::Writable(stream));
+            return Ok(());
+        }
+        sending.give(part);
+        // Of a call without a stream, the flow is marked when there is credit for it.
+        if let Some(owner) = owner {
+            self.shared.note_due(peer, route, owner, sending);
+        }
+        Ok(())
+    }
+
+    /// Takes what has arrived of a request or an answer that is read in parts. For what is taken, there is
+    /// room for more.
+    pub fn read(&mut self, now: Time, stream: Stream) -> Part {
+        let now = self.clamp(now);
+        match stream {
+            Stream::Call(call) => self.caller.read(&mut self.shared, now, call),
+            Stream::Request(request) => self.callee.read(&mut self.shared, now, request),
+        }
+    }
+
+    /// What has happened to a body that is given or read in parts.
+    pub fn poll_stream(&mut self) -> Option<StreamEvent> {
+        self.shared.stream_events.pop_front()
     }
 
     /// Waits for room for an answer of so many bytes, which the request then keeps: [`Rpc::poll_reserved`]
@@ -741,15 +861,27 @@ impl Rpc {
     /// If there was no piece.
     pub fn handle_written(&mut self, stream: CallStream, bytes: usize) {
         let (peer, route, owner, offer) = self.offered.take().expect("a piece was polled");
-        let sending = match owner {
-            StreamOwner::Call(index) => self.caller.sending(index).1,
-            StreamOwner::Request(index) => self.callee.sending(index).1,
+        let (stream_of, sending) = match owner {
+            StreamOwner::Call(index) => {
+                (Stream::Call(self.caller.id(index)), self.caller.sending(index).1)
+            }
+            StreamOwner::Request(index) => {
+                (Stream::Request(self.callee.id(index)), self.callee.sending(index).1)
+            }
         };
         sending.written(offer, bytes);
+        if offer.has_body() && sending.is_given() && sending.wants() > 0 {
+            self.shared.stream_events.push_back(StreamEvent::Writable(stream_of));
+        }
         self.shared.note_due(peer, route, owner, sending);
         match owner {
-            StreamOwner::Call(index) => self.caller.written(&mut self.shared, index, stream),
-            StreamOwner::Request(index) => self.callee.written(&mut self.shared, index),
+            StreamOwner::Call(index) => {
+                self.caller.written(&mut self.shared, self.now, index, stream);
+            }
+            StreamOwner::Request(index) => {
+                self.callee.grant_part(&mut self.shared, self.now, index);
+                self.callee.written(&mut self.shared, index);
+            }
         }
         if !self.has_flow_backlog(peer, route.into(), true) {
             self.shared.ready.settle(peer, route.into());
@@ -838,7 +970,8 @@ impl Rpc {
     /// Whether there is an outcome or a cancellation to be taken, or a request on a route whose
     /// requests are [wanted](Rpc::serve).
     pub fn has_output(&self) -> bool {
-        self.caller.has_outcomes() || self.callee.has_output()
+        let has_events = !self.shared.stream_events.is_empty();
+        has_events || self.caller.has_outcomes() || self.callee.has_output()
     }
 
     /// Whether a request or an answer waits for room, so that it matters when some is released.

@@ -37,6 +37,12 @@ const NO_ANSWER: u64 = 1;
 pub enum Reply {
     /// There is room for the rest of the request.
     Continue,
+    /// There is room for the bytes of the request up to here; or, in the caller's direction behind the
+    /// request, of the answer. Only for peers that [know it](super::RouteHello::knows_grants).
+    Grant {
+        /// Bytes of the body.
+        until: u32,
+    },
     /// The answer follows.
     Answer {
         /// Bytes in it.
@@ -155,6 +161,9 @@ impl CallHead {
 }
 
 impl Reply {
+    /// The first byte of a [`Reply::Grant`].
+    pub(crate) const GRANT_KIND: u8 = kind::GRANT as u8;
+
     /// Appends the frame.
     ///
     /// # Panics
@@ -162,6 +171,7 @@ impl Reply {
     pub fn encode<const N: usize>(&self, out: &mut Vec<u8, N>) {
         match *self {
             Self::Continue => put(out, kind::CONTINUE, &[]),
+            Self::Grant { until } => put(out, kind::GRANT, &[until.into()]),
             Self::Answer { length } => put(out, kind::ANSWER, &[length.into()]),
             Self::Busy { retry_after_ms } => put(out, kind::BUSY, &[retry_after_ms.into()]),
             Self::Refused(why) => {
@@ -183,6 +193,7 @@ impl Reply {
         let mut fields = Fields::new(body);
         Ok(match kind {
             kind::CONTINUE => Self::Continue,
+            kind::GRANT => Self::Grant { until: fields.small()? },
             kind::ANSWER => Self::Answer { length: fields.small()? },
             kind::BUSY => Self::Busy { retry_after_ms: fields.small()? },
             kind::REFUSED => Self::Refused(match fields.varint()? {
@@ -239,6 +250,11 @@ impl FrameReader {
         let (kind, start) = peek_varint(&self.held).expect("complete");
         let (_, more) = peek_varint(&self.held[start..]).expect("complete");
         (kind, &self.held[start + more..])
+    }
+
+    /// Whether nothing of a frame is there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
     }
 
     /// Begins another frame.

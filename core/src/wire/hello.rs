@@ -20,6 +20,9 @@ pub const ROUTES_MAX: usize = 64;
 /// Bytes of a hello stream that a node reads. More is a fault.
 pub const HELLO_BYTES_MAX: usize = 16 * 1024;
 
+/// The flag of a route whose node understands credit for a part of a body.
+const KNOWS_GRANTS: u64 = 1;
+
 /// What a node says of itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Hello {
@@ -65,6 +68,9 @@ pub struct RouteHello {
     /// Bytes of a peer's requests for which it has room at once, but for one request of any length that
     /// it accepts. An older node does not say, and decodes as `u64::MAX`.
     pub in_flight_bytes_max: u64,
+    /// It understands credit for a part of a body ([`Reply::Grant`](super::Reply::Grant)). An older node does
+    /// not say so.
+    pub knows_grants: bool,
 }
 
 impl ChannelHello {
@@ -119,7 +125,10 @@ impl Hello {
                 route.response_bytes_max.into(),
                 route.in_flight_max.into(),
                 route.in_flight_bytes_max.min(VARINT_MAX),
+                KNOWS_GRANTS,
             ];
+            // Flags are sent if there are any.
+            let numbers = &numbers[..if route.knows_grants { 6 } else { 5 }];
             let fields = numbers.iter().map(|number| varint_len(*number)).sum();
             put_frame_start(out, kind::HELLO_ROUTE, fields);
             numbers.iter().for_each(|number| put_varint(out, *number));
@@ -158,6 +167,7 @@ impl Hello {
                     response_bytes_max: fields.small()?,
                     in_flight_max: fields.small()?,
                     in_flight_bytes_max: fields.varint_if_any()?.unwrap_or(u64::MAX),
+                    knows_grants: fields.varint_if_any()?.unwrap_or(0) & KNOWS_GRANTS != 0,
                 };
                 let known = self.routes.iter().any(|other| other.id == route.id);
                 if known || self.routes.len() == ROUTES_MAX {

@@ -126,6 +126,7 @@ pub(crate) mod kind {
     pub const ANSWER: u64 = 50;
     pub const BUSY: u64 = 51;
     pub const REFUSED: u64 = 52;
+    pub const GRANT: u64 = 53;
 
     /// Whether this version gives the kind a meaning, so that a bound holds for its length.
     pub const fn is_known(kind: u64) -> bool {
@@ -135,7 +136,7 @@ pub(crate) mod kind {
                 | FETCH..=REFUSE
                 | CHUNK..=RECEIPT
                 | HELLO_MINOR..=HELLO_SENDER_CHANNEL
-                | CALL..=REFUSED
+                | CALL..=GRANT
         )
     }
 

@@ -15,6 +15,7 @@ mod fairness;
 mod lifecycle;
 mod links;
 mod malformed;
+mod parts;
 mod phases;
 mod rate;
 mod serving;

@@ -83,7 +83,7 @@ fn frames_that_have_no_place_in_a_call() {
         assert_bad_request(&bytes, fault);
         assert_bad_reply(10, &bytes, fault);
     }
-    for kind in 49..=52 {
+    for kind in 49..=53 {
         assert_bad_request(&[kind, 1, 0], MISPLACED);
     }
     assert_bad_reply(10, &head(5), MISPLACED);

@@ -35,6 +35,7 @@ pub(crate) fn hello(config: &Config) -> Vec<RouteHello> {
         response_bytes_max: route.response_bytes_max,
         in_flight_max: if route.serves { route.in_flight_max } else { 0 },
         in_flight_bytes_max: route.request_bytes_share(),
+        knows_grants: true,
     };
     config.routes.iter().map(hello).collect()
 }

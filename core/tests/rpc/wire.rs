@@ -45,6 +45,7 @@ fn heads() -> Vec<(Golden, CallHead)> {
 fn replies() -> Vec<(Golden, Reply)> {
     vec![
         (golden!("reply_continue"), Reply::Continue),
+        (golden!("reply_grant"), Reply::Grant { until: 1 << 18 }),
         (golden!("reply_answer"), Reply::Answer { length: 70_000 }),
         (golden!("reply_busy"), Reply::Busy { retry_after_ms: 1234 }),
         (golden!("reply_not_served"), Reply::Refused(CallRefusal::NotServed)),
@@ -98,6 +99,7 @@ fn a_hello_with_routes_is_as_committed() {
         response_bytes_max,
         in_flight_max: in_flight,
         in_flight_bytes_max: u64::from(in_flight) << 18,
+        knows_grants: in_flight > 0,
     };
     let channel = ChannelHello {
         id: ChannelId(1),
@@ -123,18 +125,23 @@ fn a_hello_with_routes_is_as_committed() {
         assert_eq!(decoded.decode_field(kind, body), Ok(()));
         if kind == 35 {
             let mut later = Hello::default();
-            assert_eq!(later.decode_field(kind, &[body, b"more"].concat()), Ok(()));
+            assert_eq!(later.decode_field(kind, &[body, b"\0more"].concat()), Ok(()));
             assert_eq!(later.routes[..], decoded.routes[decoded.routes.len() - 1..]);
             assert_eq!(decoded.decode_field(kind, body), Err(Malformed::Repeated));
             let last = decoded.routes.last().expect("just decoded");
-            let known = body.len() - if last.in_flight_bytes_max == 0 { 1 } else { 4 };
+            // The bytes that may be in flight and, behind them, flags are fields that it may have.
+            let with_bytes = body.len() - usize::from(last.knows_grants);
+            let known = with_bytes - if last.in_flight_bytes_max == 0 { 1 } else { 4 };
             for length in 0..body.len() {
                 let mut cut = Hello::default();
                 let decoded = cut.decode_field(kind, &body[..length]);
                 if length == known {
                     assert_eq!(decoded, Ok(()), "an older node does not say it");
                     let unknown = RouteHello { in_flight_bytes_max: u64::MAX, ..*last };
-                    assert_eq!(cut.routes, [unknown]);
+                    assert_eq!(cut.routes, [RouteHello { knows_grants: false, ..unknown }]);
+                } else if length == with_bytes {
+                    assert_eq!(decoded, Ok(()), "nor this");
+                    assert_eq!(cut.routes, [RouteHello { knows_grants: false, ..*last }]);
                 } else {
                     assert_eq!(decoded, Err(Malformed::Truncated));
                 }

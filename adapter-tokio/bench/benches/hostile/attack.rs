@@ -156,6 +156,7 @@ fn hello() -> Vec<u8> {
         response_bytes_max: BODY_MAX,
         in_flight_max: IN_FLIGHT_MAX,
         in_flight_bytes_max: u64::MAX,
+        knows_grants: true,
     };
     let channels = CHANNELS.map(channel).to_vec();
     let mut bytes = Vec::new();

@@ -78,6 +78,7 @@ fn hello_of(incarnation: u64) -> Vec<u8> {
         response_bytes_max: u32::MAX,
         in_flight_max: 512,
         in_flight_bytes_max: u64::MAX,
+        knows_grants: true,
     };
     frames::hello(incarnation, vec![channel], vec![route])
 }

@@ -55,6 +55,7 @@ fn hello(config: &RouteConfig) -> RouteHello {
         response_bytes_max: config.response_bytes_max,
         in_flight_max: if config.serves { config.in_flight_max } else { 0 },
         in_flight_bytes_max: config.request_bytes_share(),
+        knows_grants: true,
     }
 }
 
