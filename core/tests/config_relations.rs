@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slotcast::config::{
     BATCH_BYTES_LIMIT, BODY_BYTES_LIMIT, BUDGET_BYTES_LIMIT, ChannelConfig, Config, DriverConfig,
-    PEERS_LIMIT, Relay, RouteConfig, SLOTS_LIMIT, SPAN_LIMIT, SPAN_MIN,
+    PEERS_LIMIT, Relay, RouteConfig, SLOTS_LIMIT, SPAN_LIMIT, SPAN_MIN, WorkConfig,
 };
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::membership::Overlay;
@@ -407,6 +407,15 @@ fn each_span_of_the_transport_has_its_bounds() {
         ),
     ];
     assert_rows(rows, |config| config, is_nodes);
+}
+
+#[test]
+fn each_value_of_the_share_of_work_has_its_bounds() {
+    let rows: &[Row<WorkConfig>] = &[
+        ("work.turn_max", |w| w.turn_max = 100, |w| w.turn_max = 99),
+        ("work.turn_max", |w| w.turn_max = 1_000_000, |w| w.turn_max = 1_000_001),
+    ];
+    assert_rows(rows, |config| &mut config.work, is_nodes);
 }
 
 #[test]

@@ -62,6 +62,7 @@ mod route;
 #[cfg(feature = "serde")]
 mod span;
 mod transport;
+mod work;
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -80,6 +81,7 @@ pub use freshness::Freshness;
 pub(crate) use memory::{INCOMING_BYTES, Windows};
 pub use route::{BODY_BYTES_LIMIT, IN_FLIGHT_LIMIT, RouteConfig};
 pub use transport::TransportConfig;
+pub use work::WorkConfig;
 
 /// Members beside this node that the tables can hold: sets of peers are fixed bit fields.
 pub const PEERS_LIMIT: u16 = 512;
@@ -151,6 +153,8 @@ pub struct Config {
     pub fetch_retry: Duration,
     /// Connections.
     pub transport: TransportConfig,
+    /// The share that each peer has of this node's work.
+    pub work: WorkConfig,
     /// What a driver does at a time.
     pub driver: DriverConfig,
 }
@@ -176,6 +180,7 @@ impl Config {
             fetch_timeout: Duration::from_secs(2),
             fetch_retry: Duration::from_secs(1),
             transport: TransportConfig::default(),
+            work: WorkConfig::default(),
             driver: DriverConfig::default(),
         }
     }
@@ -225,6 +230,7 @@ impl Config {
         }
         self.check_numbers()?;
         self.transport.check(self.peers_max, self.chunk_bytes_max())?;
+        self.work.check()?;
         self.driver.check()
     }
 

@@ -2,6 +2,7 @@
 
 use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, StreamEvent};
 
+use super::link::Unread;
 use super::{Closed, FAULTS, MachineOutput, NO_HELLO, Node, Notice, SHUTDOWN, SUPERSEDED, TWIN};
 use crate::id::PeerIndex;
 use crate::rpc::CallStream;
@@ -79,6 +80,10 @@ impl Node {
         }
         let Some(link) = self.links.get_mut(handle.0).and_then(Option::as_mut) else { return };
         link.is_touched = false;
+        self.stats.work += link.share.take_done();
+        if link.has_unread() && !std::mem::replace(&mut link.is_waiting, true) {
+            self.turns.wait(handle);
+        }
         link.adjust_windows(now, &self.config, &mut self.window_pool);
         self.deadlines.set(handle.0, link.deadline(self.start, self.config.transport.keep_alive));
         let level = link.pending_level();
@@ -95,6 +100,7 @@ impl Node {
             Event::Connected => self.connected(now, handle),
             Event::ConnectionLost { reason } => {
                 let why = reason_of(&reason);
+                self.read_rest(now, handle);
                 // Before the peer has proven its key, anybody can send a close frame in its name.
                 let link = self.links[handle.0].as_ref().filter(|link| link.key.is_some());
                 if let (Closed::Twin, Some(node)) = (why, link.and_then(|link| link.node)) {
@@ -115,16 +121,11 @@ impl Node {
 
     fn handle_stream_event(&mut self, now: Time, handle: ConnectionHandle, event: StreamEvent) {
         let link = self.links[handle.0].as_mut().expect("just polled");
-        let (machine, channels) = (&mut self.machine, &self.config.channels);
-        let (rpc, notices) = (&mut self.rpc, &mut self.notices);
+        let (machine, rpc) = (&mut self.machine, &mut self.rpc);
         let peer = link.peer();
         match event {
-            StreamEvent::Opened { dir: Dir::Uni } => link.accept(now, machine, channels, notices),
-            StreamEvent::Opened { dir: Dir::Bi } => link.accept_calls(now, rpc, notices),
-            StreamEvent::Readable { id } if id.dir() == Dir::Bi => {
-                link.read_call(now, id, rpc, notices);
-            }
-            StreamEvent::Readable { id } => link.read(now, id, machine, channels, notices),
+            StreamEvent::Opened { dir } => self.note_unread(now, handle, Unread::Opened(dir)),
+            StreamEvent::Readable { id } => self.note_unread(now, handle, Unread::More(id)),
             StreamEvent::Writable { id } if id.dir() == Dir::Bi => {
                 if let Some(peer) = peer {
                     rpc.handle_writable(peer, CallStream(id.into()));
@@ -153,6 +154,47 @@ impl Node {
             }
             // Streams are opened when the link comes to its turn.
             StreamEvent::Available { .. } => {}
+        }
+    }
+
+    /// Something has come on a link: it is read at once, unless the peer is beyond its share.
+    fn note_unread(&mut self, now: Time, handle: ConnectionHandle, unread: Unread) {
+        let link = self.links[handle.0].as_mut().expect("just polled");
+        link.note_unread(unread);
+        if !link.is_waiting {
+            link.share.begin(self.turns.now(), self.config.work.turn_max);
+            self.read_unread(now, handle);
+        }
+    }
+
+    /// Reads what waits on a link, as far as its share goes.
+    fn read_unread(&mut self, now: Time, handle: ConnectionHandle) {
+        let (machine, channels) = (&mut self.machine, &self.config.channels);
+        let link = self.links[handle.0].as_mut().expect("its unread ends with it");
+        let (rpc, notices) = (&mut self.rpc, &mut self.notices);
+        while link.read_next(now, machine, channels, rpc, notices) {}
+    }
+
+    /// Reads some of what waits on the link whose turn it is.
+    pub(super) fn read_waiting(&mut self, now: Time) {
+        let Some(handle) = self.turns.next() else { return };
+        self.begin_input();
+        let link = self.links[handle.0].as_mut().expect("what waits ends with it");
+        link.is_waiting = false;
+        link.share.begin(self.turns.now(), self.config.work.turn_max);
+        if link.is_open() {
+            self.read_unread(now, handle);
+            self.handle_notices(now, handle);
+        }
+        self.touch(handle);
+    }
+
+    /// Reads all that has come on a link before its end, within what the peer was given credit for.
+    fn read_rest(&mut self, now: Time, handle: ConnectionHandle) {
+        let link = self.links[handle.0].as_mut().expect("just polled");
+        if link.has_unread() {
+            link.share.lift();
+            self.read_unread(now, handle);
         }
     }
 

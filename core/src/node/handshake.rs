@@ -180,6 +180,9 @@ impl Node {
         self.window_pool.give_back(link.held_of_pool());
         self.deadlines.set(handle.0, Time::NEVER);
         self.ready.remove(handle, &link);
+        if link.is_waiting {
+            self.turns.remove(handle);
+        }
         self.failed.retain(|other| *other != handle);
         if let Some(peer) = link.node.and_then(|node| self.peers.find(&node)) {
             self.peers.remove_link(peer, handle);

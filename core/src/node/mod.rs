@@ -43,6 +43,7 @@ mod peers;
 pub(crate) mod quic;
 mod ready;
 mod report;
+mod share;
 mod snapshot;
 mod socket;
 mod transmit;
@@ -95,6 +96,7 @@ use flush::Flushes;
 use link::{Link, Notice};
 use peers::{Followed, Peers};
 use ready::ReadyLinks;
+use share::{Turns, cost};
 use uplink::Uplink;
 use window_pool::WindowPool;
 
@@ -152,6 +154,7 @@ pub struct Node {
     touched: Vec<ConnectionHandle>,
     /// Links that may send.
     ready: ReadyLinks,
+    turns: Turns,
     /// Of links.
     deadlines: Deadlines,
     /// Links of dialling peers that are on their way to be up. At most `handshakes_max`.
@@ -276,6 +279,7 @@ impl Node {
             links: Vec::new(),
             touched: Vec::new(),
             ready: ReadyLinks::default(),
+            turns: Turns::new(),
             deadlines: Deadlines::new(),
             accepting: Vec::new(),
             failed: VecDeque::new(),
@@ -600,6 +604,8 @@ impl Node {
     ) {
         let now = self.clamp(now);
         let from = address::canonical(from);
+        self.stats.work +=
+            u64::from(cost::DATAGRAM) * datagrams.len().div_ceil(stride.max(1)) as u64;
         self.stats.received_bytes += datagrams.len() as u64;
         self.stats.received_batches += 1;
         let stride = stride.max(1);
@@ -717,6 +723,7 @@ impl Node {
     /// Processes everything that is due, except sending.
     fn advance(&mut self, now: Time) {
         self.expire(now);
+        self.read_waiting(now);
         if self.closing_since.is_none() {
             while let Some((peer, address)) = self.next_dial(now) {
                 self.dial(now, peer, address);
@@ -736,6 +743,8 @@ impl Node {
     fn transmit(&mut self, transmit: Transmit) -> Output {
         self.stats.sent_bytes += transmit.size as u64;
         self.stats.sent_datagrams += transmit.datagrams() as u64;
+        self.stats.work += u64::from(cost::DATAGRAM) * transmit.datagrams() as u64;
+        self.turns.note_batch();
         Output::Transmit(transmit)
     }
 
@@ -748,8 +757,9 @@ impl Node {
         })
     }
 
-    /// When to poll again: at `free_at` at the latest.
+    /// When to poll again: at `free_at` at the latest, and at once if links wait to be read.
     fn idle(&mut self, free_at: Time) -> Output {
+        self.turns.end();
         let MachineOutput::Idle { wake_at: machine_at, why } = self.machine.poll(self.now) else {
             unreachable!("drained before");
         };
@@ -765,6 +775,7 @@ impl Node {
             if flush_at < machine_at { (flush_at, Wake::Flush) } else { (machine_at, why) };
         let wake_at = wake_at.min(free_at).min(self.deadlines.earliest());
         let wake_at = wake_at.min(self.trouble.report_at(self.now)).min(self.refused_at());
+        let wake_at = if self.turns.has_waiting() { self.now } else { wake_at };
         let why = if machine_at <= wake_at { why } else { Wake::Connection };
         Output::Idle { wake_at: wake_at.min(machine_at), why }
     }

@@ -128,6 +128,9 @@ pub struct NodeStats {
     pub received_bytes: u64,
     /// Batches of datagrams received.
     pub received_batches: u64,
+    /// Work done, as [`WorkConfig`](crate::config::WorkConfig) counts it: datagrams in both directions, and what
+    /// was read.
+    pub work: u64,
     /// Handshake datagrams dropped since they came from no member's address.
     pub strangers: u64,
     /// Handshakes refused, failed, or from a key that is no member's.

@@ -5,11 +5,12 @@ use std::vec::Vec;
 
 use quinn_proto::{Dir, ReadError, ReadableError, StreamId};
 
-use super::{BREACH, Link, StreamMap, UNNEEDED, stream_id};
+use super::{BREACH, Link, StreamMap, UNNEEDED, Unread, stream_id};
 use crate::broadcast::{Broadcast, ChunkTaken, RequestId, Taken};
 use crate::config::ChannelConfig;
 use crate::error::Fault;
 use crate::id::{ChannelId, PeerIndex};
+use crate::node::share::cost;
 use crate::rpc::{CallStream, Rpc};
 use crate::time::Time;
 use crate::wire::{
@@ -19,6 +20,10 @@ use crate::wire::{
 
 /// The number of finished decoders whose buffers are kept for later streams.
 const SPARE_DECODERS_MAX: usize = 4;
+
+/// Bytes that are read at a time, between which it is looked whether the peer has had its share: a few hundred
+/// updates of the shortest kind.
+const PIECE_BYTES_MAX: usize = 2 << 10;
 
 /// What a stream from the peer turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +45,8 @@ enum Role {
 struct InStream {
     role: Role,
     decoder: StreamDecoder,
+    /// Frames taken since that was last looked at.
+    frames: u32,
 }
 
 /// The result of reading from a stream.
@@ -106,15 +113,51 @@ pub(in crate::node) enum Notice {
 }
 
 impl Link {
+    /// Something has come. It is to be read with [`Link::read_next`].
+    pub(in crate::node) fn note_unread(&mut self, unread: Unread) {
+        self.unread.push(unread);
+    }
+
+    pub(in crate::node) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Reads what waits longest, as far as the peer's share goes. False if there is nothing, or the share is
+    /// spent.
+    pub(in crate::node) fn read_next(
+        &mut self,
+        now: Time,
+        machine: &mut Broadcast,
+        channels: &[ChannelConfig],
+        rpc: &mut Rpc,
+        notices: &mut Vec<Notice>,
+    ) -> bool {
+        if self.share.is_spent() {
+            return false;
+        }
+        let Some(unread) = self.unread.pop() else { return false };
+        match unread {
+            Unread::Opened(Dir::Uni) => self.accept(now, machine, channels, notices),
+            Unread::Opened(Dir::Bi) => self.accept_calls(now, rpc, notices),
+            Unread::More(id) if id.dir() == Dir::Bi => self.read_call(now, id, rpc, notices),
+            Unread::More(id) => self.read(now, id, machine, channels, notices),
+        }
+        true
+    }
+
     /// Reads what the peer's new streams hold.
-    pub(in crate::node) fn accept(
+    fn accept(
         &mut self,
         now: Time,
         machine: &mut Broadcast,
         channels: &[ChannelConfig],
         notices: &mut Vec<Notice>,
     ) {
-        while let Some(stream) = self.quic.streams().accept(Dir::Uni) {
+        loop {
+            if self.share.is_spent() {
+                return self.unread.put_back(Unread::Opened(Dir::Uni));
+            }
+            let Some(stream) = self.quic.streams().accept(Dir::Uni) else { return };
             self.windows.note_opened();
             if self.peer().is_none() && stream.index() > 0 {
                 self.ingress.early.push(stream);
@@ -138,7 +181,7 @@ impl Link {
     }
 
     /// Reads what a stream holds.
-    pub(in crate::node) fn read(
+    fn read(
         &mut self,
         now: Time,
         stream: StreamId,
@@ -156,7 +199,7 @@ impl Link {
                     Some(spare) => StreamDecoder::reusing(spare, Request::BODY_MAX),
                     None => StreamDecoder::new(Request::BODY_MAX),
                 };
-                InStream { role: Role::Unknown, decoder }
+                InStream { role: Role::Unknown, decoder, frames: 0 }
             }
         };
         let read = self.read_all(now, stream, &mut state, machine, channels, notices);
@@ -198,6 +241,7 @@ impl Link {
     ) -> Result<Read, Fault> {
         let up = self.peer();
         let mut bytes = 0;
+        self.share.charge(cost::STREAM);
         let mut recv = self.quic.recv_stream(stream);
         let mut chunks = match recv.read(true) {
             Ok(chunks) => chunks,
@@ -207,11 +251,16 @@ impl Link {
             }
         };
         let result = loop {
-            match chunks.next(usize::MAX) {
+            if self.share.is_spent() {
+                self.unread.put_back(Unread::More(stream));
+                break Ok(Read::More);
+            }
+            match chunks.next(PIECE_BYTES_MAX) {
                 Ok(Some(chunk)) => {
                     let mut input = &chunk.bytes[..];
                     self.windows.note_read(input.len());
                     bytes += input.len() as u64;
+                    self.share.charge(bytes_cost(input.len()));
                     let read = take(
                         now,
                         state,
@@ -221,6 +270,7 @@ impl Link {
                         machine,
                         channels,
                     );
+                    self.share.charge(cost::FRAME * std::mem::take(&mut state.frames));
                     match read {
                         Ok(Read::More) => {}
                         over => break over,
@@ -281,7 +331,11 @@ impl Link {
         notices: &mut Vec<Notice>,
     ) {
         let Some(peer) = self.peer() else { return };
-        while let Some(id) = self.quic.streams().accept(Dir::Bi) {
+        loop {
+            if self.share.is_spent() {
+                return self.unread.put_back(Unread::Opened(Dir::Bi));
+            }
+            let Some(id) = self.quic.streams().accept(Dir::Bi) else { return };
             self.ingress.calls_accepted = id.index() + 1;
             rpc.handle_opened(now, peer, CallStream(id.into()));
             self.read_call(now, id, rpc, notices);
@@ -314,6 +368,7 @@ impl Link {
         rpc: &mut Rpc,
     ) -> Result<(), Fault> {
         let stream = CallStream(id.into());
+        self.share.charge(cost::STREAM);
         let mut recv = self.quic.recv_stream(id);
         let mut wants = rpc.wants(peer, stream);
         if wants == 0 {
@@ -326,7 +381,10 @@ impl Link {
         let mut result = Ok(());
         while wants > 0 && result.is_ok() {
             match chunks.next(wants) {
-                Ok(Some(chunk)) => result = rpc.handle_data(now, peer, stream, &chunk.bytes),
+                Ok(Some(chunk)) => {
+                    self.share.charge(cost::FRAME + bytes_cost(chunk.bytes.len()));
+                    result = rpc.handle_data(now, peer, stream, &chunk.bytes);
+                }
                 Ok(None) => {
                     result = rpc.handle_end(peer, stream);
                     break;
@@ -373,6 +431,11 @@ impl Link {
     }
 }
 
+/// What so many bytes cost.
+const fn bytes_cost(bytes: usize) -> u32 {
+    bytes as u32 * cost::KIB / 1024
+}
+
 /// Takes what has arrived of a stream.
 fn take(
     now: Time,
@@ -389,9 +452,10 @@ fn take(
             return Err(Malformed::FrameTooLong.into());
         }
     }
-    let InStream { role, decoder } = state;
+    let InStream { role, decoder, frames } = state;
     loop {
         let Some(item) = decoder.next(input)? else { return Ok(Read::More) };
+        *frames += 1;
         match (item, *role) {
             (Item::Head(head), _) => {
                 let (found, body_max) = match head {

@@ -10,6 +10,7 @@ mod egress;
 mod ingress;
 mod silence;
 mod snapshot;
+mod unread;
 mod windows;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use hashbrown::HashMap;
 use quinn_proto::{StreamId, VarInt};
 
 use super::congestion::Meter;
+use super::share::Share;
 use crate::config::Windows;
 use crate::id::{NodeId, PeerIndex};
 use crate::rpc::CallStream;
@@ -31,9 +33,11 @@ use crate::trace;
 use egress::Egress;
 use ingress::Ingress;
 use silence::Silence;
+use unread::UnreadQueue;
 use windows::LinkWindows;
 
 pub(super) use ingress::Notice;
+pub(super) use unread::Unread;
 
 /// Error codes of streams. Those of calls have more, which the peer reads: see
 /// [`CallReset`](crate::wire::CallReset).
@@ -97,6 +101,11 @@ pub(super) struct Link {
     pub(super) is_touched: bool,
     /// The machines were asked for data for it since QUIC had nothing more to send.
     pub(super) is_fed: bool,
+    /// Of this node's work.
+    pub(super) share: Share,
+    /// It is among those that wait for their turn to be read.
+    pub(super) is_waiting: bool,
+    unread: UnreadQueue,
     meter: Arc<Meter>,
     ingress: Ingress,
     egress: Egress,
@@ -133,6 +142,9 @@ impl Link {
             queued: 0,
             is_touched: false,
             is_fed: false,
+            share: Share::default(),
+            is_waiting: false,
+            unread: UnreadQueue::default(),
             meter,
             ingress: Ingress::default(),
             egress: Egress::new(schedule),
@@ -204,6 +216,7 @@ impl Link {
         let was_up = self.is_up() || self.phase == Phase::Closed { was_up: true };
         self.phase = Phase::Closed { was_up };
         self.ingress.retire();
+        self.unread.clear();
         self.egress.retire();
     }
 

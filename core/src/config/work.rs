@@ -1,0 +1,34 @@
+//! The share that each peer has of a node's work.
+
+use super::ConfigError;
+use super::error::within;
+
+/// How much of a node's work a peer may cause: used by [`Node`](crate::node) only.
+///
+/// Work is counted, not timed, so that a simulated node does what a real one does. Its unit is about 100 ns of
+/// a server's core: a datagram counts as 30, a stream that is read as 10, an update or a piece of a chunk as 5,
+/// and so does each KiB.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct WorkConfig {
+    /// What one peer's streams may cost in a turn, which is from one time at which a node has nothing to do to
+    /// the next. What is beyond that stays unread until the other peers have been served, and QUIC's flow
+    /// control pushes back; where nobody else has anything to say, it is read at once. Default 1,000, about
+    /// 100 us: what others wait for it is less than a datagram takes on most paths, and the way around a
+    /// driver's loop costs a few percent of it. Between 100 and 1,000,000.
+    pub turn_max: u32,
+}
+
+impl Default for WorkConfig {
+    fn default() -> Self {
+        Self { turn_max: 1000 }
+    }
+}
+
+impl WorkConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        within("work.turn_max", self.turn_max, 100..=1_000_000, "")
+    }
+}

@@ -1,0 +1,91 @@
+//! What has come on a link and waits to be read, since the peer is beyond its share of this node's work. QUIC
+//! holds it meanwhile: it is within what the peer was given credit for. Noted is each stream, once.
+
+use std::collections::VecDeque;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashSet;
+use quinn_proto::{Dir, StreamId};
+
+/// Something to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::node) enum Unread {
+    /// The peer has opened streams.
+    Opened(Dir),
+    /// More of a stream has come.
+    More(StreamId),
+}
+
+/// In the order in which it came.
+#[derive(Debug, Default)]
+pub(super) struct UnreadQueue {
+    queue: VecDeque<Unread>,
+    /// Those among it.
+    streams: HashSet<StreamId, FixedState>,
+    /// Whether there are opened ones among it, by direction.
+    is_opened: [bool; 2],
+}
+
+impl UnreadQueue {
+    /// Notes it. False if it is noted already.
+    fn note(&mut self, unread: Unread) -> bool {
+        match unread {
+            Unread::Opened(dir) => !std::mem::replace(&mut self.is_opened[dir as usize], true),
+            Unread::More(stream) => self.streams.insert(stream),
+        }
+    }
+
+    pub(super) fn push(&mut self, unread: Unread) {
+        if self.note(unread) {
+            self.queue.push_back(unread);
+        }
+    }
+
+    /// Only a part of it was read.
+    pub(super) fn put_back(&mut self, unread: Unread) {
+        if self.note(unread) {
+            self.queue.push_front(unread);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Unread> {
+        let unread = self.queue.pop_front()?;
+        match unread {
+            Unread::Opened(dir) => self.is_opened[dir as usize] = false,
+            Unread::More(stream) => drop(self.streams.remove(&stream)),
+        }
+        Some(unread)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quinn_proto::Side;
+
+    #[test]
+    fn each_stream_is_noted_once_and_what_is_put_back_comes_first() {
+        let mut queue = UnreadQueue::default();
+        let stream = |at| Unread::More(StreamId::new(Side::Client, Dir::Uni, at));
+        let opened = Unread::Opened(Dir::Uni);
+        for unread in [stream(1), opened, stream(2), stream(1), opened, stream(2)] {
+            queue.push(unread);
+        }
+        assert_eq!(queue.pop(), Some(stream(1)));
+        queue.push(stream(1));
+        assert_eq!(queue.pop(), Some(opened));
+        queue.put_back(opened);
+        for expected in [opened, stream(2), stream(1)] {
+            assert_eq!(queue.pop(), Some(expected));
+        }
+        assert!(queue.is_empty() && queue.pop().is_none());
+    }
+}
