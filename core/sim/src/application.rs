@@ -43,6 +43,11 @@ pub trait Application {
         node.refuse(request, Refusal::Dropped);
     }
 
+    /// There is room now for the answer to a request, for which [`Context::reserve`] waited.
+    fn handle_reserved(&mut self, node: &mut Context<'_>, request: RequestId) {
+        let _ = (node, request);
+    }
+
     /// A call of a node has come to its end.
     fn handle_outcome(&mut self, node: &mut Context<'_>, outcome: Outcome) {
         let _ = (node, outcome);
@@ -224,10 +229,19 @@ impl Context<'_> {
         self.node_mut().call(now, &peer, route, body, timeout, true)
     }
 
+    /// See [`Node::reserve`].
+    ///
+    /// # Errors
+    /// If such an answer is too long, or nobody waits for it any more.
+    pub fn reserve(&mut self, request: RequestId, bytes: u32) -> Result<(), AnswerError> {
+        let now = self.clock;
+        self.node_mut().reserve(now, request, bytes)
+    }
+
     /// See [`Node::answer`].
     ///
     /// # Errors
-    /// If the answer is too long, or nobody waits for it any more.
+    /// If the answer is too long, there is no room for it, or nobody waits for it any more.
     pub fn answer(&mut self, request: RequestId, body: Bytes) -> Result<(), AnswerError> {
         let now = self.clock;
         self.node_mut().answer(now, request, body)

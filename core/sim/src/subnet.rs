@@ -724,6 +724,10 @@ impl<A: Application> Subnet<A> {
                 application.handle_cancelled(context, cancelled.request);
             });
         }
+        while let Some(request) = self.pull(at, Node::poll_reserved) {
+            any = true;
+            self.call(at, |application, context| application.handle_reserved(context, request));
+        }
         while let Some(outcome) = self.pull(at, Node::poll_outcome) {
             any = true;
             self.call(at, |application, context| application.handle_outcome(context, outcome));

@@ -66,7 +66,7 @@ pub struct RouteHello {
     /// Requests of a peer that it has under way at once; 0, if it only calls.
     pub in_flight_max: u16,
     /// Bytes of a peer's requests for which it has room at once, but for one request of any length that
-    /// it accepts. An older node does not say, and decodes as `u64::MAX`.
+    /// it accepts, at most 2^62 - 1. An older node does not say, and decodes as that.
     pub in_flight_bytes_max: u64,
     /// It understands credit for a part of a body ([`Reply::Grant`](super::Reply::Grant)). An older node does
     /// not say so.
@@ -166,7 +166,7 @@ impl Hello {
                     request_bytes_max: fields.small()?,
                     response_bytes_max: fields.small()?,
                     in_flight_max: fields.small()?,
-                    in_flight_bytes_max: fields.varint_if_any()?.unwrap_or(u64::MAX),
+                    in_flight_bytes_max: fields.varint_if_any()?.unwrap_or(VARINT_MAX),
                     knows_grants: fields.varint_if_any()?.unwrap_or(0) & KNOWS_GRANTS != 0,
                 };
                 let known = self.routes.iter().any(|other| other.id == route.id);

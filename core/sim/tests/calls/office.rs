@@ -52,6 +52,8 @@ pub(crate) struct Desk {
     /// Those of them that were kept.
     pub(crate) kept: Vec<Request>,
     pub(crate) cancelled: Vec<(Time, RequestId)>,
+    /// Answers that wait for room.
+    unsent: BTreeMap<RequestId, Bytes>,
     pub(crate) faults: Vec<Fault>,
     /// Who published the artifacts that were delivered, and what time that took: see [`publish`].
     pub(crate) delivered: Vec<(usize, Duration)>,
@@ -162,7 +164,16 @@ impl Application for Office {
         }
         desk.requests.push((node.time(), request));
         match manner {
-            Manner::Answer => node.answer(id, answer_to(&body)).expect("within bounds"),
+            Manner::Answer => {
+                let answer = answer_to(&body);
+                match node.answer(id, answer.clone()) {
+                    Err(AnswerError::NoRoom) => {
+                        node.reserve(id, answer.len() as u32).expect("it waits");
+                        desk.unsent.insert(id, answer);
+                    }
+                    answered => answered.expect("within bounds"),
+                }
+            }
             Manner::Keep => {}
             Manner::Busy(retry_after) => assert!(node.refuse(id, Refusal::Busy { retry_after })),
             Manner::Drop => assert!(node.refuse(id, Refusal::Dropped)),
@@ -172,9 +183,15 @@ impl Application for Office {
 
     fn handle_cancelled(&mut self, node: &mut Context<'_>, request: RequestId) {
         self.desks[node.at()].cancelled.push((node.time(), request));
+        self.desks[node.at()].unsent.remove(&request);
         if !self.desks[node.at()].is_stubborn {
             assert!(!node.refuse(request, Refusal::Dropped), "nobody waits");
         }
+    }
+
+    fn handle_reserved(&mut self, node: &mut Context<'_>, request: RequestId) {
+        let answer = self.desks[node.at()].unsent.remove(&request).expect("it waits for room");
+        node.answer(request, answer).expect("it has room");
     }
 
     fn handle_outcome(&mut self, node: &mut Context<'_>, outcome: Outcome) {
