@@ -170,6 +170,7 @@ mod hostile_tests;
 mod network;
 mod null;
 mod process;
+mod processor;
 mod setup;
 mod subnet;
 mod swarm;

@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::fault::{FaultCounts, FaultKind};
 use super::network::{Datagram, Network};
 use super::process::Process;
+use super::processor::{self, Processor};
 use super::setup::{Setup, keys};
 use super::trace::{Trace, What};
 use crate::Crypto;
@@ -58,6 +59,8 @@ struct Place {
     /// What arrived while it did nothing.
     socket: VecDeque<Datagram>,
     socket_bytes: usize,
+    /// Without one, nothing takes time.
+    processor: Option<Processor>,
     polls: u64,
 }
 
@@ -124,6 +127,7 @@ impl<A: Application> Subnet<A> {
             deaf_until: Time::ZERO,
             socket: VecDeque::new(),
             socket_bytes: 0,
+            processor: None,
             polls: 0,
         };
         let keys = keys(members, strangers);
@@ -378,6 +382,16 @@ impl<A: Application> Subnet<A> {
         self.places[at].wake_at = until;
     }
 
+    /// Has the work of a node take time from now on: so much for a thousand units, as
+    /// [`WorkConfig`](slotcast::config::WorkConfig) counts them. Who takes part otherwise is as fast as ever.
+    pub fn set_processor(&mut self, at: usize, per_thousand: Duration) {
+        let mut processor = Processor::new(per_thousand);
+        if let Some(node) = self.node(at) {
+            processor.take(node);
+        }
+        self.places[at].processor = Some(processor);
+    }
+
     /// A node's application takes no events for so long.
     pub fn deafen(&mut self, at: usize, span: Duration) {
         let until = self.now + span;
@@ -548,22 +562,58 @@ impl<A: Application> Subnet<A> {
     fn step(&mut self) {
         while let Some(datagram) = self.network.arrived(self.now) {
             let place = &mut self.places[datagram.to];
-            if place.stalled_until <= self.now {
+            let bytes_max = match place.processor {
+                Some(_) => processor::SOCKET_BYTES_MAX,
+                None => SOCKET_BYTES_MAX,
+            };
+            if place.stalled_until <= self.now && place.processor.is_none() {
                 self.hand_over(datagram);
-            } else if place.socket_bytes + datagram.bytes.len() <= SOCKET_BYTES_MAX {
+            } else if place.socket_bytes + datagram.bytes.len() <= bytes_max {
+                let at = datagram.to;
                 place.socket_bytes += datagram.bytes.len();
                 place.socket.push_back(datagram);
+                if self.places[at].processor.is_some() {
+                    self.wake(at);
+                }
             }
         }
         for at in 0..self.places.len() {
             if self.places[at].wake_at <= self.now {
-                self.places[at].socket_bytes = 0;
-                while let Some(datagram) = self.places[at].socket.pop_front() {
+                while !self.has_slice(at)
+                    && let Some(datagram) = self.places[at].socket.pop_front()
+                {
+                    self.places[at].socket_bytes -= datagram.bytes.len();
                     self.hand_over(datagram);
                 }
+                let input_waits = !self.places[at].socket.is_empty();
+                if let Resident::Node(node) = &mut self.places[at].resident {
+                    node.set_input_waits(input_waits);
+                }
                 self.poll(at);
+                self.take_time(at);
             }
         }
+    }
+
+    /// Whether a node with a processor has received as much as it does at a time.
+    fn has_slice(&self, at: usize) -> bool {
+        match (&self.places[at].processor, self.node(at)) {
+            (Some(processor), Some(node)) => processor.has_slice(node),
+            _ => false,
+        }
+    }
+
+    /// What a node with a processor has done takes time.
+    fn take_time(&mut self, at: usize) {
+        let place = &mut self.places[at];
+        let (Some(processor), Resident::Node(node)) = (&mut place.processor, &place.resident)
+        else {
+            return;
+        };
+        let free_at = self.now + processor.take(node);
+        place.stalled_until = place.stalled_until.max(free_at);
+        let wake_at = if place.socket.is_empty() { place.wake_at } else { self.now };
+        place.wake_at = wake_at.max(place.stalled_until);
     }
 
     fn hand_over(&mut self, datagram: Datagram) {
@@ -631,6 +681,11 @@ impl<A: Application> Subnet<A> {
                 return;
             }
             if !self.take_events(at) {
+                return;
+            }
+            if self.places[at].processor.is_some() {
+                // What has arrived meanwhile comes before what this leads to.
+                self.places[at].wake_at = self.now;
                 return;
             }
         }

@@ -232,6 +232,7 @@ impl<I: Io> Driver<I> {
         let Self { node, call_table, answers, .. } = self;
         let is_all_taken = self.shared.take_commands(now, node, call_table, answers, cx.waker());
         let is_drained = self.receive(io, cx, now + self.poll_max() / 2)?;
+        self.node.set_input_waits(!is_drained);
         if self.pause_bytes > 0 && !is_drained {
             return Ok(Next::Again);
         }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 use super::Node;
+use super::link::Unread;
 use crate::config::RouteConfig;
 use crate::error::{AnswerError, CallError};
 use crate::id::{Arrival, NodeId, PeerIndex, RouteId};
@@ -229,10 +230,9 @@ impl Node {
                 Output::Idle { .. } => return,
                 Output::Read { peer, stream } => {
                     let Some(handle) = self.peers.peer(peer).connection else { continue };
-                    if let Some(link) = &mut self.links[handle.0] {
-                        link.read_more(now, stream, &mut self.rpc, &mut self.notices);
-                    }
+                    self.note_unread(now, handle, Unread::of_call(stream));
                     self.handle_notices(now, handle);
+                    self.touch(handle);
                     peer
                 }
                 Output::Close { peer, stream, why } => {

@@ -158,7 +158,7 @@ impl Node {
     }
 
     /// Something has come on a link: it is read at once, unless the peer is beyond its share.
-    fn note_unread(&mut self, now: Time, handle: ConnectionHandle, unread: Unread) {
+    pub(super) fn note_unread(&mut self, now: Time, handle: ConnectionHandle, unread: Unread) {
         let link = self.links[handle.0].as_mut().expect("just polled");
         link.note_unread(unread);
         if !link.is_waiting {
@@ -181,7 +181,7 @@ impl Node {
         self.begin_input();
         let link = self.links[handle.0].as_mut().expect("what waits ends with it");
         link.is_waiting = false;
-        link.share.begin(self.turns.now(), self.config.work.turn_max);
+        link.share.resume(self.turns.now(), self.config.work.turn_max);
         if link.is_open() {
             self.read_unread(now, handle);
             self.handle_notices(now, handle);

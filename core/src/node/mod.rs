@@ -618,6 +618,13 @@ impl Node {
         self.handle_touched(now);
     }
 
+    /// Whether further datagrams wait in the socket when [`Node::poll`] is called next: they are to be handed over
+    /// before what peers have sent beyond their [share](crate::config::WorkConfig) is read. A caller that always
+    /// hands over all of them need not say so.
+    pub fn set_input_waits(&mut self, input_waits: bool) {
+        self.turns.set_input_waits(input_waits);
+    }
+
     fn handle_datagram(
         &mut self,
         now: Time,

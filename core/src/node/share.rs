@@ -28,6 +28,11 @@ const TURNS_SAVED_MAX: u64 = 4;
 /// A turn may not end while there is always something to send: so many batches are one, too.
 const BATCHES_PER_TURN: u32 = 64;
 
+/// While datagrams wait in the socket, none of the links that wait is read, or what is received could not keep up
+/// with what they are given credit for, and others would wait in the socket. But if that never ends, one of them
+/// is read in so many turns.
+const TURNS_LEFT_OUT_MAX: u32 = 8;
+
 /// The share of one link.
 #[derive(Debug, Default)]
 pub(super) struct Share {
@@ -45,6 +50,12 @@ impl Share {
         let turns = (turn - self.turn).min(TURNS_SAVED_MAX) as i64;
         let most = i64::from(turn_max) * TURNS_SAVED_MAX as i64;
         self.left = self.left.saturating_add(turns * i64::from(turn_max)).min(most);
+        self.turn = turn;
+    }
+
+    /// The link has waited for its turn, which has come.
+    pub(super) fn resume(&mut self, turn: u64, turn_max: u32) {
+        self.left = (self.left + i64::from(turn_max)).min(turn_max.into());
         self.turn = turn;
     }
 
@@ -74,6 +85,10 @@ pub(super) struct Turns {
     now: u64,
     /// One of those that wait has had this turn.
     is_taken: bool,
+    /// Datagrams wait in the socket.
+    input_waits: bool,
+    /// Turns in succession in which none was read for that.
+    left_out: u32,
     batches: u32,
     waiting: VecDeque<ConnectionHandle>,
 }
@@ -82,7 +97,14 @@ impl Turns {
     pub(super) const fn new() -> Self {
         // A link is given its first allowances when it comes.
         let now = TURNS_SAVED_MAX;
-        Self { now, is_taken: false, batches: 0, waiting: VecDeque::new() }
+        Self {
+            now,
+            is_taken: false,
+            input_waits: false,
+            left_out: 0,
+            batches: 0,
+            waiting: VecDeque::new(),
+        }
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -93,6 +115,11 @@ impl Turns {
     pub(super) fn end(&mut self) {
         self.now += 1;
         (self.is_taken, self.batches) = (false, 0);
+    }
+
+    /// Whether datagrams wait in the socket.
+    pub(super) fn set_input_waits(&mut self, input_waits: bool) {
+        self.input_waits = input_waits;
     }
 
     /// The node has sent a batch of datagrams.
@@ -109,6 +136,11 @@ impl Turns {
             return None;
         }
         self.is_taken = true;
+        if self.input_waits && self.left_out < TURNS_LEFT_OUT_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        self.left_out = 0;
         self.waiting.pop_front()
     }
 
@@ -158,6 +190,24 @@ mod tests {
             assert_eq!(turns.next(), Some(ConnectionHandle(expected)));
         }
         assert!(!turns.has_waiting());
+    }
+
+    #[test]
+    fn what_waits_in_the_socket_comes_first_but_not_for_ever() {
+        let mut turns = Turns::new();
+        turns.wait(ConnectionHandle(0));
+        turns.wait(ConnectionHandle(1));
+        turns.set_input_waits(true);
+        for _ in 0..TURNS_LEFT_OUT_MAX {
+            assert_eq!(turns.next(), None);
+            turns.end();
+        }
+        assert_eq!(turns.next(), Some(ConnectionHandle(0)));
+        turns.end();
+        assert_eq!(turns.next(), None);
+        turns.set_input_waits(false);
+        turns.end();
+        assert_eq!(turns.next(), Some(ConnectionHandle(1)));
     }
 
     /// There may always be something to send.

@@ -5,8 +5,8 @@
 //! connection's first stream and `streams` about those behind it, `answers` about holders that are
 //! asked, `callers`, `callees` and `noise` about calls, `connections` about who is let in and who is
 //! cut off, `side_connections`, `pending` and `handshake_places` about several connections of one
-//! member or address, `dial_pause` about one that does not stay, and `load`, `aborts` and `responses`
-//! about peers that take much and give nothing, and `twins` about those that claim to be several processes.
+//! member or address, `dial_pause` about one that does not stay, `load`, `aborts` and `responses`
+//! about peers that take much and give nothing, `floods` about those that keep a node busy, and `twins` about those that claim to be several processes.
 
 mod aborts;
 mod answers;
@@ -16,6 +16,7 @@ mod callers;
 mod connections;
 mod desk;
 mod dial_pause;
+mod floods;
 mod handshake_places;
 mod hello;
 mod load;

@@ -346,13 +346,7 @@ impl Link {
     }
 
     /// Reads as much of a call's stream as there is room for.
-    pub(in crate::node) fn read_call(
-        &mut self,
-        now: Time,
-        id: StreamId,
-        rpc: &mut Rpc,
-        notices: &mut Vec<Notice>,
-    ) {
+    fn read_call(&mut self, now: Time, id: StreamId, rpc: &mut Rpc, notices: &mut Vec<Notice>) {
         let Some(peer) = self.peer() else { return };
         if let Err(fault) = self.read_wanted(now, peer, id, rpc) {
             notices.push(Notice::Fault(fault));
@@ -399,17 +393,6 @@ impl Link {
         }
         let _ = chunks.finalize();
         result
-    }
-
-    /// Reads more of a call's stream, for which there is room now.
-    pub(in crate::node) fn read_more(
-        &mut self,
-        now: Time,
-        stream: CallStream,
-        rpc: &mut Rpc,
-        notices: &mut Vec<Notice>,
-    ) {
-        self.read_call(now, stream_id(stream), rpc, notices);
     }
 
     /// Nothing more is read in a call's stream.

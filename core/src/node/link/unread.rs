@@ -7,6 +7,9 @@ use foldhash::quality::FixedState;
 use hashbrown::HashSet;
 use quinn_proto::{Dir, StreamId};
 
+use super::stream_id;
+use crate::rpc::CallStream;
+
 /// Something to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::node) enum Unread {
@@ -14,6 +17,13 @@ pub(in crate::node) enum Unread {
     Opened(Dir),
     /// More of a stream has come.
     More(StreamId),
+}
+
+impl Unread {
+    /// More of a call's stream is to be read, for which there is room now.
+    pub(in crate::node) fn of_call(stream: CallStream) -> Self {
+        Self::More(stream_id(stream))
+    }
 }
 
 /// In the order in which it came.

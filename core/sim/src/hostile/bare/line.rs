@@ -174,6 +174,11 @@ impl Line {
         self.touched = true;
     }
 
+    pub(super) fn ping(&mut self) {
+        self.quic.ping();
+        self.touched = true;
+    }
+
     pub(super) fn stop(&mut self, stream: StreamId) {
         self.left.remove(&stream);
         let _ = self.quic.recv_stream(stream).stop(GIVEN_UP);

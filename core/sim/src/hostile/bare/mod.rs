@@ -307,6 +307,13 @@ impl BarePeer {
         }
     }
 
+    /// Asks the peer for a sign of life, in a packet with nothing else.
+    pub fn ping(&mut self, id: LineId) {
+        if let Some(line) = self.line(id) {
+            line.ping();
+        }
+    }
+
     /// Asks the peer to stop a stream.
     pub fn stop(&mut self, id: LineId, stream: StreamId) {
         if let Some(line) = self.line(id) {
