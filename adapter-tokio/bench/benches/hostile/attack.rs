@@ -1,11 +1,16 @@
 //! The attacks: a stranger without any key, and a member that floods. The attackers run under tokio on
-//! a thread of their own, whatever the members run under.
+//! a thread of their own, whatever the members run under, and the member in a process of its own, which is this
+//! program started again: what it costs to attack is not the victim's.
 
+use std::env;
 use std::future::Future;
+use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
 use slotcast::artifact::Metadata;
 use slotcast::config::{ChannelConfig, Config, RouteConfig};
@@ -27,6 +32,9 @@ const IN_FLIGHT_MAX: u16 = 16;
 /// First datagrams of handshakes per second.
 const INITIALS_PER_SECOND: u64 = 10_000;
 
+/// How often it is looked whether the attack is over.
+const POLL: Duration = Duration::from_millis(5);
+
 /// What floods at the same time: a call at a time is no flood.
 const TASKS: usize = 16;
 
@@ -43,6 +51,12 @@ pub(crate) fn config() -> Config {
     route.in_flight_max = IN_FLIGHT_MAX;
     Config::new(channels).routes([route])
 }
+
+/// In the environment of the process of the attacking member: the victim's address.
+const VICTIM: &str = "HOSTILE_BENCH_VICTIM";
+
+/// The cores that the members and the attacking member have for themselves, if there are several.
+const CORES: [&str; 2] = ["0", "1"];
 
 /// An attack under way.
 pub(crate) struct Attacker {
@@ -74,11 +88,78 @@ pub(crate) fn initials(to: SocketAddr) -> Attacker {
     })
 }
 
-/// The member with this key floods another one with updates of all its slots, with streams that are
-/// reset, and with calls.
-pub(crate) fn member(key: &NodeKey, to: SocketAddr) -> Attacker {
+/// The attacking member, in a process of its own, floods another one with updates of all its slots, with
+/// clears, with streams that are reset, and with calls.
+pub(crate) fn member(to: SocketAddr) -> Attacker {
+    Attacker::start(move |is_over| {
+        let program = env::current_exe().expect("this bench is a file");
+        let mut child = on_core(CORES[1], &program.to_string_lossy())
+            .args(env::args_os().skip(1))
+            .env(VICTIM, to.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        while !is_over.load(Relaxed) {
+            thread::sleep(POLL);
+        }
+        end(&mut child)
+    })
+}
+
+/// It ends when its standard input does, and says how much it has done.
+fn end(child: &mut Child) -> u64 {
+    drop(child.stdin.take());
+    let mut done = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut done).expect("a number");
+    assert!(child.wait().expect("it has ended").success(), "the attacker has remained a peer");
+    done.trim().parse().expect("a number")
+}
+
+/// A program on one core, if that can be chosen.
+fn on_core(core: &str, program: &str) -> Command {
+    let mut command = Command::new(if has_cores() { "taskset" } else { program });
+    if has_cores() {
+        command.args(["--cpu-list", core, program]);
+    }
+    command
+}
+
+fn has_cores() -> bool {
+    let has_several = thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2);
+    let can_choose =
+        || Command::new("taskset").arg("--version").stdout(Stdio::null()).status().is_ok();
+    env::var_os(VICTIM).is_none() && IS_PINNED.load(Relaxed) || has_several && can_choose()
+}
+
+/// Since it is, there seems to be one core only.
+static IS_PINNED: AtomicBool = AtomicBool::new(false);
+
+/// Keeps this process to its core, if there is another one for the attacking member.
+pub(crate) fn pin() {
+    if has_cores() {
+        let id = std::process::id().to_string();
+        let pin = Command::new("taskset")
+            .args(["--all-tasks", "--cpu-list", "--pid", CORES[0], &id])
+            .stdout(Stdio::null())
+            .status();
+        IS_PINNED.store(pin.is_ok_and(|status| status.success()), Relaxed);
+    }
+}
+
+/// What the process of the attacking member does, if this is one.
+pub(crate) fn run_member(key: &NodeKey) -> bool {
+    let Ok(victim) = env::var(VICTIM) else { return false };
+    let to = victim.parse().expect("an address");
     let credentials = Credentials::Raw(key.clone());
-    Attacker::start(move |is_over| on_a_runtime(flood(credentials, to, is_over)))
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ends = is_over.clone();
+    thread::spawn(move || {
+        let _ = std::io::stdin().read(&mut [0]);
+        ends.store(true, Relaxed);
+    });
+    println!("{}", on_a_runtime(flood(credentials, to, &is_over)));
+    true
 }
 
 fn on_a_runtime<T>(future: impl Future<Output = T>) -> T {
@@ -100,6 +181,7 @@ async fn flood(credentials: Credentials, to: SocketAddr, is_over: &Arc<AtomicBoo
                 }
                 match kind {
                     0 => line.write(&updates(round)).await,
+                    2 => line.write(&clears(round)).await,
                     1 => reset(&line).await,
                     _ => call(&line).await,
                 }
@@ -168,6 +250,15 @@ fn head(head: StreamHead) -> Vec<u8> {
     let mut bytes = Vec::new();
     head.encode(&mut bytes);
     bytes
+}
+
+/// All slots of the other channel are empty.
+fn clears(version: u64) -> Vec<u8> {
+    let mut stream = head(StreamHead::Updates(CHANNELS[0]));
+    for slot in 0..SLOTS_MAX {
+        Update::Clear { slot: Slot(slot), version: Version(version) }.encode(&mut stream);
+    }
+    stream
 }
 
 /// New content for all slots.

@@ -8,10 +8,11 @@
 //!
 //! - *initials*: a stranger sends it 10,000 first datagrams of handshakes a second, from no member's
 //!   address; and again, with the filter of addresses off.
-//! - *member*: a fourth member floods it with updates of all its slots, with streams that are reset,
-//!   and with calls, as fast as it is let.
+//! - *member*: a fourth member, in a process of its own, floods it with updates and clears of all its slots, with
+//!   streams that are reset, and with calls, as fast as it is let. With `taskset`, the honest members share one
+//!   core, and the attacker has another one.
 //!
-//! The machine is shared and noisy, and the attackers share it with the members: what matters is
+//! The machine is shared and noisy: what matters is
 //! the ratio to the undisturbed stretches between the attacks. What is delivered to the victim has to
 //! pass its one socket behind what the attacker sends; what is delivered to others has not.
 
@@ -68,17 +69,21 @@ impl Attack {
 /// From publishing to delivery: at the victim, and at the others.
 type AtBoth = [Latencies; 2];
 
+/// The attacker's, which is no node, and then those of the nodes, of which the first is the victim.
+fn keys() -> [NodeKey; HONEST + 1] {
+    let mut keys = [1, 2, 3, 4].map(|n| NodeKey::from_seed([n; 32]));
+    // The attacker's id is the lowest: it is not the others who dial it.
+    keys.sort_by_key(NodeKey::id);
+    keys
+}
+
 struct Subnet {
     nodes: Vec<NodeHandle>,
-    /// The attacker's, which is no node, and then those of the nodes, of which the first is the victim.
-    keys: [NodeKey; HONEST + 1],
 }
 
 impl Subnet {
     async fn start<R: Runtime>(filter_addresses: bool) -> Self {
-        let mut keys = [1, 2, 3, 4].map(|n| NodeKey::from_seed([n; 32]));
-        // The attacker's id is the lowest: it is not the others who dial it.
-        keys.sort_by_key(NodeKey::id);
+        let keys = keys();
         let addresses = free_addresses(keys.len());
         let members = keys.iter().zip(&addresses);
         let members = members.map(|(key, address)| (key.id(), vec![*address]));
@@ -101,17 +106,16 @@ impl Subnet {
                 }
             }));
         }
-        Self { nodes, keys }
+        Self { nodes }
     }
 
     /// Who attacks.
     fn begin(&self, attack: Attack) -> Option<Attacker> {
-        let [attacker, ..] = &self.keys;
         let to = self.nodes[0].local_address();
         match attack {
             Attack::None => None,
             Attack::Filtered | Attack::Unfiltered => Some(attack::initials(to)),
-            Attack::Member => Some(attack::member(attacker, to)),
+            Attack::Member => Some(attack::member(to)),
         }
     }
 
@@ -214,5 +218,9 @@ fn print(all: &[AtBoth; 4], rounds: usize) {
 }
 
 fn main() {
+    if attack::run_member(&keys()[0]) {
+        return;
+    }
+    attack::pin();
     runtime::main::<Hostile>();
 }
