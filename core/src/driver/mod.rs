@@ -26,7 +26,8 @@ mod udp;
 mod waiters;
 
 pub use calls::{
-    Call, Member, OnlyCalls, Request, Requests, Route, RouteStats, Server, UnknownRoute,
+    AnswerInParts, Call, CallInParts, Member, OnlyCalls, Request, RequestParts, Requests, Route,
+    RouteStats, Server, UnknownRoute,
 };
 pub use channel::{Channel, ChannelEvents};
 pub use connected::{WaitError, Who};

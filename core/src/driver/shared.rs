@@ -313,6 +313,7 @@ impl State {
             Source::Any(taker) => Some(self.takers.waiters(taker)),
             Source::Credit(route, member) => self.calls.credit_waiters(route, &member),
             Source::Cancellation(request) => self.calls.cancellation_waiters(request),
+            Source::Parts(slot) => self.calls.part_waiters(slot),
             Source::Room(index) => Some(&mut self.channels[index].room_waiters),
             Source::Links => Some(&mut self.link_waiters),
             Source::QuestionRoom => Some(&mut self.questions.room_waiters),
@@ -354,6 +355,7 @@ impl State {
             Source::QuestionRoom => self.has_question_room(),
             // All are woken when it comes.
             Source::Cancellation(_)
+            | Source::Parts(_)
             | Source::Links
             | Source::Answers
             | Source::Snapshot

@@ -90,6 +90,8 @@ pub(super) enum Source {
     Credit(usize, NodeId),
     /// That the caller of a request waits no longer.
     Cancellation(RequestId),
+    /// Parts of a call, by its slot: to be given or read.
+    Parts(u32),
     /// Room for a question about progress.
     QuestionRoom,
     /// Answers to such questions.
@@ -108,6 +110,10 @@ pub(super) struct Waiting<S: Deref<Target = Shared>> {
 }
 
 impl<S: Deref<Target = Shared>> Waiting<S> {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     pub(super) const fn new(shared: S, source: Source) -> Self {
         Self { shared, source, ticket: None }
     }

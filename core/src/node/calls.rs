@@ -6,9 +6,12 @@ use std::time::Duration;
 use super::Node;
 use super::link::Unread;
 use crate::config::RouteConfig;
-use crate::error::{AnswerError, CallError};
+use crate::error::{AnswerError, CallError, PartError};
 use crate::id::{Arrival, NodeId, PeerIndex, RouteId};
-use crate::rpc::{self, CallId, Cancelled, Credit, Outcome, Output, Permit, Refusal, RequestId};
+use crate::rpc::{
+    self, CallId, Cancelled, Credit, Outcome, Output, Part, Permit, Refusal, RequestId, Stream,
+    StreamEvent,
+};
 use crate::time::Time;
 use crate::wire::RouteHello;
 
@@ -104,6 +107,66 @@ impl Node {
     ) -> Result<(), AnswerError> {
         let now = self.clamp(now);
         self.rpc.answer(now, request, body)
+    }
+
+    /// Calls a member with bodies in parts: see [`Rpc::call_in_parts`](crate::rpc::Rpc::call_in_parts).
+    ///
+    /// # Errors
+    /// As for [`Node::call`].
+    pub fn call_in_parts(
+        &mut self,
+        now: Time,
+        peer: &NodeId,
+        route: RouteId,
+        length: u32,
+        timeout: Option<Duration>,
+        waits: bool,
+    ) -> Result<CallId, CallError> {
+        let now = self.clamp(now);
+        if self.closing_since.is_some() || self.flushes.is_ending() {
+            return Err(CallError::Closed);
+        }
+        let peer = self.peers.find(peer).ok_or(CallError::NotMember)?;
+        self.rpc.call_in_parts(now, peer, route, length, timeout, waits)
+    }
+
+    /// Answers a request in parts: see [`Rpc::answer_in_parts`](crate::rpc::Rpc::answer_in_parts).
+    ///
+    /// # Errors
+    /// As for [`Node::answer`].
+    pub fn answer_in_parts(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        length: u32,
+    ) -> Result<(), AnswerError> {
+        let now = self.clamp(now);
+        self.rpc.answer_in_parts(now, request, length)
+    }
+
+    /// Breaks off an answer that was given in parts. False if it was over.
+    pub fn break_off(&mut self, request: RequestId) -> bool {
+        self.rpc.break_off(request)
+    }
+
+    /// Gives the next part of a body: see [`Rpc::give`](crate::rpc::Rpc::give).
+    ///
+    /// # Errors
+    /// If it cannot be sent; nothing has changed then.
+    pub fn give(&mut self, now: Time, stream: Stream, part: Bytes) -> Result<(), PartError> {
+        let now = self.clamp(now);
+        self.rpc.give(now, stream, part)
+    }
+
+    /// Takes what has arrived of a body: see [`Rpc::read`](crate::rpc::Rpc::read).
+    pub fn read(&mut self, now: Time, stream: Stream) -> Part {
+        let now = self.clamp(now);
+        self.rpc.read(now, stream)
+    }
+
+    /// What has happened to a body in parts.
+    pub fn poll_stream(&mut self) -> Option<StreamEvent> {
+        self.rpc.poll_stream()
     }
 
     /// Waits for room for an answer of so many bytes: see [`Rpc::reserve`](crate::rpc::Rpc::reserve).

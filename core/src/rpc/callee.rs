@@ -929,6 +929,13 @@ impl Callee {
         Ok(())
     }
 
+    /// The caller has ended the call. It does so when it has the whole answer, too.
+    pub(super) fn ended_by_caller(&mut self, shared: &mut SharedState, index: u32) {
+        let request = &mut self.inbound[index];
+        request.is_acked |= request.answer.has_ended();
+        self.cancelled(shared, index);
+    }
+
     /// The caller does not wait for the answer any more.
     pub(super) fn cancelled(&mut self, shared: &mut SharedState, index: u32) {
         self.close(shared, index, CallReset::Unneeded, AnswerError::Cancelled);

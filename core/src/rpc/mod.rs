@@ -711,7 +711,9 @@ impl Rpc {
             Some(StreamOwner::Call(index)) => {
                 self.caller.handle_reset(&mut self.shared, now, index, why)
             }
-            Some(StreamOwner::Request(index)) => self.callee.cancelled(&mut self.shared, index),
+            Some(StreamOwner::Request(index)) => {
+                self.callee.ended_by_caller(&mut self.shared, index);
+            }
             None => {}
         }
     }
@@ -721,7 +723,9 @@ impl Rpc {
         match self.owner_of(peer, stream) {
             // The reason follows in the callee's direction.
             Some(StreamOwner::Call(index)) => self.caller.stopped(&mut self.shared, index),
-            Some(StreamOwner::Request(index)) => self.callee.cancelled(&mut self.shared, index),
+            Some(StreamOwner::Request(index)) => {
+                self.callee.ended_by_caller(&mut self.shared, index);
+            }
             None => {}
         }
     }

@@ -47,7 +47,7 @@ pub enum StreamEvent {
     Over {
         /// The request.
         request: RequestId,
-        /// All of it has arrived.
+        /// All of it was sent, and the caller has it or has ended the call itself.
         has_arrived: bool,
     },
 }

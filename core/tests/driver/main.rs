@@ -18,6 +18,7 @@ mod metrics;
 mod mirrors;
 mod network;
 mod occurrences;
+mod parts;
 mod pauses;
 mod places;
 mod questions;

@@ -6,9 +6,11 @@
 //! taken them. Requests are staged by peer, a few of each, and handed out round robin.
 
 mod member;
+mod parts;
 mod route;
 mod server;
 
+use std::boxed::Box;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
@@ -28,10 +30,13 @@ use crate::id::{Arrival, NodeId, RouteId};
 use crate::node::{self, HeldRequest, Node};
 use crate::rpc::Manner;
 use crate::rpc::arrivals::Arrivals;
-use crate::rpc::{CallId, Cancelled, Credit, Outcome, Permit, Refusal, RequestId};
+use crate::rpc::{CallId, Cancelled, Credit, Outcome, Part, Permit, Refusal, RequestId};
 use crate::time::Time;
 
 pub use member::Member;
+pub(super) use parts::Key;
+use parts::Parts;
+pub use parts::{AnswerInParts, CallInParts, RequestParts};
 pub use route::{Call, OnlyCalls, Route, UnknownRoute};
 pub use server::{Request, Requests, Server};
 
@@ -69,6 +74,31 @@ pub(super) enum CallCommand {
         body: Bytes,
         timeout: Option<Duration>,
         is_tell: bool,
+    },
+    /// The same with a request of so many bytes that is given in parts.
+    CallInParts {
+        slot: u32,
+        peer: NodeId,
+        route: RouteId,
+        /// The route's index.
+        index: usize,
+        length: u32,
+    },
+    AnswerInParts {
+        request: RequestId,
+        length: u32,
+    },
+    /// An answer in parts is not given to its end.
+    BreakOff {
+        request: RequestId,
+    },
+    /// The next part.
+    Give {
+        key: Key,
+        part: Bytes,
+    },
+    Read {
+        key: Key,
     },
     Cancel {
         slot: u32,
@@ -108,6 +138,8 @@ struct Slot {
     bytes: u64,
     is_tell: bool,
     state: SlotState,
+    /// If its bodies are given and read in parts.
+    parts: Option<Box<Parts>>,
 }
 
 /// The credit that a peer grants on one route, and how much of it is used.
@@ -174,6 +206,8 @@ struct Taken {
     /// Bytes of an answer that has room for sure, and of one for which it was asked for last.
     room: u32,
     room_wanted: u32,
+    /// If it is read, or its answer given, in parts.
+    parts: Option<Box<Parts>>,
     waiters: Waiters,
 }
 
@@ -256,6 +290,7 @@ impl Calls {
         let slots: Vec<u32> = self.slots.indices().collect();
         for at in slots {
             let slot = &mut self.slots[at];
+            wakers.extend(slot.parts.iter_mut().flat_map(|parts| parts.waiters.drain()));
             match &mut slot.state {
                 SlotState::Waiting(waker) => {
                     wakers.extend(waker.take());
@@ -313,13 +348,14 @@ impl Calls {
     }
 
     /// Nobody awaits a call any more. Gives its state, with what is to be dropped without the lock.
-    fn drop_call(&mut self, at: u32) -> SlotState {
+    fn drop_call(&mut self, at: u32) -> (SlotState, Option<Box<Parts>>) {
+        let parts = self.slots[at].parts.take();
         let mut before = std::mem::replace(&mut self.slots[at].state, SlotState::Dropped);
         if let SlotState::Done(_, permit) = &mut before {
             self.released.extend(permit.take());
             self.free(at);
         }
-        before
+        (before, parts)
     }
 
     /// A call has ended, and its credit is free.
@@ -367,6 +403,9 @@ pub(super) struct CallTable {
     calls: Map<u32, CallId>,
     /// Outcomes of calls that are handed to the handles with the next events.
     ended: Vec<(u32, Result<Bytes, CallError>, Option<Permit>)>,
+    /// Parts of bodies that were read, and answers in parts that are over: handed over in the same way.
+    read: Vec<(Key, Part)>,
+    over: Vec<(RequestId, Result<(), AnswerError>)>,
     /// Slots that the application has dropped.
     freed: Vec<u32>,
     /// The value of `Node::links` when the credit was copied.
@@ -385,22 +424,26 @@ impl CallTable {
     pub(super) fn command(&mut self, now: Time, node: &mut Node, command: CallCommand) {
         match command {
             CallCommand::Call { slot, peer, route, index, body, timeout, is_tell } => {
-                if self.begun_bytes.len() <= index {
-                    self.begun_bytes.resize(index + 1, 0);
-                }
-                self.begun_bytes[index] += body.len() as u64;
+                self.note_begun(index, body.len() as u64);
                 let called = match is_tell {
                     true => node.tell(now, &peer, route, body, timeout),
                     false => node.call(now, &peer, route, body, timeout, true),
                 };
-                match called {
-                    Ok(call) => {
-                        self.slots.insert(call, slot);
-                        self.calls.insert(slot, call);
-                    }
-                    Err(error) => self.ended.push((slot, Err(error), None)),
-                }
+                self.note_called(slot, called);
             }
+            CallCommand::CallInParts { slot, peer, route, index, length } => {
+                self.note_begun(index, length.into());
+                let called = node.call_in_parts(now, &peer, route, length, None, true);
+                self.note_called(slot, called);
+            }
+            CallCommand::AnswerInParts { request, length } => {
+                self.answer_in_parts(now, node, request, length);
+            }
+            CallCommand::BreakOff { request } => {
+                node.break_off(request);
+            }
+            CallCommand::Give { key, part } => self.give(now, node, key, part),
+            CallCommand::Read { key } => self.read(now, node, key),
             CallCommand::Cancel { slot } => {
                 // The call may have ended before, and its outcome may wait to be handed over.
                 if let Some(call) = self.calls.get(&slot)
@@ -429,6 +472,23 @@ impl CallTable {
         }
     }
 
+    fn note_begun(&mut self, index: usize, bytes: u64) {
+        if self.begun_bytes.len() <= index {
+            self.begun_bytes.resize(index + 1, 0);
+        }
+        self.begun_bytes[index] += bytes;
+    }
+
+    fn note_called(&mut self, slot: u32, called: Result<CallId, CallError>) {
+        match called {
+            Ok(call) => {
+                self.slots.insert(call, slot);
+                self.calls.insert(slot, call);
+            }
+            Err(error) => self.ended.push((slot, Err(error), None)),
+        }
+    }
+
     /// Hands over outcomes of calls and stages requests. True if there were any.
     pub(super) fn stage(
         &mut self,
@@ -440,13 +500,14 @@ impl CallTable {
         unclaimed: &mut Selection,
     ) -> bool {
         calls.start = Some(start);
-        let mut any = false;
+        let mut any = self.stage_parts(now, node, calls, wakers);
         while let Some((Outcome { call, result }, permit)) = node.poll_held_outcome() {
             let slot = self.slots.remove(&call).expect("each call has one");
             self.calls.remove(&slot);
             self.ended.push((slot, result, Some(permit)));
         }
         for (slot, result, permit) in self.ended.drain(..) {
+            wakers.extend(calls.part_waiters(slot).into_iter().flat_map(Waiters::drain));
             match calls.end(slot, result, permit) {
                 Ok(waker) => wakers.extend(waker),
                 Err(result) => self.garbage.extend(result),
@@ -576,6 +637,7 @@ impl Calls {
         credit.calls += 1;
         credit.bytes += bytes;
         let state = if is_tell { SlotState::Dropped } else { SlotState::Waiting(None) };
-        Ok(self.slots.insert(Slot { peer: *peer, route, bytes, is_tell, state }))
+        let parts = None;
+        Ok(self.slots.insert(Slot { peer: *peer, route, bytes, is_tell, state, parts }))
     }
 }

@@ -9,6 +9,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
+use super::parts::Parts;
 use super::{CallCommand, Member, RouteStats, Server, SlotState};
 use crate::driver::node_handle::NodeHandle;
 use crate::driver::shared::Command;
@@ -159,6 +160,31 @@ impl Route {
         Ok(Call { node: self.node.clone(), slot: Ok(slot) })
     }
 
+    /// A call whose bodies are given and read in parts.
+    pub(super) fn begin_in_parts(&self, peer: NodeId, length: u32) -> Call {
+        if length > self.request_bytes_max {
+            return self.failed(CallError::TooLong);
+        }
+        let slot = self.node.shared().command(|state| {
+            if state.is_ending() {
+                return Err(CallError::Closed);
+            }
+            if state.commands.len() >= state.commands_max {
+                return Err(CallError::Pushback);
+            }
+            let slot = state.calls.admit(&peer, self.index, length.into(), Manner::Wait)?;
+            state.calls.slots[slot].parts = Some(Parts::giving(length));
+            let (route, index) = (self.id, self.index);
+            let call = CallCommand::CallInParts { slot, peer, route, index, length };
+            state.commands.push_back(Command::Call(call));
+            Ok(slot)
+        });
+        match slot {
+            Ok(slot) => Call { node: self.node.clone(), slot: Ok(slot) },
+            Err(error) => self.failed(error),
+        }
+    }
+
     /// Calls a member, and uses a place that was taken for it.
     pub(super) fn call_in_place(&self, to: NodeId, body: Bytes, has_place: bool) -> Call {
         match self.take(to, body, None, Manner::Wait, has_place) {
@@ -221,9 +247,9 @@ impl Route {
 /// sent, and the callee is notified.
 #[must_use = "a call is given up when it is dropped"]
 pub struct Call {
-    node: NodeHandle,
+    pub(super) node: NodeHandle,
     /// The slot of its state, or the error to return if the call could not be made.
-    slot: Result<u32, Option<CallError>>,
+    pub(super) slot: Result<u32, Option<CallError>>,
 }
 
 impl fmt::Debug for Call {
@@ -293,7 +319,7 @@ impl Drop for Call {
         // The answer or the waker is dropped when the lock is released.
         let _garbage = self.node.shared().command(|state| {
             let before = state.calls.drop_call(at);
-            if !matches!(before, SlotState::Done(..)) {
+            if !matches!(before.0, SlotState::Done(..)) {
                 let cancel = CallCommand::Cancel { slot: at };
                 state.commands.push_back(Command::Call(cancel));
             }

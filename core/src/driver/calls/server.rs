@@ -1,5 +1,6 @@
 //! The requests of a route.
 
+use std::boxed::Box;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -168,7 +169,8 @@ impl State {
         calls.released.push(permit);
         if request.wants_answer {
             let room = request.answer_bytes_max.min(ANSWER_BYTES_KEPT);
-            calls.taken.insert(request.id, Taken { room, ..Taken::default() });
+            let parts = request.in_parts.map(|_| Box::default());
+            calls.taken.insert(request.id, Taken { room, parts, ..Taken::default() });
         }
         let start = calls.start.expect("set before anything is staged");
         let route = &mut calls.routes[index];
@@ -182,6 +184,7 @@ impl State {
             deadline: start + Duration::from_nanos(request.deadline.0),
             answer_bytes_max: request.answer_bytes_max,
             body: request.body,
+            in_parts: request.in_parts,
             wants_answer: request.wants_answer,
             is_over: !request.wants_answer,
         };
@@ -192,14 +195,16 @@ impl State {
 /// A member's request. If it is dropped without an answer, the caller is notified.
 #[must_use = "a request that is dropped is not answered"]
 pub struct Request {
-    node: NodeHandle,
-    id: RequestId,
+    pub(super) node: NodeHandle,
+    pub(super) id: RequestId,
     from: NodeId,
     deadline: Instant,
-    answer_bytes_max: u32,
-    body: Bytes,
-    wants_answer: bool,
-    is_over: bool,
+    pub(super) answer_bytes_max: u32,
+    pub(super) body: Bytes,
+    /// Its length, if it is read in parts.
+    pub(super) in_parts: Option<u32>,
+    pub(super) wants_answer: bool,
+    pub(super) is_over: bool,
 }
 
 impl fmt::Debug for Request {
@@ -217,9 +222,15 @@ impl Request {
         self.from
     }
 
-    /// What is asked.
+    /// What is asked; empty on a route that [reads in parts](crate::config::RouteConfig::reads_in_parts), where
+    /// [`parts`](Self::parts) gives it.
     pub fn body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// Bytes of the body.
+    pub fn length(&self) -> usize {
+        self.in_parts.map_or(self.body.len(), |length| length as usize)
     }
 
     /// Until when the caller waits, on the runtime's clock.

@@ -1,0 +1,203 @@
+//! Bodies in parts at the handles: a request that is given and an answer that is read piece by piece, who
+//! waits for whom, and how they end.
+
+use slotcast::config::Config;
+use slotcast::driver::{Request, Server};
+use slotcast::error::{AnswerError, CallError};
+use slotcast::rpc::{ANSWER_BYTES_KEPT, STREAM_BYTES_KEPT};
+
+use crate::subnet::{Subnet, Waiting, config, ms};
+
+const LONG: u32 = 8 << 20;
+
+fn in_parts() -> Config {
+    let mut config = config();
+    config.routes[0] = config.routes[0].clone().bytes_max(LONG, LONG).reads_in_parts();
+    config
+}
+
+fn pair() -> (Subnet, Server) {
+    let subnet = Subnet::connected(2, &in_parts());
+    let server = subnet.serve(1);
+    (subnet, server)
+}
+
+fn body(length: u32) -> Vec<u8> {
+    (0..length).map(|at| (at ^ at >> 8) as u8).collect()
+}
+
+async fn read_all(request: &Request) -> Result<Vec<u8>, AnswerError> {
+    let (mut parts, mut all) = (request.parts(), Vec::new());
+    while let Some(part) = parts.next_part().await {
+        all.extend_from_slice(&part?);
+    }
+    Ok(all)
+}
+
+/// Gives back what is asked, backwards.
+async fn serve(server: Server) {
+    while let Some(request) = server.next_request().await {
+        let Ok(mut all) = read_all(&request).await else { continue };
+        all.reverse();
+        let Ok(mut answer) = request.answer_in_parts(all.len() as u32) else { continue };
+        for piece in all.chunks(300_000) {
+            if answer.write(piece.to_vec()).await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn long_bodies_go_both_ways_in_parts() {
+    let (mut subnet, server) = pair();
+    let mut serving = Waiting::new(serve(server));
+    let (route, callee) = (subnet.route(0), subnet.id(1));
+    for length in [0, 1, 100_000, LONG] {
+        let sent = body(length);
+        let pieces: Vec<_> = sent.chunks(1_000_000).map(<[u8]>::to_vec).collect();
+        let mut calling = Waiting::new(async {
+            let mut call = route.call_in_parts(callee, length);
+            for piece in pieces {
+                call.write(piece).await?;
+            }
+            let mut all = Vec::new();
+            while let Some(part) = call.next_part().await {
+                all.extend_from_slice(&part?);
+            }
+            Ok::<_, CallError>(all)
+        });
+        let got = loop {
+            subnet.elapse(ms(1));
+            assert_eq!(serving.poll(), None);
+            if let Some(got) = calling.poll() {
+                break got;
+            }
+        };
+        assert!(got.expect("answered").iter().rev().eq(&sent));
+    }
+}
+
+#[test]
+fn what_is_not_read_waits_at_its_giver() {
+    let (mut subnet, server) = pair();
+    let mut call = subnet.route(0).call_in_parts(subnet.id(1), LONG);
+    let mut writing = Waiting::new(call.write(body(LONG)));
+    assert_eq!(writing.poll(), None);
+    let request = subnet.run(server.next_request()).expect("before it is complete");
+    assert_eq!((request.length(), request.body().len()), (LONG as usize, 0));
+    for _ in 0..200 {
+        subnet.elapse(ms(10));
+        assert_eq!(writing.poll(), None);
+    }
+    for at in 0..2 {
+        let node = subnet.node(at).clone();
+        let mut snapshot = Waiting::new(node.snapshot());
+        assert!(snapshot.poll().is_none());
+        subnet.elapse(ms(1));
+        let Some(Some(snapshot)) = snapshot.poll() else { panic!("an answer") };
+        let route = &snapshot.routes[0];
+        let held = route.requests.request_bytes + route.calls.request_bytes;
+        assert!(held <= STREAM_BYTES_KEPT.into(), "{held}");
+        assert!(route.requests.answer_bytes <= ANSWER_BYTES_KEPT.into());
+    }
+    let mut parts = request.parts();
+    let part = subnet.run(parts.next_part()).expect("some").expect("it waits");
+    assert_eq!(part.len(), STREAM_BYTES_KEPT as usize / 2);
+}
+
+#[test]
+fn a_caller_that_gives_up_is_told_to_who_reads() {
+    let (mut subnet, server) = pair();
+    let mut call = subnet.route(0).call_in_parts(subnet.id(1), LONG);
+    subnet.run(call.write(body(10))).expect("it is taken");
+    let request = subnet.run(server.next_request()).expect("a request");
+    let mut parts = request.parts();
+    assert_eq!(subnet.run(parts.next_part()), Some(Ok(body(10).into())));
+    let mut more = Waiting::new(parts.next_part());
+    assert_eq!(more.poll(), None);
+    drop(call);
+    subnet.elapse(ms(100));
+    assert_eq!(more.poll(), Some(Some(Err(AnswerError::Cancelled))));
+    drop(more);
+    assert_eq!(subnet.run(parts.next_part()), None);
+}
+
+#[test]
+fn an_answer_that_is_dropped_in_the_middle_is_no_answer() {
+    let (mut subnet, server) = pair();
+    let mut call = subnet.route(0).call_in_parts(subnet.id(1), 0);
+    let mut next = Waiting::new(call.next_part());
+    assert!(next.poll().is_none());
+    let request = subnet.run(server.next_request()).expect("a request");
+    assert_eq!(subnet.run(read_all(&request)), Ok(Vec::new()));
+    let mut answer = request.answer_in_parts(20).expect("it waits");
+    assert_eq!(subnet.run(answer.write(body(21))), Err(AnswerError::TooLong));
+    assert_eq!(subnet.run(answer.write(body(10))), Ok(()));
+    subnet.elapse(ms(100));
+    assert_eq!(next.poll(), Some(Some(Ok(body(10).into()))));
+    drop((next, answer));
+    let mut next = Waiting::new(call.next_part());
+    assert!(next.poll().is_none());
+    subnet.elapse(ms(100));
+    assert_eq!(next.poll(), Some(Some(Err(CallError::Dropped))));
+    drop(next);
+    assert_eq!(subnet.run(call.next_part()), None);
+}
+
+#[test]
+fn who_gives_an_answer_knows_when_it_has_arrived() {
+    let (mut subnet, server) = pair();
+    let mut call = subnet.route(0).call_in_parts(subnet.id(1), 0);
+    let request = subnet.run(server.next_request()).expect("a request");
+    subnet.run(read_all(&request)).expect("it waits");
+    let mut answer = request.answer_in_parts(10).expect("it waits");
+    subnet.run(answer.write(body(10))).expect("it waits");
+    assert_eq!(subnet.run(call.next_part()), Some(Ok(body(10).into())));
+    assert_eq!(subnet.run(call.next_part()), None);
+    assert_eq!(subnet.run(answer.arrived()), Ok(()));
+}
+
+#[test]
+fn a_request_is_answered_after_it_has_been_read() {
+    let (mut subnet, server) = pair();
+    let call = subnet.route(0).call_in_parts(subnet.id(1), 10);
+    let request = subnet.run(server.next_request()).expect("a request");
+    assert!(matches!(request.answer_in_parts(1), Err(AnswerError::NotRead)));
+    drop(call);
+}
+
+#[test]
+fn calls_that_cannot_be_made_say_so_and_the_end_ends_all() {
+    let (mut subnet, server) = pair();
+    let (route, callee) = (subnet.route(0), subnet.id(1));
+    let mut call = route.call_in_parts(callee, LONG + 1);
+    assert_eq!(subnet.run(call.write("x")), Err(CallError::TooLong));
+    let mut call = route.call_in_parts(callee, 3);
+    assert_eq!(subnet.run(call.write("more")), Err(CallError::TooLong), "nothing was given");
+    let request = subnet.run(server.next_request()).expect("a request");
+    let mut parts = request.parts();
+    let (mut next, mut part) = (Waiting::new(call.next_part()), Waiting::new(parts.next_part()));
+    assert!(next.poll().is_none() && part.poll().is_none());
+    drop([subnet.node(0).shutdown(), subnet.node(1).shutdown()]);
+    subnet.elapse(ms(5000));
+    assert!(matches!(next.poll(), Some(Some(Err(_)))));
+    assert!(matches!(part.poll(), Some(Some(Err(_)))));
+}
+
+/// Requests of routes that are not read in parts can be, too: all of it is one.
+#[test]
+fn a_whole_request_is_one_part() {
+    let mut subnet = Subnet::connected(2, &config());
+    let server = subnet.serve(1);
+    let call = subnet.route(0).call(subnet.id(1), "request");
+    let request = subnet.run(server.next_request()).expect("a request");
+    let mut parts = request.parts();
+    assert_eq!(subnet.run(parts.next_part()), Some(Ok("request".into())));
+    assert_eq!(subnet.run(parts.next_part()), None);
+    drop(parts);
+    let mut answer = request.answer_in_parts(6).expect("it waits");
+    subnet.run(answer.write("answer")).expect("it waits");
+    drop(answer);
+    assert_eq!(subnet.run(call), Ok("answer".into()));
+}
