@@ -25,6 +25,8 @@ mod topology_file;
 mod udp;
 mod waiters;
 
+#[cfg(feature = "tower")]
+pub use calls::Asked;
 pub use calls::{
     AnswerInParts, Call, CallInParts, Member, OnlyCalls, Request, RequestParts, Requests, Route,
     RouteStats, Server, UnknownRoute,

@@ -29,5 +29,6 @@ mod socket_errors;
 mod stages;
 mod subnet;
 mod tells;
+mod tower;
 mod turns;
 mod waiting;

@@ -9,6 +9,8 @@ mod member;
 mod parts;
 mod route;
 mod server;
+#[cfg(feature = "tower")]
+mod tower;
 
 use std::boxed::Box;
 use std::task::Waker;
@@ -39,6 +41,8 @@ use parts::Parts;
 pub use parts::{AnswerInParts, CallInParts, RequestParts};
 pub use route::{Call, OnlyCalls, Route, UnknownRoute};
 pub use server::{Request, Requests, Server};
+#[cfg(feature = "tower")]
+pub use tower::Asked;
 
 /// Requests of one peer and route that are staged for the application: as many as the node reads ahead
 /// of it, so that it does not wait for the driver between two. It is no setting, since it bounds no memory:
