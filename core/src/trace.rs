@@ -1,17 +1,40 @@
 //! Events for people who ask what became of a member or an artifact (feature `tracing`): what changes, with
 //! peer, channel and artifact by name, and never a byte of what is inside.
 //!
-//! This is the only place that knows of the feature. Without it, all of this compiles to nothing; with it,
-//! and without a subscriber, an event costs a look at one number.
+//! This is the only place that knows of the feature. Without it, all of this compiles to nothing, and what is
+//! looked up for an event only is not looked up: see [`if_traced`]. With it, and without a subscriber that takes
+//! DEBUG, an event costs a look at one number.
 //!
 //! All events have the target `slotcast`. What concerns a member or the node is at the level INFO or WARN,
-//! what concerns an artifact at DEBUG. A [`NodeSpan`] around them names the node.
+//! what concerns an artifact at DEBUG, and what may change several times per round trip at TRACE. A [`NodeSpan`]
+//! around them names the node.
 
 #[cfg(feature = "quic")]
 use core::fmt;
+#[cfg(all(feature = "tracing", feature = "quic"))]
+use core::mem::replace;
+#[cfg(feature = "quic")]
+use core::time::Duration;
 
 use crate::broadcast::{Decision, Event};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
+#[cfg(feature = "quic")]
+use crate::time::Time;
+
+/// Something that waits for a window for so long is traced even if round trips take longer.
+#[cfg(all(feature = "tracing", feature = "quic"))]
+const FULL_WINDOW_MAX: Duration = Duration::from_millis(500);
+
+/// Tells an event whose fields have to be looked up, unless nobody takes events at the level DEBUG.
+#[inline]
+pub(crate) fn if_traced(tell: impl FnOnce()) {
+    #[cfg(feature = "tracing")]
+    if tracing::level_enabled!(tracing::Level::DEBUG) {
+        tell();
+    }
+    #[cfg(not(feature = "tracing"))]
+    let _ = tell;
+}
 
 /// How a value is recorded.
 #[cfg(feature = "tracing")]
@@ -92,8 +115,8 @@ events! {
     DEBUG withdrawn(channel: ChannelId, artifact: &ArtifactId, peer: NodeId) "withdrawn";
     DEBUG expired(channel: ChannelId, artifact: &ArtifactId) "expired";
     /// A stream to a member goes on only when QUIC takes more of it: its credit is used up.
-    DEBUG blocked(peer: NodeId) "blocked";
-    DEBUG unblocked(peer: NodeId) "unblocked";
+    TRACE blocked(peer: NodeId) "blocked";
+    TRACE unblocked(peer: NodeId) "unblocked";
 }
 
 /// What the application takes.
@@ -118,9 +141,10 @@ events! {
     /// What one side may send on a channel the other one does not take, because of this value of its
     /// configuration; that side keeps silent there.
     WARN inert(peer: NodeId, channel: ChannelId, silent: &str, value: &str) "inert channel";
-    /// Something for a member waits until what is in flight has been acknowledged: the congestion window, or the
-    /// send window, is full.
+    /// Something for a member has waited for longer than a round trip until what is in flight is acknowledged: the
+    /// congestion window, or the send window, is full. In between, parts of it may have been sent.
     DEBUG window_full(peer: NodeId, in_flight: u64, congestion_window: u64) "window full";
+    /// Nothing waits any more.
     DEBUG window_open(peer: NodeId, in_flight: u64, congestion_window: u64) "window open";
     INFO socket_error(operation: &dyn fmt::Debug, kind: &dyn fmt::Debug) "socket error";
     INFO shutdown() "shutdown";
@@ -142,18 +166,54 @@ impl Notes {
     #[inline]
     pub(crate) fn push(&mut self, known: u32, peer: PeerIndex, note: Note) {
         #[cfg(feature = "tracing")]
-        self.0.push((known, peer, note));
+        if tracing::level_enabled!(tracing::Level::DEBUG) {
+            self.0.push((known, peer, note));
+        }
         #[cfg(not(feature = "tracing"))]
         let _ = (known, peer, note);
     }
 
-    /// Tells all of them.
+    /// Takes all of them, each to be told.
     #[inline]
     pub(crate) fn drain(&mut self, tell: impl FnMut((u32, PeerIndex, Note))) {
         #[cfg(feature = "tracing")]
         self.0.drain(..).for_each(tell);
         #[cfg(not(feature = "tracing"))]
         let _ = tell;
+    }
+}
+
+/// That something for a member waits for room in a window. Nothing without the feature.
+#[cfg(feature = "quic")]
+#[derive(Debug, Default)]
+pub(crate) struct FullWindow {
+    #[cfg(feature = "tracing")]
+    since: Option<Time>,
+    #[cfg(feature = "tracing")]
+    is_told: bool,
+}
+
+#[cfg(feature = "quic")]
+impl FullWindow {
+    /// Whether it is to be told: once, when it has lasted for longer than a round trip, and once when it is over
+    /// after that. So it is told at most twice per round trip, and not at each acknowledgement.
+    #[inline]
+    pub(crate) fn is_news(&mut self, now: Time, is_full: bool, round_trip: Duration) -> bool {
+        #[cfg(feature = "tracing")]
+        {
+            if !is_full {
+                self.since = None;
+                return replace(&mut self.is_told, false);
+            }
+            let since = *self.since.get_or_insert(now);
+            let span = round_trip.min(FULL_WINDOW_MAX);
+            now.since(since) > span && !replace(&mut self.is_told, true)
+        }
+        #[cfg(not(feature = "tracing"))]
+        {
+            let _ = (now, is_full, round_trip);
+            false
+        }
     }
 }
 

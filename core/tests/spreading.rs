@@ -40,7 +40,7 @@ fn each_member_is_sent_another_part_and_passes_it_on_to_all_others() {
     assert!(all.into_iter().eq(0..64), "the publisher sends each chunk once");
     for at in 1..5 {
         assert_eq!(net.delivered(at), [block.id()]);
-        assert_eq!(sent(&net, at, 0), [], "the publisher has it");
+        assert!(sent(&net, at, 0).is_empty(), "the publisher has it");
         for other in (1..5).filter(|other| *other != at) {
             assert_eq!(sent(&net, at, other), stripes[at - 1], "its stripe, and nothing else");
         }

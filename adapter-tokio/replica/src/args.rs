@@ -75,6 +75,10 @@ pub(crate) struct Run {
     /// long they take to answer
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Connections are recorded in here in qlog, the last 64 of them with 16 MiB each at most, for tools such as
+    /// qvis
+    #[arg(long, value_name = "DIR")]
+    pub(crate) qlog: Option<PathBuf>,
 }
 
 /// Whether files of others are passed on, in all channels.

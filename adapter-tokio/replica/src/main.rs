@@ -6,7 +6,8 @@
 //! modules: `args` (command line), `settings` (those and the configuration file), `init` (a folder to
 //! begin with), `key` (an operator's file), `topology` (another one), `publish` and `received` (the two
 //! folders), `name` (names of strangers made harmless), `log` and `report` (what people read), `http`
-//! (metrics and the status page) and `probe` (calls that are there to be measured).
+//! (metrics and the status page), `qlog` (records of connections), `spool` (files that nobody waits for) and
+//! `probe` (calls that are there to be measured).
 //!
 //! A file system or a standard error that does not answer stops the thread that waits for it, and not the
 //! node.
@@ -24,11 +25,13 @@ mod log;
 mod name;
 mod probe;
 mod publish;
+mod qlog;
 mod received;
 mod report;
 mod run;
 mod runtime;
 mod settings;
+mod spool;
 mod topology;
 
 use std::io::Write;

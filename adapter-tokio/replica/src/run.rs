@@ -21,6 +21,7 @@ use crate::key;
 use crate::log::Log;
 use crate::probe;
 use crate::publish::Publisher;
+use crate::qlog;
 use crate::received::Received;
 use crate::report::{check_place, log_peer, log_topology, with_causes};
 use crate::runtime::Idle;
@@ -51,7 +52,12 @@ fn run_with(settings: Settings, log: &Log) -> Result<(), Failure> {
         config.peers_max = config.peers_max.max(topology.members().len() as u16).min(PEERS_LIMIT);
     }
     let listener = settings.metrics.map(Listener::bind).transpose()?;
-    let setup = Setup::new(key, config, topology.clone());
+    let mut setup = Setup::new(key, config, topology.clone());
+    let qlog = settings.qlog.map(|path| folder(&path)).transpose()?;
+    let qlog = qlog.map(|path| qlog::begin(path, log.clone()));
+    if let Some(qlog) = &qlog {
+        setup = setup.qlog(qlog::writers(qlog.clone()));
+    }
     let start = |error: StartError| Failure::Start(with_causes(&error));
     let idle = Idle::bind(settings.runtime, setup, settings.listen).map_err(start)?;
     let node = idle.node.clone();
@@ -102,6 +108,9 @@ fn run_with(settings: Settings, log: &Log) -> Result<(), Failure> {
     let ended = block_on(node.shutdown());
     let joined = threads.into_iter().all(|thread| thread.join().is_ok());
     drop(runtime);
+    if let Some(qlog) = &qlog {
+        qlog.flush();
+    }
     match ended {
         Ok(()) if joined && stop.load(Ordering::Relaxed) => Ok(()),
         Err(error) => Err(Failure::Broken(format!("the node has ended: {}", with_causes(&error)))),

@@ -49,6 +49,7 @@ struct File {
     runtime: Option<Runtime>,
     log_times: Option<LogTimes>,
     metrics: Option<SocketAddr>,
+    qlog: Option<PathBuf>,
     node: Config,
 }
 
@@ -62,6 +63,7 @@ pub(crate) struct Settings {
     pub(crate) runtime: Runtime,
     pub(crate) log_times: LogTimes,
     pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) qlog: Option<PathBuf>,
     /// Has at least one channel, and the route of the probe.
     pub(crate) node: Config,
 }
@@ -84,6 +86,7 @@ impl Settings {
             runtime: run.runtime.or(file.runtime).unwrap_or_default(),
             log_times: run.log_times.or(file.log_times).unwrap_or_default(),
             metrics: run.metrics.or(file.metrics),
+            qlog: run.qlog.clone().or(file.qlog.map(|path| folder.join(path))),
             node: file.node,
         };
         settings.complete(run.relay)?;

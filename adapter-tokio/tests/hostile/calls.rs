@@ -128,7 +128,7 @@ async fn replies_that_lie_cut_off_their_sender() {
         arena.fault(what, count, fault).await;
     }
     arena.cut_off(&line).await;
-    assert_eq!(arena.end().await.faults, faults_max.into());
+    assert_eq!(arena.end().await.faults, u64::from(faults_max));
 }
 
 fn answer(length: u32) -> Vec<u8> {

@@ -822,13 +822,13 @@ impl Broadcast {
     /// The transport has not taken all of what was encoded last for a stream that goes on. No more
     /// is encoded for it until [`Broadcast::handle_writable`].
     pub fn handle_blocked(&mut self, peer: PeerIndex, stream: OutStream) {
-        trace::blocked(self.peers.node(peer));
+        trace::if_traced(|| trace::blocked(self.peers.node(peer)));
         self.sender.set_blocked(peer, stream, true);
     }
 
     /// The transport takes more of a stream that was [blocked](Broadcast::handle_blocked).
     pub fn handle_writable(&mut self, peer: PeerIndex, stream: OutStream) {
-        trace::unblocked(self.peers.node(peer));
+        trace::if_traced(|| trace::unblocked(self.peers.node(peer)));
         self.sender.set_blocked(peer, stream, false);
     }
 

@@ -126,8 +126,10 @@ impl Broadcast {
     fn begin_publication(&mut self, channel_index: u16, slot: Slot) {
         let outbox = &mut self.outboxes[channel_index as usize];
         let active = outbox.active(slot).expect("just published");
-        let channel = self.channels[channel_index as usize].id;
-        trace::published(channel, &active.body.id(), active.body.length());
+        trace::if_traced(|| {
+            let channel = self.channels[channel_index as usize].id;
+            trace::published(channel, &active.body.id(), active.body.length());
+        });
         let chunks = active.body.chunks();
         let is_long = active.body.length() >= outbox.spread_bytes_min();
         if self.may_spread && is_long && (2..=CHUNKS_PREFERRED_MAX).contains(&chunks) {
@@ -205,8 +207,10 @@ impl Broadcast {
 
     /// This node does not advertise an artifact any more.
     fn end_own(&mut self, channel_index: u16, ended: &Active) {
-        let channel = self.channels[channel_index as usize].id;
-        trace::aborted(channel, &ended.body.id(), ended.hops > 0);
+        trace::if_traced(|| {
+            let channel = self.channels[channel_index as usize].id;
+            trace::aborted(channel, &ended.body.id(), ended.hops > 0);
+        });
         if let Some(known) = ended.known {
             self.inbox.catalogue.end_relay(known);
             self.inbox.end_own(known);

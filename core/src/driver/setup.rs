@@ -14,6 +14,11 @@ use crate::config::Config;
 use crate::id::ChannelId;
 use crate::membership::Topology;
 use crate::node::{Node, NodeError, NodeKey, TlsSettings};
+#[cfg(feature = "qlog")]
+use crate::node::{QlogWriter, RecordedConnection};
+
+#[cfg(feature = "qlog")]
+type OpenQlog = Box<dyn FnMut(&RecordedConnection) -> Option<QlogWriter> + Send>;
 
 /// What a node is made of.
 ///
@@ -44,6 +49,8 @@ pub struct Setup {
     tls: TlsSettings,
     has_loopback: bool,
     socket: Option<UdpSocket>,
+    #[cfg(feature = "qlog")]
+    qlog: Option<OpenQlog>,
 }
 
 impl Setup {
@@ -60,6 +67,8 @@ impl Setup {
             tls: TlsSettings::default(),
             has_loopback: false,
             socket: None,
+            #[cfg(feature = "qlog")]
+            qlog: None,
         }
     }
 
@@ -103,6 +112,17 @@ impl Setup {
     #[must_use]
     pub fn socket(mut self, socket: UdpSocket) -> Self {
         self.socket = Some(socket);
+        self
+    }
+
+    /// Has connections recorded in qlog: see [`Node::set_qlog`].
+    #[cfg(feature = "qlog")]
+    #[must_use]
+    pub fn qlog(
+        mut self,
+        open: impl FnMut(&RecordedConnection) -> Option<QlogWriter> + Send + 'static,
+    ) -> Self {
+        self.qlog = Some(Box::new(open));
         self
     }
 
@@ -169,6 +189,10 @@ pub fn start<I: Io>(
     let Setup { key, config, topology, .. } = setup;
     let mut node = Node::with_tls(config, key, topology, seed, start, &setup.tls)?;
     node.set_loopback(setup.has_loopback);
+    #[cfg(feature = "qlog")]
+    if let Some(open) = setup.qlog {
+        node.set_qlog(open);
+    }
     for (channel, filter) in setup.filters {
         if !node.set_filter(channel, filter) {
             return Err(StartError::UnknownChannel(channel));

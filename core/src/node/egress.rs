@@ -14,6 +14,7 @@ use crate::id::PeerIndex;
 use crate::node::transmit::Transmit;
 use crate::sched::{Level, Schedule};
 use crate::time::Time;
+use crate::trace;
 
 impl Node {
     /// The next datagrams to be sent, if there are any and the uplink is free.
@@ -89,8 +90,7 @@ impl Node {
         loop {
             let link = self.links[handle.0].as_mut().expect("a ready link");
             let Some(level) = link.next_level(&self.config) else {
-                let is_full = link.schedule().most_urgent().is_some();
-                return link.note_window(is_full);
+                return trace::if_traced(|| link.note_window(now));
             };
             if sending.is_some_and(|sending| level >= sending) {
                 return;
@@ -120,7 +120,6 @@ impl Node {
         let send = machine.poll_flow(peer, flow, room.bytes, room.has_stream, out);
         if let Some(send) = send {
             link.schedule().charge(flow, out.len());
-            link.note_window(false);
             #[cfg(feature = "internals")]
             self.written.note(link.node, out);
             if let Some(blocked) = link.send(send, out) {

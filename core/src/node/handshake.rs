@@ -49,7 +49,8 @@ impl Node {
         if self.closing_since.is_some() {
             return self.refuse_incoming(incoming);
         }
-        let address = incoming.remote_address().ip().to_canonical();
+        let remote = incoming.remote_address();
+        let address = remote.ip().to_canonical();
         let share = self.config.transport.handshakes_per_address_max.into();
         let is_loaded =
             self.accepting.len() >= limit / 2 || self.accepting_from(address).count() >= share;
@@ -65,7 +66,9 @@ impl Node {
         }
         let meter = Arc::new(Meter::default());
         let mut server = ServerConfig::clone(&self.server);
-        server.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
+        let transport = quic::transport_config(&self.config, &meter);
+        let transport = self.qlog.begin(self.start, remote, false, transport);
+        server.transport_config(Arc::new(transport));
         let instant = self.instant(now);
         match self.endpoint.accept(incoming, instant, &mut response, Some(Arc::new(server))) {
             Ok((handle, quic)) => {
@@ -139,7 +142,9 @@ impl Node {
         let node = known.node;
         let meter = Arc::new(Meter::default());
         let mut client = self.provider.client_config(&known.keys);
-        client.transport_config(Arc::new(quic::transport_config(&self.config, &meter)));
+        let transport = quic::transport_config(&self.config, &meter);
+        let transport = self.qlog.begin(self.start, address, true, transport);
+        client.transport_config(Arc::new(transport));
         trace::dialling(node, &address);
         match self.endpoint.connect(self.instant(now), client, address, crypto::SERVER_NAME) {
             Ok((handle, quic)) => {

@@ -39,6 +39,7 @@ mod link;
 mod losses;
 mod occurrence;
 mod peers;
+mod qlog;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod quic;
 mod ready;
@@ -61,6 +62,8 @@ pub use incarnations::TWIN_INTERVAL;
 pub use inspect::OpenConnection;
 pub use key::{KeyError, NodeKey, Signer, SignerError};
 pub use occurrence::Occurrence;
+#[cfg(feature = "qlog")]
+pub use qlog::{QLOG_BYTES_MAX, QlogWriter, RecordedConnection};
 pub use report::{Closed, NodeError, NodeEvent, NodeStats, REFUSED_INTERVAL};
 pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
 pub use transmit::{Ecn, Transmit};
@@ -163,6 +166,7 @@ pub struct Node {
     failed: VecDeque<ConnectionHandle>,
     uplink: Uplink,
     window_pool: WindowPool,
+    qlog: qlog::Qlog,
     responses: Vec<(quinn_proto::Transmit, Vec<u8>)>,
     /// What a link's schedule is at first. The flows of the broadcast machine come first, then
     /// those of calls.
@@ -284,6 +288,7 @@ impl Node {
             accepting: Vec::new(),
             failed: VecDeque::new(),
             uplink,
+            qlog: qlog::Qlog::default(),
             responses: Vec::new(),
             has_changed: false,
             out: SendBuffer::new(),

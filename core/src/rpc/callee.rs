@@ -1129,8 +1129,8 @@ impl Callee {
                     let requests = self.inbound.indices().map(|index| &self.inbound[index]);
                     requests.filter(of_peer_route).filter(|request| is_it(request)).count()
                 };
-                assert_eq!(count(&InboundRequest::is_in_flight), peer_route.in_flight.into());
-                assert_eq!(count(&InboundRequest::is_ahead), peer_route.ahead.into());
+                assert_eq!(count(&InboundRequest::is_in_flight), usize::from(peer_route.in_flight));
+                assert_eq!(count(&InboundRequest::is_ahead), usize::from(peer_route.ahead));
                 assert!(peer_route.ahead <= AHEAD_MAX);
                 assert!(peer_route.in_flight <= shared.routes[at].in_flight_max);
                 let peer = PeerIndex(peer as u16);

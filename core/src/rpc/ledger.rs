@@ -56,7 +56,7 @@ impl Ledger {
     }
 
     pub(super) fn assert_invariants(&self) {
-        assert_eq!(self.committed, self.by_peer.iter().sum());
+        assert_eq!(self.committed, self.by_peer.iter().sum::<u64>());
         assert!(
             self.committed <= self.max && self.by_peer.iter().all(|bytes| *bytes <= self.share)
         );

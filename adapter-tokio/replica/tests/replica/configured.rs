@@ -29,6 +29,8 @@ fn two_folders_that_init_has_made_are_a_subnet_with_two_channels() {
         let home = &homes[at];
         let config = fs::read_to_string(home.join("replica.toml")).unwrap();
         assert!(config.contains(&format!("listen = \"{}\"", addresses[at])), "{config}");
+        // One of them records its connections.
+        let config = if at == 0 { config.replacen("# qlog", "qlog", 1) } else { config };
         let second = "\n[[node.channels]]\nid = 9\nclass = \"urgent\"\n";
         fs::write(home.join("replica.toml"), format!("{config}{second}")).unwrap();
         fs::write(home.join("topology.toml"), &topology).unwrap();
@@ -53,5 +55,8 @@ fn two_folders_that_init_has_made_are_a_subnet_with_two_channels() {
             logs,
         );
     }
+    let recorded = fs::read_to_string(homes[0].join("qlog/connection-00.sqlog"));
+    assert!(recorded.unwrap().starts_with("\x1e{\"qlog_version\""));
+    assert!(!homes[1].join("qlog").exists());
     drop(processes);
 }

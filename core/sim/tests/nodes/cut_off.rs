@@ -35,7 +35,7 @@ fn after_so_many_faults_a_member_is_cut_off_for_so_long() {
             _ => 0,
         };
         assert_eq!(told.iter().map(count).sum::<u32>(), faults_max, "{told:?}");
-        assert_eq!(subnet.stats(1).faults, faults_max.into());
+        assert_eq!(subnet.stats(1).faults, u64::from(faults_max));
 
         subnet.elapse(ms(19_900));
         assert_eq!(subnet.node_told(1), [], "not a word of it");

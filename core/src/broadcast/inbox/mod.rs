@@ -218,8 +218,10 @@ impl Inbox {
             if own_slot.is_none() {
                 let advert = || content.told.advert();
                 let decision = self.ask_filter(peers, known, advert, peer);
-                let id = self.channels[channel as usize].config.id;
-                trace::first_told(id, &content.id, peers.node(peer), decision);
+                trace::if_traced(|| {
+                    let id = self.channels[channel as usize].config.id;
+                    trace::first_told(id, &content.id, peers.node(peer), decision);
+                });
                 let is_wanted = matches!(decision, Decision::Fetch(_));
                 if is_wanted && self.take_pushed(known, peers.node(peer), content.told) {
                     outcome.is_complete = true;
@@ -359,7 +361,9 @@ impl Inbox {
         let item = &self.catalogue.items[known];
         debug_assert_eq!(item.id, artifact.advert().id(), "invariant 6");
         let (channel, bytes) = (item.channel, artifact.bytes().len() as u64);
-        trace::complete(self.channels[channel as usize].config.id, &item.id, from, bytes);
+        trace::if_traced(|| {
+            trace::complete(self.channels[channel as usize].config.id, &item.id, from, bytes);
+        });
         self.transfers.note_ready(channel, bytes);
         let details = self.catalogue.details_mut(known);
         (details.artifact, details.from) = (Some(artifact), Some(from));
@@ -583,8 +587,10 @@ impl Inbox {
             let holder = holder.expect("what is pending is advertised");
             let advert = self.catalogue.advert(known).clone();
             let decision = self.ask_filter(peers, known, || advert, holder);
-            let id = &self.catalogue.items[known].id;
-            trace::decided(self.channels[channel as usize].config.id, id, decision);
+            trace::if_traced(|| {
+                let id = &self.catalogue.items[known].id;
+                trace::decided(self.channels[channel as usize].config.id, id, decision);
+            });
             self.decide(known, decision);
             self.update_pending(known);
             if decision == Decision::Drop {

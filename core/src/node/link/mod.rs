@@ -29,7 +29,7 @@ use crate::id::{NodeId, PeerIndex};
 use crate::rpc::CallStream;
 use crate::sched::Schedule;
 use crate::time::Time;
-use crate::trace;
+use crate::trace::{self, FullWindow};
 use egress::Egress;
 use ingress::Ingress;
 use silence::Silence;
@@ -93,8 +93,8 @@ pub(super) struct Link {
     pub(super) probes_since: Option<Time>,
     /// Channels on which one side keeps silent; known when it is up.
     pub(super) silent_channels: u64,
-    /// There is something to send, and no window has room for it.
-    is_window_full: bool,
+    /// There is something to send, and no window has room for it. Only traced.
+    full_window: FullWindow,
     /// Bit set: it is in the node's queue of ready links of this level.
     pub(super) queued: u8,
     /// It may have events of QUIC to be dealt with, and is in the node's list of those.
@@ -138,7 +138,7 @@ impl Link {
             greet_at: Time::NEVER,
             probes_since: None,
             silent_channels: 0,
-            is_window_full: false,
+            full_window: FullWindow::default(),
             queued: 0,
             is_touched: false,
             is_fed: false,
@@ -166,9 +166,11 @@ impl Link {
         }
     }
 
-    /// Something waits for a window, or not any more; traced when that changes.
-    pub(super) fn note_window(&mut self, is_full: bool) {
-        if std::mem::replace(&mut self.is_window_full, is_full) != is_full
+    /// Nothing can be written now: because no window has room for what waits, or because nothing waits. Traced
+    /// when it lasts, and when it is over.
+    pub(super) fn note_window(&mut self, now: Time) {
+        let is_full = self.schedule().most_urgent().is_some();
+        if self.full_window.is_news(now, is_full, self.quic.rtt())
             && let Some(node) = self.node
         {
             let (in_flight, window) = (self.meter.in_flight(), self.meter.window());
