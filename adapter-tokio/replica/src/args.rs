@@ -31,6 +31,18 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7001")]
         address: SocketAddr,
     },
+    /// Draws the ways of artifacts over several nodes, whose clocks should agree
+    Trace {
+        /// What `run --trace` has written at each of them
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// How the ids of the artifacts begin (default: the first 16 artifacts)
+        #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+        artifact: String,
+        /// The picture
+        #[arg(long, value_name = "FILE")]
+        svg: PathBuf,
+    },
     /// Is one member of a subnet until Ctrl-C (or SIGTERM)
     Run(Box<Run>),
 }
@@ -79,6 +91,10 @@ pub(crate) struct Run {
     /// qvis
     #[arg(long, value_name = "DIR")]
     pub(crate) qlog: Option<PathBuf>,
+    /// What becomes of members and artifacts is written to this file, a line of JSON for each event. At 64 MiB
+    /// it is renamed to FILE.1, and begun anew
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
 }
 
 /// Whether files of others are passed on, in all channels.

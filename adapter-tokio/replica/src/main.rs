@@ -6,8 +6,8 @@
 //! modules: `args` (command line), `settings` (those and the configuration file), `init` (a folder to
 //! begin with), `key` (an operator's file), `topology` (another one), `publish` and `received` (the two
 //! folders), `name` (names of strangers made harmless), `log` and `report` (what people read), `http`
-//! (metrics and the status page), `qlog` (records of connections), `spool` (files that nobody waits for) and
-//! `probe` (calls that are there to be measured).
+//! (metrics and the status page), `qlog` (records of connections), `trace` (events in a file), `picture` (of them),
+//! `spool` (files that nobody waits for) and `probe` (calls that are there to be measured).
 //!
 //! A file system or a standard error that does not answer stops the thread that waits for it, and not the
 //! node.
@@ -23,6 +23,7 @@ mod init;
 mod key;
 mod log;
 mod name;
+mod picture;
 mod probe;
 mod publish;
 mod qlog;
@@ -33,6 +34,7 @@ mod runtime;
 mod settings;
 mod spool;
 mod topology;
+mod trace;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Init { folder, address } => {
             init::init(&folder, address).and_then(|id| print(&format!("{id}\n")))
         }
+        Command::Trace { files, artifact, svg } => picture::draw(&files, &artifact, &svg),
         Command::Run(arguments) => Settings::new(&arguments).and_then(run::run),
     };
     let (message, code) = match done {

@@ -27,6 +27,7 @@ use crate::report::{check_place, log_peer, log_topology, with_causes};
 use crate::runtime::Idle;
 use crate::settings::Settings;
 use crate::topology;
+use crate::trace;
 
 /// Between two looks at the folders to publish from, and at whether to shut down.
 const SCAN_PAUSE: Duration = Duration::from_millis(200);
@@ -43,6 +44,7 @@ fn run_with(settings: Settings, log: &Log) -> Result<(), Failure> {
     let stop = stop_flag().map_err(|error| Failure::Start(format!("signals: {error}")))?;
     let key = key::load(&settings.key)?;
     let id = key.id();
+    let trace = settings.trace.map(|path| trace::begin(path, id, log.clone()));
     let mut config = settings.node;
     let channels = config.channels.clone();
     let (topology, topologies) = topology::watch(settings.topology)?;
@@ -110,6 +112,9 @@ fn run_with(settings: Settings, log: &Log) -> Result<(), Failure> {
     drop(runtime);
     if let Some(qlog) = &qlog {
         qlog.flush();
+    }
+    if let Some(trace) = &trace {
+        trace.flush();
     }
     match ended {
         Ok(()) if joined && stop.load(Ordering::Relaxed) => Ok(()),

@@ -50,6 +50,7 @@ struct File {
     log_times: Option<LogTimes>,
     metrics: Option<SocketAddr>,
     qlog: Option<PathBuf>,
+    trace: Option<PathBuf>,
     node: Config,
 }
 
@@ -64,6 +65,7 @@ pub(crate) struct Settings {
     pub(crate) log_times: LogTimes,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) qlog: Option<PathBuf>,
+    pub(crate) trace: Option<PathBuf>,
     /// Has at least one channel, and the route of the probe.
     pub(crate) node: Config,
 }
@@ -87,6 +89,7 @@ impl Settings {
             log_times: run.log_times.or(file.log_times).unwrap_or_default(),
             metrics: run.metrics.or(file.metrics),
             qlog: run.qlog.clone().or(file.qlog.map(|path| folder.join(path))),
+            trace: run.trace.clone().or(file.trace.map(|path| folder.join(path))),
             node: file.node,
         };
         settings.complete(run.relay)?;

@@ -9,6 +9,7 @@ mod names;
 mod operator;
 mod stuck;
 mod subnet;
+mod traced;
 
 // What the program makes of names. A program has no library that a test could use.
 #[path = "../../src/name.rs"]
