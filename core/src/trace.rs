@@ -17,7 +17,11 @@ use core::mem::replace;
 use core::time::Duration;
 
 use crate::broadcast::{Decision, Event};
+#[cfg(feature = "quic")]
+use crate::id::RouteId;
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
+#[cfg(feature = "quic")]
+use crate::rpc::{CallId, Outcome, RequestId};
 #[cfg(feature = "quic")]
 use crate::time::Time;
 
@@ -67,6 +71,9 @@ recorded! {
 
 #[cfg(all(feature = "tracing", feature = "quic"))]
 recorded! {
+    RouteId: value => u64::from(value.0);
+    CallId: value => value.0;
+    RequestId: value => value.0;
     &dyn fmt::Debug: value => tracing::field::debug(*value);
     &dyn fmt::Display: value => tracing::field::display(*value);
 }
@@ -148,6 +155,32 @@ events! {
     DEBUG window_open(peer: NodeId, in_flight: u64, congestion_window: u64) "window open";
     INFO socket_error(operation: &dyn fmt::Debug, kind: &dyn fmt::Debug) "socket error";
     INFO shutdown() "shutdown";
+}
+
+// Calls. `call` and `request` are numbers of this node.
+#[cfg(feature = "quic")]
+events! {
+    /// By this node's application. It may have to wait for credit.
+    DEBUG called(peer: NodeId, route: RouteId, call: CallId, bytes: u64, wants_answer: bool) "called";
+    /// At once: there is no call.
+    DEBUG call_refused(peer: NodeId, route: RouteId, why: &dyn fmt::Display) "call refused";
+    DEBUG call_answered(call: CallId, bytes: u64) "call answered";
+    /// By the peer's refusal, the deadline or a lost connection.
+    DEBUG call_failed(call: CallId, why: &dyn fmt::Display) "call failed";
+    /// By this node's application, to be served.
+    DEBUG request_taken(peer: NodeId, route: RouteId, request: RequestId, bytes: u64) "request taken";
+    DEBUG request_answered(request: RequestId, bytes: u64) "request answered";
+    DEBUG request_refused(request: RequestId, why: &dyn fmt::Debug) "request refused";
+}
+
+/// How a call ended.
+#[cfg(feature = "quic")]
+#[inline]
+pub(crate) fn call_ended(outcome: &Outcome) {
+    match &outcome.result {
+        Ok(answer) => call_answered(outcome.call, answer.len() as u64),
+        Err(why) => call_failed(outcome.call, why),
+    }
 }
 
 /// What has become of the request of an artifact.

@@ -13,6 +13,7 @@ use crate::rpc::{
     StreamEvent,
 };
 use crate::time::Time;
+use crate::trace;
 use crate::wire::RouteHello;
 
 /// A member's request.
@@ -66,8 +67,10 @@ impl Node {
         if self.closing_since.is_some() || self.flushes.is_ending() {
             return Err(CallError::Closed);
         }
-        let peer = self.peers.find(peer).ok_or(CallError::NotMember)?;
-        self.rpc.call(now, peer, route, body, timeout, waits)
+        let index = self.peers.find(peer).ok_or(CallError::NotMember)?;
+        let bytes = body.len() as u64;
+        let called = self.rpc.call(now, index, route, body, timeout, waits);
+        traced(called, *peer, route, bytes, true)
     }
 
     /// Sends a member a message: see [`Rpc::tell`](crate::rpc::Rpc::tell).
@@ -86,8 +89,10 @@ impl Node {
         if self.closing_since.is_some() {
             return Err(CallError::Closed);
         }
-        let peer = self.peers.find(peer).ok_or(CallError::NotMember)?;
-        self.rpc.tell(now, peer, route, body, timeout)
+        let index = self.peers.find(peer).ok_or(CallError::NotMember)?;
+        let bytes = body.len() as u64;
+        let called = self.rpc.tell(now, index, route, body, timeout);
+        traced(called, *peer, route, bytes, false)
     }
 
     /// Cancels a call, and notifies the callee. False if the call has ended.
@@ -105,8 +110,10 @@ impl Node {
         request: RequestId,
         body: Bytes,
     ) -> Result<(), AnswerError> {
-        let now = self.clamp(now);
-        self.rpc.answer(now, request, body)
+        let (now, bytes) = (self.clamp(now), body.len() as u64);
+        self.rpc.answer(now, request, body)?;
+        trace::request_answered(request, bytes);
+        Ok(())
     }
 
     /// Calls a member with bodies in parts: see [`Rpc::call_in_parts`](crate::rpc::Rpc::call_in_parts).
@@ -187,7 +194,11 @@ impl Node {
     /// for it any more.
     pub fn refuse(&mut self, now: Time, request: RequestId, refusal: Refusal) -> bool {
         let now = self.clamp(now);
-        self.rpc.refuse(now, request, refusal)
+        let is_refused = self.rpc.refuse(now, request, refusal);
+        if is_refused {
+            trace::request_refused(request, &refusal);
+        }
+        is_refused
     }
 
     /// Says whether requests of a route are wanted. At first they wait until they are; once they are
@@ -227,7 +238,9 @@ impl Node {
     /// The same as [`Node::poll_outcome`], but the answer occupies its room in the budget until
     /// that is released.
     pub(crate) fn poll_held_outcome(&mut self) -> Option<(Outcome, Permit)> {
-        self.rpc.poll_outcome()
+        let held = self.rpc.poll_outcome()?;
+        trace::call_ended(&held.0);
+        Some(held)
     }
 
     /// The same as [`Node::poll_request`] for members that `suits` accepts, but the request
@@ -239,7 +252,9 @@ impl Node {
     ) -> Option<HeldRequest> {
         let (arrival, request, permit) = self.rpc.poll_request_at(route, suits)?;
         let peer = request.from;
-        Some(HeldRequest { peer, arrival, request: self.named(request), permit })
+        let request = self.named(request);
+        trace::request_taken(request.from, route, request.id, request.body.len() as u64);
+        Some(HeldRequest { peer, arrival, request, permit })
     }
 
     /// The request with the member that a peer is.
@@ -314,6 +329,21 @@ impl Node {
             self.wake(peer);
         }
     }
+}
+
+/// What became of a call at its beginning, traced.
+fn traced(
+    called: Result<CallId, CallError>,
+    peer: NodeId,
+    route: RouteId,
+    bytes: u64,
+    wants_answer: bool,
+) -> Result<CallId, CallError> {
+    match &called {
+        Ok(call) => trace::called(peer, route, *call, bytes, wants_answer),
+        Err(why) => trace::call_refused(peer, route, why),
+    }
+    called
 }
 
 pub(super) fn route_hello(config: &RouteConfig) -> RouteHello {

@@ -70,11 +70,11 @@ pub struct CallStream(pub u64);
 
 /// A call that this node has made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct CallId(u64);
+pub struct CallId(pub(crate) u64);
 
 /// A request that a peer has sent to this node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct RequestId(u64);
+pub struct RequestId(pub(crate) u64);
 
 /// The low bits of an id, which hold the index of the call or request in its table. The bits above
 /// hold a serial number, which distinguishes calls that had the same index.
