@@ -26,6 +26,9 @@ impl Write for Record {
     }
 }
 
+/// What one node has recorded.
+type Records = Arc<Mutex<Vec<(RecordedConnection, Record)>>>;
+
 #[tokio::test]
 async fn the_connection_of_two_nodes_is_recorded_at_both_ends() {
     let keys = [1, 2].map(|n| NodeKey::from_seed([n; 32]));
@@ -33,7 +36,7 @@ async fn the_connection_of_two_nodes_is_recorded_at_both_ends() {
     let addresses = free.map(|socket| socket.local_addr().expect("bound"));
     let members = [0, 1].map(|at: usize| (keys[at].id(), vec![addresses[at]]));
     let topology = Topology::new(1, members).expect("distinct keys");
-    let records: [Arc<Mutex<Vec<(RecordedConnection, Record)>>>; 2] = Default::default();
+    let records: [Records; 2] = Default::default();
     let nodes = [0, 1].map(|at: usize| {
         let config = Config::new([ChannelConfig::new(ChannelId(1))]);
         let records = records[at].clone();

@@ -430,12 +430,16 @@ impl Callee {
         id: RequestId,
         body: Bytes,
     ) -> Result<(), AnswerError> {
-        let index = self.to_answer(shared, id)?;
+        let index = self.find_unanswered(shared, id)?;
         self.begin_answer(shared, now, index, Asked::Whole(body))
     }
 
     /// The request that is to be answered.
-    fn to_answer(&mut self, shared: &mut SharedState, id: RequestId) -> Result<u32, AnswerError> {
+    fn find_unanswered(
+        &mut self,
+        shared: &mut SharedState,
+        id: RequestId,
+    ) -> Result<u32, AnswerError> {
         let Some(index) = self.find(id) else {
             self.forget_cancelled(id);
             return Err(AnswerError::Cancelled);
@@ -720,7 +724,7 @@ impl Callee {
         id: RequestId,
         length: u32,
     ) -> Result<(), AnswerError> {
-        let index = self.to_answer(shared, id)?;
+        let index = self.find_unanswered(shared, id)?;
         self.begin_answer(shared, now, index, Asked::InParts(length))
     }
 

@@ -223,7 +223,7 @@ fn a_whole_answer_can_be_read_in_parts_and_a_whole_request_too() {
     let request = pair.request();
     pair.web.nodes[1].answer(pair.web.now, request.id, body(LONG)).expect("there is room");
     pair.run();
-    assert_eq!(pair.web.nodes[0].body_bytes(), STREAM_BYTES_KEPT.into());
+    assert_eq!(pair.web.nodes[0].body_bytes(), u64::from(STREAM_BYTES_KEPT));
     let mut got = Vec::new();
     while let Part::Bytes(part) = pair.read(0, Stream::Call(call)) {
         got.extend_from_slice(&part);
