@@ -404,6 +404,10 @@ impl Callee {
         self.stop_reserving(index);
         let request = &mut self.inbound[index];
         let route = &mut self.routes[request.route as usize];
+        // What waits keeps nothing: requests that all kept some would wait for each other.
+        if u64::from(bytes) > request.answer_bytes {
+            route.answers.give_back(request.peer, mem::take(&mut request.answer_bytes));
+        }
         request.room_wanted = Some(bytes.into());
         route.reserving.push(request.peer, index);
         route.is_due = true;
@@ -470,7 +474,12 @@ impl Callee {
         }
         let is_in_parts = matches!(answer, Asked::InParts(_));
         let room = if is_in_parts { parts::giving_room(length) } else { length };
-        if !self.take_room(index, room) {
+        let request = &self.inbound[index];
+        let reserving = &self.routes[request.route as usize].reserving;
+        // A long answer does not pass those that wait.
+        let is_long = room > request.answer_bytes.max(ANSWER_BYTES_KEPT.into());
+        let is_passing = is_long && reserving.count(request.peer) > 0;
+        if is_passing || !self.take_room(index, room) {
             return Err(AnswerError::NoRoom);
         }
         self.stop_reserving(index);

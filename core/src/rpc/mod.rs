@@ -606,7 +606,8 @@ impl Rpc {
     }
 
     /// Waits for room for an answer of so many bytes, which the request then keeps: [`Rpc::poll_reserved`]
-    /// says when. It replaces what was waited for before. Meanwhile no more requests of the peer on the
+    /// says when. It replaces what was waited for before. Unless it has so much already, it keeps no room while
+    /// it waits, so that no requests wait for each other; and no more requests of the peer on the
     /// route are taken up.
     ///
     /// # Errors

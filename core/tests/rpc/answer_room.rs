@@ -144,3 +144,29 @@ fn an_answer_that_nobody_accepts_is_not_waited_for() {
     let too_long = solo.machine.reserve(solo.now, all[0].1.id, LONG as u32 + 1);
     assert_eq!(too_long, Err(AnswerError::TooLong));
 }
+
+#[test]
+fn requests_that_wait_for_room_do_not_wait_for_each_other() {
+    let mut solo = solo(1);
+    let all = requests(&mut solo, 0, 8);
+    assert_eq!(solo.machine.body_bytes(), 8 * KEPT as u64, "the share is used up");
+    for (_, request) in &all {
+        assert_eq!(solo.machine.reserve(solo.now, request.id, 2 * KEPT as u32), Ok(()));
+        solo.settle();
+    }
+    for (stream, request) in &all {
+        assert_eq!(solo.machine.poll_reserved(), Some(request.id), "in order");
+        assert_eq!(answer(&mut solo, request, 2 * KEPT), Ok(()));
+        read(&mut solo, 0, *stream);
+    }
+    solo.assert_quiet();
+}
+
+#[test]
+fn what_waits_for_room_has_it_once_though_less_would_have_done() {
+    let mut solo = solo(1);
+    let all = requests(&mut solo, 0, 1);
+    assert!(reserve(&mut solo, &all[0].1, KEPT), "it has it");
+    assert!(reserve(&mut solo, &all[0].1, LONG) && reserve(&mut solo, &all[0].1, KEPT));
+    assert_eq!(solo.machine.body_bytes(), LONG as u64);
+}

@@ -249,7 +249,7 @@ impl Request {
     }
 
     /// Waits until there is room for an answer of so many bytes, and keeps it. For [`ANSWER_BYTES_KEPT`] bytes
-    /// there is in any case.
+    /// there is in any case, unless more has been waited for in vain: what waits keeps none.
     ///
     /// Answers take their room in the route's
     /// [`body_bytes_max`](crate::config::RouteConfig::body_bytes_max), of which one member may have an eighth,
@@ -282,7 +282,8 @@ impl Request {
             if let Some(taken) = state.calls.taken.get_mut(&self.id)
                 && taken.room.max(taken.room_wanted) < bytes
             {
-                taken.room_wanted = bytes;
+                // While it waits, it keeps none.
+                (taken.room, taken.room_wanted) = (0, bytes);
                 let reserve = CallCommand::Reserve { request: self.id, bytes };
                 state.commands.push_back(Command::Call(reserve));
             }
@@ -291,8 +292,8 @@ impl Request {
     }
 
     /// Answers. The bytes are taken without a copy. An answer of up to [`ANSWER_BYTES_KEPT`] bytes has room
-    /// for sure, and a longer one if it was [waited for](Self::room). If there is none, the caller is told
-    /// that this node is [`Busy`](crate::error::CallError::Busy).
+    /// for sure, unless more was waited for in vain, and a longer one if it was [waited for](Self::room). If
+    /// there is none, the caller is told that this node is [`Busy`](crate::error::CallError::Busy).
     ///
     /// # Errors
     /// If the answer is too long (the caller is told that there is none), or the caller does not
