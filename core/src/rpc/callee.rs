@@ -699,7 +699,11 @@ impl Callee {
             return Err(Fault::ReplyMisplaced);
         };
         request.reader.clear();
-        request.prepaid = request.prepaid.max(until);
+        // Each is for more than the last, so that their number is bounded.
+        if until <= request.prepaid {
+            return Err(Fault::ReplyMisplaced);
+        }
+        request.prepaid = until;
         if request.phase == Phase::Answering {
             request.answer.allow(until as usize);
             let owner = StreamOwner::Request(index);

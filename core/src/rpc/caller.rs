@@ -545,10 +545,9 @@ impl Caller {
                 return Ok(());
             }
             Reply::Grant { until } => {
-                if !call.request.is_waiting() {
+                if !call.request.allow_more(until as usize) {
                     return Err(Fault::ReplyMisplaced);
                 }
-                call.request.allow(until as usize);
                 shared.note_due(call.peer, call.route, StreamOwner::Call(index), &mut call.request);
                 return Ok(());
             }

@@ -113,6 +113,13 @@ impl Sending {
         self.allowed = self.allowed.max(until.min(self.body_length));
     }
 
+    /// The same. False if it is no more than before.
+    pub(super) fn allow_more(&mut self, until: usize) -> bool {
+        let before = self.allowed;
+        self.allow(until);
+        self.allowed > before
+    }
+
     /// Whether the body is longer than what may be sent by now.
     pub(super) fn is_waiting(&self) -> bool {
         self.allowed < self.body_length
@@ -256,7 +263,8 @@ impl Receiving {
 
     /// Takes what has arrived. If there is nothing, it is to be told when there is.
     pub(super) fn take(&mut self) -> Option<Bytes> {
-        let part = core::mem::take(&mut self.body);
+        let mut part = core::mem::take(&mut self.body);
+        part.shrink_to_fit();
         self.read += part.len();
         self.is_awaited = part.is_empty();
         (!part.is_empty()).then(|| part.into())
@@ -307,6 +315,11 @@ impl Receiving {
     pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
         let is_within = bytes.len() <= self.granted - self.received();
         if is_within {
+            if self.body.capacity() - self.body.len() < bytes.len() {
+                // It grows by doubling, but not beyond what is granted.
+                let more = bytes.len().max(self.body.len());
+                self.body.reserve_exact(more.min(self.granted - self.received()));
+            }
             self.body.extend_from_slice(bytes);
         }
         is_within

@@ -3,13 +3,14 @@
 
 use bytes::Bytes;
 use slotcast::config::Config;
-use slotcast::error::{AnswerError, CallError, PartError};
+use slotcast::error::{AnswerError, CallError, Fault, PartError};
 use slotcast::rpc::{
     ANSWER_BYTES_KEPT, CallId, Outcome, PART_BYTES_MAX, Part, Refusal, Request, RequestId,
     STREAM_BYTES_KEPT, Stream, StreamEvent,
 };
-use slotcast::wire::RouteHello;
+use slotcast::wire::{Reply, RouteHello};
 
+use crate::solo::{Solo, head, reply};
 use crate::web::{ROUTE, Web, body, config, hello, ms, peer};
 
 const LONG: usize = 8 << 20;
@@ -368,4 +369,36 @@ fn a_lost_connection_ends_both_ends() {
     assert_eq!(pair.web.nodes[1].poll_cancelled().map(|c| c.request), Some(request.id));
     assert!(!pair.web.nodes[1].refuse(pair.web.now, request.id, Refusal::Dropped));
     pair.assert_quiet();
+}
+
+/// Else a peer could send them without end.
+#[test]
+fn a_grant_of_nothing_more_is_a_fault() {
+    let grant = |until| reply(Reply::Grant { until });
+    let mut solo = Solo::new(&in_parts(), 1);
+    let stream = solo.ask(0, 0);
+    assert!(solo.data(0, stream, &grant(20_000)).is_ok());
+    assert!(solo.data(0, stream, &grant(20_001)).is_ok());
+    assert_eq!(solo.data(0, stream, &grant(20_001)), Err(Fault::ReplyMisplaced));
+    // The same for a request.
+    let (_, stream) = solo.call(0, LONG);
+    assert!(solo.data(0, stream, &grant(20_000)).is_ok());
+    assert_eq!(solo.data(0, stream, &grant(20_000)), Err(Fault::ReplyMisplaced));
+}
+
+/// It comes in pieces, as in packets.
+#[test]
+fn a_part_holds_no_more_memory_than_its_bytes() {
+    let mut solo = Solo::new(&in_parts(), 1);
+    let stream = solo.open(0);
+    solo.data(0, stream, &head(LONG)).expect("no fault");
+    let request = solo.request();
+    for piece in body(AHEAD).chunks(1_200) {
+        assert_eq!(solo.data(0, stream, piece), Ok(piece.len()));
+    }
+    let Part::Bytes(part) = solo.machine.read(solo.now, Stream::Request(request.id)) else {
+        panic!("there is something");
+    };
+    let buffer = part.try_into_mut().expect("nobody else has it");
+    assert_eq!((buffer.len(), buffer.capacity()), (AHEAD, AHEAD));
 }
