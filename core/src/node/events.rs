@@ -168,7 +168,7 @@ impl Node {
     }
 
     /// Reads what waits on a link, as far as its share goes.
-    fn read_unread(&mut self, now: Time, handle: ConnectionHandle) {
+    pub(super) fn read_unread(&mut self, now: Time, handle: ConnectionHandle) {
         let (machine, channels) = (&mut self.machine, &self.config.channels);
         let link = self.links[handle.0].as_mut().expect("its unread ends with it");
         let (rpc, notices) = (&mut self.rpc, &mut self.notices);

@@ -372,9 +372,8 @@ impl Node {
         } else {
             self.accepting.retain(|other| *other != handle);
         }
-        let (machine, channels) = (&mut self.machine, &self.config.channels);
-        link.read_early(now, machine, channels, &mut self.notices);
-        link.accept_calls(now, &mut self.rpc, &mut self.notices);
+        link.note_early();
+        self.read_unread(now, handle);
     }
 
     /// Counts the channels on which one side keeps silent, and traces why.

@@ -145,7 +145,7 @@ impl Link {
         true
     }
 
-    /// Reads what the peer's new streams hold.
+    /// Reads what the next of the peer's new streams holds.
     fn accept(
         &mut self,
         now: Time,
@@ -153,30 +153,22 @@ impl Link {
         channels: &[ChannelConfig],
         notices: &mut Vec<Notice>,
     ) {
-        loop {
-            if self.share.is_spent() {
-                return self.unread.put_back(Unread::Opened(Dir::Uni));
-            }
-            let Some(stream) = self.quic.streams().accept(Dir::Uni) else { return };
-            self.windows.note_opened();
-            if self.peer().is_none() && stream.index() > 0 {
-                self.ingress.early.push(stream);
-            } else {
-                self.read(now, stream, machine, channels, notices);
-            }
+        let Some(stream) = self.quic.streams().accept(Dir::Uni) else { return };
+        // There may be more, which come behind what this read leaves of the first one.
+        self.unread.put_back(Unread::Opened(Dir::Uni));
+        self.windows.note_opened();
+        if self.peer().is_none() && stream.index() > 0 {
+            self.ingress.early.push(stream);
+        } else {
+            self.read(now, stream, machine, channels, notices);
         }
     }
 
-    /// The peer is up: reads the streams that it opened before.
-    pub(in crate::node) fn read_early(
-        &mut self,
-        now: Time,
-        machine: &mut Broadcast,
-        channels: &[ChannelConfig],
-        notices: &mut Vec<Notice>,
-    ) {
-        for stream in std::mem::take(&mut self.ingress.early) {
-            self.read(now, stream, machine, channels, notices);
+    /// The peer is up: the streams that it opened before are to be read, first of all and in their order.
+    pub(in crate::node) fn note_early(&mut self) {
+        self.unread.push(Unread::Opened(Dir::Bi));
+        for stream in std::mem::take(&mut self.ingress.early).into_iter().rev() {
+            self.unread.put_back(Unread::More(stream));
         }
     }
 
@@ -323,25 +315,17 @@ impl Link {
 
     // Calls.
 
-    /// Reads what new calls of the peer hold, once it is up.
-    pub(in crate::node) fn accept_calls(
-        &mut self,
-        now: Time,
-        rpc: &mut Rpc,
-        notices: &mut Vec<Notice>,
-    ) {
+    /// Reads what the next new call of the peer holds, once it is up.
+    fn accept_calls(&mut self, now: Time, rpc: &mut Rpc, notices: &mut Vec<Notice>) {
         let Some(peer) = self.peer() else { return };
-        loop {
-            if self.share.is_spent() {
-                return self.unread.put_back(Unread::Opened(Dir::Bi));
-            }
-            let Some(id) = self.quic.streams().accept(Dir::Bi) else { return };
-            self.ingress.calls_accepted = id.index() + 1;
-            rpc.handle_opened(now, peer, CallStream(id.into()));
-            self.read_call(now, id, rpc, notices);
-            if self.quic.send_stream(id).stopped().is_ok_and(|reason| reason.is_some()) {
-                self.call_stopped(id, rpc);
-            }
+        let Some(id) = self.quic.streams().accept(Dir::Bi) else { return };
+        // There may be more, which come behind what this read leaves of the first one.
+        self.unread.put_back(Unread::Opened(Dir::Bi));
+        self.ingress.calls_accepted = id.index() + 1;
+        rpc.handle_opened(now, peer, CallStream(id.into()));
+        self.read_call(now, id, rpc, notices);
+        if self.quic.send_stream(id).stopped().is_ok_and(|reason| reason.is_some()) {
+            self.call_stopped(id, rpc);
         }
     }
 
@@ -374,6 +358,10 @@ impl Link {
         let Ok(mut chunks) = recv.read(true) else { return Ok(()) };
         let mut result = Ok(());
         while wants > 0 && result.is_ok() {
+            if self.share.is_spent() {
+                self.unread.put_back(Unread::More(id));
+                break;
+            }
             match chunks.next(wants) {
                 Ok(Some(chunk)) => {
                     self.share.charge(cost::FRAME + bytes_cost(chunk.bytes.len()));
