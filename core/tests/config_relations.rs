@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slotcast::config::{
     BATCH_BYTES_LIMIT, BODY_BYTES_LIMIT, BUDGET_BYTES_LIMIT, ChannelConfig, Config, DriverConfig,
-    PEERS_LIMIT, Relay, RouteConfig, SLOTS_LIMIT, SPAN_LIMIT, SPAN_MIN, WorkConfig,
+    FETCHES_LIMIT, PEERS_LIMIT, Relay, RouteConfig, SLOTS_LIMIT, SPAN_LIMIT, SPAN_MIN, WorkConfig,
 };
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::membership::Overlay;
@@ -197,8 +197,8 @@ fn each_value_of_a_node_has_its_bounds() {
         ("fetches_per_peer_max", |c| c.fetches_per_peer_max = 1, |c| c.fetches_per_peer_max = 0),
         (
             "fetches_per_peer_max",
-            |c| c.fetches_per_peer_max = 4096,
-            |c| c.fetches_per_peer_max = 4097,
+            |c| c.fetches_per_peer_max = FETCHES_LIMIT,
+            |c| c.fetches_per_peer_max = FETCHES_LIMIT + 1,
         ),
         ("serves_per_peer_max", |c| c.serves_per_peer_max = 1, |c| c.serves_per_peer_max = 0),
         ("serves_per_peer_max", |c| c.serves_per_peer_max = 4096, |c| c.serves_per_peer_max = 4097),

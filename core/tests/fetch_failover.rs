@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use slotcast::artifact::{Artifact, Proof};
 use slotcast::broadcast::{ChunkTaken, Decision, Event, Output, Priority, RequestId};
-use slotcast::config::Relay;
+use slotcast::config::{FETCHES_LIMIT, Relay};
 use slotcast::error::Fault;
 use slotcast::time::Time;
 use slotcast::wire::{Chunk, ChunkRange, Refusal, Request};
@@ -308,13 +308,17 @@ fn answers_and_refusals_that_a_peer_does_not_take_are_bounded() {
         solo.request(at, Request::Fetch { request, channel, id, ranges: range(0..1) });
     };
     let busy = |request| Frame::Refuse(request, Refusal::Busy);
-    (1..=9).for_each(|request| ask(&mut solo, 0, request));
+    // A peer may have so many requests in each of three classes.
+    let refused_max = 3 * u64::from(FETCHES_LIMIT);
+    (1..=refused_max + 9).for_each(|request| ask(&mut solo, 0, request));
     let (mut frames, mut answers) = (Vec::new(), Vec::new());
     while let Some((send, bytes)) = solo.send(0, 256 << 10) {
         frames.extend(Tap::default().read(&bytes));
         answers.extend(send.stream);
     }
-    assert_eq!(frames, [busy(4), busy(3), Frame::Chunk(0), Frame::Chunk(0)]);
+    let mut expected: Vec<Frame> = (3..refused_max + 3).rev().map(busy).collect();
+    expected.extend([Frame::Chunk(0), Frame::Chunk(0)]);
+    assert_eq!(frames, expected);
     // An answer counts until it has arrived; what other peers ask for does not.
     ask(&mut solo, 0, 10);
     assert_eq!(solo.sent(0), [busy(10)]);

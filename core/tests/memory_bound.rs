@@ -40,7 +40,7 @@ fn added(change: impl Fn(&mut Config)) -> i64 {
 const PER_SLOT: i64 = 2 * 56 + 8 + 16 + 2 * 2048;
 
 /// The requests to and from a peer, by default.
-const REQUESTS: i64 = 512 * (3 * 32 + 128 + 2 * 64);
+const REQUESTS: i64 = 512 * (3 * 32 + 128 + 2 * 64) + 16 * KIB;
 
 /// The longest frame of artifacts of up to 16 MiB: a chunk with its proof.
 const FRAME: i64 = (SINGLE_CHUNK_BYTES_MAX + Chunk::OVERHEAD_MAX) as i64;

@@ -114,7 +114,7 @@ impl Config {
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | handshakes | `handshakes_max x (464 KiB + 64 KiB)`: in progress, and not accepted yet |
     /// | tables, per peer and channel | `(2 x 56 + 8 + 16 + 2 x 2048) x slots_max`: entries and artifacts of two epochs, what is told of them and fetched, what was sent, receipts |
-    /// | requests, per peer | `512 x (3 x fetches_per_peer_max + serves_per_peer_max + 2 x streamed_per_peer_max)`: in each class, in both directions, and what is sent unasked |
+    /// | requests, per peer | `512 x (3 x fetches_per_peer_max + serves_per_peer_max + 2 x streamed_per_peer_max) + 16 KiB`: in each class, in both directions, and what is sent unasked; refusals |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
     /// | calls, per peer and route | `1 KiB x 2 x in_flight_max + 17 KiB x (in_flight_max + waiting_max)`: requests in flight and unread; calls in flight and waiting, with short answers |
     /// | QUIC, per peer | `2.5 x receive + 2 x send + 8 x stream + 64 KiB`, where `receive` and `send` are the windows that each link has for itself: 256 KiB, or two of the longest chunks; and for unread requests, `24 KiB` for each of `2 x in_flight_max` of all routes |
@@ -150,7 +150,7 @@ impl Config {
         let calls = self.routes.iter().map(calls).sum::<u64>();
         let (asked, streamed) = (self.fetches_per_peer_max, self.streamed_per_peer_max);
         let requests = 3 * u64::from(asked) + 2 * u64::from(streamed);
-        let requests = 512 * (requests + u64::from(self.serves_per_peer_max));
+        let requests = 512 * (requests + u64::from(self.serves_per_peer_max)) + (16 << 10);
         let peer = tables + requests + calls + quic;
         let handshakes = u64::from(t.handshakes_max) * (HANDSHAKE_BYTES + INCOMING_BYTES);
         let base = outbox + inbox + bodies + handshakes + shared;

@@ -83,6 +83,10 @@ pub use route::{BODY_BYTES_LIMIT, IN_FLIGHT_LIMIT, RouteConfig};
 pub use transport::TransportConfig;
 pub use work::WorkConfig;
 
+/// Fetch requests under way to one peer in each class, at most: a holder keeps its refusals of as many, in all
+/// classes, until they are sent.
+pub const FETCHES_LIMIT: u16 = 256;
+
 /// Members beside this node that the tables can hold: sets of peers are fixed bit fields.
 pub const PEERS_LIMIT: u16 = 512;
 
@@ -135,6 +139,7 @@ pub struct Config {
     pub batch_bytes_max: u32,
     /// Fetch requests under way to one peer, in each class. Default 32: artifacts that are just too long to be
     /// pushed, of 16 KiB, fill a path of 5 MB/s and 100 ms. What a holder is asked for ahead is bounded in bytes.
+    /// At most [`FETCHES_LIMIT`].
     pub fetches_per_peer_max: u16,
     /// Fetch requests of one peer being served; more are refused as busy. Default 128: what a peer
     /// has under way in two classes, twice, since an answer counts until it is acknowledged.
@@ -261,7 +266,7 @@ impl Config {
         within("routes", in_flight, 0..=IN_FLIGHT_LIMIT, "in_flight_max of all that are served")?;
         within("peers_max", self.peers_max, 1..=PEERS_LIMIT, "")?;
         within("batch_bytes_max", self.batch_bytes_max, 1024..=BATCH_BYTES_LIMIT, "")?;
-        within_count("fetches_per_peer_max", self.fetches_per_peer_max)?;
+        within("fetches_per_peer_max", self.fetches_per_peer_max, 1..=FETCHES_LIMIT, "")?;
         within_count("serves_per_peer_max", self.serves_per_peer_max)?;
         within_count("streamed_per_peer_max", self.streamed_per_peer_max)?;
         within_span("fetch_timeout", self.fetch_timeout)?;

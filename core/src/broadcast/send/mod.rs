@@ -19,7 +19,7 @@ use super::outbox::{Active, Body, LastSent, Outbox};
 use super::peer_set::PeerSet;
 use super::receipts::Receipt;
 use super::traffic::Sent;
-use crate::config::{ChannelConfig, Config};
+use crate::config::{ChannelConfig, Config, FETCHES_LIMIT};
 use crate::id::{ChannelId, PeerIndex, Slot, Version};
 use crate::membership::Overlay;
 use crate::sched::{Level, ReadyFlows};
@@ -101,6 +101,10 @@ struct StreamState {
     generation: u64,
     used: Use,
 }
+
+/// Refusals that wait for a peer: as many as it may have requests, whatever its configuration is. One that is not
+/// told of a refusal may wait for ever, if nobody else has the artifact.
+const REFUSALS_MAX: usize = 3 * FETCHES_LIMIT as usize;
 
 #[derive(Debug)]
 struct Peer {
@@ -271,9 +275,8 @@ impl Sender {
     /// Refuses a request. If more refusals are waiting than the peer may have requests, nothing is
     /// sent.
     pub(super) fn refuse(&mut self, peer: PeerIndex, request: u64, refusal: Refusal) {
-        let refusals_max = self.serves_max;
         let refusals = &mut self.peer(peer).refusals;
-        if refusals.len() < refusals_max {
+        if refusals.len() < REFUSALS_MAX {
             refusals.push((request, refusal));
             self.ready.mark(peer, self.requests_flow());
         }
@@ -738,7 +741,7 @@ impl Sender {
         let peers = self.peers.iter().enumerate();
         for (at, peer) in peers.filter_map(|(at, peer)| Some((at, peer.as_ref()?))) {
             assert!(peer.jobs.len() <= self.serves_max + self.streamed_max, "invariant 8");
-            assert!(peer.refusals.len() <= self.serves_max, "invariant 8");
+            assert!(peer.refusals.len() <= REFUSALS_MAX, "invariant 8");
             for job in &peer.jobs {
                 let active = outboxes[job.channel as usize].active(job.slot);
                 let served = &active.expect("jobs end with their slot").serving;
