@@ -264,8 +264,9 @@ fn clears(version: u64) -> Vec<u8> {
 /// New content for all slots.
 fn updates(version: u64) -> Vec<u8> {
     let mut stream = head(StreamHead::Updates(CHANNELS[1]));
-    let content = [&[7; 100][..], &version.to_be_bytes()].concat();
     for slot in 0..SLOTS_MAX {
+        // An artifact in two slots would be a fault.
+        let content = [&[7; 100][..], &version.to_be_bytes(), &slot.to_be_bytes()].concat();
         let (slot, version, metadata) = (Slot(slot), Version(version), &[]);
         let push = Update::Push { slot, version, hops: 0, key: None, metadata, bytes: &content };
         push.encode(&mut stream);
