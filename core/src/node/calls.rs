@@ -64,13 +64,17 @@ impl Node {
         waits: bool,
     ) -> Result<CallId, CallError> {
         let now = self.clamp(now);
+        let (index, bytes) = (self.callee(peer)?, body.len() as u64);
+        let called = self.rpc.call(now, index, route, body, timeout, waits);
+        traced(called, *peer, route, bytes, true)
+    }
+
+    /// The member to be called, unless this node is shutting down.
+    fn callee(&self, peer: &NodeId) -> Result<PeerIndex, CallError> {
         if self.closing_since.is_some() || self.flushes.is_ending() {
             return Err(CallError::Closed);
         }
-        let index = self.peers.find(peer).ok_or(CallError::NotMember)?;
-        let bytes = body.len() as u64;
-        let called = self.rpc.call(now, index, route, body, timeout, waits);
-        traced(called, *peer, route, bytes, true)
+        self.peers.find(peer).ok_or(CallError::NotMember)
     }
 
     /// Sends a member a message: see [`Rpc::tell`](crate::rpc::Rpc::tell).
@@ -130,11 +134,9 @@ impl Node {
         waits: bool,
     ) -> Result<CallId, CallError> {
         let now = self.clamp(now);
-        if self.closing_since.is_some() || self.flushes.is_ending() {
-            return Err(CallError::Closed);
-        }
-        let peer = self.peers.find(peer).ok_or(CallError::NotMember)?;
-        self.rpc.call_in_parts(now, peer, route, length, timeout, waits)
+        let index = self.callee(peer)?;
+        let called = self.rpc.call_in_parts(now, index, route, length, timeout, waits);
+        traced(called, *peer, route, length.into(), true)
     }
 
     /// Answers a request in parts: see [`Rpc::answer_in_parts`](crate::rpc::Rpc::answer_in_parts).
@@ -148,7 +150,9 @@ impl Node {
         length: u32,
     ) -> Result<(), AnswerError> {
         let now = self.clamp(now);
-        self.rpc.answer_in_parts(now, request, length)
+        self.rpc.answer_in_parts(now, request, length)?;
+        trace::request_answered(request, length.into());
+        Ok(())
     }
 
     /// Breaks off an answer that was given in parts. False if it was over.
