@@ -6,16 +6,12 @@ use std::time::Duration;
 
 use slotcast::config::Config;
 use slotcast::id::NodeId;
-use slotcast_sim::{Chance, Link, Setup, Subnet};
+use slotcast_sim::{Bottleneck, Chance, Link, Setup, Subnet};
 
 use crate::content::artifact;
 use crate::corrupting::{Corrupting, Corruptions};
 use crate::figure::Report;
 use crate::world::{Log, Passing, World, access, config, mbit, ms};
-
-const RATE: u64 = mbit(300);
-
-const LATENCY: Duration = ms(50);
 
 /// The number of the artifact that finds the connections warm.
 const WARM: u32 = 4;
@@ -28,6 +24,10 @@ struct Case {
     name: &'static str,
     nodes: usize,
     length: usize,
+    /// Of every uplink and downlink.
+    access: Bottleneck,
+    /// One way.
+    latency: Duration,
     loss: u32,
     /// How a member behaves. The publisher is at place 0.
     passing: fn(usize) -> Passing,
@@ -53,13 +53,15 @@ const SMALL: Case = Case {
     name: "one to all, 40 x 4 MB",
     nodes: 40,
     length: 4_000_000,
+    access: access(mbit(300)),
+    latency: ms(50),
     loss: 0,
     passing: all_relay,
     warm: 1.3,
     cold: Some(2.2),
 };
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 8] = [
     SMALL,
     Case { name: "one to all, 40, 2 % loss", loss: 2, warm: 2.0, cold: None, ..SMALL },
     Case {
@@ -78,16 +80,33 @@ const CASES: [Case; 6] = [
     },
     LARGE,
     Case { name: "one to all, 13, 2 % loss", loss: 2, warm: 2.0, cold: None, ..LARGE },
+    LOCAL,
+    Case {
+        name: "one to all, 13 x 4 MiB, 25 Mbit/s, no latency",
+        access: Bottleneck::new(mbit(25), ms(50)),
+        ..LOCAL
+    },
 ];
 
 const LARGE: Case = Case {
     name: "one to all, 13 x 16 MB",
     nodes: 13,
     length: 16_000_000,
-    loss: 0,
-    passing: all_relay,
     warm: 1.25,
     cold: None,
+    ..SMALL
+};
+
+/// What `adapter-tokio/bench/shaped/spread.py` does with real sockets.
+const LOCAL: Case = Case {
+    name: "one to all, 13 x 4 MiB, 100 Mbit/s, no latency",
+    nodes: 13,
+    length: 4 << 20,
+    access: Bottleneck::new(mbit(100), ms(50)),
+    latency: Duration::from_micros(100),
+    warm: 1.35,
+    cold: None,
+    ..SMALL
 };
 
 pub(crate) fn run(report: &mut Report, seed: u64) {
@@ -97,9 +116,9 @@ pub(crate) fn run(report: &mut Report, seed: u64) {
 impl Case {
     fn run(&self, report: &mut Report, seed: u64) {
         report.scenario(self.name);
-        let link = Link { loss: Chance::percent(self.loss), ..Link::new(LATENCY) };
+        let link = Link { loss: Chance::percent(self.loss), ..Link::new(self.latency) };
         let setup = Setup::with_configs(self.configs()).link(link).seed(seed);
-        let setup = setup.uplink(access(RATE)).downlink(access(RATE));
+        let setup = setup.uplink(self.access).downlink(self.access);
         let mut world = World { subnet: Subnet::stopped(setup, Log::default()) };
         let corruptions = Corruptions::default();
         let corrupts = |at: &usize| (self.passing)(*at) == Passing::Corrupts;
@@ -147,6 +166,12 @@ impl Case {
         configs.collect()
     }
 
+    /// S/B + 2L, in seconds.
+    fn ideal(&self) -> f64 {
+        let span = self.length as f64 / self.access.bytes_per_second as f64;
+        span + 2.0 * self.latency.as_secs_f64()
+    }
+
     fn spread(&self, world: &mut World, number: u32) -> Spread {
         let block = artifact(number, self.length);
         let before: Vec<u64> = (0..self.nodes).map(|at| world.sent_by(at)).collect();
@@ -157,7 +182,7 @@ impl Case {
         let last = world.deliver(&others, &block, PATIENCE);
         // What is still on its way counts, too.
         world.subnet.elapse(ms(1_000));
-        let ideal = self.length as f64 / RATE as f64 + 2.0 * LATENCY.as_secs_f64();
+        let ideal = self.ideal();
         let mut times: Vec<f64> = others
             .iter()
             .filter_map(|at| world.had_at(*at, &block))
