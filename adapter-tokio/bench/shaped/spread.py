@@ -2,13 +2,18 @@
 """One artifact to all members over links of a given rate: replicas in network namespaces of their own.
 
     cargo build --release -p slotcast-replica
-    python3 adapter-tokio/bench/shaped/spread.py [--nodes 13] [--bytes 4194304] [--rate 100]
+    python3 adapter-tokio/bench/shaped/spread.py [--nodes 13] [--bytes 4194304] [--rate 100] [--uplink 0.98]
 
 Every replica has a network namespace with one interface. The interfaces meet at a bridge, in another
 namespace. A token bucket (tbf) limits each link in both directions, so that a member has an uplink and
 a downlink of the given rate. One replica publishes; what the others' logs say of when they received it
 is printed as a multiple of S/B: S are the artifact's bytes, B is the rate. How much a node has sent, all
 headers included, is read from the token buckets, and printed in copies of S.
+
+With --uplink, the replicas are configured with that part of B as their uplinks' rate: they keep their queues
+to themselves, and nothing is dropped.
+
+Thirteen replicas share the processors. Of a slower link (--rate 25) they are not the bound.
 
 The first round is cold: nothing but handshakes went over the connections before. Later rounds are warm.
 
@@ -65,13 +70,16 @@ def arguments():
     parser.add_argument("--queue", type=float, default=50,
                         help="ms that a packet may wait at a link before packets are dropped (default 50: "
                              "half a megabyte at 100 Mbit/s, about what a port of a switch has)")
+    parser.add_argument("--uplink", type=float, metavar="PART",
+                        help="part of B that each replica is told as its uplink's rate (default: not told)")
     parser.add_argument("--runtime", choices=["tokio", "smol"], default="tokio")
     parser.add_argument("--limit", type=float, default=300, help="seconds for everything (default 300)")
     parser.add_argument("--replica", default=built, metavar="PATH", help=f"default {built}")
     parser.add_argument("--logs", action="store_true", help="print the replicas' logs in the end")
     options = parser.parse_args()
-    if not 2 <= options.nodes <= 200 or min(options.bytes, options.rate, options.rounds) <= 0:
-        parser.error("--nodes is 2 to 200; --bytes, --rate and --rounds are above 0")
+    positive = [options.bytes, options.rate, options.rounds, 1 if options.uplink is None else options.uplink]
+    if not 2 <= options.nodes <= 200 or min(positive) <= 0:
+        parser.error("--nodes is 2 to 200; --bytes, --rate, --rounds and --uplink are above 0")
     return options
 
 
@@ -186,13 +194,22 @@ class Node:
     def path(self, name):
         return os.path.join(self.home, name)
 
+    def configuration(self):
+        """The arguments with which it is told its uplink's rate."""
+        if self.options.uplink is None:
+            return []
+        rate = int(self.options.rate * 1e6 / 8 * self.options.uplink)
+        with open(self.path("replica.toml"), "w") as file:
+            file.write(f"[[node.channels]]\nid = 1\n[node.transport]\nuplink = {rate}\n")
+        return ["--config", self.path("replica.toml")]
+
     def start(self, topology):
         log = open(self.path("log"), "w")
         self.process = subprocess.Popen(
             ["ip", "netns", "exec", self.name, self.options.replica, "run", "--key", self.path("key"),
              "--listen", f"{self.address}:{PORT}", "--topology", topology,
              "--publish", self.path("publish"), "--received", self.path("received"),
-             "--runtime", self.options.runtime, "--relay", "spread", "--log-times", "unix"],
+             "--runtime", self.options.runtime, "--relay", "spread", "--log-times", "unix", *self.configuration()],
             stdin=subprocess.DEVNULL, stderr=log)
         self.log = open(self.path("log"))
 
@@ -292,7 +309,8 @@ def measure(options):
         start_all(nodes)
         ideal = options.bytes * 8 / (options.rate * 1e6)
         print(f"{options.nodes} replicas ({options.runtime}), S = {options.bytes} bytes, B = {options.rate:g} "
-              f"Mbit/s both ways, S/B = {ideal:.3f} s, queues of {options.queue:g} ms", flush=True)
+              f"Mbit/s both ways, S/B = {ideal:.3f} s, queues of {options.queue:g} ms, "
+              f"uplinks' rate {f'told: {options.uplink:g} B' if options.uplink else 'not told'}", flush=True)
         for number in range(1, options.rounds + 1):
             took, spent = publish(nodes, number, options)
             report(number, took, spent, options)
