@@ -20,6 +20,7 @@ mod run;
 mod setup;
 mod shared;
 mod snapshots;
+mod sync;
 #[cfg(feature = "topology-file")]
 mod topology_file;
 mod udp;

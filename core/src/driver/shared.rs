@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
@@ -20,6 +20,7 @@ use super::node_handle::{DriverError, NodeHandle};
 use super::occurrences::{Occurrence, Selection, Takers};
 use super::questions::{Answers, Question, Questions};
 use super::snapshots::Snapshots;
+use super::sync::{Mutex, MutexGuard};
 use super::waiters::{Source, Waiters};
 use crate::artifact::Artifact;
 use crate::bits::ones;
