@@ -56,6 +56,20 @@ fn a_key_belongs_to_one_member_and_a_member_has_one_or_two() {
 }
 
 #[test]
+fn members_have_places_in_the_order_of_their_ids() {
+    let four = topology(1, &[7, 1, 9, 3]);
+    let placed: Vec<_> = [1, 3, 7, 9, 2].map(|at| four.index_of(&id(at))).into();
+    assert_eq!(placed, [Some(0), Some(1), Some(2), Some(3), None]);
+    for (index, (member, _)) in four.members().enumerate() {
+        assert_eq!((four.index_of(&member), four.member_at(index)), (Some(index), Some(member)));
+    }
+    assert_eq!(four.member_at(4), None);
+    // Another key is another proof, and no other member.
+    let keyed = four.keys(id(3), ids(&[200])).unwrap();
+    assert_eq!((keyed.index_of(&id(3)), keyed.index_of(&id(200))), (Some(1), None));
+}
+
+#[test]
 fn t3_members_of_any_version_in_use_are_members() {
     let mut window = Membership::new(topology(5, &[1, 2]));
     window.add(topology(7, &[2, 3])).unwrap();

@@ -38,7 +38,8 @@ pub const KEYS_MAX: usize = 2;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Topology {
     version: u64,
-    members: Arc<BTreeMap<NodeId, Member>>,
+    /// In the order of their ids.
+    members: Arc<Vec<(NodeId, Member)>>,
 }
 
 /// The addresses of a member, and the keys by which it proves its identity.
@@ -71,7 +72,7 @@ impl Topology {
         if all.len() > usize::from(PEERS_LIMIT) + 1 {
             return Err(TopologyError::TooManyMembers);
         }
-        Ok(Self { version, members: Arc::new(all) })
+        Ok(Self { version, members: Arc::new(all.into_iter().collect()) })
     }
 
     /// The same, but this member proves itself with any of `keys` instead of the key that is its
@@ -101,8 +102,8 @@ impl Topology {
         if let Some(key) = own.iter().copied().find(is_taken) {
             return Err(TopologyError::KeyTaken(key));
         }
-        let member = Arc::make_mut(&mut self.members).get_mut(&node);
-        member.ok_or(TopologyError::NoMember(node))?.keys = own;
+        let index = self.index_of(&node).ok_or(TopologyError::NoMember(node))?;
+        Arc::make_mut(&mut self.members)[index].1.keys = own;
         Ok(self)
     }
 
@@ -148,14 +149,30 @@ impl Topology {
         self.members.iter().map(|(node, member)| (*node, member.addresses.as_slice()))
     }
 
+    /// A member's place in the order of [`Topology::members`], from 0; `None` if it is no member. All who have
+    /// the same members agree on it, so that votes can be kept in bitmaps. It holds for this version: who
+    /// joins or leaves moves others.
+    pub fn index_of(&self, node: &NodeId) -> Option<usize> {
+        self.members.binary_search_by_key(node, |(member, _)| *member).ok()
+    }
+
+    /// The member at a [place](Self::index_of).
+    pub fn member_at(&self, index: usize) -> Option<NodeId> {
+        self.members.get(index).map(|(node, _)| *node)
+    }
+
+    fn member(&self, node: &NodeId) -> Option<&Member> {
+        self.index_of(node).map(|index| &self.members[index].1)
+    }
+
     /// Where a member listens; `None` if it is no member.
     pub fn addresses(&self, node: &NodeId) -> Option<&[SocketAddr]> {
-        self.members.get(node).map(|member| member.addresses.as_slice())
+        self.member(node).map(|member| member.addresses.as_slice())
     }
 
     /// The keys with which a member may prove itself; none if it is no member.
     pub fn keys_of(&self, node: &NodeId) -> &[NodeId] {
-        self.members.get(node).map_or(&[], |member| &member.keys)
+        self.member(node).map_or(&[], |member| &member.keys)
     }
 
     /// The member that a key belongs to.

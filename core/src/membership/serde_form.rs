@@ -28,7 +28,7 @@ struct MemberForm {
 
 impl Serialize for Topology {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let form = |(id, member): (&NodeId, &super::Member)| MemberForm {
+        let form = |(id, member): &(NodeId, super::Member)| MemberForm {
             id: *id,
             addresses: member.addresses.clone(),
             keys: Some(member.keys.clone()),

@@ -178,7 +178,8 @@ impl Membership {
     /// overlay, members that no version has together are connected, too.
     pub fn peers_of(&self, key: &NodeId, overlay: Overlay) -> BTreeSet<NodeId> {
         let Some(own) = self.owner(key) else { return BTreeSet::new() };
-        let ids = |topology: &Topology| topology.members.keys().copied().collect::<Vec<_>>();
+        let ids =
+            |topology: &Topology| topology.members().map(|(node, _)| node).collect::<Vec<_>>();
         let mut peers: BTreeSet<NodeId> = match overlay {
             Overlay::FullMesh => self.members().filter(|node| *node != own).collect(),
             _ => {
