@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Config, RouteConfig};
@@ -169,7 +170,7 @@ fn the_body_of_a_call_is_read_within_the_share() {
     let to = subnet.key(B).id();
     let called = subnet.command(A, move |_, context| {
         let node = context.node_mut();
-        node.call(Time(1), &to, ROUTE, vec![7; 1 << 20].into(), None, true)
+        node.call(Time(1), &to, ROUTE, Bytes::from(vec![7; 1 << 20]), None, true)
     });
     called.expect("it runs").expect("there is credit");
     for _ in 0..40 {

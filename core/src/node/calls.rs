@@ -9,8 +9,8 @@ use crate::config::RouteConfig;
 use crate::error::{AnswerError, CallError, PartError};
 use crate::id::{Arrival, NodeId, PeerIndex, RouteId};
 use crate::rpc::{
-    self, CallId, Cancelled, Credit, Outcome, Output, Part, Permit, Refusal, RequestId, Stream,
-    StreamEvent,
+    self, Body, CallId, Cancelled, Credit, Outcome, Output, Part, Permit, Refusal, RequestId,
+    Stream, StreamEvent,
 };
 use crate::time::Time;
 use crate::trace;
@@ -59,12 +59,12 @@ impl Node {
         now: Time,
         peer: &NodeId,
         route: RouteId,
-        body: Bytes,
+        body: impl Into<Body>,
         timeout: Option<Duration>,
         waits: bool,
     ) -> Result<CallId, CallError> {
-        let now = self.clamp(now);
-        let (index, bytes) = (self.callee(peer)?, body.len() as u64);
+        let (now, body) = (self.clamp(now), body.into());
+        let (index, bytes) = (self.callee(peer)?, body.length());
         let called = self.rpc.call(now, index, route, body, timeout, waits);
         traced(called, *peer, route, bytes, true)
     }
@@ -104,7 +104,7 @@ impl Node {
         self.rpc.cancel(call)
     }
 
-    /// Answers a request.
+    /// Answers a request: see [`Rpc::answer`](crate::rpc::Rpc::answer).
     ///
     /// # Errors
     /// If the answer is too long, there is no room for it, or the caller does not wait for it any more.
@@ -112,46 +112,12 @@ impl Node {
         &mut self,
         now: Time,
         request: RequestId,
-        body: Bytes,
+        body: impl Into<Body>,
     ) -> Result<(), AnswerError> {
-        let (now, bytes) = (self.clamp(now), body.len() as u64);
+        let (now, body) = (self.clamp(now), body.into());
+        let bytes = body.length();
         self.rpc.answer(now, request, body)?;
         trace::request_answered(request, bytes);
-        Ok(())
-    }
-
-    /// Calls a member with bodies in parts: see [`Rpc::call_in_parts`](crate::rpc::Rpc::call_in_parts).
-    ///
-    /// # Errors
-    /// As for [`Node::call`].
-    pub fn call_in_parts(
-        &mut self,
-        now: Time,
-        peer: &NodeId,
-        route: RouteId,
-        length: u32,
-        timeout: Option<Duration>,
-        waits: bool,
-    ) -> Result<CallId, CallError> {
-        let now = self.clamp(now);
-        let index = self.callee(peer)?;
-        let called = self.rpc.call_in_parts(now, index, route, length, timeout, waits);
-        traced(called, *peer, route, length.into(), true)
-    }
-
-    /// Answers a request in parts: see [`Rpc::answer_in_parts`](crate::rpc::Rpc::answer_in_parts).
-    ///
-    /// # Errors
-    /// As for [`Node::answer`].
-    pub fn answer_in_parts(
-        &mut self,
-        now: Time,
-        request: RequestId,
-        length: u32,
-    ) -> Result<(), AnswerError> {
-        let now = self.clamp(now);
-        self.rpc.answer_in_parts(now, request, length)?;
-        trace::request_answered(request, length.into());
         Ok(())
     }
 

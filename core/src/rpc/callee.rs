@@ -12,7 +12,7 @@ use super::parts::{self, Part, READ_AHEAD, Stream, StreamEvent};
 use super::room_queue::RoomQueue;
 use super::transfer::{Receiving, Sending};
 use super::{
-    Asked, CallStream, Cancelled, INDEX_BITS, Output, Permit, Refusal, Request, RequestId,
+    Body, CallStream, Cancelled, INDEX_BITS, Output, Permit, Refusal, Request, RequestId,
     SharedState, StreamOwner,
 };
 use crate::arena::Arena;
@@ -427,17 +427,6 @@ impl Callee {
         }
     }
 
-    pub(super) fn answer(
-        &mut self,
-        shared: &mut SharedState,
-        now: Time,
-        id: RequestId,
-        body: Bytes,
-    ) -> Result<(), AnswerError> {
-        let index = self.find_unanswered(shared, id)?;
-        self.begin_answer(shared, now, index, Asked::Whole(body))
-    }
-
     /// The request that is to be answered.
     fn find_unanswered(
         &mut self,
@@ -458,13 +447,14 @@ impl Callee {
         }
     }
 
-    fn begin_answer(
+    pub(super) fn answer(
         &mut self,
         shared: &mut SharedState,
         now: Time,
-        index: u32,
-        answer: Asked,
+        id: RequestId,
+        answer: Body,
     ) -> Result<(), AnswerError> {
+        let index = self.find_unanswered(shared, id)?;
         let length = answer.length();
         if length > self.answer_bytes_max(index).into() {
             return Err(AnswerError::TooLong);
@@ -472,7 +462,7 @@ impl Callee {
         if self.inbound[index].body.as_ref().is_some_and(|body| !body.is_complete()) {
             return Err(AnswerError::NotRead);
         }
-        let is_in_parts = matches!(answer, Asked::InParts(_));
+        let is_in_parts = matches!(answer, Body::InParts(_));
         let room = if is_in_parts { parts::giving_room(length) } else { length };
         let request = &self.inbound[index];
         let reserving = &self.routes[request.route as usize].reserving;
@@ -496,8 +486,8 @@ impl Callee {
         let reply = Reply::Answer { length: length as u32 };
         request.answer.frame(|frames| reply.encode(frames));
         match answer {
-            Asked::Whole(body) => request.answer.body(body, allowed),
-            Asked::InParts(length) => request.answer.body_in_parts(length as usize, allowed),
+            Body::Whole(body) => request.answer.body(body, allowed),
+            Body::InParts(length) => request.answer.body_in_parts(length as usize, allowed),
         }
         self.begin_reply(shared, index, Phase::Answering);
         Ok(())
@@ -728,17 +718,6 @@ impl Callee {
         let is_given = request.is_answered_in_parts && request.phase == Phase::Answering;
         let owner = Some(StreamOwner::Request(index));
         is_given.then_some((owner, request.peer, request.route, &mut request.answer))
-    }
-
-    pub(super) fn answer_in_parts(
-        &mut self,
-        shared: &mut SharedState,
-        now: Time,
-        id: RequestId,
-        length: u32,
-    ) -> Result<(), AnswerError> {
-        let index = self.find_unanswered(shared, id)?;
-        self.begin_answer(shared, now, index, Asked::InParts(length))
     }
 
     pub(super) fn break_off(&mut self, shared: &mut SharedState, id: RequestId) -> bool {

@@ -10,8 +10,7 @@ use super::parts::{self, Part, READ_AHEAD, Stream, StreamEvent};
 use super::room_queue::RoomQueue;
 use super::transfer::{Receiving, Sending};
 use super::{
-    Asked, CallId, CallStream, Credit, INDEX_BITS, Outcome, Output, Permit, SharedState,
-    StreamOwner,
+    Body, CallId, CallStream, Credit, INDEX_BITS, Outcome, Output, Permit, SharedState, StreamOwner,
 };
 use crate::arena::Arena;
 use crate::config::RouteConfig;
@@ -231,7 +230,7 @@ impl Caller {
         now: Time,
         peer: PeerIndex,
         route: RouteId,
-        asked: Asked,
+        body: Body,
         timeout: Option<Duration>,
         manner: Manner,
     ) -> Result<CallId, CallError> {
@@ -241,7 +240,7 @@ impl Caller {
         if shared.link(peer).is_none() {
             return Err(CallError::NotConnected);
         }
-        let length = asked.length();
+        let length = body.length();
         let peer_route = self.peer_route(peer, route);
         let credit = match peer_route.credit {
             Some(credit) => credit,
@@ -260,16 +259,16 @@ impl Caller {
         if !credit.admits(peer_route.outstanding, bytes, manner != Manner::Try) {
             return Err(CallError::Pushback);
         }
-        let is_in_parts = matches!(asked, Asked::InParts(_));
+        let is_in_parts = matches!(body, Body::InParts(_));
         let request_bytes = if is_in_parts { parts::giving_room(length) } else { length };
         if !self.routes[route as usize].requests.take(peer, request_bytes) {
             return Err(CallError::Pushback);
         }
         let deadline = now + timeout;
         let mut request = Sending::default();
-        match asked {
-            Asked::Whole(body) => request.body(body, EAGER_BYTES_MAX),
-            Asked::InParts(length) => request.body_in_parts(length as usize, EAGER_BYTES_MAX),
+        match body {
+            Body::Whole(body) => request.body(body, EAGER_BYTES_MAX),
+            Body::InParts(length) => request.body_in_parts(length as usize, EAGER_BYTES_MAX),
         }
         let index = self.calls.insert(Call {
             id: CallId(0),

@@ -31,6 +31,7 @@
 //! nothing of QUIC, sockets or clocks. Invariants 8, 11, 13 to 16.
 
 pub(crate) mod arrivals;
+mod body;
 mod callee;
 mod caller;
 mod ledger;
@@ -40,6 +41,7 @@ mod transfer;
 pub(crate) mod turns;
 
 pub use crate::send_buffer::SendBuffer;
+pub use body::Body;
 pub use callee::ANSWER_BYTES_KEPT;
 pub use parts::{PART_BYTES_MAX, Part, STREAM_BYTES_KEPT, Stream, StreamEvent};
 
@@ -174,22 +176,6 @@ pub struct Permit {
     peer: PeerIndex,
     bytes: u64,
     of_answer: bool,
-}
-
-/// What a call asks.
-enum Asked {
-    Whole(Bytes),
-    /// So many bytes that are given in parts; and the answer is read in parts.
-    InParts(u32),
-}
-
-impl Asked {
-    fn length(&self) -> u64 {
-        match self {
-            Self::Whole(body) => body.len() as u64,
-            Self::InParts(length) => (*length).into(),
-        }
-    }
 }
 
 /// What the machine wants done.
@@ -451,7 +437,8 @@ impl Rpc {
     // Commands.
 
     /// Calls a peer. Without a `timeout`, the route's deadline holds. If the peer's [`Credit`] of calls
-    /// or of bytes is used up, the call waits for it, in order, unless it was not to: `waits`.
+    /// or of bytes is used up, the call waits for it, in order, unless it was not to: `waits`. The outcome of a
+    /// call whose answer is read [in parts](Body::InParts) is empty once all of it has been read.
     ///
     /// # Errors
     /// If it cannot be made; nothing has changed then.
@@ -460,40 +447,13 @@ impl Rpc {
         now: Time,
         peer: PeerIndex,
         route: RouteId,
-        body: Bytes,
+        body: impl Into<Body>,
         timeout: Option<Duration>,
         waits: bool,
     ) -> Result<CallId, CallError> {
         let now = self.clamp(now);
         let manner = if waits { Manner::Wait } else { Manner::Try };
-        self.caller.call(&mut self.shared, now, peer, route, Asked::Whole(body), timeout, manner)
-    }
-
-    /// The same for a request of `length` bytes that is [given](Rpc::give) in parts, and an answer that is
-    /// [read](Rpc::read) in parts. The outcome is empty once all of the answer has been read.
-    ///
-    /// # Errors
-    /// As for [`Rpc::call`].
-    pub fn call_in_parts(
-        &mut self,
-        now: Time,
-        peer: PeerIndex,
-        route: RouteId,
-        length: u32,
-        timeout: Option<Duration>,
-        waits: bool,
-    ) -> Result<CallId, CallError> {
-        let now = self.clamp(now);
-        let manner = if waits { Manner::Wait } else { Manner::Try };
-        self.caller.call(
-            &mut self.shared,
-            now,
-            peer,
-            route,
-            Asked::InParts(length),
-            timeout,
-            manner,
-        )
+        self.caller.call(&mut self.shared, now, peer, route, body.into(), timeout, manner)
     }
 
     /// Sends a peer a message. It waits for a connection and for credit, in order with calls, and its
@@ -511,8 +471,7 @@ impl Rpc {
         timeout: Option<Duration>,
     ) -> Result<CallId, CallError> {
         let now = self.clamp(now);
-        let asked = Asked::Whole(body);
-        self.caller.call(&mut self.shared, now, peer, route, asked, timeout, Manner::Tell)
+        self.caller.call(&mut self.shared, now, peer, route, body.into(), timeout, Manner::Tell)
     }
 
     /// Gives a call up. False if it has ended: its outcome is, or was, to be had.
@@ -520,35 +479,21 @@ impl Rpc {
         self.caller.cancel(&mut self.shared, call)
     }
 
-    /// Answers a request.
+    /// Answers a request. For an answer that is given [in parts](Body::InParts) there is room in any case, and
+    /// [`StreamEvent::Over`] says when it has arrived, or will not.
     ///
     /// # Errors
-    /// If the answer is too long, there is no room for it (that for [`ANSWER_BYTES_KEPT`] is kept, and
+    /// If the answer is too long, the request is read in parts and has not been read to its end, there is no room for it (that for [`ANSWER_BYTES_KEPT`] is kept, and
     /// [`Rpc::reserve`] waits for more), or the caller does not wait for it any more. In the last case the
     /// request is removed, in the others nothing has changed.
     pub fn answer(
         &mut self,
         now: Time,
         request: RequestId,
-        body: Bytes,
+        body: impl Into<Body>,
     ) -> Result<(), AnswerError> {
         let now = self.clamp(now);
-        self.callee.answer(&mut self.shared, now, request, body)
-    }
-
-    /// Answers a request with `length` bytes that are [given](Rpc::give) in parts. For this there is room in
-    /// any case. [`StreamEvent::Over`] says when it has arrived, or will not.
-    ///
-    /// # Errors
-    /// As for [`Rpc::answer`].
-    pub fn answer_in_parts(
-        &mut self,
-        now: Time,
-        request: RequestId,
-        length: u32,
-    ) -> Result<(), AnswerError> {
-        let now = self.clamp(now);
-        self.callee.answer_in_parts(&mut self.shared, now, request, length)
+        self.callee.answer(&mut self.shared, now, request, body.into())
     }
 
     /// Breaks off an answer that was given in parts: the caller is told that there is none. False if it was

@@ -201,3 +201,37 @@ fn a_whole_request_is_one_part() {
     drop(answer);
     assert_eq!(subnet.run(call), Ok("answer".into()));
 }
+
+#[test]
+fn a_call_in_parts_has_a_deadline_of_its_own() {
+    let (mut subnet, server) = pair();
+    let mut call = subnet.route(0).call_in_parts_within(subnet.id(1), LONG, ms(700));
+    let mut writing = Waiting::new(call.write(body(LONG)));
+    assert_eq!(writing.poll(), None);
+    let request = subnet.run(server.next_request()).expect("a request");
+    subnet.elapse(ms(600));
+    assert_eq!((writing.poll(), request.is_cancelled()), (None, false), "nobody reads it");
+    subnet.elapse(ms(200));
+    assert_eq!(writing.poll(), Some(Err(CallError::DeadlinePassed)));
+    assert!(request.is_cancelled());
+    drop(writing);
+    assert_eq!(subnet.run(call.next_part()), Some(Err(CallError::DeadlinePassed)));
+}
+
+#[test]
+fn a_call_in_parts_that_is_only_tried_does_not_wait_for_credit() {
+    let mut config = in_parts();
+    config.routes[0].in_flight_max = 1;
+    let mut subnet = Subnet::connected(2, &config);
+    let server = subnet.serve(1);
+    let (route, to) = (subnet.route(0), subnet.id(1));
+    let mut call = route.try_call_in_parts(to, 3).expect("there is credit");
+    assert_eq!(route.try_call_in_parts(to, 3).err(), Some(CallError::Pushback));
+    subnet.run(call.write("all")).expect("it is taken");
+    let request = subnet.run(server.next_request()).expect("a request");
+    assert_eq!(subnet.run(read_all(&request)), Ok("all".into()));
+    request.answer("done").expect("it waits");
+    assert_eq!(subnet.run(call.next_part()), Some(Ok("done".into())));
+    assert_eq!(subnet.run(call.next_part()), None);
+    assert!(route.try_call_in_parts(to, 3).is_ok());
+}

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use slotcast::config::Config;
 use slotcast::error::{AnswerError, CallError, Fault, PartError};
 use slotcast::rpc::{
-    ANSWER_BYTES_KEPT, CallId, Outcome, PART_BYTES_MAX, Part, Refusal, Request, RequestId,
+    ANSWER_BYTES_KEPT, Body, CallId, Outcome, PART_BYTES_MAX, Part, Refusal, Request, RequestId,
     STREAM_BYTES_KEPT, Stream, StreamEvent,
 };
 use slotcast::wire::{Reply, RouteHello};
@@ -58,7 +58,8 @@ impl Pair {
 
     fn call(&mut self, length: usize) -> CallId {
         let web = &mut self.web;
-        let call = web.nodes[0].call_in_parts(web.now, peer(1), ROUTE, length as u32, None, true);
+        let call =
+            web.nodes[0].call(web.now, peer(1), ROUTE, Body::InParts(length as u32), None, true);
         self.run();
         call.expect("there is credit")
     }
@@ -106,7 +107,7 @@ impl Pair {
 
     fn answer(&mut self, request: RequestId, length: usize) -> Result<(), AnswerError> {
         let web = &mut self.web;
-        let answered = web.nodes[1].answer_in_parts(web.now, request, length as u32);
+        let answered = web.nodes[1].answer(web.now, request, Body::InParts(length as u32));
         self.run();
         answered
     }

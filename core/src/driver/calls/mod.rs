@@ -32,7 +32,7 @@ use crate::id::{Arrival, NodeId, RouteId};
 use crate::node::{self, HeldRequest, Node};
 use crate::rpc::Manner;
 use crate::rpc::arrivals::Arrivals;
-use crate::rpc::{CallId, Cancelled, Credit, Outcome, Part, Permit, Refusal, RequestId};
+use crate::rpc::{Body, CallId, Cancelled, Credit, Outcome, Part, Permit, Refusal, RequestId};
 use crate::time::Time;
 
 pub use member::Member;
@@ -75,18 +75,9 @@ pub(super) enum CallCommand {
         route: RouteId,
         /// The route's index.
         index: usize,
-        body: Bytes,
+        body: Body,
         timeout: Option<Duration>,
         is_tell: bool,
-    },
-    /// The same with a request of so many bytes that is given in parts.
-    CallInParts {
-        slot: u32,
-        peer: NodeId,
-        route: RouteId,
-        /// The route's index.
-        index: usize,
-        length: u32,
     },
     AnswerInParts {
         request: RequestId,
@@ -428,16 +419,11 @@ impl CallTable {
     pub(super) fn command(&mut self, now: Time, node: &mut Node, command: CallCommand) {
         match command {
             CallCommand::Call { slot, peer, route, index, body, timeout, is_tell } => {
-                self.note_begun(index, body.len() as u64);
-                let called = match is_tell {
-                    true => node.tell(now, &peer, route, body, timeout),
-                    false => node.call(now, &peer, route, body, timeout, true),
+                self.note_begun(index, body.length());
+                let called = match body {
+                    Body::Whole(body) if is_tell => node.tell(now, &peer, route, body, timeout),
+                    body => node.call(now, &peer, route, body, timeout, true),
                 };
-                self.note_called(slot, called);
-            }
-            CallCommand::CallInParts { slot, peer, route, index, length } => {
-                self.note_begun(index, length.into());
-                let called = node.call_in_parts(now, &peer, route, length, None, true);
                 self.note_called(slot, called);
             }
             CallCommand::AnswerInParts { request, length } => {

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use crate::driver::waiters::{Source, Waiters, Waiting};
 use crate::error::{AnswerError, CallError};
 use crate::id::NodeId;
 use crate::node::Node;
-use crate::rpc::{self, PART_BYTES_MAX, Part, RequestId, StreamEvent};
+use crate::rpc::{self, Body, Manner, PART_BYTES_MAX, Part, RequestId, StreamEvent};
 use crate::time::Time;
 
 /// What is given or read in parts.
@@ -143,7 +144,7 @@ impl CallTable {
         request: RequestId,
         length: u32,
     ) {
-        if let Err(error) = node.answer_in_parts(now, request, length) {
+        if let Err(error) = node.answer(now, request, Body::InParts(length)) {
             node.refuse(now, request, rpc::Refusal::Dropped);
             self.over.push((request, Err(error)));
         }
@@ -206,7 +207,8 @@ impl CallTable {
 impl Route {
     /// Calls a member with a request of `length` bytes that is given in parts, and reads the answer in parts
     /// while it arrives. Neither end holds more than about half a megabyte of a body, however long it is.
-    /// Lengths, the deadline, the least rate and credit are those of other calls: see [`Route::call`].
+    /// Lengths, the deadline, the least rate and credit are those of other calls: see [`Route::call`]. The
+    /// deadline is for all of the call: long bodies may need [another one](Self::call_in_parts_within).
     ///
     /// ```
     /// use slotcast::driver::Route;
@@ -228,10 +230,20 @@ impl Route {
     /// }
     /// ```
     pub fn call_in_parts(&self, to: NodeId, length: u32) -> CallInParts {
-        let call = self.begin_in_parts(to, length);
-        let source = call.slot.as_ref().ok().map(|slot| Source::Parts(*slot));
-        let waiting = source.map(|source| Waiting::new(self.node.shared_arc(), source));
-        CallInParts { waiting, call }
+        CallInParts::new(self.call_of(to, Body::InParts(length), None))
+    }
+
+    /// The same with a deadline of its own.
+    pub fn call_in_parts_within(&self, to: NodeId, length: u32, timeout: Duration) -> CallInParts {
+        CallInParts::new(self.call_of(to, Body::InParts(length), Some(timeout)))
+    }
+
+    /// The same if the member has credit left: see [`Route::try_call`].
+    ///
+    /// # Errors
+    /// As for [`Route::try_call`].
+    pub fn try_call_in_parts(&self, to: NodeId, length: u32) -> Result<CallInParts, CallError> {
+        self.begin(to, Body::InParts(length), None, Manner::Try).map(CallInParts::new)
     }
 }
 
@@ -251,6 +263,12 @@ impl fmt::Debug for CallInParts {
 }
 
 impl CallInParts {
+    fn new(call: Call) -> Self {
+        let source = call.slot.as_ref().ok().map(|slot| Source::Parts(*slot));
+        let waiting = source.map(|source| Waiting::new(call.node.shared_arc(), source));
+        Self { waiting, call }
+    }
+
     /// Gives the next bytes of the request, and waits until the node has taken all but the last part of them.
     /// Dropped before, it may have given some.
     ///

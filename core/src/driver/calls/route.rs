@@ -15,7 +15,7 @@ use crate::driver::node_handle::NodeHandle;
 use crate::driver::shared::Command;
 use crate::error::CallError;
 use crate::id::{NodeId, RouteId};
-use crate::rpc::Manner;
+use crate::rpc::{Body, Manner};
 
 /// The configuration has no such route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -95,13 +95,12 @@ impl Route {
     /// many bytes ([`body_bytes_max`](crate::config::RouteConfig::body_bytes_max)), it ends with
     /// [`CallError::Pushback`].
     pub fn call(&self, to: NodeId, body: impl Into<Bytes>) -> Call {
-        self.begin(to, body.into(), None, Manner::Wait).unwrap_or_else(|error| self.failed(error))
+        self.call_of(to, Body::Whole(body.into()), None)
     }
 
     /// The same with a deadline of its own.
     pub fn call_within(&self, to: NodeId, body: impl Into<Bytes>, timeout: Duration) -> Call {
-        let call = self.begin(to, body.into(), Some(timeout), Manner::Wait);
-        call.unwrap_or_else(|error| self.failed(error))
+        self.call_of(to, Body::Whole(body.into()), Some(timeout))
     }
 
     /// Calls a member if it has credit left, of calls and of bytes: never waits.
@@ -109,7 +108,7 @@ impl Route {
     /// # Errors
     /// [`CallError::Pushback`] if there is no credit, or what else forbids the call.
     pub fn try_call(&self, to: NodeId, body: impl Into<Bytes>) -> Result<Call, CallError> {
-        self.begin(to, body.into(), None, Manner::Try)
+        self.begin(to, Body::Whole(body.into()), None, Manner::Try)
     }
 
     /// Sends a member a message that wants no answer. It waits until the member is connected and has
@@ -119,7 +118,7 @@ impl Route {
     /// # Errors
     /// If it is too long, too much waits for the member already, or what else forbids it.
     pub fn tell(&self, to: NodeId, body: impl Into<Bytes>) -> Result<(), CallError> {
-        self.take(to, body.into(), None, Manner::Tell, false).map(drop)
+        self.take(to, Body::Whole(body.into()), None, Manner::Tell, false).map(drop)
     }
 
     /// The same with a deadline of its own.
@@ -132,7 +131,7 @@ impl Route {
         body: impl Into<Bytes>,
         timeout: Duration,
     ) -> Result<(), CallError> {
-        self.take(to, body.into(), Some(timeout), Manner::Tell, false).map(drop)
+        self.take(to, Body::Whole(body.into()), Some(timeout), Manner::Tell, false).map(drop)
     }
 
     /// Calls to one member, for those who wait for credit before they have a request.
@@ -149,10 +148,16 @@ impl Route {
         Call { node: self.node.clone(), slot: Err(Some(error)) }
     }
 
-    fn begin(
+    /// A call that waits for credit, and has ended already if it cannot be made.
+    pub(super) fn call_of(&self, to: NodeId, body: Body, timeout: Option<Duration>) -> Call {
+        let call = self.begin(to, body, timeout, Manner::Wait);
+        call.unwrap_or_else(|error| self.failed(error))
+    }
+
+    pub(super) fn begin(
         &self,
         peer: NodeId,
-        body: Bytes,
+        body: Body,
         timeout: Option<Duration>,
         manner: Manner,
     ) -> Result<Call, CallError> {
@@ -160,34 +165,9 @@ impl Route {
         Ok(Call { node: self.node.clone(), slot: Ok(slot) })
     }
 
-    /// A call whose bodies are given and read in parts.
-    pub(super) fn begin_in_parts(&self, peer: NodeId, length: u32) -> Call {
-        if length > self.request_bytes_max {
-            return self.failed(CallError::TooLong);
-        }
-        let slot = self.node.shared().command(|state| {
-            if state.is_ending() {
-                return Err(CallError::Closed);
-            }
-            if state.commands.len() >= state.commands_max {
-                return Err(CallError::Pushback);
-            }
-            let slot = state.calls.admit(&peer, self.index, length.into(), Manner::Wait)?;
-            state.calls.slots[slot].parts = Some(Parts::giving(length));
-            let (route, index) = (self.id, self.index);
-            let call = CallCommand::CallInParts { slot, peer, route, index, length };
-            state.commands.push_back(Command::Call(call));
-            Ok(slot)
-        });
-        match slot {
-            Ok(slot) => Call { node: self.node.clone(), slot: Ok(slot) },
-            Err(error) => self.failed(error),
-        }
-    }
-
     /// Calls a member, and uses a place that was taken for it.
     pub(super) fn call_in_place(&self, to: NodeId, body: Bytes, has_place: bool) -> Call {
-        match self.take(to, body, None, Manner::Wait, has_place) {
+        match self.take(to, Body::Whole(body), None, Manner::Wait, has_place) {
             Ok(slot) => Call { node: self.node.clone(), slot: Ok(slot) },
             Err(error) => self.failed(error),
         }
@@ -197,19 +177,19 @@ impl Route {
     fn take(
         &self,
         peer: NodeId,
-        body: Bytes,
+        body: Body,
         timeout: Option<Duration>,
         manner: Manner,
         has_place: bool,
     ) -> Result<u32, CallError> {
-        let is_long = body.len() > self.request_bytes_max as usize;
+        let length = body.length();
         // Dropped when the lock is released, if the call cannot be made.
         let mut body = Some(body);
         self.node.shared().command(|state| {
             if has_place {
                 state.calls.give_place_back(&peer, self.index);
             }
-            if is_long {
+            if length > self.request_bytes_max.into() {
                 return Err(CallError::TooLong);
             }
             if state.is_ending() {
@@ -218,13 +198,15 @@ impl Route {
             if state.commands.len() >= state.commands_max {
                 return Err(CallError::Pushback);
             }
-            let bytes = body.as_ref().map_or(0, |body| body.len() as u64);
             let is_tell = manner == Manner::Tell;
             if is_tell && state.membership.addresses(&peer).is_none() {
                 return Err(CallError::NotMember);
             }
-            let slot = state.calls.admit(&peer, self.index, bytes, manner)?;
+            let slot = state.calls.admit(&peer, self.index, length, manner)?;
             let body = body.take().expect("taken once");
+            if let Body::InParts(length) = body {
+                state.calls.slots[slot].parts = Some(Parts::giving(length));
+            }
             let (route, index) = (self.id, self.index);
             let call = CallCommand::Call { slot, peer, route, index, body, timeout, is_tell };
             state.commands.push_back(Command::Call(call));

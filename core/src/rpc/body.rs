@@ -1,0 +1,29 @@
+//! What a body is made of.
+
+use bytes::Bytes;
+
+/// The body of a request or an answer, as it is given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// So many bytes that are [given](super::Rpc::give) in parts. The answer to such a request is
+    /// [read](super::Rpc::read) in parts.
+    InParts(u32),
+}
+
+impl Body {
+    /// Bytes of it.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Whole(body) => body.len() as u64,
+            Self::InParts(length) => (*length).into(),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(body: Bytes) -> Self {
+        Self::Whole(body)
+    }
+}
