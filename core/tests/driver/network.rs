@@ -133,7 +133,7 @@ impl Network {
         }
     }
 
-    fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.advance(self.tick.get());
         self.start + self.elapsed.get()
     }

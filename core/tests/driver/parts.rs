@@ -203,6 +203,88 @@ fn a_whole_request_is_one_part() {
 }
 
 #[test]
+fn parts_are_counted_against_what_was_announced() {
+    let (mut subnet, server) = pair();
+    let mut call = subnet.route(0).call_in_parts(subnet.id(1), 20);
+    assert_eq!(subnet.run(call.write(body(15))), Ok(()));
+    assert_eq!(subnet.run(call.write(body(6))), Err(CallError::TooLong));
+    assert_eq!(subnet.run(call.write(body(5))), Ok(()), "nothing was given");
+    let request = subnet.run(server.next_request()).expect("a request");
+    assert_eq!(subnet.run(read_all(&request)).map(|all| all.len()), Ok(20));
+    let max = request.answer_bytes_max();
+    let mut answer = request.answer_in_parts(20).expect("it waits");
+    assert_eq!(subnet.run(answer.write(body(15))), Ok(()));
+    assert_eq!(subnet.run(answer.write(body(6))), Err(AnswerError::TooLong));
+    assert_eq!(subnet.run(answer.write(body(5))), Ok(()));
+    drop(answer);
+    let mut all = 0;
+    while let Some(part) = subnet.run(call.next_part()) {
+        all += part.expect("all was given before the answer was dropped").len();
+    }
+    assert_eq!(all, 20);
+    let call = subnet.route(0).call_in_parts(subnet.id(1), 0);
+    let request = subnet.run(server.next_request()).expect("a request");
+    assert_eq!(subnet.run(read_all(&request)), Ok(Vec::new()));
+    assert!(matches!(request.answer_in_parts(max + 1), Err(AnswerError::TooLong)));
+    let mut call = call;
+    assert_eq!(subnet.run(call.next_part()), Some(Err(CallError::Dropped)));
+}
+
+#[test]
+fn who_gives_an_answer_is_told_that_the_caller_has_gone() {
+    let (mut subnet, server) = pair();
+    let route = subnet.route(0);
+    let call = route.call_in_parts(subnet.id(1), 0);
+    let request = subnet.run(server.next_request()).expect("a request");
+    subnet.run(read_all(&request)).expect("it waits");
+    let mut answer = request.answer_in_parts(LONG).expect("it waits");
+    let mut writing = Waiting::new(answer.write(body(LONG)));
+    assert_eq!(writing.poll(), None);
+    subnet.elapse(ms(1000));
+    assert_eq!(writing.poll(), None, "nobody reads it");
+    drop(call);
+    subnet.elapse(ms(100));
+    assert_eq!(writing.poll(), Some(Err(AnswerError::Cancelled)));
+    drop(writing);
+    assert_eq!(subnet.run(answer.arrived()), Err(AnswerError::Cancelled));
+    drop(answer);
+    // The same before anything was given.
+    let call = route.call_in_parts(subnet.id(1), 0);
+    let request = subnet.run(server.next_request()).expect("a request");
+    subnet.run(read_all(&request)).expect("it waits");
+    drop(call);
+    subnet.elapse(ms(100));
+    assert!(matches!(request.answer_in_parts(1), Err(AnswerError::Cancelled)));
+}
+
+#[test]
+fn who_gives_a_request_is_told_how_the_call_has_ended() {
+    let (mut subnet, server) = pair();
+    let mut call = subnet.route(0).call_in_parts(subnet.id(1), LONG);
+    let mut writing = Waiting::new(call.write(body(LONG)));
+    assert_eq!(writing.poll(), None);
+    let request = subnet.run(server.next_request()).expect("a request");
+    assert_eq!(writing.poll(), None, "nobody reads it");
+    request.busy(ms(70)).expect("it waits");
+    subnet.elapse(ms(100));
+    let busy = CallError::Busy { retry_after: ms(70) };
+    assert_eq!(writing.poll(), Some(Err(busy)));
+    drop(writing);
+    assert_eq!(subnet.run(call.next_part()), Some(Err(busy)));
+    assert_eq!(subnet.run(call.next_part()), None);
+}
+
+/// A message has no answer, and whoever asks for parts that were all read is told so.
+#[test]
+fn a_message_is_read_in_parts_and_has_no_answer() {
+    let (mut subnet, server) = pair();
+    subnet.route(0).tell(subnet.id(1), body(100)).expect("there is room");
+    let request = subnet.run(server.next_request()).expect("a message");
+    assert_eq!(subnet.run(read_all(&request)), Ok(body(100)));
+    assert!(matches!(request.answer_in_parts(1), Err(AnswerError::NotWanted)));
+}
+
+#[test]
 fn a_call_in_parts_has_a_deadline_of_its_own() {
     let (mut subnet, server) = pair();
     let mut call = subnet.route(0).call_in_parts_within(subnet.id(1), LONG, ms(700));

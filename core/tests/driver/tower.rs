@@ -1,7 +1,8 @@
 //! Both ends of a route as services.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn, ready};
+use std::convert::Infallible;
+use std::future::{Future, Ready, pending, poll_fn, ready};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -106,4 +107,83 @@ fn what_a_service_does_for_a_caller_that_has_given_up_is_dropped() {
     subnet.elapse(ms(100));
     assert_eq!(serving.poll(), None);
     assert_eq!(Rc::strong_count(&oracle.open), 2);
+}
+
+/// Keeps what it was asked, and answers with so many bytes.
+struct Notes(Rc<RefCell<Vec<Asked>>>, usize);
+
+impl Service<Asked> for Notes {
+    type Response = Bytes;
+    type Error = Infallible;
+    type Future = Ready<Result<Bytes, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, asked: Asked) -> Self::Future {
+        self.0.borrow_mut().push(asked);
+        ready(Ok(vec![7; self.1].into()))
+    }
+}
+
+#[test]
+fn a_service_knows_who_asks_and_until_when_and_ends_with_the_node() {
+    let mut subnet = Subnet::connected(2, &config());
+    let (server, asked) = (subnet.serve(1), Rc::default());
+    let mut serving = Waiting::new(server.answer_with(Notes(Rc::clone(&asked), 1)));
+    assert_eq!(serving.poll(), None);
+    let start = subnet.network.now();
+    let mut call = Waiting::new(subnet.route(0).call_within(subnet.id(1), "a", ms(5000)));
+    subnet.elapse(ms(100));
+    assert_eq!((serving.poll(), call.poll()), (None, None));
+    subnet.elapse(ms(100));
+    assert_eq!(call.poll(), Some(Ok(vec![7].into())));
+    let asked = asked.borrow();
+    assert_eq!((asked[0].from, &asked[0].body[..]), (subnet.id(0), &b"a"[..]));
+    let span = asked[0].deadline.duration_since(start);
+    assert!(span > ms(4500) && span < ms(5500), "{span:?}");
+    drop(subnet.node(1).shutdown());
+    subnet.elapse(ms(5000));
+    assert_eq!(serving.poll(), Some(Ok(())));
+}
+
+/// Longer than what has room in any case; and too long.
+#[test]
+fn a_service_waits_for_room_for_its_answer() {
+    const LONG: usize = 1 << 20;
+    let mut config = config();
+    config.routes[0].response_bytes_max = LONG as u32;
+    for (length, said) in [(LONG, Ok(LONG)), (LONG + 1, Err(CallError::Dropped))] {
+        let mut subnet = Subnet::connected(2, &config);
+        let server = subnet.serve(1);
+        let mut serving = Waiting::new(server.answer_with(Notes(Rc::default(), length)));
+        let mut call = Waiting::new(subnet.route(0).call(subnet.id(1), "a"));
+        let got = loop {
+            assert_eq!((serving.poll(), subnet.elapse(ms(10))), (None, ()));
+            if let Some(got) = call.poll() {
+                break got;
+            }
+        };
+        assert_eq!(got.map(|answer| answer.len()), said);
+    }
+}
+
+/// Ready means credit.
+#[test]
+fn a_member_is_ready_when_it_has_credit() {
+    let mut config = config();
+    config.routes[0].in_flight_max = 1;
+    let mut subnet = Subnet::connected(2, &config);
+    let server = subnet.serve(1);
+    let [mut first, mut second] = [(); 2].map(|()| subnet.route(0).to(subnet.id(1)));
+    subnet.run(poll_fn(|cx| Service::poll_ready(&mut first, cx))).expect("there is credit");
+    let call = Service::call(&mut first, Bytes::from("a"));
+    let mut ready = Waiting::new(poll_fn(|cx| Service::poll_ready(&mut second, cx)));
+    subnet.elapse(ms(100));
+    assert_eq!(ready.poll(), None);
+    subnet.run(server.next_request()).expect("a request").answer("b").expect("it waits");
+    assert_eq!(subnet.run(call), Ok("b".into()));
+    subnet.elapse(ms(100));
+    assert_eq!(ready.poll(), Some(Ok(())));
 }
