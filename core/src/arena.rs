@@ -144,6 +144,18 @@ impl<C> List<C> {
         self.tail = at;
     }
 
+    pub(crate) fn push_front<T>(&mut self, arena: &mut Arena<T>, at: u32)
+    where
+        C: Chain<T>,
+    {
+        *C::links(&mut arena[at]) = Links { prev: NIL, next: self.head };
+        match self.head {
+            NIL => self.tail = at,
+            head => C::links(&mut arena[head]).prev = at,
+        }
+        self.head = at;
+    }
+
     pub(crate) fn remove<T>(&mut self, arena: &mut Arena<T>, at: u32)
     where
         C: Chain<T>,
@@ -182,6 +194,11 @@ mod tests {
         list.remove(&mut arena, at[0]);
         list.remove(&mut arena, at[4]);
         list.push_back(&mut arena, at[2]);
+        list.push_front(&mut arena, at[4]);
+        assert_eq!((list.front(), list.next(&mut arena, at[4])), (Some(at[4]), Some(at[1])));
+        list.remove(&mut arena, at[4]);
+        list.push_front(&mut arena, at[0]);
+        list.remove(&mut arena, at[0]);
         assert_eq!(list.next(&mut arena, at[1]), Some(at[3]));
         assert_eq!(list.next(&mut arena, at[2]), None);
         assert_eq!(list.back(), Some(at[2]));

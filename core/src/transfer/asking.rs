@@ -2,10 +2,10 @@
 
 use super::chunk_set::{ChunksTold, full_word, words};
 use super::holder::{NEVER, PATIENCE_MIN, Phase, Request};
-use super::offer::{Offer, Place, PlaceChain};
+use super::offer::{Offer, Place};
+use super::order::Next;
 use super::wanted::{Stage, Wanted};
 use super::{CLASSES, OFFERS_LOOKED_AT, Priority, Received, Transfers, Unsent, key};
-use crate::arena::List;
 use crate::artifact::CHUNKS_PREFERRED_MAX;
 use crate::bits::ones;
 use crate::broadcast::RequestId;
@@ -27,9 +27,9 @@ impl Transfers {
         let mut is_overloaded = false;
         for class in 0..CLASSES {
             while let Some(at) = self.free_request(peer, class)
-                && let Some((offer, end)) = self.next_offer(now, peer, class, is_overloaded)
+                && let Some(next) = self.next_offer(now, peer, class, is_overloaded)
             {
-                self.ask(now, (offer, end), at);
+                self.ask(now, next, at);
             }
             let mut priorities = 0..Priority::ALL.len();
             is_overloaded |= priorities.any(|priority| self.has_late(now, peer, (class, priority)));
@@ -46,102 +46,9 @@ impl Transfers {
         self.holder(peer).free_request(class, max)
     }
 
-    /// What a holder is asked for next, and from which end of a queue. It `is_overloaded` with something more
-    /// urgent, which is not to wait for what is less urgent.
-    fn next_offer(
-        &mut self,
-        now: Time,
-        peer: PeerIndex,
-        class: usize,
-        mut is_overloaded: bool,
-    ) -> Option<(u32, End)> {
-        (0..Priority::ALL.len()).rev().find_map(|priority| {
-            let queue = (class, priority);
-            let is_late = self.has_late(now, peer, queue);
-            is_overloaded |= is_late;
-            let end = self.holder(peer).queues[class][priority].ends.turn(is_late);
-            let fresh = self.fresh_offer(peer, queue, end);
-            let begun = self.holder(peer).queues[class][priority].begun.front();
-            let is_begun_first = match (fresh, begun) {
-                (Some(fresh), Some(begun)) => is_late && self.goes_first(begun, fresh, end),
-                _ => false,
-            };
-            let fresh = fresh.filter(|fresh| self.may_begin(peer, *fresh, is_overloaded));
-            let begun = begun.filter(|_| self.may_go_on(peer, class, is_overloaded));
-            let next = if is_begun_first { begun.or(fresh) } else { fresh.or(begun) };
-            Some((next?, end))
-        })
-    }
-
-    /// Whether what is begun goes before what nobody was asked for yet, at an end of a queue that is late. At
-    /// the oldest end, if it is older. At the newest, if the other one is long: or ever more would be begun,
-    /// and little of it would come to its end in time.
-    fn goes_first(&mut self, begun: u32, fresh: u32, end: End) -> bool {
-        let Offer { transfer, peer, .. } = self.offers[fresh];
-        let Wanted { wanted_at, ref advert, .. } = self.wanted[transfer];
-        let length = advert.length;
-        match end {
-            End::Oldest => self.wanted[self.offers[begun].transfer].wanted_at <= wanted_at,
-            End::Newest => !self.holder(peer).is_short(length),
-        }
-    }
-
-    /// Whether the oldest of what nobody was asked for yet, in one queue of a holder, has waited too long.
-    fn has_late(&mut self, now: Time, peer: PeerIndex, queue: (usize, usize)) -> bool {
-        let oldest = self.fresh_offer(peer, queue, End::Oldest);
-        oldest.is_some_and(|offer| self.is_late(now, self.offers[offer].transfer))
-    }
-
-    /// Whether a holder may be asked for something that nobody was asked for yet. No class waits for another.
-    fn may_begin(&mut self, peer: PeerIndex, offer: u32, is_overloaded: bool) -> bool {
-        let Wanted { class, ref advert, .. } = self.wanted[self.offers[offer].transfer];
-        let (length, max) = (advert.length, self.requests_max);
-        let holder = self.holder(peer);
-        let has_room = match is_overloaded {
-            true => holder.has_room_when_overloaded(length),
-            false => holder.has_room_for(length),
-        };
-        has_room || !holder.is_asked(class, max)
-    }
-
-    /// Whether a holder may be asked for more of what is begun.
-    fn may_go_on(&mut self, peer: PeerIndex, class: usize, is_overloaded: bool) -> bool {
-        let max = self.requests_max;
-        let holder = self.holder(peer);
-        match is_overloaded {
-            true => holder.has_room_when_overloaded(u64::MAX) || !holder.is_asked(class, max),
-            false => holder.has_room(),
-        }
-    }
-
-    /// At one end of a queue, what nobody was asked for yet.
-    fn fresh_offer(
-        &mut self,
-        peer: PeerIndex,
-        (class, priority): (usize, usize),
-        end: End,
-    ) -> Option<u32> {
-        let holder = self.holders[peer.at()].as_mut().expect("a member");
-        let queue = &mut holder.queues[class][priority];
-        let offer_at = |list: &List<PlaceChain>| match end {
-            End::Oldest => list.front(),
-            End::Newest => list.back(),
-        };
-        while let Some(offer) = offer_at(&queue.fresh) {
-            if self.wanted[self.offers[offer].transfer].live == 0 {
-                return Some(offer);
-            }
-            // Somebody else was asked first.
-            queue.fresh.remove(&mut self.offers, offer);
-            queue.begun.push_back(&mut self.offers, offer);
-            self.offers[offer].place = Place::Queued { priority, is_fresh: false };
-        }
-        None
-    }
-
     /// Asks for chunks of a queued offer, with the free request at `at`. Takes it out of the queue, and
     /// puts it back if there is more to ask for.
-    fn ask(&mut self, now: Time, (offer, end): (u32, End), at: usize) {
+    fn ask(&mut self, now: Time, Next { offer, end, is_fresh }: Next, at: usize) {
         let Offer { transfer, peer, .. } = self.offers[offer];
         self.displace(offer);
         if self.wanted[transfer].unasked == 0 || self.is_spreading(transfer) {
@@ -159,9 +66,15 @@ impl Transfers {
         self.begin_request(now, offer, (at, Phase::Unsent), chunks);
         let Wanted { channel, class, priority, .. } = self.wanted[transfer];
         let freshness = self.rooms[usize::from(channel)].freshness;
+        let length = self.wanted[transfer].advert.length;
         let holder = self.holder(peer);
-        let bytes = holder.requests[at].left as usize;
-        holder.queues[class][priority].ends.note(end, bytes, &freshness);
+        // What is begun comes to its end without another turn, so that all of it counts when it begins.
+        let bytes = match (is_fresh, end) {
+            (true, _) => length,
+            (false, End::Oldest) => holder.requests[at].left,
+            (false, End::Newest) => 0,
+        };
+        holder.queues[class][priority].ends.note(end, bytes as usize, &freshness);
         holder.requests[at].ranges = ranges;
         self.asking.push(peer);
         self.open(offer);

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::chunk_set::ChunkSet;
 use super::offer::PlaceChain;
+use super::queue::Queue;
 use super::{CLASSES, RequestId};
 use crate::arena::List;
 use crate::broadcast::Priority;
@@ -151,16 +152,6 @@ impl RequestId {
     }
 }
 
-/// The artifacts of one class and priority that a holder can be asked for, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    /// Those that nobody has been asked for yet. They go first, so that a short one does not wait for a long
-    /// one.
-    pub(super) fresh: List<PlaceChain>,
-    pub(super) begun: List<PlaceChain>,
-    pub(super) ends: Ends,
-}
-
 /// What cannot begin before others that a holder is answerable for have ended, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
@@ -288,9 +279,9 @@ impl Holder {
 
     /// An offer that is in a list of this holder.
     pub(super) fn first_placed(&self) -> Option<u32> {
-        let queues = self.queues.iter().flatten().flat_map(|queue| [&queue.fresh, &queue.begun]);
-        let held_back = self.held_back.iter().map(|held_back| &held_back.offers);
-        queues.chain(held_back).find_map(List::front)
+        let queued = self.queues.iter().flatten().find_map(Queue::first);
+        let mut held_back = self.held_back.iter().map(|held_back| &held_back.offers);
+        queued.or_else(|| held_back.find_map(List::front))
     }
 
     /// What has not come is counted as the requests say.

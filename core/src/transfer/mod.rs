@@ -21,6 +21,8 @@ mod asking;
 mod chunk_set;
 mod holder;
 mod offer;
+mod order;
+mod queue;
 mod room;
 mod spreading;
 mod wanted;
@@ -374,13 +376,11 @@ impl Transfers {
     /// Puts an idle offer of a begun artifact into the queue of its holder.
     fn queue(&mut self, offer: u32) {
         let Offer { transfer, peer, .. } = self.offers[offer];
-        let Wanted { class, priority, live, .. } = self.wanted[transfer];
-        let is_fresh = live == 0;
+        let wanted = &self.wanted[transfer];
+        let (class, priority, segment) = (wanted.class, wanted.priority, wanted.segment());
         let holder = self.holders[peer.at()].as_mut().expect("a member");
-        let queue = &mut holder.queues[class][priority];
-        let list = if is_fresh { &mut queue.fresh } else { &mut queue.begun };
-        list.push_back(&mut self.offers, offer);
-        self.offers[offer].place = Place::Queued { priority, is_fresh };
+        holder.queues[class][priority].push(&mut self.offers, segment, offer);
+        self.offers[offer].place = Place::Queued { priority, segment };
         self.note_due(peer);
     }
 
@@ -405,16 +405,16 @@ impl Transfers {
         let Offer { transfer, peer, place, .. } = self.offers[offer];
         let Wanted { channel, class, .. } = self.wanted[transfer];
         let holder = self.holders[peer.at()].as_mut().expect("a member");
-        let list = match place {
+        match place {
             Place::Idle => return,
-            Place::Queued { priority, is_fresh: true } => &mut holder.queues[class][priority].fresh,
-            Place::Queued { priority, is_fresh: false } => {
-                &mut holder.queues[class][priority].begun
+            Place::Queued { priority, segment } => {
+                holder.queues[class][priority].remove(&mut self.offers, segment, offer);
             }
-            Place::Resting(_) => &mut self.resting,
-            Place::HeldBack => &mut holder.held_back[channel as usize].offers,
-        };
-        list.remove(&mut self.offers, offer);
+            Place::Resting(_) => self.resting.remove(&mut self.offers, offer),
+            Place::HeldBack => {
+                holder.held_back[channel as usize].offers.remove(&mut self.offers, offer);
+            }
+        }
         self.offers[offer].place = Place::Idle;
     }
 

@@ -1,6 +1,7 @@
 //! Offers: what a member can be asked for of a wanted artifact.
 
 use super::chunk_set::ChunksTold;
+use super::queue::Segment;
 use crate::arena::{Chain, Links};
 use crate::id::PeerIndex;
 use crate::time::Time;
@@ -14,7 +15,7 @@ pub(super) enum Place {
     /// In no list: there is nothing to be asked for, or the member is not connected.
     Idle,
     /// In a queue of its holder.
-    Queued { priority: usize, is_fresh: bool },
+    Queued { priority: usize, segment: Segment },
     /// Not to be asked before this time.
     Resting(Time),
     /// Waits until its holder is answerable for less.

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::chunk_set::ChunkSet;
 use super::offer::TransferChain;
+use super::queue::Segment;
 use super::spreading::Spreading;
 use crate::arena::{Chain, Links, List};
 use crate::artifact::{Advert, Artifact, Hash, PartialTree, Proof};
@@ -189,6 +190,20 @@ impl Wanted {
     /// The artifact, all chunks of which are here.
     pub(super) fn into_artifact(self, id: ArtifactId) -> Artifact {
         self.held.expect("begun").into_artifact(id, self.advert)
+    }
+
+    /// Where offers of it stand in the queues of their holders.
+    pub(super) fn segment(&self) -> Segment {
+        let chunks = self.advert.chunks();
+        match self.live == 0 && self.missing == chunks {
+            true => Segment::Fresh,
+            false => Segment::begun(self.left()),
+        }
+    }
+
+    /// Bytes that are left to be asked for, give or take a chunk.
+    pub(super) fn left(&self) -> u64 {
+        u64::from(self.unasked) * self.advert.chunk_size() as u64
     }
 
     /// A chunk is asked for.
