@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
-use slotcast::config::{ChannelConfig, Config};
+use slotcast::config::{ChannelConfig, Config, Order};
 use slotcast::id::{ArtifactId, ChannelId};
 use slotcast::node::NodeEvent;
 use slotcast::time::Time;
@@ -31,10 +31,31 @@ struct Path {
 const SLOW: Path = Path { bytes_per_second: 500_000, latency: ms(10) };
 const LONG: Path = Path { bytes_per_second: 5_000_000, latency: ms(50) };
 
+/// The keys of what is published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Keys {
+    No,
+    Rising,
+    Shuffled,
+}
+
+impl Keys {
+    const END: u64 = 1 << 32;
+
+    fn key(self, count: u64) -> Option<u64> {
+        match self {
+            Self::No => None,
+            Self::Rising => Some(count),
+            Self::Shuffled => Some(count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32),
+        }
+    }
+}
+
 /// What is published.
 #[derive(Clone, Copy, Debug)]
 struct Load {
     bytes: usize,
+    keys: Keys,
     /// As a part of the link's rate.
     rate: f64,
     /// An artifact is aborted so long after it was published.
@@ -47,7 +68,8 @@ struct Load {
 
 impl Load {
     fn of(bytes: usize) -> Self {
-        Self { bytes, rate: 1.0, life: ms(1000), kept_every: 100, measured: ms(6000) }
+        let (keys, rate, life) = (Keys::No, 1.0, ms(1000));
+        Self { bytes, keys, rate, life, kept_every: 100, measured: ms(6000) }
     }
 }
 
@@ -57,6 +79,8 @@ struct Log {
     active: BTreeMap<ArtifactId, Time>,
     /// Of what arrived while it was active.
     ages: Vec<Duration>,
+    /// The keys of these.
+    keys: Vec<u64>,
     /// Arrived, and to be aborted.
     arrived: Vec<ArtifactId>,
     /// When node 1 came to be behind, and when it was not any more.
@@ -69,6 +93,7 @@ impl Application for Log {
             && let Some(published) = self.active.get(&artifact.id())
         {
             self.ages.push(context.now().since(*published));
+            self.keys.extend(artifact.key());
             self.arrived.push(artifact.id());
         }
     }
@@ -87,6 +112,8 @@ struct Outcome {
     /// What arrived while it was active, as a part of the link's rate.
     goodput: f64,
     median_age: Duration,
+    /// Of what arrived, the part that would have if the highest keys had.
+    highest: f64,
     /// The oldest at the end, of those that were not aborted.
     oldest: Duration,
 }
@@ -96,8 +123,11 @@ fn run(path: Path, load: Load) -> Outcome {
 }
 
 fn run_on(path: Path, load: Load) -> (Outcome, Subnet<Log>) {
-    let Load { bytes, rate, life, kept_every, measured } = load;
+    let Load { bytes, keys, rate, life, kept_every, measured } = load;
     let mut channel = ChannelConfig::new(CHANNEL);
+    if keys != Keys::No {
+        channel.order = Order::HighestKeyFirst;
+    }
     (channel.slots_max, channel.active_bytes_max) = (1 << 15, 256 << 20);
     let setup = Setup::new(&Config::new([channel]), 2).link(Link::new(path.latency)).seed(4);
     let mut subnet = Subnet::new(setup, Log::default());
@@ -117,6 +147,7 @@ fn run_on(path: Path, load: Load) -> (Outcome, Subnet<Log>) {
     for step in 0..warm_up + measured {
         if step == warm_up {
             subnet.application.ages.clear();
+            subnet.application.keys.clear();
         }
         let now = subnet.now();
         while let Some((published, id)) = open.front().copied()
@@ -133,7 +164,8 @@ fn run_on(path: Path, load: Load) -> (Outcome, Subnet<Log>) {
             (due, count) = (due - 1.0, count + 1);
             let mut content = vec![0; bytes];
             content[..8].copy_from_slice(&count.to_be_bytes());
-            let artifact = Artifact::new(content.into(), &[]).expect("within the limits");
+            let artifact = Artifact::keyed(keys.key(count), content.into(), &[]);
+            let artifact = artifact.expect("within the limits");
             subnet.application.active.insert(artifact.id(), now);
             if !count.is_multiple_of(kept_every) {
                 open.push_back((now, artifact.id()));
@@ -144,11 +176,15 @@ fn run_on(path: Path, load: Load) -> (Outcome, Subnet<Log>) {
         subnet.elapse(STEP);
     }
     let now = subnet.now();
-    let Log { active, ages, .. } = &mut subnet.application;
+    let Log { active, ages, keys, .. } = &mut subnet.application;
     ages.sort();
     let arrived = (ages.len() * bytes) as f64 * STEPS_PER_SECOND as f64 / measured as f64;
+    let goodput = arrived / path.bytes_per_second as f64;
+    let lowest = (1.0 - goodput / rate) * Keys::END as f64;
+    let highest = keys.iter().filter(|key| **key as f64 >= lowest).count();
     let outcome = Outcome {
-        goodput: arrived / path.bytes_per_second as f64,
+        goodput,
+        highest: highest as f64 / keys.len() as f64,
         median_age: ages.get(ages.len() / 2).copied().unwrap_or_default(),
         oldest: active.values().map(|published| now.since(*published)).max().unwrap_or_default(),
     };
@@ -163,12 +199,25 @@ fn check(path: Path, load: Load, goodput_min: f64, median_age_max: Duration) {
     }
 }
 
-fn check_at(path: Path, load: Load, goodput_min: f64, median_age_max: Duration) {
+fn check_at(path: Path, load: Load, goodput_min: f64, median_age_max: Duration) -> Outcome {
     let outcome = run(path, load);
     println!("{path:?}, {load:?}: {outcome:.2?}");
     assert!(outcome.goodput >= goodput_min);
     assert!(outcome.median_age <= median_age_max);
     assert!(outcome.oldest <= 5 * load.life);
+    outcome
+}
+
+/// With keys that rise, the highest are the newest: as without keys. With others, all but the share of the oldest
+/// goes to the highest ones.
+fn check_keys(path: Path, load: Load, goodput_min: f64, median_age_max: Duration) {
+    check(path, Load { keys: Keys::Rising, ..load }, goodput_min, median_age_max);
+    for rate in [1.5, 3.0, 10.0] {
+        let load = Load { keys: Keys::Shuffled, rate, ..load };
+        // Those that are just high enough wait for their turn.
+        let outcome = check_at(path, load, goodput_min, 2 * median_age_max);
+        assert!(outcome.highest >= 0.85);
+    }
 }
 
 /// Of the link, 0.88 is theirs when nothing is in vain.
@@ -186,6 +235,17 @@ fn w6_fetches_under_overload_are_of_use() {
 #[test]
 fn w6_fetches_over_a_long_path_under_overload_are_of_use() {
     check(LONG, Load::of(25_000), 0.9, ms(300));
+}
+
+/// 0.9 of what is of use without keys.
+#[test]
+fn w6_under_overload_the_highest_keys_are_pushed() {
+    check_keys(SLOW, Load::of(200), 0.9 * 0.9 * 0.88, ms(300));
+}
+
+#[test]
+fn w6_under_overload_the_highest_keys_are_fetched() {
+    check_keys(SLOW, Load::of(25_000), 0.9 * 0.9, ms(250));
 }
 
 /// Artifacts that are just too long to be pushed do not wait for each other's round trips.

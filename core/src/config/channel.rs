@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use super::Freshness;
 use super::error::{invalid, within};
 use super::{BUDGET_BYTES_LIMIT, Class, ConfigError, SPAN_LIMIT};
+use super::{Freshness, Order};
 use crate::artifact::{
     ARTIFACT_BYTES_LIMIT, METADATA_BYTES_MAX, SINGLE_CHUNK_BYTES_MAX, longest_chunk_bytes,
 };
@@ -87,6 +87,8 @@ pub struct ChannelConfig {
     pub spread_bytes_min: u64,
     /// What goes first when a member cannot be served, or asked, as fast as the channel changes.
     pub freshness: Freshness,
+    /// Whether that is the newest, or what has the highest key. Default [`Order::Age`].
+    pub order: Order,
     /// How long at most a member that was pushed an artifact may not yet be told that it was aborted, if
     /// there is nothing else to tell it meanwhile: by itself that takes a datagram, and another one
     /// that acknowledges it. What is still to be sent of the artifact is not sent in any case. Default
@@ -125,6 +127,7 @@ impl ChannelConfig {
             relay_hops_max: 4,
             spread_bytes_min: 256 << 10,
             freshness: Freshness::DEFAULT,
+            order: Order::Age,
             clear_delay: Duration::from_millis(100),
             tells_withdrawals: true,
             sender_matters: false,

@@ -2,7 +2,7 @@
 
 #[cfg(doc)]
 use super::TransportConfig;
-use super::{ChannelConfig, Config, Relay, RouteConfig};
+use super::{ChannelConfig, Config, Order, Relay, RouteConfig};
 use crate::artifact::BLOCKS_BYTES_MAX;
 use crate::wire::EAGER_BYTES_MAX;
 
@@ -108,7 +108,7 @@ impl Config {
     ///
     /// | term | bytes |
     /// | --- | --- |
-    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 2432 x slots_max`: slots, how far each has come, indices, what the node tells itself of them |
+    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 2432 x slots_max`: slots, how far each has come, indices, what the node tells itself of them; with [`Order::HighestKeyFirst`](super::Order::HighestKeyFirst) `+ 96 x slots_max` |
     /// | inbox, per channel | `2 x inbox_bytes_max`: waiting for the application, being fetched |
     /// | chunks and their Merkle trees, per channel | a 128th of those bytes of outbox and inbox |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
@@ -132,7 +132,8 @@ impl Config {
             |bytes: &dyn Fn(&ChannelConfig) -> u64| self.channels.iter().map(bytes).sum::<u64>();
         let outbox = sum(&|c| {
             let shares = if c.relay == Relay::Off { 1 } else { 2 };
-            with_tree(shares * c.active_bytes_max) + 2432 * u64::from(c.slots_max)
+            let order = if c.order == Order::HighestKeyFirst { 96 } else { 0 };
+            with_tree(shares * c.active_bytes_max) + (2432 + order) * u64::from(c.slots_max)
         });
         let inbox = sum(&|c| with_tree(2 * c.inbox_bytes_max) + c.artifact_bytes_max + (1 << 20));
         let tables = sum(&|c| (2 * 56 + 8 + 16 + 2 * 2048) * u64::from(c.slots_max));

@@ -56,6 +56,7 @@ mod driver;
 mod error;
 mod freshness;
 mod memory;
+mod order;
 #[cfg(feature = "serde")]
 mod read;
 mod route;
@@ -79,6 +80,7 @@ pub use error::{ConfigError, Value};
 pub use freshness::Freshness;
 #[cfg(feature = "quic")]
 pub(crate) use memory::{INCOMING_BYTES, Windows};
+pub use order::Order;
 pub use route::{BODY_BYTES_LIMIT, IN_FLIGHT_LIMIT, RouteConfig};
 pub use transport::TransportConfig;
 pub use work::WorkConfig;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Freshness;
 use super::span::Span;
-use super::{ChannelConfig, Class, Relay, RouteConfig};
+use super::{ChannelConfig, Class, Order, Relay, RouteConfig};
 use crate::id::{ChannelId, RouteId};
 
 /// Reads a struct some of whose fields have no default. Of the others, those that are given replace the
@@ -56,6 +56,7 @@ with_defaults! {
         relay_hops_max: u8,
         spread_bytes_min: u64,
         freshness: Freshness,
+        order: Order,
         clear_delay: Span,
         tells_withdrawals: bool,
         sender_matters: bool,

@@ -6,11 +6,11 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
 
+use super::backlog::Backlog;
 use super::chunk_set::ChunkSet;
 use super::offer::PlaceChain;
 use super::queue::Queue;
 use super::{CLASSES, RequestId};
-use crate::arena::List;
 use crate::broadcast::Priority;
 use crate::sched::Ends;
 use crate::shortest::Floor;
@@ -152,10 +152,10 @@ impl RequestId {
     }
 }
 
-/// What cannot begin before others that a holder is answerable for have ended, oldest first.
+/// What cannot begin before others that a holder is answerable for have ended.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
-    pub(super) offers: List<PlaceChain>,
+    pub(super) offers: Backlog<PlaceChain>,
     pub(super) ends: Ends,
 }
 
@@ -281,7 +281,7 @@ impl Holder {
     pub(super) fn first_placed(&self) -> Option<u32> {
         let queued = self.queues.iter().flatten().find_map(Queue::first);
         let mut held_back = self.held_back.iter().map(|held_back| &held_back.offers);
-        queued.or_else(|| held_back.find_map(List::front))
+        queued.or_else(|| held_back.find_map(Backlog::oldest))
     }
 
     /// What has not come is counted as the requests say.

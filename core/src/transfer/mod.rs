@@ -18,6 +18,7 @@
 //! 9, 11, 12, 17.
 
 mod asking;
+mod backlog;
 mod chunk_set;
 mod holder;
 mod offer;
@@ -42,13 +43,14 @@ use crate::arena::{Arena, List};
 use crate::artifact::{Advert, Artifact, Proof};
 use crate::bits::ones;
 use crate::broadcast::{Priority, RequestId};
-use crate::config::Config;
+use crate::config::{Config, Order};
 use crate::deadlines::Deadlines;
 use crate::id::{ArtifactId, PeerIndex};
 use crate::random::Random;
 use crate::time::Time;
 use crate::trace::Notes;
 use crate::wire::{ChunkRange, Ranges};
+use backlog::Rank;
 use holder::{Holder, Phase, Request};
 use offer::{Offer, Place, PlaceChain};
 use room::Room;
@@ -85,6 +87,8 @@ pub(crate) struct Received {
 /// See the module's head.
 pub(crate) struct Transfers {
     wanted: Arena<Wanted>,
+    /// Artifacts that were wanted so far.
+    serial: u64,
     offers: Arena<Offer>,
     /// Offers by artifact and member.
     by_key: HashMap<u64, u32, FixedState>,
@@ -136,6 +140,7 @@ impl Transfers {
     pub(crate) fn new(config: &Config, hasher: &FixedState, seed: u64) -> Self {
         Self {
             wanted: Arena::new(),
+            serial: 0,
             offers: Arena::new(),
             by_key: HashMap::with_hasher(hasher.clone()),
             holders: Vec::new(),
@@ -232,8 +237,11 @@ impl Transfers {
         priority: Priority,
         advert: Advert,
     ) -> u32 {
-        let class = self.rooms[channel as usize].class;
-        self.wanted.insert(Wanted::new(known, channel, (class, priority as usize), advert))
+        let Room { class, order, .. } = self.rooms[channel as usize];
+        let (key, serial) = (advert.key.unwrap_or(0), self.serial);
+        let rank = (order == Order::HighestKeyFirst).then_some(Rank { channel, key, serial });
+        self.serial += 1;
+        self.wanted.insert(Wanted::new(known, channel, (class, priority as usize, rank), advert))
     }
 
     pub(crate) fn set_priority(&mut self, at: u32, priority: Priority) {
@@ -245,7 +253,7 @@ impl Transfers {
         if wanted.stage == Stage::Waiting {
             let (room, new) = (&mut self.rooms[wanted.channel as usize], wanted.priority);
             room.waiting[was].remove(&mut self.wanted, at);
-            room.waiting[new].push_back(&mut self.wanted, at);
+            room.waiting[new].push(&mut self.wanted, at);
         }
         let mut next = self.wanted[at].offers.front();
         while let Some(offer) = next {
@@ -262,7 +270,8 @@ impl Transfers {
         let offer = match self.by_key.get(&key(at, peer)) {
             Some(offer) => *offer,
             None => {
-                let offer = self.offers.insert(Offer::new(at, peer, have));
+                let rank = self.wanted[at].rank;
+                let offer = self.offers.insert(Offer::new((at, rank), peer, have));
                 self.wanted[at].offers.push_back(&mut self.offers, offer);
                 self.wanted[at].offered += 1;
                 self.by_key.insert(key(at, peer), offer);

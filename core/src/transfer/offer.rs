@@ -1,5 +1,6 @@
 //! Offers: what a member can be asked for of a wanted artifact.
 
+use super::backlog::{Rank, Ranked};
 use super::chunk_set::ChunksTold;
 use super::queue::Segment;
 use crate::arena::{Chain, Links};
@@ -33,15 +34,27 @@ pub(super) struct Offer {
     pub(super) live: u16,
     /// The first chunk that the member has sent unasked.
     pub(super) stripe: Option<u32>,
+    /// That of the artifact.
+    rank: Option<Rank>,
     place_links: Links,
     transfer_links: Links,
 }
 
 impl Offer {
-    pub(super) const fn new(transfer: u32, peer: PeerIndex, have: Have) -> Self {
+    pub(super) const fn new(
+        (transfer, rank): (u32, Option<Rank>),
+        peer: PeerIndex,
+        have: Have,
+    ) -> Self {
         let (place_links, transfer_links) = (Links::UNLINKED, Links::UNLINKED);
         let (place, live, stripe) = (Place::Idle, 0, None);
-        Self { transfer, peer, have, place, live, stripe, place_links, transfer_links }
+        Self { transfer, peer, have, place, live, stripe, rank, place_links, transfer_links }
+    }
+}
+
+impl Ranked for Offer {
+    fn rank(&self) -> Option<Rank> {
+        self.rank
     }
 }
 

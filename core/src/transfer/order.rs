@@ -104,8 +104,8 @@ impl Transfers {
             let holder = self.holders[peer.at()].as_ref().expect("a member");
             let fresh = &holder.queues[queue.0][queue.1].fresh;
             let offer = match end {
-                End::Oldest => fresh.front(),
-                End::Newest => fresh.back(),
+                End::Oldest => fresh.oldest(),
+                End::Newest => fresh.first(&self.offers),
             }?;
             // Somebody else may have been asked first.
             if self.is_in_place(offer) {

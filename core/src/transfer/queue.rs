@@ -6,6 +6,7 @@
 //! less comes than is wanted, most of it is of use. When the oldest has waited too long, the oldest have their
 //! [share](crate::config::Freshness) of the bytes.
 
+use super::backlog::Backlog;
 use super::offer::{Offer, PlaceChain};
 use crate::arena::{Arena, List};
 use crate::sched::Ends;
@@ -34,8 +35,7 @@ impl Segment {
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Oldest first.
-    pub(super) fresh: List<PlaceChain>,
+    pub(super) fresh: Backlog<PlaceChain>,
     /// By level: the one that was asked for last is in front.
     begun: [List<PlaceChain>; LEVELS],
     pub(super) ends: Ends,
@@ -44,7 +44,7 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn push(&mut self, offers: &mut Arena<Offer>, segment: Segment, offer: u32) {
         match segment {
-            Segment::Fresh => self.fresh.push_back(offers, offer),
+            Segment::Fresh => self.fresh.push(offers, offer),
             Segment::Begun { level } => self.begun[usize::from(level)].push_front(offers, offer),
         }
     }
@@ -68,7 +68,7 @@ impl Queue {
     }
 
     pub(super) fn first(&self) -> Option<u32> {
-        self.fresh.front().or_else(|| self.shortest())
+        self.fresh.oldest().or_else(|| self.shortest())
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
         let mut offers = Arena::new();
         let mut queue = Queue::default();
         let mut push = |left| {
-            let offer = offers.insert(Offer::new(0, PeerIndex(0), None));
+            let offer = offers.insert(Offer::new((0, None), PeerIndex(0), None));
             queue.push(&mut offers, Segment::begun(left), offer);
             offer
         };

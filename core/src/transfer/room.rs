@@ -4,12 +4,13 @@
 //! for an eighth of the channel's room at most (or for one artifact), so that so many silent holders are
 //! needed to stop the others.
 
+use super::backlog::Backlog;
 use super::offer::{Offer, Place};
 use super::wanted::{RoomChain, Stage, Wanted};
 use super::{OFFERS_LOOKED_AT, Priority, Transfers};
 use crate::arena::List;
 use crate::broadcast::PeerSet;
-use crate::config::{ChannelConfig, Freshness, Relay};
+use crate::config::{ChannelConfig, Freshness, Order, Relay};
 use crate::id::PeerIndex;
 use crate::sched::{End, Ends};
 use crate::time::Time;
@@ -27,6 +28,7 @@ pub(super) struct Room {
     /// Members pass on what they have.
     pub(super) is_relaying: bool,
     pub(super) freshness: Freshness,
+    pub(super) order: Order,
     max: u64,
     /// Bytes waiting for the application.
     ready: u64,
@@ -34,9 +36,8 @@ pub(super) struct Room {
     pub(super) begun_bytes: u64,
     /// What is free is kept for an artifact that needs more.
     is_kept: bool,
-    /// By priority: the artifacts that wait for room, oldest first, and whose turn it is if the oldest has
-    /// waited too long.
-    pub(super) waiting: [List<RoomChain>; Priority::ALL.len()],
+    /// By priority: the artifacts that wait for room, and whose turn it is if the oldest has waited too long.
+    pub(super) waiting: [Backlog<RoomChain>; Priority::ALL.len()],
     ends: [Ends; Priority::ALL.len()],
     /// Those that have room, in the order in which a chunk of them has come last.
     pub(super) begun: List<RoomChain>,
@@ -50,6 +51,7 @@ impl Room {
             class: config.class as usize,
             is_relaying: config.relay == Relay::Automatic,
             freshness: config.freshness,
+            order: config.order,
             max: config.inbox_bytes_max,
             ready: 0,
             begun_bytes: 0,
@@ -95,7 +97,7 @@ impl Transfers {
         let wanted = &mut self.wanted[at];
         wanted.stage = Stage::Waiting;
         let (channel, priority) = (wanted.channel as usize, wanted.priority);
-        self.rooms[channel].waiting[priority].push_back(&mut self.wanted, at);
+        self.rooms[channel].waiting[priority].push(&mut self.wanted, at);
         self.rooms_due |= 1 << channel;
     }
 
@@ -132,10 +134,10 @@ impl Transfers {
     /// looked at once. Those before one that waits again are dated when they have their turn.
     fn date_waiting(&mut self, now: Time, channel: usize) {
         for waiting in &self.rooms[channel].waiting {
-            let mut last = waiting.back();
+            let mut last = waiting.list.back();
             while let Some(at) = last.filter(|at| self.wanted[*at].wanted_at.is_none()) {
                 self.wanted[at].wanted_at = Some(now);
-                last = waiting.prev(&mut self.wanted, at);
+                last = waiting.list.prev(&mut self.wanted, at);
             }
         }
     }
@@ -143,8 +145,8 @@ impl Transfers {
     /// What waits for room and has its turn, and at which end.
     fn next_waiting(&mut self, now: Time, channel: usize) -> Option<(u32, End)> {
         let waiting = self.rooms[channel].waiting.iter().enumerate().rev();
-        let ends = |(priority, waiting): (usize, &List<RoomChain>)| {
-            Some((priority, waiting.front()?, waiting.back()?))
+        let ends = |(priority, waiting): (usize, &Backlog<RoomChain>)| {
+            Some((priority, waiting.oldest()?, waiting.first(&self.wanted)?))
         };
         let (priority, oldest, newest) = waiting.into_iter().find_map(ends)?;
         let is_late = self.is_late(now, oldest);
@@ -182,7 +184,7 @@ impl Transfers {
             {
                 self.offers[offer].place = Place::HeldBack;
                 let holder = self.holders[peer.at()].as_mut().expect("a member");
-                holder.held_back[channel].offers.push_back(&mut self.offers, offer);
+                holder.held_back[channel].offers.push(&mut self.offers, offer);
                 self.rooms[channel].holding_back.insert(peer);
             } else {
                 return Some(peer);
@@ -381,8 +383,10 @@ impl Transfers {
     fn reopen_held_back(&mut self, now: Time, channel: usize) -> Option<u32> {
         let holding_back = self.rooms[channel].holding_back;
         holding_back.iter().find_map(|peer| {
-            let held_back = &self.holder(peer).held_back[channel].offers;
-            let (Some(oldest), Some(newest)) = (held_back.front(), held_back.back()) else {
+            let holder = self.holders[peer.at()].as_ref().expect("a member");
+            let held_back = &holder.held_back[channel].offers;
+            let (Some(oldest), Some(newest)) = (held_back.oldest(), held_back.first(&self.offers))
+            else {
                 self.rooms[channel].holding_back.remove(peer);
                 return None;
             };

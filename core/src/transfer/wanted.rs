@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
 
+use super::backlog::{Rank, Ranked};
 use super::chunk_set::ChunkSet;
 use super::offer::TransferChain;
 use super::queue::Segment;
@@ -86,6 +87,7 @@ pub(super) struct Wanted {
     pub(super) channel: u16,
     pub(super) class: usize,
     pub(super) priority: usize,
+    pub(super) rank: Option<Rank>,
     pub(super) advert: Advert,
     pub(super) stage: Stage,
     pub(super) offers: List<TransferChain>,
@@ -133,7 +135,7 @@ impl Wanted {
     pub(super) fn new(
         known: u32,
         channel: u16,
-        (class, priority): (usize, usize),
+        (class, priority, rank): (usize, usize, Option<Rank>),
         advert: Advert,
     ) -> Self {
         Self {
@@ -141,6 +143,7 @@ impl Wanted {
             channel,
             class,
             priority,
+            rank,
             advert,
             stage: Stage::Unavailable,
             offers: List::default(),
@@ -261,6 +264,12 @@ impl Wanted {
     /// ever more time: its holder may be just late.
     pub(super) fn stalls_at(&self, timeout: Duration) -> Time {
         self.progress_at + timeout.saturating_mul(1 << self.losses.min(LOSSES_MAX))
+    }
+}
+
+impl Ranked for Wanted {
+    fn rank(&self) -> Option<Rank> {
+        self.rank
     }
 }
 

@@ -5,7 +5,8 @@
 //! the log is *current* while its slot has that version, so a slot has one current entry, wherever
 //! it was changed last. A peer's dirty set is then one number, the version up to which it has been
 //! served, and a few [gaps](unserved) before it. The dirty slots are those whose current entry lies there,
-//! oldest change first; or newest first, if the oldest has [waited too long](crate::config::Freshness). A slot
+//! oldest change first; or newest first, or [by keys](key_order), if the oldest has [waited too
+//! long](crate::config::Freshness). A slot
 //! that changes again moves to the end of the log, and content that was overwritten is not sent any more.
 //!
 //! Published artifacts with keys are in an index by key and name as well. One that is published under the key
@@ -17,6 +18,7 @@
 //! is O(slots) whatever peers do. Knows nothing of bytes on the wire. Invariants 1, 2, 3.
 
 mod coverage;
+mod key_order;
 mod lag;
 mod unserved;
 mod views;
@@ -30,18 +32,20 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::hash::BuildHasher;
 
 use super::IdMap;
 use super::free_slots::FreeSlots;
 use super::peer_set::PeerSet;
 use super::spread::Spread;
 use crate::artifact::{Advert, Artifact};
-use crate::config::{ChannelConfig, Relay};
+use crate::config::{ChannelConfig, Order, Relay};
 use crate::id::{ArtifactId, PeerIndex, Slot, Version};
 use crate::key_index::KeyIndex;
 use crate::snapshot::OutboxSnapshot;
 use crate::time::Time;
 use coverage::Progress;
+use key_order::{KeyOrder, Position};
 use views::View;
 
 /// What this node has of an artifact that it advertises.
@@ -188,6 +192,15 @@ struct SlotState {
     active: Option<Active>,
 }
 
+impl SlotState {
+    /// Where its last change stands in the order of keys.
+    fn position(&self) -> Position {
+        let told = self.active.as_ref().filter(|active| !active.is_dormant());
+        let rank = told.map_or(u64::MAX, |active| active.body.key().unwrap_or(0));
+        Position { rank, version: self.version }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Outbox {
     config: ChannelConfig,
@@ -197,6 +210,8 @@ pub(super) struct Outbox {
     /// Slots of what is published under keys.
     keyed: KeyIndex<Slot>,
     log: VecDeque<(u64, Slot)>,
+    /// With [`Order::HighestKeyFirst`].
+    key_order: Option<KeyOrder>,
     version: u64,
     published: Share,
     relayed: Share,
@@ -269,6 +284,11 @@ impl Outbox {
         // Clears may be held back for so long.
         let freshness = &mut config.freshness;
         freshness.oldest_first_until = freshness.oldest_first_until.max(config.clear_delay);
+        let seed = || by_id.hasher().hash_one(config.id.0);
+        let key_order = match config.order {
+            Order::Age => None,
+            Order::HighestKeyFirst => Some(KeyOrder::new(seed())),
+        };
         Self {
             config,
             slots: Vec::new(),
@@ -276,6 +296,7 @@ impl Outbox {
             by_id,
             keyed: KeyIndex::default(),
             log: VecDeque::new(),
+            key_order,
             version: 0,
             published: Share::default(),
             relayed: Share::default(),

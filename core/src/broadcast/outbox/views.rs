@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
+use super::key_order::Passed;
 use super::lag::Lateness;
 use super::unserved::{Gap, Unserved};
-use super::{Active, Outbox, SlotState};
+use super::{Active, Outbox, Position, SlotState};
 use crate::id::{PeerIndex, Slot, Version};
 use crate::sched::{End, Ends};
 use crate::time::Time;
@@ -47,6 +48,8 @@ impl LastSent {
 pub(super) struct View {
     /// The changes that have neither been served nor become obsolete.
     pub(super) unserved: Unserved,
+    /// Of these, what was served in the order of keys.
+    passed: Passed,
     pub(super) ends: Ends,
     /// When it came up: of what was published before, it has been told nothing for so long.
     pub(super) up_since: Time,
@@ -83,7 +86,7 @@ impl Outbox {
         let mut oldest = Time::NEVER;
         let mut count = 0;
         for (version, slot) in self.log.range(position..).copied() {
-            if view.unserved.contains(version) && is_needed(&self.slots, view, version, slot) {
+            if is_needed(&self.slots, view, version, slot) {
                 count += 1;
                 oldest = oldest.min(self.slots[slot.0 as usize].changed_at);
             }
@@ -104,6 +107,7 @@ impl Outbox {
         self.forget_progress(peer);
         let view = View {
             unserved: Unserved::default(),
+            passed: Passed::default(),
             ends: Ends::default(),
             up_since: now,
             lateness: Lateness::default(),
@@ -147,10 +151,36 @@ impl Outbox {
     pub(in crate::broadcast) fn begin_walk(&mut self, now: Time, peer: PeerIndex) -> Walk {
         let mut walk = Walk::from(End::Oldest);
         let is_late = self.look_at_oldest(now, peer, &mut walk);
+        self.complete_key_order();
         if self.view(peer).ends.turn(is_late) == End::Newest {
             walk = Walk::from(End::Newest);
         }
         walk
+    }
+
+    /// The changes since the last time come into the order of keys.
+    fn complete_key_order(&mut self) {
+        let Some(order) = &mut self.key_order else { return };
+        let position = self.log.partition_point(|(version, _)| *version <= order.until);
+        for (version, slot) in self.log.range(position..) {
+            let state = &self.slots[slot.0 as usize];
+            if state.version == *version {
+                order.insert(*slot, state.position());
+            }
+        }
+        order.until = self.version;
+    }
+
+    /// The highest change, in the order of keys, that a peer has still to be served.
+    fn next_by_key(&mut self, peer: PeerIndex) -> Option<(Version, Slot)> {
+        let order = self.key_order.as_ref().expect("in the order of keys");
+        let view = self.views[peer.at()].as_mut().expect("the peer is up");
+        let next = view.passed.next(order, view.unserved.floor());
+        if next.is_none() {
+            view.unserved.serve_up_to(self.version);
+            view.passed.clear();
+        }
+        next.map(|(position, slot)| (Version(position.version), slot))
     }
 
     /// When the oldest change was made that a peer is to be sent. What lies before it counts as served, and
@@ -173,6 +203,9 @@ impl Outbox {
         peer: PeerIndex,
         walk: &mut Walk,
     ) -> Option<(Version, Slot)> {
+        if walk.end == End::Newest && self.key_order.is_some() {
+            return self.next_by_key(peer);
+        }
         let (log, slots) = (&self.log, &self.slots);
         let unserved = &mut self.views[peer.at()].as_mut().expect("the peer is up").unserved;
         loop {
@@ -229,9 +262,14 @@ impl Outbox {
         (walk, version): (&Walk, Version),
         last_sent: LastSent,
     ) {
+        let (latest, position) = (self.version, self.slots[slot.0 as usize].position());
+        let is_by_key = self.key_order.is_some();
         let view = self.view(peer);
         match walk.end {
             End::Oldest => view.unserved.serve_up_to(version.0),
+            End::Newest if is_by_key => {
+                view.passed.pass(latest, position, view.unserved.floor());
+            }
             End::Newest => view.unserved.serve_down_to(version.0),
         }
         view.set(slot, last_sent);
@@ -243,7 +281,7 @@ impl Outbox {
     /// another peer.
     pub(in crate::broadcast) fn mark_if_skipped(&mut self, peer: PeerIndex, slot: Slot) -> bool {
         let Some(Some(view)) = self.views.get(peer.at()) else { return false };
-        let was_passed = !view.unserved.contains(self.slots[slot.0 as usize].version);
+        let was_passed = !view.awaits(self.slots[slot.0 as usize].position());
         let was_skipped = self.last_sent(peer, slot) == LastSent::NOTHING;
         if was_passed && was_skipped {
             self.bump_version(slot);
@@ -306,11 +344,12 @@ impl Outbox {
     }
 }
 
-/// Whether a change is to be sent to a peer: it is current, and the peer knows something else.
+/// Whether a change is to be sent to a peer: it is current, was not passed, and the peer knows something else.
 fn is_needed(slots: &[SlotState], view: &View, version: u64, slot: Slot) -> bool {
     let state = &slots[slot.0 as usize];
     let is_clear = || state.active.as_ref().is_none_or(Active::is_dormant);
     state.version == version
+        && view.awaits(state.position())
         && match view.last_sent(slot) {
             LastSent::NOTHING => !is_clear(),
             last_sent => !last_sent.is_present(),
@@ -318,6 +357,11 @@ fn is_needed(slots: &[SlotState], view: &View, version: u64, slot: Slot) -> bool
 }
 
 impl View {
+    /// Whether it has still to be served the change at a position.
+    fn awaits(&self, position: Position) -> bool {
+        self.unserved.contains(position.version) && !self.passed.contains(position)
+    }
+
     fn last_sent(&self, slot: Slot) -> LastSent {
         self.last_sent.get(slot.0 as usize).copied().unwrap_or(LastSent::NOTHING)
     }

@@ -42,6 +42,9 @@ const STREAMS_LIMIT: usize = 4096;
 /// it is pushed to them. Who does not relay it is pushed a copy by each neighbour: so it has to be short.
 const PUSHED_ON_BYTES_MAX: usize = 4 << 10;
 
+/// Versions between pushes in one stream, at most: what is published later may have a lower key.
+const PUSHES_SPAN_MAX: u64 = 2048;
+
 /// A stream that this machine fills, among those of its peer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct OutStream(u64);
@@ -620,8 +623,13 @@ impl Sender {
             let (streamed, is_spread) = (source.is_some(), spread.is_some());
             let length = body.metadata().len() + if is_pushed { bytes } else { 64 };
             let is_over = out.len() + length + FRAME_OVERHEAD_MAX > limit;
-            // When it is acknowledged, all between its pushes is looked at: they are from one gap.
-            let is_apart = is_pushed && batch.pushes.is_some() && walk.gaps != pushed_from;
+            // When it is acknowledged, all between its pushes is looked at: they are from one gap, and close to
+            // each other.
+            let is_apart = is_pushed
+                && batch.pushes.is_some_and(|(first, last)| {
+                    let span = last.max(version).0 - first.min(version).0;
+                    walk.gaps != pushed_from || span > PUSHES_SPAN_MAX
+                });
             if !out.is_empty() && (is_over || streamed || is_apart) {
                 break;
             }
