@@ -47,6 +47,10 @@ pub enum Fault {
     /// An answer longer than the route takes.
     #[error("an answer longer than the route takes")]
     AnswerTooLong,
+    /// Far more datagrams, updates and streams that brought nothing than such that did: see
+    /// [`WorkConfig::fruitless_max`](crate::config::WorkConfig::fruitless_max).
+    #[error("much work without progress")]
+    WorkWithoutProgress,
     /// A reply to a request that has not been sent completely, or a second one.
     #[error("a reply before the request was sent, or a second one")]
     ReplyMisplaced,

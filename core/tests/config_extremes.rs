@@ -97,6 +97,8 @@ const CHANGES: &[Change] = &[
     ([1, 64, 65_535], |c, v| c.transport.handshakes_per_address_max = v as u16),
     ([1, 3, U32], |c, v| c.transport.faults_max = v as u32),
     ([100, 1000, 1_000_000], |c, v| c.work.turn_max = v as u32),
+    ([1, 10_000, U32], |c, v| c.work.fruitless_per_second = v as u32),
+    ([1000, 100_000, U32], |c, v| c.work.fruitless_max = v as u32),
     ([100, 10_000, SPAN_MAX], |c, v| {
         (c.transport.idle_timeout, c.transport.keep_alive) = (MS(v), MS(v / 10));
     }),

@@ -414,6 +414,12 @@ fn each_value_of_the_share_of_work_has_its_bounds() {
     let rows: &[Row<WorkConfig>] = &[
         ("work.turn_max", |w| w.turn_max = 100, |w| w.turn_max = 99),
         ("work.turn_max", |w| w.turn_max = 1_000_000, |w| w.turn_max = 1_000_001),
+        (
+            "work.fruitless_per_second",
+            |w| w.fruitless_per_second = 1,
+            |w| w.fruitless_per_second = 0,
+        ),
+        ("work.fruitless_max", |w| w.fruitless_max = 1000, |w| w.fruitless_max = 999),
     ];
     assert_rows(rows, |config| &mut config.work, is_nodes);
 }

@@ -482,10 +482,13 @@ impl Broadcast {
                 self.inbox.take_snapshot(peer, channel_index, *live)?;
                 Taken::Done
             }
-            // What a newer version says of a slot is not what this one knew of it.
             Update::Clear { slot, version } | Update::Unknown { slot, version, .. } => {
-                if is_news(slot, version.0)? {
-                    self.inbox.clear((peer, channel_index, *slot), version.0);
+                let is_clear = matches!(update, Update::Clear { .. });
+                let is_newer = is_news(slot, version.0)?;
+                let is_news = is_newer && self.inbox.clear((peer, channel_index, *slot), version.0);
+                // What a peer of a newer version of this protocol says of a slot may be news for others.
+                if is_clear || is_news || !is_newer {
+                    self.peers.received[peer.at()].note_piece(is_news);
                 }
                 Taken::Done
             }
@@ -497,7 +500,9 @@ impl Broadcast {
                     return Err(Fault::HopsBeyondBound);
                 }
                 if !is_news(slot, version.0)? {
-                    self.peers.received[peer.at()].aborted += bytes.len() as u64;
+                    let received = &mut self.peers.received[peer.at()];
+                    received.aborted += bytes.len() as u64;
+                    received.note_piece(false);
                 } else {
                     let root = artifact::root_of_chunk(bytes);
                     let length = bytes.len() as u64;
@@ -538,6 +543,7 @@ impl Broadcast {
                     let request = self.fill(now, at, version.0, &content)?;
                     request.map_or(unwanted, Taken::Chunks)
                 } else {
+                    self.peers.received[peer.at()].note_piece(false);
                     unwanted
                 }
             }
@@ -557,8 +563,9 @@ impl Broadcast {
         let channel_index = at.1 as usize;
         let own_slot = self.outboxes[channel_index].slot_of(&content.id);
         let outcome = self.inbox.set_content(now, &self.peers, at, version, content, own_slot)?;
+        let received = &mut self.peers.received[at.0.at()];
+        received.note_piece(outcome.is_news);
         if let Told::Push { bytes, .. } = content.told {
-            let received = &mut self.peers.received[at.0.at()];
             let count = match self.inbox.catalogue.items[outcome.known].state {
                 _ if outcome.is_complete => &mut received.useful,
                 State::Ready | State::Done => &mut received.duplicate,
@@ -695,6 +702,7 @@ impl Broadcast {
             Some(_) => &mut counts.duplicate,
         };
         *count += chunk.bytes.len() as u64;
+        counts.note_piece(received.as_ref().is_some_and(|received| received.is_new));
         let Some(received) = received else { return Ok(ChunkTaken::Done) };
         if received.is_new {
             self.pass_on(chunk.index, &received);
@@ -709,6 +717,12 @@ impl Broadcast {
         let received = &mut self.peers.received[peer.at()];
         received.all += bytes;
         received.aborted += aborted;
+    }
+
+    /// Updates and chunks of a peer that have brought nothing new since the last call, less those that have.
+    #[cfg(feature = "quic")]
+    pub(crate) fn take_fruitless(&mut self, peer: PeerIndex) -> i64 {
+        core::mem::take(&mut self.peers.received[peer.at()].fruitless)
     }
 
     /// The round trip on the connection to a peer, which says when chunks are late.

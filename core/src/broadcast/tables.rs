@@ -99,8 +99,9 @@ impl Table {
 pub(super) enum Applied {
     /// The slot has a newer version: the change was overtaken.
     Stale,
-    /// The slot holds what it held, only the version grew.
-    Same,
+    /// The slot holds what it held, only the version grew: and the hops, or the chunks that the peer has, if that
+    /// `is_news`.
+    Same { is_news: bool },
     /// The slot has changed; the peer does not advertise the artifact that it held any more.
     Changed { unlinked: Option<u32> },
 }
@@ -203,12 +204,13 @@ impl Tables {
         if let Some((known, hops, have)) = content
             && known == was
         {
-            self.set_have(known, peer, have);
+            let has_changed = self.set_have(known, peer, have);
             let entry = self.table(peer, channel).entry(slot);
+            let is_news = has_changed || entry.hops != hops;
             catalogue.note_hops(known, entry.hops, false);
             catalogue.note_hops(known, hops, true);
             entry.hops = hops;
-            return Ok(Applied::Same);
+            return Ok(Applied::Same { is_news });
         }
         let unlinked = (was != NOBODY).then(|| self.unlink(catalogue, (peer, channel), here));
         if let Some((known, hops, have)) = content {
@@ -329,16 +331,13 @@ impl Tables {
         self.partial.get(&key(known, peer)).copied()
     }
 
-    fn set_have(&mut self, known: u32, peer: PeerIndex, have: Have) {
+    /// Whether that is something else than before.
+    fn set_have(&mut self, known: u32, peer: PeerIndex, have: Have) -> bool {
         match have {
-            Some(have) => {
-                self.partial.insert(key(known, peer), have);
-            }
+            Some(have) => self.partial.insert(key(known, peer), have) != Some(have),
             // Most of the time nobody has a part.
-            None if self.partial.is_empty() => {}
-            None => {
-                self.partial.remove(&key(known, peer));
-            }
+            None if self.partial.is_empty() => false,
+            None => self.partial.remove(&key(known, peer)).is_some(),
         }
     }
 
@@ -412,6 +411,11 @@ impl Tables {
             }
         }
         true
+    }
+
+    /// Slots of the snapshot of which no update has been received yet.
+    pub(super) fn awaited(&self, peer: PeerIndex, channel: u16) -> u32 {
+        self.peers[peer.at()][channel as usize].awaited
     }
 
     /// Whether an update of every slot in the snapshot has been received, so that the remaining

@@ -11,11 +11,18 @@ pub(super) struct Received {
     pub(super) useful: u64,
     pub(super) duplicate: u64,
     pub(super) aborted: u64,
+    /// Updates and chunks that brought nothing new, less those that did, since that was last taken.
+    pub(super) fruitless: i64,
 }
 
 impl Received {
+    /// An update or a chunk has brought something new, or not.
+    pub(super) fn note_piece(&mut self, is_news: bool) {
+        self.fruitless += if is_news { -1 } else { 1 };
+    }
+
     pub(super) fn snapshot(&self) -> ReceivedBytes {
-        let Self { all, useful, duplicate, aborted } = *self;
+        let Self { all, useful, duplicate, aborted, .. } = *self;
         // Pieces are counted when they are complete, and all when it is read.
         let control = all.saturating_sub(useful + duplicate + aborted);
         ReceivedBytes { useful, duplicate, aborted, control }

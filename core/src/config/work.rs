@@ -19,16 +19,27 @@ pub struct WorkConfig {
     /// 100 us: what others wait for it is less than a datagram takes on most paths, and the way around a
     /// driver's loop costs a few percent of it. Between 100 and 1,000,000.
     pub turn_max: u32,
+    /// Pieces of work in a second that may bring nothing: a datagram with nothing in it, an update of a version
+    /// that has passed or of a slot that stays empty, a chunk that is here already, a stream that was reset. A piece that does bring something makes up for
+    /// one that does not. Default 10,000: about 3 % of a core. At least 1.
+    pub fruitless_per_second: u32,
+    /// So many of them beyond those are a fault, [`WorkWithoutProgress`](crate::error::Fault::WorkWithoutProgress).
+    /// Default 100,000: far more than what a member causes that was cut off for a while, whose packets are repeated or
+    /// overtake each other, or that aborts most of what it sends, all of which bring something, too. At least 1,000.
+    pub fruitless_max: u32,
 }
 
 impl Default for WorkConfig {
     fn default() -> Self {
-        Self { turn_max: 1000 }
+        Self { turn_max: 1000, fruitless_per_second: 10_000, fruitless_max: 100_000 }
     }
 }
 
 impl WorkConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        within("work.turn_max", self.turn_max, 100..=1_000_000, "")
+        within("work.turn_max", self.turn_max, 100..=1_000_000, "")?;
+        let per_second = self.fruitless_per_second;
+        within("work.fruitless_per_second", per_second, 1..=u32::MAX, "")?;
+        within("work.fruitless_max", self.fruitless_max, 1000..=u32::MAX, "")
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Meter {
     pending: AtomicU64,
     /// Bytes that were lost since this was last taken.
     lost: AtomicU64,
+    /// Packets that were acknowledged since this was last taken.
+    acked: AtomicU64,
     is_closing: AtomicBool,
     /// See [`BulkWindow`].
     bulk_window: AtomicU64,
@@ -87,6 +89,11 @@ impl Meter {
     /// The number of bytes that were lost since the last call. QUIC will send them again.
     pub(super) fn take_lost(&self) -> u64 {
         self.lost.swap(0, Relaxed)
+    }
+
+    /// The number of packets that were acknowledged since the last call.
+    pub(super) fn take_acked(&self) -> u64 {
+        self.acked.swap(0, Relaxed)
     }
 
     /// Bytes in packets that are neither acknowledged nor lost.
@@ -274,6 +281,7 @@ impl Controller for Metered {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
+        self.meter.acked.fetch_add(1, Relaxed);
         self.losses.note_acked(now, sent, bytes);
         let round_trip = self.losses.round_trip();
         let time = Time::ZERO + now.saturating_duration_since(self.begun);

@@ -4,6 +4,7 @@ use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, StreamEvent};
 
 use super::link::Unread;
 use super::{Closed, FAULTS, MachineOutput, NO_HELLO, Node, Notice, SHUTDOWN, SUPERSEDED, TWIN};
+use crate::error::Fault;
 use crate::id::PeerIndex;
 use crate::rpc::CallStream;
 use crate::time::Time;
@@ -85,12 +86,28 @@ impl Node {
             self.turns.wait(handle);
         }
         link.adjust_windows(now, &self.config, &mut self.window_pool);
+        let peer = link.peer();
+        if let Some(peer) = peer {
+            link.effort.note_fruitless(self.machine.take_fruitless(peer));
+        }
+        let excess = peer.and_then(|peer| Some((peer, link.take_excess()?)));
         self.deadlines.set(handle.0, link.deadline(self.start, self.config.transport.keep_alive));
         let level = link.pending_level();
         self.ready.push(handle, link, level);
         // There may be room now for what is more urgent than what QUIC holds.
         if let Some(next) = link.next_level(&self.config).filter(|next| *next < level) {
             self.ready.push(handle, link, next);
+        }
+        if let Some((peer, excess)) = excess {
+            self.note_effort(now, handle, peer, excess);
+        }
+    }
+
+    /// So much more of a peer's work has brought nothing than something.
+    fn note_effort(&mut self, now: Time, handle: ConnectionHandle, peer: PeerIndex, excess: i64) {
+        if self.peers.peer_mut(peer).fruitless.note(now, excess, &self.config.work) {
+            self.notices.push(Notice::Fault(Fault::WorkWithoutProgress));
+            self.handle_notices(now, handle);
         }
     }
 

@@ -50,6 +50,11 @@ pub struct OpenConnection {
 
 #[doc(hidden)]
 impl Node {
+    /// The most pieces of work without progress that each peer had at a time.
+    pub fn fruitless_peaks(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.peers.iter().map(|(_, peer)| (peer.node, peer.fruitless.peak()))
+    }
+
     /// [`Node::new`] with another `crypto`, which has to speak for the same `key`. It may decide
     /// every byte that the node sends, together with `seed` and the inputs.
     ///

@@ -39,6 +39,7 @@ mod link;
 mod losses;
 mod occurrence;
 mod peers;
+mod progress;
 mod qlog;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod quic;
@@ -652,6 +653,7 @@ impl Node {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(link) = self.link(handle) {
                     link.note_heard(now, from);
+                    link.effort.note_fruitless(1);
                     link.quic.handle_event(event);
                     self.touch(handle);
                 }

@@ -11,6 +11,7 @@ use quinn_proto::ConnectionHandle;
 use super::address::canonical;
 use super::faults::FaultCount;
 use super::incarnations::{Incarnations, TWIN_INTERVAL};
+use super::progress::FruitlessWork;
 use super::{Closed, NodeEvent};
 use crate::bits::ones;
 use crate::broadcast::Lag;
@@ -70,6 +71,7 @@ pub(super) struct Peer {
     twin_due: Time,
     /// Rules broken since it was last cut off.
     faults: FaultCount,
+    pub(super) fruitless: FruitlessWork,
     /// Rules broken since it became a member.
     pub(super) faults_total: u64,
     /// No connection before this.
@@ -263,6 +265,7 @@ impl Peers {
             has_twin: false,
             twin_due: Time::ZERO,
             faults: FaultCount::new(),
+            fruitless: FruitlessWork::new(),
             faults_total: 0,
             cut_off_until: Time::ZERO,
             fault: None,

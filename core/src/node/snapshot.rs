@@ -45,6 +45,7 @@ impl Node {
             backlog: self.machine.backlog(now, index),
             faults: peer.faults_total,
             is_cut_off: peer.cut_off_until > now,
+            fruitless_peak: peer.fruitless.peak(),
         }
     }
 }

@@ -23,6 +23,9 @@ pub struct PeerSnapshot {
     pub faults: u64,
     /// It is cut off for its faults at present.
     pub is_cut_off: bool,
+    /// The most pieces of its work at a time that had brought nothing: see
+    /// [`WorkConfig::fruitless_max`](crate::config::WorkConfig::fruitless_max). To the nearest 100.
+    pub fruitless_peak: u64,
 }
 
 /// Bytes that a peer has sent on the streams of broadcast, by what became of them. Calls are counted by

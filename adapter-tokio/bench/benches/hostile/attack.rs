@@ -49,7 +49,10 @@ pub(crate) fn config() -> Config {
     });
     let mut route = RouteConfig::new(ROUTE, "echo").bytes_max(BODY_MAX, BODY_MAX);
     route.in_flight_max = IN_FLIGHT_MAX;
-    Config::new(channels).routes([route])
+    let mut config = Config::new(channels).routes([route]);
+    // Whoever is cut off for it costs nothing any more.
+    config.work.fruitless_max = u32::MAX;
+    config
 }
 
 /// In the environment of the process of the attacking member: the victim's address.

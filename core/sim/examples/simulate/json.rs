@@ -83,6 +83,8 @@ pub(crate) fn json(options: &Options, totals: &Totals) -> String {
         .member("checks", Object::new().members(checks).end())
         .member("memory_max", totals.memory.max)
         .member("memory_bound", totals.memory.bound)
+        .member("fruitless_peak", totals.fruitless.max)
+        .member("fruitless_max", totals.fruitless.bound)
         .member("converged_seconds", converged.map_or("null".into(), |s| format!("{s:.3}")))
         .member("trace_hash", string(&format!("{:016x}", totals.trace_hash())))
         .member("virtual_seconds", format_args!("{:.3}", totals.virtual_time.as_secs_f64()))

@@ -84,6 +84,13 @@ impl Totals {
             100.0 * memory.share(),
             readable_bytes(memory.bound)
         )?;
+        line(f, "idle work")?;
+        writeln!(
+            f,
+            "of an honest member at most {} pieces without progress, {:.2} % of what is a fault",
+            grouped(self.fruitless.max),
+            100.0 * self.fruitless.share()
+        )?;
         line(f, "converged")?;
         match self.converged() {
             Some((typical, longest)) if self.runs() > 1 => writeln!(

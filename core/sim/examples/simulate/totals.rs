@@ -37,21 +37,30 @@ pub(crate) struct Totals {
     latencies: Vec<Latencies>,
     converged: Vec<Duration>,
     /// Of the run that came nearest to the bound.
-    pub(crate) memory: Memory,
+    pub(crate) memory: Extreme,
+    /// Pieces of work without progress of an honest member, of the same.
+    pub(crate) fruitless: Extreme,
     pub(crate) virtual_time: Duration,
     pub(crate) wall_time: Duration,
 }
 
-/// What a node held, and what it may hold.
+/// The most that there was of something, and what there may be.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Memory {
+pub(crate) struct Extreme {
     pub(crate) max: u64,
     pub(crate) bound: u64,
 }
 
-impl Memory {
+impl Extreme {
     pub(crate) fn share(&self) -> f64 {
         self.max as f64 / self.bound.max(1) as f64
+    }
+
+    fn add(&mut self, max: u64, bound: u64) {
+        let other = Self { max, bound };
+        if self.bound == 0 || other.share() > self.share() {
+            *self = other;
+        }
     }
 }
 
@@ -88,10 +97,8 @@ impl Totals {
         self.bytes.add(&report.bytes);
         self.latencies.push(report.latencies);
         self.converged.extend(report.converged_in);
-        let memory = Memory { max: report.memory_max, bound: report.memory_bound };
-        if memory.share() > self.memory.share() {
-            self.memory = memory;
-        }
+        self.memory.add(report.memory_max, report.memory_bound);
+        self.fruitless.add(report.fruitless_peak, report.fruitless_max);
         self.virtual_time += report.virtual_time;
     }
 

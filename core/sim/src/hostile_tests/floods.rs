@@ -8,7 +8,9 @@ use super::arena::{Arena, DIALLER, HONEST, VICTIM};
 use super::{ROUTE, asking_for, config, cut, head, ms, push, question, updates};
 use crate::hostile::frames::clear;
 use slotcast::artifact::Artifact;
+use slotcast::error::Fault;
 use slotcast::id::NodeId;
+use slotcast::node::NodeEvent;
 use slotcast::time::Time;
 use slotcast::wire::StreamHead;
 
@@ -21,9 +23,18 @@ const SAMPLES: usize = 300;
 enum Way {
     Nothing,
     Updates,
+    /// Of slots that hold nothing.
     Clears,
+    /// Of versions that have passed.
+    Stale,
+    /// An artifact in the slot that it is in.
+    Repeats,
+    /// Answers to requests that were never made.
+    Chunks,
     Resets,
     Calls,
+    /// Calls that are reset when they have begun.
+    CutCalls,
     Pings,
 }
 
@@ -44,7 +55,7 @@ impl Flood {
     fn go_on(&mut self, arena: &mut Arena) {
         match self.way {
             Way::Nothing => {}
-            Way::Updates | Way::Clears => {
+            Way::Updates | Way::Clears | Way::Stale | Way::Repeats => {
                 while let Some(stream) = arena.open() {
                     let bytes = self.updates();
                     arena.write_to(stream, &bytes, true);
@@ -54,6 +65,19 @@ impl Flood {
                 while let Some(stream) = arena.open() {
                     arena.write_to(stream, &cut(head(StreamHead::Requests)), false);
                     arena.reset(stream);
+                }
+            }
+            Way::Chunks => {
+                while let Some(stream) = arena.open() {
+                    arena.write_to(stream, &head(StreamHead::Chunks(1 << 40)), true);
+                }
+            }
+            Way::CutCalls => {
+                for _ in 0..20 {
+                    let Some(stream) = arena.open_call() else { break };
+                    arena.write_to(stream, &asking_for(100, 1000, ms(10_000))[..20], false);
+                    arena.reset(stream);
+                    arena.stop(stream);
                 }
             }
             Way::Calls => {
@@ -80,6 +104,8 @@ impl Flood {
             for slot in 0..16 {
                 frames.push(match self.way {
                     Way::Clears => clear(slot, self.version),
+                    Way::Stale => clear(slot, 1),
+                    Way::Repeats => push(slot, self.version, &slot.to_be_bytes()),
                     _ => {
                         let content = [self.version, slot.into()].map(u64::to_be_bytes).concat();
                         push(slot, self.version, &content)
@@ -108,6 +134,8 @@ impl Samples {
 fn measure(way: Way) -> [Duration; 2] {
     let mut config = config();
     config.channels[0].slots_max = 64;
+    // Whoever is cut off for it costs nothing any more.
+    config.work.fruitless_max = u32::MAX;
     let mut arena = Arena::of(&config, DIALLER, QuicTransport::default());
     arena.network.each_link(|_, _, link| {
         *link = crate::Link::new(ms(1));
@@ -172,5 +200,41 @@ fn a_flood_costs_others_little_where_work_takes_time() {
         for (p99, undisturbed) in measure(way).into_iter().zip(undisturbed) {
             assert!(p99 <= undisturbed.mul_f64(1.2), "{way:?}: {p99:?} and {undisturbed:?}");
         }
+    }
+}
+
+/// How long a flood takes until it is a fault, of which a hundred pieces in a second may be without progress, and
+/// so many at a time. At most two seconds.
+fn faulted_after(way: Way, fruitless_max: u32) -> Option<Duration> {
+    let mut config = config();
+    (config.work.fruitless_per_second, config.work.fruitless_max) = (100, fruitless_max);
+    let mut arena = Arena::of(&config, DIALLER, QuicTransport::default());
+    arena.dial();
+    arena.greet();
+    let mut flood = Flood::new(way);
+    let begun = arena.now();
+    let is_fault = |event: &NodeEvent| {
+        matches!(event, NodeEvent::Fault { fault: Fault::WorkWithoutProgress, .. })
+    };
+    let is_told = (0..2000).any(|_| {
+        flood.go_on(&mut arena);
+        arena.elapse(ms(1));
+        arena.take_told().iter().any(is_fault)
+    });
+    is_told.then(|| arena.now().since(begun))
+}
+
+#[test]
+fn work_without_progress_is_a_fault() {
+    let ways = [Way::Clears, Way::Stale, Way::Repeats, Way::Chunks, Way::Resets, Way::CutCalls];
+    for way in ways.into_iter().chain([Way::Pings]) {
+        let after = faulted_after(way, 1000);
+        println!("{way:?}: a fault after {after:?}");
+        assert!(after.is_some(), "{way:?}");
+        assert_eq!(faulted_after(way, u32::MAX), None, "{way:?}");
+    }
+    // Updates overtake each other, as they are in many streams at once; then few of them bring anything.
+    for way in [Way::Calls, Way::Nothing] {
+        assert_eq!(faulted_after(way, 1000), None, "{way:?}");
     }
 }

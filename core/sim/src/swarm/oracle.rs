@@ -31,6 +31,9 @@ type Name = (ChannelId, ArtifactId);
 /// Bytes of a frame that is looked into: longer than any update or chunk.
 const FRAME_MAX: usize = 2 * CHUNK_BYTES_MAX;
 
+/// Honest members cause at most one part in so many of the work without progress that is a fault.
+const FRUITLESS_MARGIN: u64 = 10;
+
 /// When the publisher of an artifact is to be told how far it has come.
 const fn threshold(serial: u32) -> Option<Threshold> {
     match serial % 4 {
@@ -113,6 +116,8 @@ pub(super) struct Counts {
     /// Nanoseconds from the first publishing to a delivery.
     pub(super) latencies: Vec<u64>,
     pub(super) bytes: Bytes,
+    /// The most pieces of work of an honest member at another one, at a time, that brought nothing.
+    pub(super) fruitless_peak: u64,
 }
 
 pub(super) struct Oracle {
@@ -445,6 +450,22 @@ impl Oracle {
         let members = node.membership();
         let stranger = node.peers_up().find(|peer| members.addresses(peer).is_none());
         self.check(10, time, stranger.is_none(), || format!("{at} is connected to {stranger:?}"));
+        self.inspect_work(time, at, node);
+    }
+
+    /// Honest members stay far below what is a fault.
+    fn inspect_work(&mut self, time: Time, at: usize, node: &Node) {
+        let most = u64::from(node.config().work.fruitless_max) / FRUITLESS_MARGIN;
+        for (peer, peak) in node.fruitless_peaks() {
+            let place = self.places.get(&peer).copied();
+            if place.is_some_and(|place| self.replicas[place].is_hostile) {
+                continue;
+            }
+            self.counts.fruitless_peak = self.counts.fruitless_peak.max(peak);
+            self.check(9, time, peak <= most, || {
+                format!("{peak} pieces of work of {place:?} have brought nothing to {at}")
+            });
+        }
     }
 
     /// What honest members have active and another honest one should have been brought and was not:

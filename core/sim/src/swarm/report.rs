@@ -114,6 +114,11 @@ pub struct Report {
     pub memory_max: u64,
     /// What [`Config::memory_bound`](slotcast::config::Config::memory_bound) says to that.
     pub memory_bound: u64,
+    /// The most pieces of work of an honest member at another one, at a time, that brought nothing.
+    pub fruitless_peak: u64,
+    /// So many of them would be a fault: see
+    /// [`WorkConfig::fruitless_max`](slotcast::config::WorkConfig::fruitless_max).
+    pub fruitless_max: u64,
     /// When faults ended, if the run came that far.
     pub healed_at: Option<Time>,
     /// How long it took after the last fault until everything was where it should be.

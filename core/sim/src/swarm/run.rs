@@ -788,6 +788,8 @@ impl<'a> Run<'a> {
             calls: oracle.calls.counts,
             memory_max: self.memory_max,
             memory_bound: self.plan.config.memory_bound(),
+            fruitless_peak: counts.fruitless_peak,
+            fruitless_max: self.plan.config.work.fruitless_max.into(),
             healed_at: self.healed_at,
             converged_in: self.converged_in,
             trace_hash: trace.hash(),

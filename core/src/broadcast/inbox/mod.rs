@@ -113,6 +113,8 @@ pub(super) struct ContentOutcome {
     pub(super) known: u32,
     /// The bytes are complete by this input.
     pub(super) is_complete: bool,
+    /// The peer says something that it has not said before.
+    pub(super) is_news: bool,
     /// The request under which streamed chunks are taken.
     pub(super) request: Option<RequestId>,
 }
@@ -201,16 +203,21 @@ impl Inbox {
         let is_reborn = was_known && self.catalogue.items[known].is_gone();
         let held = Some((known, content.hops, content.have));
         // An artifact that has just become known cannot be in another slot.
-        match self.tables.apply(&mut self.catalogue, (peer, channel, slot), version, held)? {
-            Applied::Changed { unlinked } => self.unlinked.extend(unlinked),
-            Applied::Same => {}
+        let applied =
+            self.tables.apply(&mut self.catalogue, (peer, channel, slot), version, held)?;
+        let is_news = match applied {
+            Applied::Changed { unlinked } => {
+                self.unlinked.extend(unlinked);
+                true
+            }
+            Applied::Same { is_news } => is_news,
             Applied::Stale => unreachable!("the caller has looked"),
-        }
+        };
         self.catalogue.forget_withdrawn(known, peer);
         if is_reborn {
             self.rebear(known);
         }
-        let mut outcome = ContentOutcome { known, is_complete: false, request: None };
+        let mut outcome = ContentOutcome { known, is_complete: false, is_news, request: None };
         let item = &mut self.catalogue.items[known];
         if !was_known || is_reborn {
             item.own_slot = own_slot;
@@ -456,12 +463,15 @@ impl Inbox {
         self.update_pending(known);
     }
 
-    /// A slot of a peer is empty now.
-    pub(super) fn clear(&mut self, at: (PeerIndex, u16, Slot), version: u64) {
+    /// A slot of a peer is empty now. Whether it held something, or its snapshot had named it.
+    pub(super) fn clear(&mut self, at: (PeerIndex, u16, Slot), version: u64) -> bool {
+        let awaited = self.tables.awaited(at.0, at.1);
         let applied = self.tables.apply(&mut self.catalogue, at, version, None);
-        if let Applied::Changed { unlinked } = applied.expect("an empty slot contradicts none") {
-            self.unlinked.extend(unlinked);
-        }
+        let Applied::Changed { unlinked } = applied.expect("an empty slot contradicts none") else {
+            return false;
+        };
+        self.unlinked.extend(unlinked);
+        unlinked.is_some() || self.tables.awaited(at.0, at.1) < awaited
     }
 
     pub(super) fn take_snapshot(

@@ -57,6 +57,8 @@ enum Read {
     Over,
     /// The rest is not wanted.
     Stop,
+    /// The same of chunks that are not asked for (any more).
+    Unawaited,
 }
 
 /// A hello that is being read.
@@ -207,7 +209,7 @@ impl Link {
                 return;
             }
             Read::Over => {}
-            Read::Stop => {
+            Read::Stop | Read::Unawaited => {
                 let _ = self.quic.recv_stream(stream).stop(UNNEEDED);
             }
         }
@@ -272,12 +274,19 @@ impl Link {
                 Err(ReadError::Blocked) => break Ok(Read::More),
                 // A reset hello stream cannot be retried. `hello_timeout` closes the connection.
                 Err(ReadError::Reset(_)) if state.role == Role::Hello => break Ok(Read::Stop),
-                Err(ReadError::Reset(_)) => break Ok(Read::Over),
+                Err(ReadError::Reset(_)) => {
+                    self.effort.note_fruitless(1);
+                    break Ok(Read::Over);
+                }
             }
         };
         // Whether flow control credit must be sent is decided at the next transmit, which follows
         // every read.
         let _ = chunks.finalize();
+        match result {
+            Ok(Read::Unawaited) => self.effort.note_fruitless(1),
+            _ => self.effort.note_read(bytes),
+        }
         if let Some(peer) = up {
             let is_chunk = matches!(state.role, Role::Chunks(_) | Role::Answered);
             let is_cut = is_chunk && !matches!(result, Ok(Read::More));
@@ -297,7 +306,7 @@ impl Link {
                 Role::Twin => notices.push(Notice::Twin),
                 _ => self.give_up(now, state, machine),
             },
-            Ok(Read::More | Read::Stop) | Err(_) => {}
+            Ok(Read::More | Read::Stop | Read::Unawaited) | Err(_) => {}
         }
         result
     }
@@ -347,10 +356,13 @@ impl Link {
     ) -> Result<(), Fault> {
         let stream = CallStream(id.into());
         self.share.charge(cost::STREAM);
+        // A callee resets what it does not answer, and it is the caller who has caused that.
+        let is_of_peer = id.initiator() != self.quic.side();
         let mut recv = self.quic.recv_stream(id);
         let mut wants = rpc.wants(peer, stream);
         if wants == 0 {
             if let Ok(Some(code)) = recv.received_reset() {
+                self.effort.note_fruitless(is_of_peer.into());
                 rpc.handle_reset(now, peer, stream, CallReset::from_code(code.into()));
             }
             return Ok(());
@@ -365,6 +377,7 @@ impl Link {
             match chunks.next(wants) {
                 Ok(Some(chunk)) => {
                     self.share.charge(cost::FRAME + bytes_cost(chunk.bytes.len()));
+                    self.effort.note_read(chunk.bytes.len() as u64);
                     result = rpc.handle_data(now, peer, stream, &chunk.bytes);
                 }
                 Ok(None) => {
@@ -373,6 +386,7 @@ impl Link {
                 }
                 Err(ReadError::Blocked) => break,
                 Err(ReadError::Reset(code)) => {
+                    self.effort.note_fruitless(is_of_peer.into());
                     rpc.handle_reset(now, peer, stream, CallReset::from_code(code.into()));
                     break;
                 }
@@ -442,7 +456,7 @@ fn take(
                     StreamHead::Chunks(request) => {
                         let request = RequestId(request);
                         let longest = up.and_then(|peer| machine.chunk_bytes_max(peer, request));
-                        let Some(longest) = longest else { return Ok(Read::Stop) };
+                        let Some(longest) = longest else { return Ok(Read::Unawaited) };
                         (Role::Chunks(request), longest + Chunk::OVERHEAD_MAX)
                     }
                     StreamHead::Twin => (Role::Twin, 0),

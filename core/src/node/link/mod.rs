@@ -23,6 +23,7 @@ use hashbrown::HashMap;
 use quinn_proto::{StreamId, VarInt};
 
 use super::congestion::Meter;
+use super::progress::{Effort, Seen};
 use super::share::Share;
 use crate::config::Windows;
 use crate::id::{NodeId, PeerIndex};
@@ -106,6 +107,8 @@ pub(super) struct Link {
     /// It is among those that wait for their turn to be read.
     pub(super) is_waiting: bool,
     unread: UnreadQueue,
+    /// What the peer has done lately.
+    pub(super) effort: Effort,
     meter: Arc<Meter>,
     ingress: Ingress,
     egress: Egress,
@@ -145,12 +148,22 @@ impl Link {
             share: Share::default(),
             is_waiting: false,
             unread: UnreadQueue::default(),
+            effort: Effort::default(),
             meter,
             ingress: Ingress::default(),
             egress: Egress::new(schedule),
             windows: LinkWindows::new(windows),
             silence: Silence::new(now),
         }
+    }
+
+    /// How much more work of the peer has brought nothing than something, if it is to be settled.
+    pub(super) fn take_excess(&mut self) -> Option<i64> {
+        self.effort.is_due().then(|| {
+            let stats = self.quic.stats();
+            let (stream_frames, bytes) = (stats.frame_rx.stream, stats.udp_rx.bytes);
+            self.effort.settle(Seen { stream_frames, bytes }, self.meter.take_acked())
+        })
     }
 
     /// The peer's current address.

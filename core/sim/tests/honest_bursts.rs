@@ -1,0 +1,164 @@
+//! What honest members do that looks like work without progress stays far below what is a fault: whatever is late,
+//! repeated or obsolete comes beside something that is new. (The drawn plans of `swarm` check the same.)
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use slotcast::artifact::Artifact;
+use slotcast::broadcast::Event;
+use slotcast::config::{ChannelConfig, Config, RouteConfig};
+use slotcast::id::{ArtifactId, ChannelId, RouteId};
+use slotcast::node::NodeEvent;
+use slotcast_sim::{Application, Chance, Context, FaultKind, Latency, Link, Setup, Subnet};
+
+const CHANNEL: ChannelId = ChannelId(1);
+const ROUTE: RouteId = RouteId(1);
+
+const A: usize = 0;
+const B: usize = 1;
+
+/// The most that is seen is at most one part in so many of the bound.
+const MARGIN: u64 = 10;
+
+const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+#[derive(Default)]
+struct Counts {
+    delivered: u64,
+    faults: Vec<NodeEvent>,
+}
+
+impl Application for Counts {
+    fn handle_event(&mut self, _: &mut Context<'_>, _: ChannelId, event: Event) {
+        self.delivered += u64::from(matches!(event, Event::Delivered { .. }));
+    }
+
+    fn handle_node_event(&mut self, _: &mut Context<'_>, event: NodeEvent) {
+        if matches!(event, NodeEvent::Fault { .. }) {
+            self.faults.push(event);
+        }
+    }
+}
+
+fn subnet(link: Link) -> Subnet<Counts> {
+    let mut channel = ChannelConfig::new(CHANNEL);
+    (channel.slots_max, channel.active_bytes_max) = (1 << 16, 256 << 20);
+    let route = RouteConfig::new(ROUTE, "calls").bytes_max(64 << 10, 64 << 10);
+    let config = Config::new([channel]).routes([route]);
+    let mut subnet = Subnet::new(Setup::new(&config, 2).link(link).seed(5), Counts::default());
+    subnet.run_until("connected", ms(30_000), |subnet| subnet.is_up(A, B));
+    subnet
+}
+
+/// A path on which one of a hundred datagrams is lost, five are overtaken, and ten come twice.
+fn bad_path() -> Link {
+    let mut link = Link::new(ms(20));
+    link.latency = Latency::Jitter(ms(20), ms(10));
+    link.bytes_per_second = 12_500_000;
+    link.queue_bytes_max = 2 << 20;
+    (link.loss, link.duplicate, link.reorder) =
+        (Chance::percent(1), Chance::percent(10), Chance::percent(5));
+    link.reorder_by = ms(40);
+    link
+}
+
+fn artifact(number: u64, bytes: usize) -> Artifact {
+    let mut content = vec![0; bytes];
+    content[..8].copy_from_slice(&number.to_be_bytes());
+    Artifact::new(content.into(), &[]).expect("within the limits")
+}
+
+/// Checks what either has noted of the other.
+fn check(subnet: &mut Subnet<Counts>, what: &str) {
+    assert!(subnet.application.faults.is_empty(), "{what}: {:?}", subnet.application.faults);
+    for at in [A, B] {
+        let node = subnet.node(at).expect("it runs");
+        let bound = u64::from(node.config().work.fruitless_max);
+        let peak = node.fruitless_peaks().map(|(_, peak)| peak).max().unwrap_or_default();
+        println!("{what}: at {at} {peak} pieces of {bound}");
+        assert!(peak * MARGIN <= bound, "{what}: {peak} at {at}");
+    }
+}
+
+/// Publishes so many in a millisecond, each of which is aborted after `life`.
+fn churn(subnet: &mut Subnet<Counts>, span: Duration, per_ms: u64, bytes: usize, life: Duration) {
+    let mut open: VecDeque<(_, ArtifactId)> = VecDeque::new();
+    for step in 0..span.as_millis() as u64 {
+        let now = subnet.now();
+        let ended = open.iter().take_while(|(at, _)| now.since(*at) >= life).count();
+        let ended: Vec<_> = open.drain(..ended).map(|(_, id)| id).collect();
+        let new: Vec<_> = (0..per_ms).map(|at| artifact(step * per_ms + at, bytes)).collect();
+        open.extend(new.iter().map(|artifact| (now, artifact.id())));
+        let done = subnet.command(A, move |_, node| {
+            ended.iter().for_each(|id| assert!(node.abort(CHANNEL, id)));
+            new.into_iter().for_each(|a| node.publish(CHANNEL, a).expect("there is room"));
+        });
+        done.expect("it runs");
+        subnet.elapse(ms(1));
+    }
+}
+
+#[test]
+fn what_is_aborted_on_a_bad_path_is_no_fault() {
+    for (per_ms, bytes, life) in [(20, 200, ms(1000)), (20, 16, ms(5)), (2, 25_000, ms(200))] {
+        let mut subnet = subnet(bad_path());
+        churn(&mut subnet, ms(3000), per_ms, bytes, life);
+        check(&mut subnet, &format!("{bytes} B, aborted after {life:?}"));
+        assert!(subnet.application.delivered > 0);
+    }
+}
+
+#[test]
+fn calls_that_are_given_up_are_no_fault() {
+    let mut subnet = subnet(bad_path());
+    let to = subnet.id(B);
+    let mut open = VecDeque::new();
+    for _ in 0..3000 {
+        let given_up: Vec<_> = open.drain(..usize::saturating_sub(open.len(), 20)).collect();
+        let called = subnet.command(A, move |_, context| {
+            let now = context.time();
+            let node = context.node_mut();
+            given_up.into_iter().for_each(|call| assert!(node.cancel(call)));
+            let bodies = [100, 100, 100, 100, 5000].map(|bytes| vec![7; bytes].into());
+            let calls =
+                bodies.into_iter().map(|body| node.call(now, &to, ROUTE, body, None, false));
+            calls.filter_map(Result::ok).collect::<Vec<_>>()
+        });
+        open.extend(called.expect("it runs"));
+        subnet.elapse(ms(1));
+    }
+    check(&mut subnet, "calls given up");
+}
+
+#[test]
+fn a_snapshot_after_a_restart_or_an_outage_is_no_fault() {
+    let mut subnet = subnet(bad_path());
+    let all: Vec<_> = (0..20_000).map(|number| artifact(number, 100)).collect();
+    for round in 0..3 {
+        let all = all.clone();
+        let published = subnet.command(A, move |_, node| {
+            let results = all.into_iter().map(|a| node.publish(CHANNEL, a));
+            results.filter(Result::is_err).count()
+        });
+        assert_eq!(published, Some(0));
+        subnet.elapse(ms(8000));
+        match round {
+            0 => {
+                subnet.crash(B, FaultKind::Crash);
+                subnet.start(B);
+            }
+            1 => {
+                subnet.cut(&[A], &[B]);
+                subnet.elapse(ms(15_000));
+                subnet.heal();
+            }
+            _ => {}
+        }
+        subnet.run_until("connected", ms(60_000), |subnet| subnet.is_up(A, B));
+    }
+    let has_all = |subnet: &mut Subnet<Counts>| subnet.application.delivered >= 20_000;
+    subnet.run_until("all have come", ms(60_000), has_all);
+    check(&mut subnet, "snapshots");
+}

@@ -1,0 +1,161 @@
+//! Work without progress: packets with nothing in them, streams that are reset at once, updates of versions that have
+//! passed, clears of slots that were empty, chunks that are here already. Honest members cause some, when packets
+//! are repeated, overtake each other or cross; a member that causes much of it, and little else, breaks a rule.
+//!
+//! What counts is chosen so that an honest member makes up for it: whatever is late or overtaken comes beside
+//! something that was new. What is merely not wanted here, such as an artifact that the filter drops or a request that
+//! has been given up meanwhile, does not count.
+
+use std::time::Duration;
+
+use crate::config::WorkConfig;
+use crate::time::Time;
+
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+/// Pieces that a link counts before they are settled with those of its peer: so many that this costs nothing, and few
+/// enough that what was useful long ago makes up for little.
+const UNSETTLED_MAX: u64 = 100;
+
+/// Bytes in a datagram, at least, that make up for it if it has stream data in it.
+const PACKET_BYTES: u64 = 1024;
+
+/// Received on a connection since it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// STREAM frames.
+    pub(super) stream_frames: u64,
+    /// Bytes of UDP payload.
+    pub(super) bytes: u64,
+}
+
+/// What the peer of a link has done since that was settled.
+#[derive(Debug, Default)]
+pub(super) struct Effort {
+    /// Pieces that brought nothing, less those that did.
+    excess: i64,
+    seen: Seen,
+}
+
+impl Effort {
+    /// So many datagrams have come, streams were reset, or other pieces brought nothing.
+    pub(super) fn note_fruitless(&mut self, pieces: i64) {
+        self.excess += pieces;
+    }
+
+    /// So many bytes of a stream were read: all of them new.
+    pub(super) fn note_read(&mut self, bytes: u64) {
+        self.excess -= bytes.div_ceil(PACKET_BYTES) as i64;
+    }
+
+    /// Whether there is so much of it that it is to be settled.
+    pub(super) fn is_due(&self) -> bool {
+        self.excess.unsigned_abs() >= UNSETTLED_MAX
+    }
+
+    /// The pieces that brought nothing, less those that did, since the last call. Of this node's packets, `acked` were
+    /// acknowledged meanwhile.
+    pub(super) fn settle(&mut self, seen: Seen, acked: u64) -> i64 {
+        // Stream data that is out of order or waits unread is new, even if it is never read. Of small packets it
+        // cannot be told, so they count by what is read.
+        let carried = (seen.bytes - self.seen.bytes) / PACKET_BYTES;
+        let carried = carried.min(seen.stream_frames - self.seen.stream_frames);
+        self.seen = seen;
+        std::mem::take(&mut self.excess) - (carried + acked) as i64
+    }
+}
+
+/// Fruitless pieces of a peer's work (a leaky bucket): they flow off with time, and each piece that brings something
+/// makes up for one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FruitlessWork {
+    count: u64,
+    /// Since then, nothing has flowed off.
+    since: Time,
+    /// The most at a time.
+    peak: u64,
+}
+
+impl FruitlessWork {
+    pub(super) const fn new() -> Self {
+        Self { count: 0, since: Time::ZERO, peak: 0 }
+    }
+
+    /// The most that there were at a time since the peer became a member.
+    pub(super) const fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// Counts so many pieces more than fruitful ones, or fewer. True if there are too many now, which are
+    /// forgotten then.
+    pub(super) fn note(&mut self, now: Time, excess: i64, config: &WorkConfig) -> bool {
+        let per_second = u128::from(config.fruitless_per_second);
+        let flown = now.since(self.since).as_nanos() * per_second / NANOS_PER_SECOND;
+        let flown = u64::try_from(flown).unwrap_or(u64::MAX);
+        if flown < self.count {
+            // What is less than one piece is left for the next time.
+            let nanos = u128::from(flown) * NANOS_PER_SECOND / per_second;
+            self.since = self.since + Duration::from_nanos(nanos as u64);
+            self.count -= flown;
+        } else {
+            (self.since, self.count) = (now, 0);
+        }
+        self.count = self.count.saturating_add_signed(excess);
+        self.peak = self.peak.max(self.count);
+        let is_over = self.count > config.fruitless_max.into();
+        if is_over {
+            self.count = 0;
+        }
+        is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> WorkConfig {
+        WorkConfig { fruitless_per_second: 100, fruitless_max: 1000, ..WorkConfig::default() }
+    }
+
+    /// Whether a peer is found at fault that causes `excess` each time, `per_second` times a second, for a minute.
+    fn is_at_fault(excess: impl Fn(u64) -> i64, per_second: u64) -> bool {
+        let mut work = FruitlessWork::new();
+        let span = Duration::from_secs(1) / per_second as u32;
+        let time = |at: u64| Time::ZERO + Duration::from_secs(9) + span * at as u32;
+        (0..60 * per_second).any(|at| work.note(time(at), excess(at), &config()))
+    }
+
+    #[test]
+    fn what_flows_off_is_no_fault_and_what_is_more_is_one() {
+        assert!(!is_at_fault(|_| 1, 100));
+        assert!(is_at_fault(|_| 1, 130));
+        // However it is cut.
+        assert!(!is_at_fault(|_| 100, 1));
+        assert!(is_at_fault(|_| 130, 1));
+    }
+
+    #[test]
+    fn a_burst_is_no_fault_and_fruitful_work_makes_up_for_fruitless() {
+        assert!(!is_at_fault(|at| if at == 30 { 1000 } else { 0 }, 100));
+        assert!(is_at_fault(|at| if at == 30 { 1001 } else { 0 }, 100));
+        assert!(!is_at_fault(|at| if at % 2 == 0 { 900 } else { -900 }, 1000));
+    }
+
+    /// Datagrams with streams that nobody reads, repeated packets of them, and packets of nothing but acknowledgements.
+    #[test]
+    fn what_is_under_way_is_no_work_without_progress() {
+        let mut effort = Effort::default();
+        effort.note_fruitless(2000);
+        assert!(effort.is_due());
+        let unread = Seen { stream_frames: 2100, bytes: 2000 * 1200 };
+        assert!(effort.settle(unread, 0) <= 0);
+        effort.note_fruitless(500);
+        assert_eq!(effort.settle(unread, 500), 0);
+        // Small ones count as far as they are not read.
+        effort.note_fruitless(2000);
+        effort.note_read(1);
+        let small = Seen { stream_frames: 4100, bytes: unread.bytes + 2000 * 64 };
+        assert_eq!(effort.settle(small, 0), 1999 - 125);
+    }
+}
