@@ -1,8 +1,4 @@
-//! slotcast under smol: [`bind`] starts a node on smol's global executor.
-//!
-//! What a node does is decided in [`slotcast`]; here are the socket, the timer and the spawn. Nodes
-//! of all adapters speak the same protocol and have the same handles.
-
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 // docs.rs says with each item which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -144,8 +140,3 @@ impl Io for SmolIo {
         if self.has_fired { Poll::Ready(()) } else { Poll::Pending }
     }
 }
-
-/// The README's example is compiled as a test.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

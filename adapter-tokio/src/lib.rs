@@ -1,8 +1,4 @@
-//! slotcast under tokio: [`bind`] starts a node on the current runtime.
-//!
-//! What a node does is decided in [`slotcast`]; here are the socket, the timer and the spawn. Nodes
-//! of all adapters speak the same protocol and have the same handles.
-
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 // docs.rs says with each item which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -215,8 +211,3 @@ mod tests {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
-
-/// That of this package is compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct PackageReadme;
