@@ -74,13 +74,24 @@ fn from_hex(text: &str) -> Result<[u8; 32], IdError> {
     Ok(bytes)
 }
 
+/// Writes at most 32 bytes, at once: formatting each by itself is most of the cost of a traced event.
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 64];
+    let text = &mut text[..2 * bytes.len()];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    f.write_str(core::str::from_utf8(text).map_err(|_| fmt::Error)?)
+}
+
 macro_rules! hex_text {
     ($name:ident) => {
         impl fmt::Display for $name {
             /// All 64 hexadecimal digits; the first eight with `{:#}`.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let shown = if f.alternate() { &self.0[..4] } else { &self.0[..] };
-                shown.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                write_hex(f, shown)
             }
         }
 

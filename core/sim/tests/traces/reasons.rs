@@ -1,6 +1,7 @@
 //! Artifacts that are slow for a known reason: the snapshot and the trace name it.
 
 use slotcast::broadcast::{Candidate, Decision, Priority};
+use slotcast::id::NodeId;
 use slotcast::snapshot::Snapshot;
 use slotcast_sim::Setup;
 use slotcast_testkit::machines::{CHANNEL, artifact, config, ms, small};
@@ -19,6 +20,11 @@ fn snapshot(subnet: &mut Subnet, at: usize) -> Snapshot {
     subnet.with(at, |node| node.snapshot(node.now()))
 }
 
+/// Bytes that were missing and have come from this member.
+fn useful(snapshot: &Snapshot, of: NodeId) -> u64 {
+    snapshot.peers.iter().find(|peer| peer.id == of).expect("a member").received.useful
+}
+
 #[test]
 fn a_holder_that_crawls_is_named() {
     let (lines, _guard) = Lines::begin();
@@ -30,6 +36,13 @@ fn a_holder_that_crawls_is_named() {
     subnet.elapse(ms(500));
     let before = snapshot(&mut subnet, 2);
     assert_eq!(before.channels[0].known.fetching, 1);
+    // Two snapshots tell how fast it is: at most the rate of its path.
+    subnet.elapse(ms(4000));
+    let later = snapshot(&mut subnet, 2);
+    assert_eq!(later.channels[0].known.fetching, 1);
+    let crawled = useful(&later, subnet.id(0)) - useful(&before, subnet.id(0));
+    assert!((1..=40_000).contains(&crawled), "{crawled} bytes in 4 s");
+    assert_eq!(useful(&later, subnet.id(1)), 0);
     subnet.publish(1, &block);
     subnet.run_until("it has it from the other", ms(30_000), |subnet| subnet.has(2, &block));
 
@@ -42,11 +55,8 @@ fn a_holder_that_crawls_is_named() {
     assert!(!lines.of(2, &["asked", &id, &other]).is_empty(), "{:#?}", lines.all());
     // The snapshot tells who has sent what was missing.
     let after = snapshot(&mut subnet, 2);
-    let useful = |at: usize| {
-        let peer = after.peers.iter().find(|peer| peer.id == subnet.id(at)).unwrap();
-        peer.received.useful
-    };
-    assert!(useful(1) > 10 * useful(0), "{} and {}", useful(0), useful(1));
+    let [slow, fast] = [0, 1].map(|at| useful(&after, subnet.id(at)));
+    assert!(fast > 10 * slow, "{slow} and {fast}");
 }
 
 #[test]
