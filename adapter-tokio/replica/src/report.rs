@@ -80,7 +80,7 @@ pub(crate) fn log_peer(log: &Log, event: NodeEvent) {
             log.line(format_args!("peer {peer:#} keeps up again on channel {}", channel.0))
         }
         NodeEvent::Refused { handshakes, datagrams } => log.line(format_args!(
-            "refused {handshakes} handshakes, dropped {datagrams} datagrams of strangers"
+            "{handshakes} handshakes were refused or failed, {datagrams} datagrams of strangers were dropped"
         )),
         NodeEvent::SocketErrors { operation, kind, count } => {
             let what = match operation {

@@ -55,8 +55,26 @@ fn two_folders_that_init_has_made_are_a_subnet_with_two_channels() {
             logs,
         );
     }
-    let recorded = fs::read_to_string(homes[0].join("qlog/connection-00.sqlog"));
-    assert!(recorded.unwrap().starts_with("\x1e{\"qlog_version\""));
+    let recorded = || fs::read_to_string(homes[0].join("qlog/connection-00.sqlog")).unwrap();
+    assert!(recorded().starts_with("\x1e{\"qlog_version\""));
+    // The file grows in pieces: its last record may be there in part.
+    let names = || -> Vec<String> {
+        let recorded = recorded();
+        let records = recorded.split('\x1e').filter(|record| record.ends_with('\n'));
+        let records = records.map(|record| serde_json::from_str::<serde_json::Value>(record));
+        let names = records.map(|record| record.expect("JSON")["name"].as_str().map(str::to_owned));
+        names.flatten().collect()
+    };
+    wait_until(
+        "packets of both directions are recorded",
+        || {
+            let names = names();
+            ["transport:packet_sent", "transport:packet_received"]
+                .iter()
+                .all(|name| names.iter().any(|other| other == name))
+        },
+        logs,
+    );
     assert!(!homes[1].join("qlog").exists());
     drop(processes);
 }

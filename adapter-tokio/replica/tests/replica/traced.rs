@@ -22,6 +22,7 @@ const RECORDED: &str = r#"{"micros":1000,"node":"aa","event":"up","peer":"bb"}
 {"micros":6000,"node":"bb","event":"complete","channel":1,"artifact":"77","peer":"aa","bytes":9000}
 {"micros":6100,"node":"bb","event":"delivered","channel":1,"artifact":"77","peer":"aa"}
 {"micros":6200,"node":"cc","event":"asked","channel":1,"artifact":"77","peer":"bb","chunks":1}
+{"micros":7000,"node":"cc","event":"overdue","channel":1,"artifact":"77","peer":"bb"}
 {"micros":8000,"node":"cc","event":"complete","channel":1,"artifact":"77","peer":"bb","bytes":9000}
 {"micros":8100,"node":"cc","event":"delivered","channel":1,"artifact":"77","peer":"bb"}
 {"micros":9000,"node":"aa","event":"aborted","channel":1,"artifact":"77","is_relay":false}
@@ -43,6 +44,7 @@ fn recorded_lines_are_drawn() {
     for (title, count) in [
         ("published at 0<", 1),
         ("first told at 2 ms from aa Fetch", 1),
+        ("overdue at 6 ms from bb", 1),
         ("delivered at 5.1 ms from aa", 1),
         ("delivered at 7.1 ms from bb", 1),
         ("aborted at 8 ms", 1),
@@ -51,6 +53,22 @@ fn recorded_lines_are_drawn() {
     ] {
         assert_eq!(svg.matches(title).count(), count, "{title} in {svg}");
     }
+    // From whom the bytes came: the places of `aa` and `bb`, and those of `bb` and `cc`.
+    let ends = |title: &str| {
+        let (before, _) = svg.split_once(title).unwrap();
+        let (_, tag) = before.rsplit_once("<rect x=\"").unwrap();
+        tag.split('"').nth(2).unwrap().parse::<f64>().unwrap() + 4.0
+    };
+    let rows = ["delivered at 5.1 ms", "delivered at 7.1 ms"].map(ends);
+    // The first is the one in the key.
+    let lines = svg.split("<path stroke-width=\"1.5\" d=\"M").skip(2);
+    let lines = lines.filter_map(|line| line.split_once('"')?.0.split_once('L'));
+    let lines: Vec<[f64; 2]> = lines
+        .map(|(from, to)| [from, to].map(|at| at.split_once(' ').unwrap().1.parse().unwrap()))
+        .collect();
+    assert_eq!(lines.len(), 2, "{svg}");
+    assert!(lines[0][0] < lines[0][1] && lines[0][1] == rows[0], "{lines:?} of {rows:?}");
+    assert_eq!(lines[1], rows, "from bb to cc");
     assert_refused(&mut draw(&scratch, &["1"], &["--artifact", "9"]), "no artifact 9");
     assert_refused(&mut draw(&scratch, &["3"], &[]), "3: ");
 }
