@@ -1,7 +1,10 @@
 //! Instructions that the pure machines take for one artifact of 200 bytes, from publisher to one receiver,
 //! stage by stage: what a change costs, on any machine and beside any other load.
 //!
-//! `cargo bench -p slotcast --bench instructions [-- --write]`
+//! `cargo bench -p slotcast --bench instructions [--features tracing] [-- --write]`
+//!
+//! With the feature `tracing` each stage is counted without a subscriber, with one that wants nothing, and with
+//! one that writes all events as text, and compared with the stage without the feature.
 //!
 //! Counted by valgrind, which this starts on itself. Each stage is run with all before it, for two numbers
 //! of artifacts, so that what is the same in two runs falls out. The counts are compared with those in
@@ -11,6 +14,10 @@
 //! Hashing is done without the processor's instructions for it, which valgrind does not know and not every
 //! machine has, and so counts for several times as much as it takes. It is a stage by itself. In `apply` the
 //! receiver hashes the same, which is left out there.
+
+#[cfg(feature = "tracing")]
+#[path = "instructions/subscribers.rs"]
+mod subscribers;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -46,7 +53,24 @@ const ARTIFACT_BYTES: usize = 200;
 /// How much more than before is an error, in percent.
 const MORE_MAX: u64 = 10;
 
-const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
+/// What the stages take without the feature `tracing`.
+const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
+
+#[cfg(not(feature = "tracing"))]
+const SNAPSHOT: &str = BASE;
+#[cfg(feature = "tracing")]
+const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions_tracing.txt");
+
+/// Who takes the events, as a prefix of the names of the stages.
+#[cfg(not(feature = "tracing"))]
+const SUBSCRIBERS: [&str; 1] = [""];
+#[cfg(feature = "tracing")]
+const SUBSCRIBERS: [&str; 3] = subscribers::NAMES;
+
+#[cfg(not(feature = "tracing"))]
+mod subscribers {
+    pub(crate) fn begin(_name: &str) {}
+}
 
 const CHANNEL: ChannelId = ChannelId(1);
 const PEER: PeerIndex = PeerIndex(0);
@@ -134,14 +158,14 @@ fn run(stage: usize, count: usize) {
 }
 
 /// Instructions of a run. `None` without valgrind.
-fn counted(stage: usize, count: usize) -> Option<u64> {
+fn counted(subscriber: &str, stage: usize, count: usize) -> Option<u64> {
     let this = env::current_exe().expect("this bench is a file");
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(this);
     // For aws-lc: no instructions but those that each x86-64 has.
     command.env("OPENSSL_ia32cap", "0x0:0x0");
-    let output = command.args(["--run", &stage.to_string(), &count.to_string()]).output();
-    let output = match output {
+    command.args(["--run", subscriber, &stage.to_string(), &count.to_string()]);
+    let output = match command.output() {
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         output => output.expect("valgrind starts"),
     };
@@ -159,11 +183,12 @@ fn compiler() -> String {
 }
 
 /// Instructions of each stage, for one artifact.
-fn count_all() -> Option<Vec<u64>> {
+fn count_all(subscriber: &str) -> Option<Vec<u64>> {
     let mut before = 0;
     let mut counts = Vec::new();
     for (stage, (name, _)) in STAGES.into_iter().enumerate() {
-        let [few, many] = [counted(stage, COUNTS[0])?, counted(stage, COUNTS[1])?];
+        let few = counted(subscriber, stage, COUNTS[0])?;
+        let many = counted(subscriber, stage, COUNTS[1])?;
         let each = (many - few) / (COUNTS[1] - COUNTS[0]) as u64;
         let hashes = if name == APPLY { counts[0] } else { 0 };
         counts.push(each.saturating_sub(before + hashes));
@@ -172,39 +197,54 @@ fn count_all() -> Option<Vec<u64>> {
     Some(counts)
 }
 
+/// Counts that were written to a file, by stage; and the compiler.
+fn read_counts(path: &str) -> (String, BTreeMap<String, u64>) {
+    let written = fs::read_to_string(path).unwrap_or_default();
+    let lines = written.lines().filter_map(|line| line.split_once(' '));
+    let counts =
+        lines.filter_map(|(name, count)| Some((name.to_owned(), count.trim().parse().ok()?)));
+    (written.lines().next().unwrap_or_default().to_owned(), counts.collect())
+}
+
 fn main() -> ExitCode {
     let options: Vec<String> = env::args().skip(1).collect();
-    if let [run_option, stage, count] = &options[..]
+    if let [run_option, subscriber, stage, count] = &options[..]
         && run_option == "--run"
     {
+        subscribers::begin(subscriber);
         run(stage.parse().expect("a stage"), count.parse().expect("a number"));
         return ExitCode::SUCCESS;
     }
-    let Some(counts) = count_all() else {
-        println!("valgrind is not installed: nothing is counted");
-        return ExitCode::SUCCESS;
-    };
-    let written = fs::read_to_string(SNAPSHOT).unwrap_or_default();
     let compiler = compiler();
-    let is_comparable = written.lines().next() == Some(&compiler);
-    let before: BTreeMap<&str, u64> = written
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(name, count)| Some((name, count.trim().parse().ok()?)))
-        .collect();
-    println!("{:<10}{:>14}{:>10}", "stage", "instructions", "before");
+    let (compiler_before, before) = read_counts(SNAPSHOT);
+    let (base_compiler, base) = read_counts(BASE);
+    println!("{:<18}{:>12}{:>10}", "stage", "instructions", "before");
     let mut lines = format!("{compiler}\n");
     let mut has_more = false;
-    for ((name, what), count) in STAGES.into_iter().zip(counts) {
-        let known = before.get(name).copied();
-        has_more |= known.is_some_and(|known| count * 100 > known * (100 + MORE_MAX));
-        let known = known.map_or("-".into(), |known| known.to_string());
-        println!("{name:<10}{count:>14}{known:>10}  {what}");
-        lines.push_str(&format!("{name} {count}\n"));
+    for subscriber in SUBSCRIBERS {
+        let Some(counts) = count_all(subscriber) else {
+            println!("valgrind is not installed: nothing is counted");
+            return ExitCode::SUCCESS;
+        };
+        let total: u64 = counts[1..].iter().sum();
+        for ((name, what), count) in STAGES.into_iter().zip(counts) {
+            let name = format!("{subscriber}{name}");
+            let known = before.get(&name).copied();
+            has_more |= known.is_some_and(|known| count * 100 > known * (100 + MORE_MAX));
+            let known = known.map_or("-".into(), |known| known.to_string());
+            println!("{name:<18}{count:>12}{known:>10}  {what}");
+            lines.push_str(&format!("{name} {count}\n"));
+        }
+        if SNAPSHOT != BASE && base_compiler == compiler {
+            let known: u64 = STAGES[1..].iter().map(|(name, _)| base[*name]).sum();
+            let more = 100.0 * (total as f64 / known as f64 - 1.0);
+            let what = format!("all but the hashes: {more:+.1} % for `tracing`");
+            println!("{subscriber:<18}{total:>12}{:>10}  {what}", "");
+        }
     }
     if options.iter().any(|option| option == "--write") {
         fs::write(SNAPSHOT, lines).expect("the file can be written");
-    } else if !is_comparable {
+    } else if compiler_before != compiler {
         println!("counted before with another compiler: not compared");
     } else if has_more {
         eprintln!(
