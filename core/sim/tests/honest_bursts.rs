@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::config::{ChannelConfig, Config, RouteConfig};
@@ -121,7 +122,7 @@ fn calls_that_are_given_up_are_no_fault() {
             let now = context.time();
             let node = context.node_mut();
             given_up.into_iter().for_each(|call| assert!(node.cancel(call)));
-            let bodies = [100, 100, 100, 100, 5000].map(|bytes| vec![7; bytes].into());
+            let bodies = [100, 100, 100, 100, 5000].map(|bytes| Bytes::from(vec![7; bytes]));
             let calls =
                 bodies.into_iter().map(|body| node.call(now, &to, ROUTE, body, None, false));
             calls.filter_map(Result::ok).collect::<Vec<_>>()
