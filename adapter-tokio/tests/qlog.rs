@@ -7,8 +7,8 @@ use std::time::Duration;
 use slotcast_tokio::slotcast::config::{ChannelConfig, Config};
 use slotcast_tokio::slotcast::id::ChannelId;
 use slotcast_tokio::slotcast::membership::Topology;
-use slotcast_tokio::slotcast::node::{NodeKey, QlogWriter, RecordedConnection};
-use slotcast_tokio::{Setup, bind};
+use slotcast_tokio::slotcast::node::{NodeEvent, NodeKey, QlogWriter, RecordedConnection};
+use slotcast_tokio::{NodeHandle, Setup, bind};
 
 /// Nothing here takes a second; a loaded machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,11 +26,17 @@ impl Write for Record {
     }
 }
 
+/// Waits until a peer comes up.
+async fn is_up(node: &NodeHandle) {
+    let up = async { while !matches!(node.next_event().await, Some(NodeEvent::Up { .. })) {} };
+    tokio::time::timeout(PATIENCE, up).await.expect("nothing takes so long");
+}
+
 /// What one node has recorded.
 type Records = Arc<Mutex<Vec<(RecordedConnection, Record)>>>;
 
 #[tokio::test]
-async fn the_connection_of_two_nodes_is_recorded_at_both_ends() {
+async fn connections_of_two_nodes_are_recorded_at_both_ends() {
     let keys = [1, 2].map(|n| NodeKey::from_seed([n; 32]));
     let free = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port"));
     let addresses = free.map(|socket| socket.local_addr().expect("bound"));
@@ -48,15 +54,19 @@ async fn the_connection_of_two_nodes_is_recorded_at_both_ends() {
             });
         bind(setup, addresses[at]).expect("the address is free")
     });
-    let connected = tokio::time::timeout(PATIENCE, nodes[0].connected(&nodes[1].key_id())).await;
-    assert!(connected.expect("nothing takes so long"));
+    is_up(&nodes[0]).await;
+    assert!(nodes[0].disconnect(&keys[1].id()));
+    is_up(&nodes[0]).await;
     for node in &nodes {
         node.shutdown().await.expect("a clean end");
     }
     for (at, records) in records.iter().enumerate() {
         let records = records.lock().unwrap();
-        let (connection, record) = records.first().expect("a connection has begun");
-        assert_eq!((connection.address, connection.number), (addresses[1 - at], 0));
+        assert!(records.len() >= 2, "one after the other");
+        for (number, (connection, _)) in (0..).zip(&*records) {
+            assert_eq!((connection.address, connection.number), (addresses[1 - at], number));
+        }
+        let (_, record) = &records[0];
         let text = String::from_utf8(record.0.lock().unwrap().clone()).unwrap();
         // JSON text sequences, RFC 7464.
         let records: Vec<_> = text.split_terminator('\n').collect();
@@ -67,6 +77,8 @@ async fn the_connection_of_two_nodes_is_recorded_at_both_ends() {
         assert!(records.len() > 10 && records[0].contains("qlog_version"), "{text}");
         assert!(text.matches("recovery:metrics_updated").count() > 0, "{text}");
     }
+    let lower = usize::from(keys[1].id() < keys[0].id());
+    assert!(records[lower].lock().unwrap()[0].0.is_dialled, "the lower id dials at once");
     let all = records.iter().flat_map(|records| records.lock().unwrap().clone());
     let (dialled, accepted): (Vec<_>, Vec<_>) = all.partition(|record| record.0.is_dialled);
     assert!(!dialled.is_empty() && !accepted.is_empty(), "a connection has both ends");
