@@ -185,6 +185,24 @@ fn calls_that_cannot_be_made_say_so_and_the_end_ends_all() {
     assert!(matches!(part.poll(), Some(Some(Err(_)))));
 }
 
+#[test]
+fn the_end_of_a_driver_ends_what_its_handles_give_and_read() {
+    let (mut subnet, server) = pair();
+    let mut call = subnet.route(0).call_in_parts(subnet.id(1), 0);
+    let request = subnet.run(server.next_request()).expect("a request");
+    subnet.run(read_all(&request)).expect("it waits");
+    let mut answer = request.answer_in_parts(LONG).expect("it waits");
+    let (mut next, mut writing) =
+        (Waiting::new(call.next_part()), Waiting::new(answer.write(body(LONG))));
+    assert!(next.poll().is_none() && writing.poll().is_none());
+    subnet.drop_driver(0);
+    assert_eq!(next.poll(), Some(Some(Err(CallError::Closed))));
+    subnet.drop_driver(1);
+    assert_eq!(writing.poll(), Some(Err(AnswerError::Closed)));
+    drop(writing);
+    assert_eq!(subnet.run(answer.arrived()), Err(AnswerError::Closed));
+}
+
 /// Requests of routes that are not read in parts can be, too: all of it is one.
 #[test]
 fn a_whole_request_is_one_part() {
@@ -200,6 +218,9 @@ fn a_whole_request_is_one_part() {
     subnet.run(answer.write("answer")).expect("it waits");
     drop(answer);
     assert_eq!(subnet.run(call), Ok("answer".into()));
+    let _call = subnet.route(0).call(subnet.id(1), "");
+    let request = subnet.run(server.next_request()).expect("a request");
+    assert_eq!(subnet.run(request.parts().next_part()), None, "nothing is no part");
 }
 
 #[test]

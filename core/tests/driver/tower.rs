@@ -187,3 +187,33 @@ fn a_member_is_ready_when_it_has_credit() {
     subnet.elapse(ms(100));
     assert_eq!(ready.poll(), Some(Ok(())));
 }
+
+/// As in `answer_room`: of two long answers, one has room at a time.
+#[test]
+fn a_service_whose_answer_has_no_room_is_not_busy_but_waits() {
+    const LONG: u32 = 1 << 20;
+    let mut config = config();
+    let route = &mut config.routes[0];
+    (route.request_bytes_max, route.response_bytes_max) = (100, LONG);
+    route.body_bytes_max = 10 * u64::from(LONG);
+    let mut subnet = Subnet::connected(2, &config);
+    let server = subnet.serve(1);
+    let (route, callee) = (subnet.route(0), subnet.id(1));
+    let mut calls = [(); 2].map(|()| Waiting::new(route.call(callee, "a")));
+    let first = subnet.run(server.next_request()).expect("a request");
+    assert_eq!(subnet.run(first.room(LONG)), Ok(()));
+    let mut serving = Waiting::new(server.answer_with(Notes(Rc::default(), LONG as usize)));
+    for _ in 0..10 {
+        assert_eq!((serving.poll(), subnet.elapse(ms(10))), (None, ()));
+    }
+    assert!(calls.iter_mut().all(|call| call.poll().is_none()));
+    first.answer(vec![7; LONG as usize]).expect("it waits");
+    let mut answered = [false; 2];
+    while answered != [true; 2] {
+        assert_eq!((serving.poll(), subnet.elapse(ms(10))), (None, ()));
+        for (call, answered) in calls.iter_mut().zip(&mut answered) {
+            let got = call.poll().map(|got| got.map(|answer| answer.len()));
+            *answered |= got.inspect(|got| assert_eq!(*got, Ok(LONG as usize))).is_some();
+        }
+    }
+}

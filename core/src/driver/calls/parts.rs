@@ -45,8 +45,6 @@ pub(super) struct Parts {
     has_end: bool,
     /// Of an answer: whether it has arrived, or why it will not.
     over: Option<Result<(), AnswerError>>,
-    /// Nobody gives any more of it. It is removed when it is over.
-    is_detached: bool,
     /// Those who wait at a call. Those at a request wait with others.
     pub(super) waiters: Waiters,
 }
@@ -194,10 +192,8 @@ impl CallTable {
             any = true;
             let key = Key::Request(request);
             calls.wake(key, wakers);
-            let Some(parts) = calls.parts(key) else { continue };
-            parts.over = Some(over);
-            if parts.is_detached {
-                calls.taken.remove(&request);
+            if let Some(parts) = calls.parts(key) {
+                parts.over = Some(over);
             }
         }
         any
@@ -552,13 +548,10 @@ impl Drop for AnswerInParts {
         let _garbage = self.node.shared().command(|state| {
             let State { calls, commands, .. } = state;
             let parts = calls.parts(Key::Request(request))?;
-            parts.is_detached = true;
-            let (is_over, is_short) = (parts.over.is_some(), parts.missing > 0);
-            if is_short && !is_over {
+            if parts.missing > 0 && parts.over.is_none() {
                 commands.push_back(Command::Call(CallCommand::BreakOff { request }));
             }
-            // Otherwise it is removed when it is over.
-            if is_short || is_over { calls.taken.remove(&request) } else { None }
+            calls.taken.remove(&request)
         });
     }
 }
