@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slotcast::artifact::Artifact;
-use slotcast::config::{ChannelConfig, Relay};
+use slotcast::config::{ChannelConfig, Order as ServingOrder, Relay};
 use slotcast::id::ArtifactId;
 use slotcast_testkit::machines::{
     CHANNEL, Frame, Net, Order, StreamId, artifact, config, ms, small,
@@ -12,9 +12,15 @@ use slotcast_testkit::machines::{
 
 const NODES: usize = 3;
 
+fn keyed(key: Option<u64>, artifact: &Artifact) -> Artifact {
+    Artifact::keyed(key, artifact.to_bytes(), b"").expect("within the limits")
+}
+
 struct History {
     net: Net,
     state: u64,
+    /// By which keys rise in each step.
+    rise: u64,
     active: Vec<Artifact>,
 }
 
@@ -29,11 +35,14 @@ impl History {
             channel.clear_delay = ms(0);
             channel.freshness.oldest_first_until = ms(seed >> 1 & 3);
             channel.freshness.oldest_percent = [1, 12, 50][(seed % 3) as usize];
+            if seed >> 3 & 1 == 1 {
+                channel.order = ServingOrder::HighestKeyFirst;
+            }
         });
         config.batch_bytes_max = 1024;
         let mut net = Net::new(config, NODES);
         net.order = Order::Shuffled(seed);
-        Self { net, state: seed, active: Vec::new() }
+        Self { net, state: seed, rise: seed >> 4 & 1, active: Vec::new() }
     }
 
     fn below(&mut self, end: usize) -> usize {
@@ -67,6 +76,10 @@ impl History {
                 for burst in 0..1 + self.below(6) as u64 {
                     let length = if self.below(10) == 0 { 20_000 } else { 100 + self.below(300) };
                     let artifact = artifact(number << 8 | burst, length);
+                    // In every other run, later ones have higher keys.
+                    let key = self.below(50) as u64 + self.rise * number;
+                    let key = Some(key).filter(|_| self.below(4) > 0);
+                    let artifact = keyed(key, &artifact);
                     if self.active.len() < 150 {
                         self.net.publish(0, &artifact);
                         self.active.push(artifact);
@@ -142,7 +155,7 @@ impl History {
 
 #[test]
 fn whatever_is_served_first_all_that_is_active_arrives_once() {
-    for seed in 0..30 {
+    for seed in 0..48 {
         let told = std::panic::catch_unwind(|| {
             let mut history = History::new(seed);
             (0..400).for_each(|number| history.step(number));
