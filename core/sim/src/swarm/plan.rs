@@ -8,7 +8,7 @@ use crate::FaultKind;
 use crate::Trick;
 use crate::{Bursts, Chance, Latency, Link};
 use slotcast::artifact::SINGLE_CHUNK_BYTES_MAX;
-use slotcast::config::{ChannelConfig, Class, Config, Relay, RouteConfig};
+use slotcast::config::{ChannelConfig, Class, Config, Order, Relay, RouteConfig};
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::internals::Random;
 
@@ -131,6 +131,11 @@ impl Plan {
         let Self { paths, config, workload, .. } = &mut plan;
         paths.fit(&mut random, nodes, config, workload);
         plan.tricks.extend(third_of(&mut random, later));
+        for channel in &mut plan.config.channels {
+            channel.order = [Order::Age, Order::HighestKeyFirst][random.below(2) as usize];
+            let freshness = &mut channel.freshness;
+            freshness.oldest_first_until = ms(between(&mut random, 0, 300));
+        }
         if plan.spreading_channel().is_none() {
             plan.tricks.retain(|trick| *trick != Trick::WithholdRelay);
         }
