@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use slotcast::config::{ChannelConfig, Class, Config, Relay, RouteConfig};
+use slotcast::config::{ChannelConfig, Class, Config, Order, Relay, RouteConfig};
 use slotcast::id::{ArtifactId, ChannelId, NodeId, RouteId};
 use slotcast::membership::{Overlay, Topology};
 
@@ -28,6 +28,7 @@ fn unusual() -> Config {
     (channel.inbox_bytes_max, channel.spread_bytes_min) = (1 << 31, i64::MAX as u64);
     (channel.latency_sensitive, channel.tells_withdrawals) = (true, false);
     channel.clear_delay = Duration::from_micros(1500);
+    channel.order = Order::HighestKeyFirst;
     let mut route = RouteConfig::new(RouteId(8), "sync").class(Class::Bulk).bytes_max(5, 6);
     (route.serves, route.in_flight_max, route.waiting_max) = (false, 3, 4);
     route.reads_in_parts = true;
@@ -59,6 +60,7 @@ fn what_is_not_given_has_its_default() {
         [[channels]]
         id = 5
         clear_delay = "50ms"
+        order = "highest-key-first"
         [[routes]]
         id = 6
         name = "blocks"
@@ -67,6 +69,7 @@ fn what_is_not_given_has_its_default() {
     "#;
     let mut channel = ChannelConfig::new(ChannelId(5));
     channel.clear_delay = Duration::from_millis(50);
+    channel.order = Order::HighestKeyFirst;
     let mut config = Config::new([channel]).routes([RouteConfig::new(RouteId(6), "blocks")]);
     config.transport.overlay = Overlay::Regular { degree: 4 };
     assert_eq!(toml::from_str::<Config>(text).unwrap(), config);
