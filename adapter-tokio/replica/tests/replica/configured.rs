@@ -61,7 +61,7 @@ fn two_folders_that_init_has_made_are_a_subnet_with_two_channels() {
     let names = || -> Vec<String> {
         let recorded = recorded();
         let records = recorded.split('\x1e').filter(|record| record.ends_with('\n'));
-        let records = records.map(|record| serde_json::from_str::<serde_json::Value>(record));
+        let records = records.map(serde_json::from_str::<serde_json::Value>);
         let names = records.map(|record| record.expect("JSON")["name"].as_str().map(str::to_owned));
         names.flatten().collect()
     };
