@@ -4,7 +4,7 @@ use slotcast::artifact::Artifact;
 use slotcast::broadcast::RequestId;
 use slotcast::config::{ChannelConfig, Config, Order};
 use slotcast::id::ArtifactId;
-use slotcast_testkit::machines::{CHANNEL, Frame, Net, Solo, artifact, config, ms};
+use slotcast_testkit::machines::{Frame, Net, Solo, artifact, config, ms};
 
 fn keyed(key: u64, length: usize) -> Artifact {
     Artifact::keyed(key, artifact(key, length).to_bytes(), b"").expect("within the limits")

@@ -79,7 +79,9 @@ fn a_holder_gets_its_share_of_the_channels_room() {
     for (request, _) in [&first[1..], &second].concat() {
         solo.refuse(0, request, Refusal::NotHeld);
     }
-    assert_eq!(ids(&asked(&mut solo, 0)), [large(2).id(), large(3).id()]);
+    let mut third = ids(&asked(&mut solo, 0));
+    third.dedup();
+    assert_eq!(third, [large(2).id(), large(3).id()], "each in one request or more");
 }
 
 #[test]
