@@ -1,6 +1,6 @@
 //! What happens on links: events of QUIC, timers, and what the machines want done with streams.
 
-use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, StreamEvent};
+use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, StreamEvent, TransportErrorCode};
 
 use super::link::Unread;
 use super::{Closed, FAULTS, MachineOutput, NO_HELLO, Node, Notice, SHUTDOWN, SUPERSEDED, TWIN};
@@ -290,6 +290,13 @@ fn reason_of(reason: &ConnectionError) -> Closed {
             Closed::Superseded
         }
         ConnectionError::ApplicationClosed(close) if close.error_code == TWIN => Closed::Twin,
+        // The other side has given the connection up in the handshake, where QUIC does not say why (RFC 9000,
+        // section 10.2.3): in most cases for one that was dialled at the same time.
+        ConnectionError::ConnectionClosed(close)
+            if close.error_code == TransportErrorCode::APPLICATION_ERROR =>
+        {
+            Closed::Superseded
+        }
         ConnectionError::ApplicationClosed(_) | ConnectionError::ConnectionClosed(_) => {
             Closed::ByPeer
         }

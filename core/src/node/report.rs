@@ -133,8 +133,8 @@ pub struct NodeStats {
     pub work: u64,
     /// Handshake datagrams dropped since they came from no member's address.
     pub strangers: u64,
-    /// Handshakes refused, failed, or from a key that is no member's. A few at the start are nothing bad: of two
-    /// connections that members dial to each other at the same time, one is given up.
+    /// Handshakes refused, failed, or from a key that is no member's. Not those that the dialler itself has given up:
+    /// of two connections that members dial to each other at the same time, one is.
     pub refused: u64,
     /// Connections that came up.
     pub connections: u64,

@@ -117,6 +117,19 @@ fn l19_both_ends_dial_at_the_same_time_and_keep_one_connection() {
     }
 }
 
+/// The dialler gives one of them up, which is no refusal, even if the handshake is not complete.
+#[test]
+fn l19_of_connections_dialled_at_the_same_time_none_counts_as_refused() {
+    // With 60 ms, the handshake of the connection that is kept ends while that of the other one goes on.
+    for latency in [1, 60, 120] {
+        let mut subnet = of(Setup::new(&config(|_| {}), 4).link(Link::new(ms(latency))).tls());
+        subnet.run_until("a mesh", ms(5_000), Recorded::is_mesh);
+        subnet.elapse(ms(12_000));
+        let refused = [0, 1, 2, 3].map(|at| subnet.stats(at).refused);
+        assert_eq!(refused, [0; 4], "{latency} ms");
+    }
+}
+
 #[test]
 fn t2_a_node_that_stays_away_is_down_after_the_idle_timeout() {
     for gone in 0..2 {
