@@ -102,8 +102,9 @@ pub(super) enum Applied {
     /// The slot holds what it held, only the version grew: and the hops, or the chunks that the peer has, if that
     /// `is_news`.
     Same { is_news: bool },
-    /// The slot has changed; the peer does not advertise the artifact that it held any more.
-    Changed { unlinked: Option<u32> },
+    /// The slot has changed; the peer does not advertise the artifact that it held any more. If it `was_awaited`, it
+    /// is one of the peer's snapshot, and this the first update of it since.
+    Changed { unlinked: Option<u32>, was_awaited: bool },
 }
 
 #[derive(Debug)]
@@ -199,8 +200,8 @@ impl Tables {
         let entry = table.entry(slot);
         entry.version = version;
         let was = entry.known;
-        let awaited = core::mem::take(&mut entry.awaited);
-        table.awaited -= u32::from(awaited);
+        let was_awaited = core::mem::take(&mut entry.awaited);
+        table.awaited -= u32::from(was_awaited);
         if let Some((known, hops, have)) = content
             && known == was
         {
@@ -220,7 +221,7 @@ impl Tables {
             self.link(catalogue, (peer, channel), slot, known, hops);
             self.set_have(known, peer, have);
         }
-        Ok(Applied::Changed { unlinked })
+        Ok(Applied::Changed { unlinked, was_awaited })
     }
 
     fn link(
@@ -411,11 +412,6 @@ impl Tables {
             }
         }
         true
-    }
-
-    /// Slots of the snapshot of which no update has been received yet.
-    pub(super) fn awaited(&self, peer: PeerIndex, channel: u16) -> u32 {
-        self.peers[peer.at()][channel as usize].awaited
     }
 
     /// Whether an update of every slot in the snapshot has been received, so that the remaining

@@ -206,7 +206,7 @@ impl Inbox {
         let applied =
             self.tables.apply(&mut self.catalogue, (peer, channel, slot), version, held)?;
         let is_news = match applied {
-            Applied::Changed { unlinked } => {
+            Applied::Changed { unlinked, .. } => {
                 self.unlinked.extend(unlinked);
                 true
             }
@@ -465,13 +465,14 @@ impl Inbox {
 
     /// A slot of a peer is empty now. Whether it held something, or its snapshot had named it.
     pub(super) fn clear(&mut self, at: (PeerIndex, u16, Slot), version: u64) -> bool {
-        let awaited = self.tables.awaited(at.0, at.1);
         let applied = self.tables.apply(&mut self.catalogue, at, version, None);
-        let Applied::Changed { unlinked } = applied.expect("an empty slot contradicts none") else {
-            return false;
-        };
-        self.unlinked.extend(unlinked);
-        unlinked.is_some() || self.tables.awaited(at.0, at.1) < awaited
+        match applied.expect("an empty slot contradicts none") {
+            Applied::Changed { unlinked, was_awaited } => {
+                self.unlinked.extend(unlinked);
+                unlinked.is_some() || was_awaited
+            }
+            Applied::Same { .. } | Applied::Stale => false,
+        }
     }
 
     pub(super) fn take_snapshot(
