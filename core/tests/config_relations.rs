@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use slotcast::config::{
     BATCH_BYTES_LIMIT, BODY_BYTES_LIMIT, BUDGET_BYTES_LIMIT, ChannelConfig, Config, DriverConfig,
-    FETCHES_LIMIT, PEERS_LIMIT, Relay, RouteConfig, SLOTS_LIMIT, SPAN_LIMIT, SPAN_MIN, WorkConfig,
+    FETCHES_LIMIT, PEERS_LIMIT, Quota, Relay, RouteConfig, SLOTS_LIMIT, SPAN_LIMIT, SPAN_MIN,
+    WorkConfig,
 };
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::membership::Overlay;
@@ -21,6 +22,12 @@ type Row<T> = (&'static str, fn(&mut T), fn(&mut T));
 fn sound() -> Config {
     let channel = ChannelConfig::new(CHANNEL);
     Config::new([channel]).routes([RouteConfig::new(ROUTE, "route")])
+}
+
+fn with_burst(ms: u64) -> Quota {
+    let mut quota = Quota::default();
+    quota.burst = Duration::from_millis(ms);
+    quota
 }
 
 #[track_caller]
@@ -65,6 +72,22 @@ fn each_value_of_a_channel_has_its_bounds() {
             |c| (c.relay, c.relay_slots_max, c.relay_hops_max) = (Relay::Confirmed, 1, 0),
         ),
         ("artifact_bytes_max", |c| all_bytes(c, 1 << 40), |c| all_bytes(c, (1 << 40) + 1)),
+        (
+            "quota.updates_per_second",
+            |c| c.quota = Some(Quota::per_second(1, 1024)),
+            |c| c.quota = Some(Quota::per_second(0, 1024)),
+        ),
+        (
+            "quota.bytes_per_second",
+            |c| c.quota = Some(Quota::per_second(1, 1024)),
+            |c| c.quota = Some(Quota::per_second(1, 1023)),
+        ),
+        ("quota.burst", |c| c.quota = Some(with_burst(10)), |c| c.quota = Some(with_burst(9))),
+        (
+            "quota.burst",
+            |c| c.quota = Some(with_burst(60_000)),
+            |c| c.quota = Some(with_burst(60_001)),
+        ),
         ("push_bytes_max", |c| c.push_bytes_max = 65_536, |c| c.push_bytes_max = 65_537),
         (
             "active_bytes_max",

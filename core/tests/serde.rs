@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use slotcast::config::{ChannelConfig, Class, Config, Order, Relay, RouteConfig};
+use slotcast::config::{ChannelConfig, Class, Config, Order, Quota, Relay, RouteConfig};
 use slotcast::id::{ArtifactId, ChannelId, NodeId, RouteId};
 use slotcast::membership::{Overlay, Topology};
 
@@ -27,6 +27,7 @@ fn unusual() -> Config {
     (channel.artifact_bytes_max, channel.push_bytes_max) = (1 << 21, 5000);
     (channel.inbox_bytes_max, channel.spread_bytes_min) = (1 << 31, i64::MAX as u64);
     (channel.latency_sensitive, channel.tells_withdrawals) = (true, false);
+    channel.quota = Some(Quota::per_second(300, 1 << 20));
     channel.clear_delay = Duration::from_micros(1500);
     channel.order = Order::HighestKeyFirst;
     let mut route = RouteConfig::new(RouteId(8), "sync").class(Class::Bulk).bytes_max(5, 6);

@@ -682,6 +682,13 @@ impl Broadcast {
         self.inbox.transfers.chunk_bytes_max(peer, request)
     }
 
+    /// The channel of a request, if its answer is still needed.
+    #[cfg(feature = "quic")]
+    pub(crate) fn channel_of(&self, peer: PeerIndex, request: RequestId) -> Option<ChannelId> {
+        let channel_index = self.inbox.transfers.channel_of(peer, request)?;
+        Some(self.channels[channel_index as usize].id)
+    }
+
     /// A chunk, in the answer to a request or behind a streamed advert.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::error::{invalid, within};
 use super::{BUDGET_BYTES_LIMIT, Class, ConfigError, SPAN_LIMIT};
-use super::{Freshness, Order};
+use super::{Freshness, Order, Quota};
 use crate::artifact::{
     ARTIFACT_BYTES_LIMIT, METADATA_BYTES_MAX, SINGLE_CHUNK_BYTES_MAX, longest_chunk_bytes,
 };
@@ -108,6 +108,10 @@ pub struct ChannelConfig {
     /// relay, and reaches the members that are connected to the publisher. Members that do not agree
     /// do not hear each other in the channel. Default false: equal bytes, metadata and key are one artifact.
     pub sender_matters: bool,
+    /// What each member may send in it. Default `None`: no more than its [share](super::WorkConfig) of this node's
+    /// work. It is this node's own choice, which members need not agree on. A member that stays beyond it is slowed
+    /// down in its other channels, too; other members are not.
+    pub quota: Option<Quota>,
 }
 
 impl ChannelConfig {
@@ -131,6 +135,7 @@ impl ChannelConfig {
             clear_delay: Duration::from_millis(100),
             tells_withdrawals: true,
             sender_matters: false,
+            quota: None,
         }
     }
 
@@ -190,6 +195,7 @@ impl ChannelConfig {
         within("oldest_percent", oldest_percent, 1..=50, "both ends go on")?;
         within("behind_after", behind_after, Duration::ZERO..=SPAN_LIMIT, "")?;
         within("clear_delay", self.clear_delay, Duration::ZERO..=SPAN_LIMIT, "")?;
+        self.quota.map_or(Ok(()), |quota| quota.check())?;
         within("artifact_bytes_max", self.artifact_bytes_max, 0..=ARTIFACT_BYTES_LIMIT, "")?;
         let push = 0..=SINGLE_CHUNK_BYTES_MAX as u32;
         within("push_bytes_max", self.push_bytes_max, push, "a push is a single chunk")?;

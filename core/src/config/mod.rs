@@ -57,6 +57,7 @@ mod error;
 mod freshness;
 mod memory;
 mod order;
+mod quota;
 #[cfg(feature = "serde")]
 mod read;
 mod route;
@@ -81,6 +82,7 @@ pub use freshness::Freshness;
 #[cfg(feature = "quic")]
 pub(crate) use memory::{INCOMING_BYTES, Windows};
 pub use order::Order;
+pub use quota::Quota;
 pub use route::{BODY_BYTES_LIMIT, IN_FLIGHT_LIMIT, RouteConfig};
 pub use transport::TransportConfig;
 pub use work::WorkConfig;

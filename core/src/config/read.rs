@@ -4,9 +4,9 @@ use alloc::string::String;
 
 use serde::{Deserialize, Deserializer};
 
-use super::Freshness;
 use super::span::Span;
 use super::{ChannelConfig, Class, Order, Relay, RouteConfig};
+use super::{Freshness, Quota};
 use crate::id::{ChannelId, RouteId};
 
 /// Reads a struct some of whose fields have no default. Of the others, those that are given replace the
@@ -60,6 +60,7 @@ with_defaults! {
         clear_delay: Span,
         tells_withdrawals: bool,
         sender_matters: bool,
+        quota: Option<Quota>,
     }
 }
 

@@ -36,6 +36,7 @@ impl Node {
             if self.links[index].as_ref().is_some_and(|link| link.greet_at <= now) {
                 self.greet(now, handle);
             }
+            self.read_held(now, handle);
             let link = self.links[index].as_mut().expect("not drained yet");
             let (keep_alive, pause) =
                 (self.config.transport.keep_alive, self.config.transport.hello_timeout);
@@ -206,11 +207,27 @@ impl Node {
         self.touch(handle);
     }
 
+    /// Reads what was held on a link for its quotas, as far as it is due.
+    fn read_held(&mut self, now: Time, handle: ConnectionHandle) {
+        let link = self.links[handle.0].as_mut().expect("its deadlines end with it");
+        if !link.is_open() || !link.release_held(now) {
+            return;
+        }
+        self.begin_input();
+        let link = self.links[handle.0].as_mut().expect("just looked at");
+        if !link.is_waiting {
+            link.share.begin(self.turns.now(), self.config.work.turn_max);
+            self.read_unread(now, handle);
+            self.handle_notices(now, handle);
+        }
+        self.touch(handle);
+    }
+
     /// Reads all that has come on a link before its end, within what the peer was given credit for.
     fn read_rest(&mut self, now: Time, handle: ConnectionHandle) {
         let link = self.links[handle.0].as_mut().expect("just polled");
+        link.lift();
         if link.has_unread() {
-            link.share.lift();
             self.read_unread(now, handle);
         }
     }

@@ -372,7 +372,7 @@ impl Node {
         } else {
             self.accepting.retain(|other| *other != handle);
         }
-        link.note_early();
+        link.note_early(&self.config.channels);
         self.read_unread(now, handle);
     }
 

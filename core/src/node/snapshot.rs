@@ -39,7 +39,7 @@ impl Node {
         let (received, sent) = self.machine.traffic(index);
         PeerSnapshot {
             id: peer.node,
-            link: link.map(|link| LinkSnapshot { uptime, ..link.snapshot() }),
+            link: link.map(|link| LinkSnapshot { uptime, ..link.snapshot(now) }),
             received,
             sent,
             backlog: self.machine.backlog(now, index),

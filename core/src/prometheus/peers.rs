@@ -91,14 +91,15 @@ fn encode_uses(peers: &[PeerSnapshot], families: &mut Families<'_>) -> fmt::Resu
 
 fn encode_links(peers: &[PeerSnapshot], families: &mut Families<'_>) -> fmt::Result {
     type OfLink<T> = fn(&LinkSnapshot) -> T;
-    let spans: [(Name<'_>, OfLink<Duration>); 2] = [
+    let spans: [(Name<'_>, OfLink<Duration>); 3] = [
         (seconds("slotcast_peer_uptime", "Age of the connection"), |l| l.uptime),
         (seconds("slotcast_peer_round_trip", "Estimated round trip"), |l| l.round_trip),
+        (seconds("slotcast_peer_held", "Held back for quotas of channels"), |l| l.held_for),
     ];
     for (name, value) in spans {
         families.spans(name, of_links(peers, value))?;
     }
-    let gauges: [(Name<'_>, OfLink<u64>); 7] = [
+    let gauges: [(Name<'_>, OfLink<u64>); 8] = [
         (
             bytes("slotcast_peer_congestion_window", "What congestion control allows in flight"),
             |l| l.congestion_window,
@@ -114,6 +115,9 @@ fn encode_links(peers: &[PeerSnapshot], families: &mut Families<'_>) -> fmt::Res
         (bytes("slotcast_peer_send_window", "What may be unacknowledged"), |l| l.send_window),
         (things("slotcast_peer_silent_channels", "Channels inert one way or both"), |l| {
             l.silent_channels
+        }),
+        (things("slotcast_peer_held_channels", "Channels in which the peer is held back"), |l| {
+            l.held_channels
         }),
         (bytes("slotcast_peer_mtu", "UDP payload that the path carries"), |l| l.mtu.into()),
     ];

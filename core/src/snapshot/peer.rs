@@ -91,6 +91,11 @@ pub struct LinkSnapshot {
     /// Channels on which one of the two keeps silent, since the other one does not take all that it may
     /// send. With the feature `tracing` it is told which, and why.
     pub silent_channels: u64,
+    /// Channels in which the peer is held back, since it has sent more than its
+    /// [`Quota`](crate::config::Quota).
+    pub held_channels: u64,
+    /// For how long it was held back on this connection, in all channels together.
+    pub held_for: Duration,
     /// Bytes of UDP payload that the path carries.
     pub mtu: u16,
     /// Times that congestion was noticed on this connection.

@@ -260,6 +260,14 @@ impl Transfers {
         Some(self.wanted[request.transfer].advert.chunk_bytes(0))
     }
 
+    /// The channel of a request whose answer is still needed.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn channel_of(&self, peer: PeerIndex, id: RequestId) -> Option<u16> {
+        let at = self.under_way(peer, id)?;
+        let request = &self.holders[peer.at()].as_ref().expect("a member").requests[at];
+        Some(self.wanted[request.transfer].channel)
+    }
+
     /// Makes a request of what a member sends unasked. `None` if there is no room for it now, or too much
     /// comes from the member already.
     pub(crate) fn take_stream(&mut self, now: Time, at: u32, peer: PeerIndex) -> Option<RequestId> {

@@ -5,6 +5,8 @@ use std::vec::Vec;
 
 use quinn_proto::{Dir, ReadError, ReadableError, StreamId};
 
+use super::quota::Quotas;
+use super::unread::UnreadQueue;
 use super::{BREACH, Link, StreamMap, UNNEEDED, Unread, stream_id};
 use crate::broadcast::{Broadcast, ChunkTaken, RequestId, Taken};
 use crate::config::ChannelConfig;
@@ -47,6 +49,10 @@ struct InStream {
     decoder: StreamDecoder,
     /// Frames taken since that was last looked at.
     frames: u32,
+    /// The quota of its channel.
+    quota: Option<u8>,
+    /// It waits until more is due of that.
+    is_held: bool,
 }
 
 /// The result of reading from a stream.
@@ -167,11 +173,30 @@ impl Link {
     }
 
     /// The peer is up: the streams that it opened before are to be read, first of all and in their order.
-    pub(in crate::node) fn note_early(&mut self) {
+    pub(in crate::node) fn note_early(&mut self, channels: &[ChannelConfig]) {
+        self.quotas = Quotas::new(channels);
         self.unread.push(Unread::Opened(Dir::Bi));
         for stream in std::mem::take(&mut self.ingress.early).into_iter().rev() {
             self.unread.put_back(Unread::More(stream));
         }
+    }
+
+    /// What was held for quotas is to be read as far as it is due by now. False if there is nothing.
+    pub(in crate::node) fn release_held(&mut self, now: Time) -> bool {
+        if self.quotas.earliest() > now {
+            return false;
+        }
+        let (streams, unread) = (&mut self.ingress.in_streams, &mut self.unread);
+        self.quotas.release(now, |stream| release(stream, streams, unread));
+        true
+    }
+
+    /// The link is being closed: what has come is to be read, whatever the peer's share and quotas are.
+    pub(in crate::node) fn lift(&mut self) {
+        self.share.lift();
+        let (streams, unread) = (&mut self.ingress.in_streams, &mut self.unread);
+        streams.values_mut().for_each(|state| state.quota = None);
+        self.quotas.lift(|stream| release(stream, streams, unread));
     }
 
     /// Reads what a stream holds.
@@ -193,7 +218,7 @@ impl Link {
                     Some(spare) => StreamDecoder::reusing(spare, Request::BODY_MAX),
                     None => StreamDecoder::new(Request::BODY_MAX),
                 };
-                InStream { role: Role::Unknown, decoder, frames: 0 }
+                InStream { role: Role::Unknown, decoder, frames: 0, quota: None, is_held: false }
             }
         };
         let read = self.read_all(now, stream, &mut state, machine, channels, notices);
@@ -236,6 +261,9 @@ impl Link {
         let up = self.peer();
         let mut bytes = 0;
         self.share.charge(cost::STREAM);
+        if let Some(at) = holding_quota(now, stream, state, &mut self.quotas) {
+            return Ok(self.read_reset(now, stream, at));
+        }
         let mut recv = self.quic.recv_stream(stream);
         let mut chunks = match recv.read(true) {
             Ok(chunks) => chunks,
@@ -249,9 +277,15 @@ impl Link {
                 self.unread.put_back(Unread::More(stream));
                 break Ok(Read::More);
             }
-            match chunks.next(PIECE_BYTES_MAX) {
+            if holding_quota(now, stream, state, &mut self.quotas).is_some() {
+                break Ok(Read::More);
+            }
+            // No more than the head is read before it is known to which channel the stream belongs.
+            let reads_head = state.role == Role::Unknown && !self.quotas.is_empty();
+            match chunks.next(if reads_head { 1 } else { PIECE_BYTES_MAX }) {
                 Ok(Some(chunk)) => {
                     let mut input = &chunk.bytes[..];
+                    let is_of_updates = matches!(state.role, Role::Updates(_));
                     self.windows.note_read(input.len());
                     bytes += input.len() as u64;
                     self.share.charge(bytes_cost(input.len()));
@@ -264,7 +298,14 @@ impl Link {
                         machine,
                         channels,
                     );
-                    self.share.charge(cost::FRAME * std::mem::take(&mut state.frames));
+                    let frames = std::mem::take(&mut state.frames);
+                    self.share.charge(cost::FRAME * frames);
+                    if reads_head {
+                        state.quota = quota_of(&state.role, up, &self.quotas, machine);
+                    } else if let Some(at) = state.quota {
+                        let updates = if is_of_updates { frames } else { 0 };
+                        self.quotas.charge(at, now, updates, chunk.bytes.len());
+                    }
                     match read {
                         Ok(Read::More) => {}
                         over => break over,
@@ -309,6 +350,16 @@ impl Link {
             Ok(Read::More | Read::Stop | Read::Unawaited) | Err(_) => {}
         }
         result
+    }
+
+    /// Reads nothing of a stream that is held but that it was reset.
+    fn read_reset(&mut self, now: Time, stream: StreamId, quota: u8) -> Read {
+        let Ok(Some(_)) = self.quic.recv_stream(stream).received_reset() else {
+            return Read::More;
+        };
+        self.quotas.forget(quota, now, stream);
+        self.effort.note_fruitless(1);
+        Read::Over
     }
 
     /// Stops the stream with the answer to a request, if it has begun. Returns the bytes that have come of a
@@ -416,6 +467,43 @@ impl Link {
     }
 }
 
+/// The quota of a stream of updates that is beyond it. The stream is held then.
+fn holding_quota(
+    now: Time,
+    stream: StreamId,
+    state: &mut InStream,
+    quotas: &mut Quotas,
+) -> Option<u8> {
+    let at = state.quota.filter(|_| matches!(state.role, Role::Updates(_)))?;
+    if !state.is_held && quotas.holds(at, now) {
+        quotas.hold(at, now, stream);
+        state.is_held = true;
+    }
+    state.is_held.then_some(at)
+}
+
+/// A stream that was held is to be read, unless it has ended.
+fn release(stream: StreamId, streams: &mut StreamMap<InStream>, unread: &mut UnreadQueue) {
+    if let Some(state) = streams.get_mut(&stream) {
+        state.is_held = false;
+        unread.push(Unread::More(stream));
+    }
+}
+
+/// The quota of the channel of a stream, once its head has been read.
+fn quota_of(
+    role: &Role,
+    up: Option<PeerIndex>,
+    quotas: &Quotas,
+    machine: &Broadcast,
+) -> Option<u8> {
+    match role {
+        Role::Updates(channel) => quotas.find(*channel),
+        Role::Chunks(request) => quotas.find(machine.channel_of(up?, *request)?),
+        _ => None,
+    }
+}
+
 /// What so many bytes cost.
 const fn bytes_cost(bytes: usize) -> u32 {
     bytes as u32 * cost::KIB / 1024
@@ -437,7 +525,7 @@ fn take(
             return Err(Malformed::FrameTooLong.into());
         }
     }
-    let InStream { role, decoder, frames } = state;
+    let InStream { role, decoder, frames, .. } = state;
     loop {
         let Some(item) = decoder.next(input)? else { return Ok(Read::More) };
         *frames += 1;

@@ -8,6 +8,7 @@
 
 mod egress;
 mod ingress;
+mod quota;
 mod silence;
 mod snapshot;
 mod unread;
@@ -33,6 +34,7 @@ use crate::time::Time;
 use crate::trace::{self, FullWindow};
 use egress::Egress;
 use ingress::Ingress;
+use quota::Quotas;
 use silence::Silence;
 use unread::UnreadQueue;
 use windows::LinkWindows;
@@ -109,6 +111,8 @@ pub(super) struct Link {
     unread: UnreadQueue,
     /// What the peer has done lately.
     pub(super) effort: Effort,
+    /// What it may send in channels, when it is up.
+    quotas: Quotas,
     meter: Arc<Meter>,
     ingress: Ingress,
     egress: Egress,
@@ -149,6 +153,7 @@ impl Link {
             is_waiting: false,
             unread: UnreadQueue::default(),
             effort: Effort::default(),
+            quotas: Quotas::default(),
             meter,
             ingress: Ingress::default(),
             egress: Egress::new(schedule),
@@ -232,6 +237,7 @@ impl Link {
         self.phase = Phase::Closed { was_up };
         self.ingress.retire();
         self.unread.clear();
+        self.quotas = Quotas::default();
         self.egress.retire();
     }
 
@@ -248,7 +254,9 @@ impl Link {
             .map_or(Time::NEVER, |timeout| Time::ZERO + timeout.saturating_duration_since(start));
         match self.is_coming_up() {
             true => timeout.min(self.hello_deadline).min(self.greet_at),
-            false if self.is_up() => timeout.min(self.silent_at(keep_alive)),
+            false if self.is_up() => {
+                timeout.min(self.silent_at(keep_alive)).min(self.quotas.earliest())
+            }
             false => timeout,
         }
     }

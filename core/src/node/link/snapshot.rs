@@ -2,12 +2,14 @@
 
 use super::Link;
 use crate::snapshot::LinkSnapshot;
+use crate::time::Time;
 
 impl Link {
     /// All but for how long it has been up.
-    pub(in crate::node) fn snapshot(&self) -> LinkSnapshot {
+    pub(in crate::node) fn snapshot(&self, now: Time) -> LinkSnapshot {
         let stats = self.quic.stats();
         let windows = self.windows();
+        let (held_channels, held_for) = self.quotas.held(now);
         LinkSnapshot {
             round_trip: stats.path.rtt,
             congestion_window: self.meter.window(),
@@ -17,6 +19,8 @@ impl Link {
             send_window: windows.send,
             streams_max: windows.streams,
             silent_channels: self.silent_channels,
+            held_channels,
+            held_for,
             mtu: stats.path.current_mtu,
             congestion_events: stats.path.congestion_events,
             sent_packets: stats.path.sent_packets,

@@ -1,0 +1,178 @@
+//! What a member sends in a channel beyond its quota is left unread until it is due. What it sends in other channels is
+//! read meanwhile, and members that stay below notice nothing. Invariant 11.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use slotcast::artifact::Artifact;
+use slotcast::broadcast::Event;
+use slotcast::config::{ChannelConfig, Config, Quota};
+use slotcast::id::{ArtifactId, ChannelId, NodeId};
+use slotcast::snapshot::LinkSnapshot;
+use slotcast::time::Time;
+use slotcast_sim::{Application, Context, Link, Setup, Subnet};
+
+const LIMITED: ChannelId = ChannelId(1);
+const OTHER: ChannelId = ChannelId(2);
+
+/// Publishes too much in one channel.
+const EAGER: usize = 0;
+/// Looks at what comes.
+const READER: usize = 1;
+/// Publishes little in both channels.
+const MODEST: usize = 2;
+
+const UPDATES_PER_SECOND: u64 = 200;
+
+const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+#[derive(Default)]
+struct Log {
+    published: BTreeMap<ArtifactId, Time>,
+    /// At the reader, by channel and publisher.
+    ages: BTreeMap<(ChannelId, NodeId), Vec<Duration>>,
+}
+
+impl Application for Log {
+    fn handle_event(&mut self, context: &mut Context<'_>, channel: ChannelId, event: Event) {
+        if let Event::Delivered { artifact, from } = event
+            && context.at() == READER
+            && let Some(published) = self.published.get(&artifact.id())
+        {
+            self.ages.entry((channel, from)).or_default().push(context.now().since(*published));
+        }
+    }
+}
+
+/// Artifacts of one member in a channel, each of which is aborted after a while.
+struct Source {
+    at: usize,
+    channel: ChannelId,
+    every_ms: u64,
+    each_time: u64,
+    life: Duration,
+    active: VecDeque<(Time, ArtifactId)>,
+}
+
+impl Source {
+    fn new(at: usize, channel: ChannelId, every_ms: u64, each_time: u64, life: Duration) -> Self {
+        Self { at, channel, every_ms, each_time, life, active: VecDeque::new() }
+    }
+
+    fn go_on(&mut self, subnet: &mut Subnet<Log>, step: u64) {
+        let (now, channel) = (subnet.now(), self.channel);
+        while let Some((published, id)) = self.active.front().copied()
+            && now.since(published) >= self.life
+        {
+            self.active.pop_front();
+            subnet.command(self.at, |_, node| node.abort(channel, &id)).expect("it runs");
+        }
+        if !step.is_multiple_of(self.every_ms) {
+            return;
+        }
+        for number in 0..self.each_time {
+            let content = format!("{} {channel:?} {step} {number}", self.at);
+            let artifact = Artifact::new(content.into(), &[]).expect("within the limits");
+            subnet.application.published.insert(artifact.id(), now);
+            self.active.push_back((now, artifact.id()));
+            let done = subnet.command(self.at, |_, node| node.publish(channel, artifact));
+            done.expect("it runs").expect("there is room");
+        }
+    }
+}
+
+fn subnet(quota: Option<Quota>) -> Subnet<Log> {
+    let mut limited = ChannelConfig::new(LIMITED);
+    (limited.quota, limited.slots_max) = (quota, 1 << 14);
+    let config = Config::new([limited, ChannelConfig::new(OTHER)]);
+    let setup = Setup::new(&config, 3).link(Link::new(ms(5))).seed(3);
+    let mut subnet = Subnet::new(setup, Log::default());
+    subnet.network.each_link(|_, _, link| link.bytes_per_second = 12_500_000);
+    let all_up =
+        |subnet: &mut Subnet<Log>| subnet.is_up(EAGER, READER) && subnet.is_up(MODEST, READER);
+    subnet.run_until("connected", ms(5_000), all_up);
+    subnet.elapse(ms(1_000));
+    subnet
+}
+
+fn quota() -> Quota {
+    Quota::per_second(UPDATES_PER_SECOND as u32, 1 << 20)
+}
+
+/// What the reader knows of a member.
+fn link(subnet: &Subnet<Log>, at: usize) -> LinkSnapshot {
+    let peer = subnet.id(at);
+    let peers = subnet.node(READER).expect("it runs").snapshot(Time::ZERO).peers;
+    peers.iter().find(|of| of.id == peer).and_then(|of| of.link).expect("it is up")
+}
+
+fn p99(subnet: &Subnet<Log>, channel: ChannelId, at: usize) -> Duration {
+    let mut ages = subnet.application.ages[&(channel, subnet.id(at))].clone();
+    ages.sort();
+    println!("{channel:?} of {at}: {} delivered, p50 {:?}", ages.len(), ages[ages.len() / 2]);
+    ages[ages.len() * 99 / 100]
+}
+
+/// For so many seconds the eager one publishes so many times in a millisecond and aborts half a second later, which
+/// is twice as many updates.
+fn run(subnet: &mut Subnet<Log>, seconds: u64, eager_every_ms: u64) {
+    let mut sources = [
+        Source::new(EAGER, LIMITED, eager_every_ms, 1, ms(500)),
+        Source::new(EAGER, OTHER, 20, 1, ms(500)),
+        Source::new(MODEST, LIMITED, 20, 1, ms(500)),
+        Source::new(MODEST, OTHER, 20, 1, ms(500)),
+    ];
+    for step in 0..seconds * 1000 {
+        sources.iter_mut().for_each(|source| source.go_on(subnet, step));
+        subnet.elapse(ms(1));
+    }
+}
+
+#[test]
+fn a_member_beyond_its_quota_waits_and_nobody_else() {
+    const SECONDS: u64 = 10;
+    let mut subnet = subnet(Some(quota()));
+    run(&mut subnet, SECONDS, 1);
+    let eager = link(&subnet, EAGER);
+    println!("held in {} channels for {:?}", eager.held_channels, eager.held_for);
+    assert_eq!(eager.held_channels, 1);
+    assert!(eager.held_for > ms(1000 * SECONDS / 2), "{:?}", eager.held_for);
+    let modest = link(&subnet, MODEST);
+    assert_eq!((modest.held_channels, modest.held_for), (0, Duration::ZERO));
+    let delivered = subnet.application.ages[&(LIMITED, subnet.id(EAGER))].len() as u64;
+    assert!(delivered <= UPDATES_PER_SECOND * (SECONDS + 1), "{delivered}");
+    for channel in [LIMITED, OTHER] {
+        let p99 = p99(&subnet, channel, MODEST);
+        assert!(p99 <= ms(8), "{channel:?}: {p99:?}");
+    }
+    // What is left unread takes streams, which the member's other channel has to wait for.
+    assert!(p99(&subnet, OTHER, EAGER) <= ms(600));
+    assert!(subnet.application.ages[&(OTHER, subnet.id(EAGER))].len() >= 100);
+}
+
+#[test]
+fn what_was_held_comes_and_ends_in_the_present_state() {
+    let mut subnet = subnet(Some(quota()));
+    run(&mut subnet, 3, 1);
+    subnet.elapse(ms(20_000));
+    let eager = link(&subnet, EAGER);
+    assert_eq!(eager.held_channels, 0);
+    // All that is not aborted has come.
+    let mut last = Source::new(EAGER, LIMITED, 1, 100, ms(60_000));
+    last.go_on(&mut subnet, 0);
+    let before = subnet.application.ages[&(LIMITED, subnet.id(EAGER))].len();
+    subnet.elapse(ms(2_000));
+    let after = subnet.application.ages[&(LIMITED, subnet.id(EAGER))].len();
+    assert_eq!(after - before, 100);
+}
+
+#[test]
+fn without_a_quota_all_is_read() {
+    let mut subnet = subnet(None);
+    run(&mut subnet, 5, 1);
+    let delivered = subnet.application.ages[&(LIMITED, subnet.id(EAGER))].len();
+    assert!(delivered >= 4900, "{delivered}");
+    assert_eq!(link(&subnet, EAGER).held_for, Duration::ZERO);
+}
