@@ -222,6 +222,15 @@ mod tests {
             let node = self.order.nodes.get(at as usize);
             node.map_or(0, |node| 1 + self.depth(node.left).max(self.depth(node.right)))
         }
+
+        /// The highest version at a node and below, which each of them is to know.
+        fn newest(&self, at: u32) -> u64 {
+            let Some(node) = self.order.nodes.get(at as usize) else { return 0 };
+            let newest = node.position.version.max(self.newest(node.left));
+            let newest = newest.max(self.newest(node.right));
+            assert_eq!(node.newest, newest);
+            newest
+        }
     }
 
     /// Whatever the order of the keys is.
@@ -248,35 +257,47 @@ mod tests {
                 let changes = world.changes.iter().map(|(slot, at)| (*at, Slot(*slot)));
                 let fits = |(at, _): &(Position, Slot)| *at < below && at.version > after;
                 assert_eq!(found, changes.filter(fits).max_by_key(|(at, _)| *at));
+                assert_eq!(world.newest(world.order.root), world.version);
             }
         }
     }
 
     /// Against a plain set: the highest is always the next, but for what was passed before steps were forgotten.
+    /// Some are served oldest first.
     #[test]
     fn what_was_not_passed_comes_in_the_order_of_keys() {
         for seed in 0..200 {
             let mut world = World::new(seed);
             let (mut passed, mut open) = (Passed::default(), BTreeMap::new());
+            let mut floor = 0;
             for _ in 0..300 {
                 for _ in 0..world.random.below(6) {
                     // In every other run, later ones have higher keys.
                     let rank = world.random.below(100) + seed % 2 * world.version;
+                    let is_clear = world.random.below(20) == 0;
+                    let rank = if is_clear { u64::MAX } else { rank };
                     let slot = world.random.below(200) as u32;
                     world.change(slot, rank);
                     open.insert(slot, world.changes[&slot]);
                 }
+                let oldest = open.iter().min_by_key(|(_, at): &(_, &Position)| at.version);
+                let oldest = oldest.map(|(slot, at)| (*slot, at.version));
+                if let Some((slot, version)) = oldest.filter(|_| world.random.below(4) == 0) {
+                    open.remove(&slot);
+                    floor = version;
+                }
                 for _ in 0..world.random.below(4) {
                     let highest = open.iter().map(|(slot, at)| (*at, Slot(*slot))).max();
-                    let Some((position, slot)) = passed.next(&world.order, 0) else {
+                    let Some((position, slot)) = passed.next(&world.order, floor) else {
                         assert_eq!(highest, None);
                         break;
                     };
+                    assert!(position.version > floor);
                     if open.contains_key(&slot.0) {
                         assert_eq!(Some((position, slot)), highest);
                     }
                     assert!(highest.is_none_or(|highest| (position, slot) >= highest));
-                    passed.pass(world.version, position, 0);
+                    passed.pass(world.version, position, floor);
                     open.remove(&slot.0);
                     assert!(passed.contains(position));
                     assert!(
@@ -285,7 +306,7 @@ mod tests {
                             .is_sorted_by(|a, b| { a.from > b.from && a.version > b.version })
                     );
                 }
-                assert!(open.values().all(|at| !passed.contains(*at)));
+                assert!(open.values().all(|at| at.version > floor && !passed.contains(*at)));
             }
         }
     }
