@@ -1,6 +1,7 @@
 //! What a holder is asked for next.
 
 use super::offer::{Offer, Place};
+use super::wanted::Wanted;
 use super::{Priority, Transfers};
 use crate::id::PeerIndex;
 use crate::sched::End;
@@ -30,9 +31,10 @@ impl Transfers {
             let queue = (class, priority);
             let is_late = self.has_late(now, peer, queue);
             is_overloaded |= is_late;
-            let end = self.holder(peer).queues[class][priority].ends.turn(is_late);
-            let is_turn_of_oldest = is_late && end == End::Oldest;
-            let fresh = self.fresh_offer(peer, queue, end);
+            let has_waited = is_late || self.is_left_behind(now, peer, queue);
+            let end = self.holder(peer).queues[class][priority].ends.turn(has_waited);
+            let is_turn_of_oldest = has_waited && end == End::Oldest;
+            let fresh = self.fresh_offer(peer, queue, if is_late { end } else { End::Oldest });
             let begun = self.begun_offer(peer, queue, is_turn_of_oldest);
             let is_begun_first = match (fresh, begun) {
                 (Some(fresh), Some(begun)) => self.goes_first(begun, fresh, is_turn_of_oldest),
@@ -74,6 +76,22 @@ impl Transfers {
     pub(super) fn has_late(&mut self, now: Time, peer: PeerIndex, queue: (usize, usize)) -> bool {
         let oldest = self.fresh_offer(peer, queue, End::Oldest);
         oldest.is_some_and(|offer| self.is_late(now, self.offers[offer].transfer))
+    }
+
+    /// Whether something that is begun has waited too long for its next request, in one queue of a holder: ever
+    /// more may come of which fewer bytes are left, none of which is late itself.
+    fn is_left_behind(
+        &self,
+        now: Time,
+        peer: PeerIndex,
+        (class, priority): (usize, usize),
+    ) -> bool {
+        let holder = self.holders[peer.at()].as_ref().expect("a member");
+        holder.queues[class][priority].waiting().any(|offer| {
+            let Wanted { channel, live, progress_at, .. } =
+                self.wanted[self.offers[offer].transfer];
+            live == 0 && self.rooms[usize::from(channel)].freshness.is_late(now, progress_at)
+        })
     }
 
     /// Whether a holder may be asked for something that nobody was asked for yet. No class waits for another.

@@ -3,8 +3,8 @@
 //! Short artifacts that nobody was asked for yet go first, so that a short one does not wait for a long one.
 //! Of all others, the one with the fewest bytes left to be asked for ("shortest remaining processing time",
 //! L. Schrage, Operations Research 16, 1968): so what is begun comes to its end before more is begun, and when
-//! less comes than is wanted, most of it is of use. When the oldest has waited too long, the oldest have their
-//! [share](crate::config::Freshness) of the bytes.
+//! less comes than is wanted, most of it is of use. When the oldest has waited too long, or what is begun for its
+//! next request, the oldest have their [share](crate::config::Freshness) of the bytes.
 
 use super::backlog::Backlog;
 use super::offer::{Offer, PlaceChain};
