@@ -87,8 +87,10 @@ pub struct Link {
     pub reorder: Chance,
     /// Longest time that a datagram is held back.
     pub reorder_by: Duration,
-    /// Arriving twice.
+    /// Arriving more than once.
     pub duplicate: Chance,
+    /// How often those arrive.
+    pub copies: u32,
     /// Arriving with one to eight bits changed.
     pub corrupt: Chance,
     /// Largest datagram in bytes, headers aside; larger ones are lost.
@@ -107,6 +109,7 @@ impl Link {
             reorder: Chance::NEVER,
             reorder_by: Duration::ZERO,
             duplicate: Chance::NEVER,
+            copies: 2,
             corrupt: Chance::NEVER,
             mtu: 65_507,
         }
@@ -280,7 +283,7 @@ impl Network {
         let mut copies = 1;
         if link.duplicate.happens(random) {
             faults.note(FaultKind::Duplicate);
-            copies = 2;
+            copies = link.copies;
         }
         for _ in 0..copies {
             let mut arrives_at = leaves_at + link.latency.draw(random);

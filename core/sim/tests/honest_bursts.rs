@@ -44,10 +44,15 @@ impl Application for Counts {
 }
 
 fn subnet(link: Link) -> Subnet<Counts> {
+    subnet_of(link, |_| ())
+}
+
+fn subnet_of(link: Link, change: impl FnOnce(&mut Config)) -> Subnet<Counts> {
     let mut channel = ChannelConfig::new(CHANNEL);
     (channel.slots_max, channel.active_bytes_max) = (1 << 16, 256 << 20);
-    let route = RouteConfig::new(ROUTE, "calls").bytes_max(64 << 10, 64 << 10);
-    let config = Config::new([channel]).routes([route]);
+    let route = RouteConfig::new(ROUTE, "calls").bytes_max(128 << 10, 128 << 10);
+    let mut config = Config::new([channel]).routes([route]);
+    change(&mut config);
     let mut subnet = Subnet::new(Setup::new(&config, 2).link(link).seed(5), Counts::default());
     subnet.run_until("connected", ms(30_000), |subnet| subnet.is_up(A, B));
     subnet
@@ -114,23 +119,74 @@ fn what_is_aborted_on_a_bad_path_is_no_fault() {
 #[test]
 fn calls_that_are_given_up_are_no_fault() {
     let mut subnet = subnet(bad_path());
+    call_and_cancel(&mut subnet, 5, 20);
+    check(&mut subnet, "calls given up");
+}
+
+/// Makes so many calls in a millisecond, of which the last ones are open.
+fn call_and_cancel(subnet: &mut Subnet<Counts>, per_ms: usize, open_max: usize) {
     let to = subnet.id(B);
     let mut open = VecDeque::new();
     for _ in 0..3000 {
-        let given_up: Vec<_> = open.drain(..usize::saturating_sub(open.len(), 20)).collect();
+        let given_up: Vec<_> = open.drain(..usize::saturating_sub(open.len(), open_max)).collect();
         let called = subnet.command(A, move |_, context| {
             let now = context.time();
             let node = context.node_mut();
-            given_up.into_iter().for_each(|call| assert!(node.cancel(call)));
-            let bodies = [100, 100, 100, 100, 5000].map(|bytes| Bytes::from(vec![7; bytes]));
-            let calls =
-                bodies.into_iter().map(|body| node.call(now, &to, ROUTE, body, None, false));
+            given_up.into_iter().for_each(|call| _ = node.cancel(call));
+            let bodies = (0..per_ms).map(|at| if at % 5 == 4 { 5000 } else { 100 });
+            let bodies = bodies.map(|bytes| Bytes::from(vec![7; bytes]));
+            let calls = bodies.map(|body| node.call(now, &to, ROUTE, body, None, false));
             calls.filter_map(Result::ok).collect::<Vec<_>>()
         });
         open.extend(called.expect("it runs"));
         subnet.elapse(ms(1));
     }
-    check(&mut subnet, "calls given up");
+}
+
+fn awful_path() -> Link {
+    let mut link = bad_path();
+    (link.loss, link.duplicate) = (Chance::percent(30), Chance::percent(50));
+    link
+}
+
+/// Each datagram comes hundreds of times: as on a path with a loop, or where somebody wants a member to be at fault.
+fn repeating_path(latency: Duration) -> Link {
+    let mut link = Link::new(latency);
+    (link.duplicate, link.copies) = (Chance::percent(100), 300);
+    link
+}
+
+/// As fast as an application may be, where a path lets it: 50,000 artifacts, or calls, in a second.
+#[test]
+fn what_is_given_up_at_once_is_no_fault() {
+    let mut subnet = subnet(Link::new(ms(1)));
+    churn(&mut subnet, ms(1000), 50, 16, ms(3));
+    check(&mut subnet, "50,000 artifacts in a second");
+    call_and_cancel(&mut subnet, 50, 20);
+    check(&mut subnet, "50,000 calls in a second");
+}
+
+#[test]
+fn a_path_that_loses_or_repeats_most_is_no_fault() {
+    for (name, link) in [("loses", awful_path()), ("repeats", repeating_path(ms(20)))] {
+        let mut subnet = subnet(link);
+        churn(&mut subnet, ms(1500), 2, 1000, ms(100));
+        check(&mut subnet, name);
+        assert!(subnet.application.delivered > 0);
+    }
+}
+
+#[test]
+fn little_windows_are_no_fault() {
+    let little = |config: &mut Config| {
+        let transport = &mut config.transport;
+        (transport.stream_window, transport.receive_window) = (128 << 10, 128 << 10);
+        transport.streams_max = 8;
+        config.channels[0].artifact_bytes_max = 30_000;
+    };
+    let mut subnet = subnet_of(bad_path(), little);
+    churn(&mut subnet, ms(1500), 20, 16, ms(5));
+    check(&mut subnet, "little windows");
 }
 
 #[test]

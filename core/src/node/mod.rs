@@ -653,7 +653,7 @@ impl Node {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(link) = self.link(handle) {
                     link.note_heard(now, from);
-                    link.effort.note_fruitless(1);
+                    link.effort.note_datagram();
                     link.quic.handle_event(event);
                     self.touch(handle);
                 }

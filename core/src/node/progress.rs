@@ -4,9 +4,12 @@
 //!
 //! What counts is chosen so that an honest member makes up for it: whatever is late or overtaken comes beside
 //! something that was new. What is merely not wanted here, such as an artifact that the filter drops or a request that
-//! has been given up meanwhile, does not count.
+//! has been given up meanwhile, does not count. Nor do datagrams that are repeated, or cannot be decrypted: those may
+//! come from anyone on the path.
 
 use std::time::Duration;
+
+use quinn_proto::ConnectionStats;
 
 use crate::config::WorkConfig;
 use crate::time::Time;
@@ -23,10 +26,45 @@ const PACKET_BYTES: u64 = 1024;
 /// Received on a connection since it began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
+    /// Frames of all kinds, in packets that were decrypted and had not come before. Padding is none.
+    frames: u64,
     /// STREAM frames.
-    pub(super) stream_frames: u64,
+    stream_frames: u64,
     /// Bytes of UDP payload.
-    pub(super) bytes: u64,
+    bytes: u64,
+}
+
+impl Seen {
+    pub(super) fn of(stats: &ConnectionStats) -> Self {
+        let frames = &stats.frame_rx;
+        let all = [
+            frames.acks,
+            frames.ack_frequency,
+            frames.crypto,
+            frames.connection_close,
+            frames.data_blocked,
+            frames.datagram,
+            frames.handshake_done.into(),
+            frames.immediate_ack,
+            frames.max_data,
+            frames.max_stream_data,
+            frames.max_streams_bidi,
+            frames.max_streams_uni,
+            frames.new_connection_id,
+            frames.new_token,
+            frames.path_challenge,
+            frames.path_response,
+            frames.ping,
+            frames.reset_stream,
+            frames.retire_connection_id,
+            frames.stop_sending,
+            frames.stream,
+            frames.stream_data_blocked,
+            frames.streams_blocked_bidi,
+            frames.streams_blocked_uni,
+        ];
+        Self { frames: all.iter().sum(), stream_frames: frames.stream, bytes: stats.udp_rx.bytes }
+    }
 }
 
 /// What the peer of a link has done since that was settled.
@@ -34,11 +72,17 @@ pub(super) struct Seen {
 pub(super) struct Effort {
     /// Pieces that brought nothing, less those that did.
     excess: i64,
+    datagrams: u64,
     seen: Seen,
 }
 
 impl Effort {
-    /// So many datagrams have come, streams were reset, or other pieces brought nothing.
+    /// A datagram has come.
+    pub(super) fn note_datagram(&mut self) {
+        self.datagrams += 1;
+    }
+
+    /// So many streams were reset, or other pieces brought nothing.
     pub(super) fn note_fruitless(&mut self, pieces: i64) {
         self.excess += pieces;
     }
@@ -50,7 +94,7 @@ impl Effort {
 
     /// Whether there is so much of it that it is to be settled.
     pub(super) fn is_due(&self) -> bool {
-        self.excess.unsigned_abs() >= UNSETTLED_MAX
+        (self.excess + self.datagrams as i64).unsigned_abs() >= UNSETTLED_MAX
     }
 
     /// The pieces that brought nothing, less those that did, since the last call. Of this node's packets, `acked` were
@@ -60,8 +104,10 @@ impl Effort {
         // cannot be told, so they count by what is read.
         let carried = (seen.bytes - self.seen.bytes) / PACKET_BYTES;
         let carried = carried.min(seen.stream_frames - self.seen.stream_frames);
+        // Each packet that counts has a frame at least.
+        let datagrams = std::mem::take(&mut self.datagrams).min(seen.frames - self.seen.frames);
         self.seen = seen;
-        std::mem::take(&mut self.excess) - (carried + acked) as i64
+        std::mem::take(&mut self.excess) + datagrams as i64 - (carried + acked) as i64
     }
 }
 
@@ -142,20 +188,32 @@ mod tests {
         assert!(!is_at_fault(|at| if at % 2 == 0 { 900 } else { -900 }, 1000));
     }
 
+    fn seen(frames: u64, stream_frames: u64, bytes: u64) -> Seen {
+        Seen { frames, stream_frames, bytes }
+    }
+
     /// Datagrams with streams that nobody reads, repeated packets of them, and packets of nothing but acknowledgements.
     #[test]
     fn what_is_under_way_is_no_work_without_progress() {
         let mut effort = Effort::default();
-        effort.note_fruitless(2000);
+        (0..2000).for_each(|_| effort.note_datagram());
         assert!(effort.is_due());
-        let unread = Seen { stream_frames: 2100, bytes: 2000 * 1200 };
-        assert!(effort.settle(unread, 0) <= 0);
-        effort.note_fruitless(500);
-        assert_eq!(effort.settle(unread, 500), 0);
+        assert!(effort.settle(seen(2100, 2100, 2000 * 1200), 0) <= 0);
+        (0..500).for_each(|_| effort.note_datagram());
+        assert_eq!(effort.settle(seen(2600, 2100, 2000 * 1200), 500), 0);
         // Small ones count as far as they are not read.
-        effort.note_fruitless(2000);
+        (0..2000).for_each(|_| effort.note_datagram());
         effort.note_read(1);
-        let small = Seen { stream_frames: 4100, bytes: unread.bytes + 2000 * 64 };
-        assert_eq!(effort.settle(small, 0), 1999 - 125);
+        assert_eq!(effort.settle(seen(4600, 4100, 2000 * 1264), 0), 1999 - 125);
+    }
+
+    /// Anyone on the path can repeat a datagram, or send some that cannot be decrypted.
+    #[test]
+    fn datagrams_of_others_do_not_count() {
+        let mut effort = Effort::default();
+        (0..2000).for_each(|_| effort.note_datagram());
+        assert!(effort.is_due());
+        assert_eq!(effort.settle(seen(200, 0, 2000 * 64), 0), 200);
+        assert!(!effort.is_due());
     }
 }

@@ -165,9 +165,8 @@ impl Link {
     /// How much more work of the peer has brought nothing than something, if it is to be settled.
     pub(super) fn take_excess(&mut self) -> Option<i64> {
         self.effort.is_due().then(|| {
-            let stats = self.quic.stats();
-            let (stream_frames, bytes) = (stats.frame_rx.stream, stats.udp_rx.bytes);
-            self.effort.settle(Seen { stream_frames, bytes }, self.meter.take_acked())
+            let seen = Seen::of(&self.quic.stats());
+            self.effort.settle(seen, self.meter.take_acked())
         })
     }
 
