@@ -108,7 +108,7 @@ impl Config {
     ///
     /// | term | bytes |
     /// | --- | --- |
-    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 2432 x slots_max`: slots, how far each has come, indices, what the node tells itself of them; with [`Order::HighestKeyFirst`](super::Order::HighestKeyFirst) `+ 96 x slots_max` |
+    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 2432 x slots_max`: slots, how far each has come, indices, what the node tells itself of them; with [`Order::HighestKeyFirst`] `+ 96 x slots_max` |
     /// | inbox, per channel | `2 x inbox_bytes_max`: waiting for the application, being fetched |
     /// | chunks and their Merkle trees, per channel | a 128th of those bytes of outbox and inbox |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
