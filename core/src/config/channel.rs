@@ -3,8 +3,7 @@
 use core::time::Duration;
 
 use super::error::{invalid, within};
-use super::{BUDGET_BYTES_LIMIT, Class, ConfigError, SPAN_LIMIT};
-use super::{Freshness, Order, Quota};
+use super::{BUDGET_BYTES_LIMIT, Class, ConfigError, Freshness, Order, Quota, SPAN_LIMIT};
 use crate::artifact::{
     ARTIFACT_BYTES_LIMIT, METADATA_BYTES_MAX, SINGLE_CHUNK_BYTES_MAX, longest_chunk_bytes,
 };

@@ -5,8 +5,7 @@ use alloc::string::String;
 use serde::{Deserialize, Deserializer};
 
 use super::span::Span;
-use super::{ChannelConfig, Class, Order, Relay, RouteConfig};
-use super::{Freshness, Quota};
+use super::{ChannelConfig, Class, Freshness, Order, Quota, Relay, RouteConfig};
 use crate::id::{ChannelId, RouteId};
 
 /// Reads a struct some of whose fields have no default. Of the others, those that are given replace the

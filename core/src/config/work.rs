@@ -20,8 +20,9 @@ pub struct WorkConfig {
     /// driver's loop costs a few percent of it. Between 100 and 1,000,000.
     pub turn_max: u32,
     /// Pieces of work in a second that may bring nothing: a datagram with nothing in it, an update of a version
-    /// that has passed or of a slot that stays empty, a chunk that is here already, a stream that was reset. A piece that does bring something makes up for
-    /// one that does not. Default 10,000: about 3 % of a core. At least 1.
+    /// that has passed or of a slot that stays empty, a chunk that is here already, a stream that was reset. A
+    /// piece that does bring something makes up for one that does not. Default 10,000: far above what
+    /// honest members were seen to cause. At least 1.
     pub fruitless_per_second: u32,
     /// So many of them beyond those are a fault, [`WorkWithoutProgress`](crate::error::Fault::WorkWithoutProgress).
     /// Default 100,000: far more than what a member causes that was cut off for a while, whose packets are repeated or

@@ -6,8 +6,8 @@
 //! it was changed last. A peer's dirty set is then one number, the version up to which it has been
 //! served, and a few [gaps](unserved) before it. The dirty slots are those whose current entry lies there,
 //! oldest change first; or newest first, or [by keys](key_order), if the oldest has [waited too
-//! long](crate::config::Freshness). A slot
-//! that changes again moves to the end of the log, and content that was overwritten is not sent any more.
+//! long](crate::config::Freshness). A slot that changes again moves to the end of the log, and content that was
+//! overwritten is not sent any more.
 //!
 //! Published artifacts with keys are in an index by key and name as well. One that is published under the key
 //! and name of another takes its slot, with one change: peers hear of the former as of any slot that was
