@@ -37,9 +37,11 @@ mod inspect;
 mod key;
 mod link;
 mod losses;
+mod members;
 mod occurrence;
 mod peers;
 mod progress;
+mod publishing;
 mod qlog;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod quic;
@@ -69,8 +71,7 @@ pub use report::{Closed, NodeError, NodeEvent, NodeStats, REFUSED_INTERVAL};
 pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
 pub use transmit::{Ecn, Transmit};
 
-use std::boxed::Box;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -80,15 +81,11 @@ use std::vec::Vec;
 use bytes::BytesMut;
 use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, ServerConfig, VarInt};
 
-use crate::artifact::Artifact;
-use crate::broadcast::{
-    Broadcast, Coverage, Event, Filter, Output as MachineOutput, SendBuffer, Threshold, Wake,
-};
+use crate::broadcast::{Broadcast, Event, Output as MachineOutput, SendBuffer, Wake};
 use crate::config::{ChannelConfig, Config};
 use crate::deadlines::Deadlines;
-use crate::error::{PublishError, RelayError};
-use crate::id::{Arrival, ArtifactId, ChannelId, NodeId, PeerIndex};
-use crate::membership::{Membership, Topology, TopologyError};
+use crate::id::{Arrival, ChannelId, NodeId, PeerIndex};
+use crate::membership::{Membership, Topology};
 use crate::random::Random;
 use crate::rpc::Rpc;
 use crate::sched::{Level, Schedule};
@@ -98,7 +95,7 @@ use crate::wire::{ChannelHello, Hello, MINOR};
 use crypto::{HandshakeCrypto, Members, Provider, Tls};
 use flush::Flushes;
 use link::{Link, Notice};
-use peers::{Followed, Peers};
+use peers::Peers;
 use ready::ReadyLinks;
 use share::{Turns, cost};
 use uplink::Uplink;
@@ -337,11 +334,6 @@ impl Node {
         &self.membership
     }
 
-    /// See [`Broadcast::coverage`].
-    pub fn coverage(&self, channel: ChannelId, id: &ArtifactId) -> Option<Coverage> {
-        self.machine.coverage(channel, id)
-    }
-
     /// What it has counted.
     pub fn stats(&self) -> NodeStats {
         self.stats
@@ -389,192 +381,7 @@ impl Node {
         self.peers.arrival = self.arrival;
     }
 
-    // Commands.
-
-    /// Sets what decides about a channel's artifacts. Without a filter, all are fetched. False if
-    /// there is no such channel.
-    pub fn set_filter(&mut self, channel: ChannelId, filter: Box<dyn Filter>) -> bool {
-        self.machine.set_filter(channel, filter)
-    }
-
-    /// See [`Broadcast::set_loopback`]. The events are from [`Node::member_id`].
-    pub fn set_loopback(&mut self, has_loopback: bool) {
-        self.machine.set_loopback(has_loopback);
-    }
-
-    /// See [`Broadcast::has_loopback`].
-    pub fn has_loopback(&self) -> bool {
-        self.machine.has_loopback()
-    }
-
-    /// See [`Broadcast::publish`].
-    ///
-    /// # Errors
-    /// If the channel has no room for it; nothing has changed then.
-    pub fn publish(&mut self, channel: ChannelId, artifact: Artifact) -> Result<(), PublishError> {
-        self.begin_input();
-        self.machine.publish(channel, artifact)
-    }
-
-    /// See [`Broadcast::publish_keyed`].
-    ///
-    /// # Errors
-    /// If it has no key, or the channel has no room for it; nothing has changed then.
-    pub fn publish_keyed(
-        &mut self,
-        channel: ChannelId,
-        name: u32,
-        artifact: Artifact,
-    ) -> Result<(), PublishError> {
-        self.begin_input();
-        self.machine.publish_keyed(channel, name, artifact)
-    }
-
-    /// See [`Broadcast::publish_covered`].
-    ///
-    /// # Errors
-    /// As [`Node::publish`].
-    pub fn publish_covered(
-        &mut self,
-        channel: ChannelId,
-        artifact: Artifact,
-        threshold: Threshold,
-    ) -> Result<(), PublishError> {
-        self.begin_input();
-        self.machine.publish_covered(channel, artifact, threshold)
-    }
-
-    /// See [`Broadcast::abort`].
-    pub fn abort(&mut self, channel: ChannelId, id: &ArtifactId) -> bool {
-        self.begin_input();
-        self.machine.abort(channel, id)
-    }
-
-    /// See [`Broadcast::abort_below`].
-    pub fn abort_below(&mut self, channel: ChannelId, key: u64) -> usize {
-        self.begin_input();
-        self.machine.abort_below(channel, key)
-    }
-
-    /// See [`Broadcast::relay`].
-    ///
-    /// # Errors
-    /// If no member nearer to the publisher advertises it, or there is no room. Nothing has changed
-    /// then.
-    pub fn relay(&mut self, channel: ChannelId, artifact: &Artifact) -> Result<(), RelayError> {
-        self.begin_input();
-        self.machine.relay(channel, artifact)
-    }
-
-    /// See [`Broadcast::reconsider`].
-    pub fn reconsider(&mut self, now: Time, channel: ChannelId) -> bool {
-        let now = self.clamp(now);
-        self.machine.reconsider(now, channel)
-    }
-
-    /// Follows a new topology in place of all that are in use: connects to new members, and drops
-    /// former ones at once. A node whose key belongs to no member of it keeps no connections.
-    ///
-    /// # Errors
-    /// If its version is lower than the latest, or it has too many members; nothing has changed
-    /// then.
-    pub fn set_topology(&mut self, now: Time, topology: Topology) -> Result<(), TopologyError> {
-        let mut membership = self.membership.clone();
-        membership.replace(topology)?;
-        self.set_membership(now, membership)
-    }
-
-    /// Follows a topology in addition to those that are in use, and connects to new members. A
-    /// member of any topology in use stays a member until that topology is
-    /// [retired](Node::retire_topologies).
-    ///
-    /// # Errors
-    /// As [`Membership::add`], or if there are too many members; nothing has changed then.
-    pub fn add_topology(&mut self, now: Time, topology: Topology) -> Result<(), TopologyError> {
-        let mut membership = self.membership.clone();
-        membership.add(topology)?;
-        self.set_membership(now, membership)
-    }
-
-    /// Stops following topologies with a version below `oldest`, except for the latest. Former
-    /// members are dropped at once, and connections under keys that no member has any more are
-    /// closed.
-    pub fn retire_topologies(&mut self, now: Time, oldest: u64) {
-        let mut membership = self.membership.clone();
-        membership.retire(oldest);
-        self.set_membership(now, membership).expect("nobody comes");
-    }
-
-    pub(crate) fn set_membership(
-        &mut self,
-        now: Time,
-        membership: Membership,
-    ) -> Result<(), TopologyError> {
-        let now = self.clamp(now);
-        let nodes = membership.peers_of(&self.key_id(), self.config.transport.overlay);
-        if nodes.len() > self.config.peers_max.into() {
-            return Err(TopologyError::TooManyMembers);
-        }
-        self.membership = membership;
-        self.machine.set_member_id(self.member_id());
-        self.connect_to(now, &nodes);
-        Ok(())
-    }
-
-    /// Drops all peers but these, of which the membership is to tell next whether they are some still.
-    #[cfg_attr(not(feature = "driver"), allow(dead_code, reason = "for drivers"))]
-    pub(crate) fn keep_peers(&mut self, now: Time, stayed: &BTreeSet<NodeId>) {
-        let now = self.clamp(now);
-        let peers = self.membership.peers_of(&self.key_id(), self.config.transport.overlay);
-        self.connect_to(now, &(&peers & stayed));
-    }
-
-    /// Is connected to these members from now on.
-    fn connect_to(&mut self, now: Time, nodes: &BTreeSet<NodeId>) {
-        let followed = self.peers.follow(now, &self.membership, self.member_id(), nodes);
-        self.members.set(self.peers.keys());
-        let Followed { left, came, changed } = followed;
-        for (peer, links) in left {
-            self.machine.remove_peer(now, peer);
-            self.rpc.remove_peer(peer);
-            for handle in links {
-                // It is no member's any more, even if the same member has joined again.
-                if let Some(link) = self.link(handle) {
-                    link.node = None;
-                }
-                self.close(now, handle, NO_MEMBER);
-            }
-        }
-        for peer in came {
-            let node = self.peers.peer(peer).node;
-            self.machine.add_peer(peer, node);
-            self.rpc.add_peer(peer);
-        }
-        for peer in changed {
-            self.reconnect(now, peer);
-        }
-    }
-
-    /// A member has other addresses or keys than before. The connection to it may not be valid any
-    /// more, and dial attempts that failed may now succeed.
-    fn reconnect(&mut self, now: Time, peer: PeerIndex) {
-        self.peers.redial(now, peer);
-        for handle in self.peers.peer(peer).links.clone() {
-            let Some(link) = self.links[handle.0].as_ref().filter(|link| link.is_open()) else {
-                continue;
-            };
-            let known = self.peers.peer(peer);
-            let has_key = link.key.is_none_or(|key| known.keys.contains(&key));
-            let has_address = known.addresses.contains(&link.quic.remote_address());
-            let is_dial = link.is_client && !link.is_up();
-            if !has_key || is_dial && !has_address {
-                self.close(now, handle, NO_MEMBER);
-                self.peers.redial(now, peer);
-            } else if link.is_client && link.is_up() && !has_address {
-                self.peers.redial_beside(now, peer);
-            }
-        }
-    }
+    // Commands. Those of channels are in `publishing`, those of the membership in `members`.
 
     /// Closes all connections and accepts no new ones. Peers are notified. What has not been sent is lost:
     /// see [`Node::shutdown_within`]. Continue to poll until [`Node::is_closed`], which takes half a second
