@@ -167,6 +167,51 @@ fn a_request_is_answered_after_it_has_been_read() {
     drop(call);
 }
 
+/// The same for who answers with all at once. What was taken part by part up to its last byte has been read.
+#[test]
+fn a_whole_answer_before_all_was_read_is_none_and_the_caller_is_told() {
+    let (mut subnet, server) = pair();
+    let mut call = subnet.route(0).call_in_parts(subnet.id(1), 10);
+    subnet.run(call.write(body(4))).expect("it is taken");
+    let request = subnet.run(server.next_request()).expect("a request");
+    assert_eq!(subnet.run(request.parts().next_part()), Some(Ok(body(4).into())));
+    assert_eq!(request.answer("early"), Err(AnswerError::NotRead));
+    assert_eq!(subnet.run(call.next_part()), Some(Err(CallError::Dropped)));
+
+    let mut call = subnet.route(0).call_in_parts(subnet.id(1), 4);
+    subnet.run(call.write(body(4))).expect("it is taken");
+    let request = subnet.run(server.next_request()).expect("a request");
+    assert_eq!(subnet.run(request.parts().next_part()), Some(Ok(body(4).into())));
+    assert_eq!(request.answer("in time"), Ok(()));
+    assert_eq!(subnet.run(call.next_part()), Some(Ok("in time".into())));
+    assert_eq!(subnet.run(call.next_part()), None);
+}
+
+/// Who has waited for room in vain keeps none, and another member's request may have it now.
+#[test]
+fn the_caller_of_an_answer_in_parts_without_room_is_told_that_the_callee_is_busy() {
+    let mut config = in_parts();
+    let longest = LONG + ANSWER_BYTES_KEPT;
+    config.routes[0] = config.routes[0].clone().bytes_max(0, longest);
+    config.routes[0].body_bytes_max = longest.into();
+    let mut subnet = Subnet::connected(3, &config);
+    let server = subnet.serve(1);
+    let [_first, mut call] = [(); 2].map(|()| subnet.route(0).call_in_parts(subnet.id(1), 0));
+    let [first, second] = [(); 2].map(|()| subnet.run(server.next_request()).expect("a request"));
+    assert_eq!(subnet.run(first.room(LONG)), Ok(()));
+    let mut room = Waiting::new(second.room(LONG));
+    assert_eq!(room.poll(), None);
+    subnet.elapse(ms(10));
+    assert_eq!(room.poll(), None, "it is more than the member's share");
+    drop(room);
+    let _other = subnet.route(2).call_in_parts(subnet.id(1), 0);
+    let _third = subnet.run(server.next_request()).expect("a request");
+    assert_eq!(subnet.run(read_all(&second)), Ok(Vec::new()));
+    let answer = second.answer_in_parts(LONG).expect("it waits");
+    assert!(matches!(subnet.run(call.next_part()), Some(Err(CallError::Busy { .. }))));
+    assert_eq!(subnet.run(answer.arrived()), Err(AnswerError::NoRoom));
+}
+
 #[test]
 fn calls_that_cannot_be_made_say_so_and_the_end_ends_all() {
     let (mut subnet, server) = pair();

@@ -206,6 +206,21 @@ struct Taken {
     waiters: Waiters,
 }
 
+impl Taken {
+    /// Whether all of the request was read, if it is read in parts.
+    fn is_read(&self) -> bool {
+        self.parts.as_ref().is_none_or(|parts| parts.is_read())
+    }
+}
+
+/// What the caller of a request is told that cannot be answered.
+fn refusal_of(error: AnswerError) -> Refusal {
+    match error {
+        AnswerError::NoRoom => Refusal::Busy { retry_after: NO_ROOM_RETRY },
+        _ => Refusal::Dropped,
+    }
+}
+
 /// The state of calls that the handles and the driver share.
 pub(super) struct Calls {
     routes: Vec<RouteState>,
@@ -445,10 +460,10 @@ impl CallTable {
                 }
             }
             // If it was cancelled in the meantime, the node has dropped it and the handle has been
-            // told.
+            // told. There may be no room.
             CallCommand::Answer { request, body } => {
-                if node.answer(now, request, body) == Err(AnswerError::NoRoom) {
-                    node.refuse(now, request, Refusal::Busy { retry_after: NO_ROOM_RETRY });
+                if let Err(error) = node.answer(now, request, body) {
+                    node.refuse(now, request, refusal_of(error));
                 }
             }
             // The handle has checked the length. If it was cancelled, it is told.

@@ -13,7 +13,7 @@ use std::vec::Vec;
 use bytes::Bytes;
 use futures_core::Stream;
 
-use super::{Call, CallCommand, CallTable, Calls, Request, Route, SlotState};
+use super::{Call, CallCommand, CallTable, Calls, Request, Route, SlotState, refusal_of};
 use crate::driver::node_handle::NodeHandle;
 use crate::driver::shared::{Command, Shared, State};
 use crate::driver::waiters::{Source, Waiters, Waiting};
@@ -41,6 +41,8 @@ pub(super) struct Parts {
     /// The node was asked for the next part of the body that is read; and has given it.
     is_asked: bool,
     next: Option<Bytes>,
+    /// Bytes of the body that is read that were not taken.
+    unread: u64,
     /// All has been read.
     has_end: bool,
     /// Of an answer: whether it has arrived, or why it will not.
@@ -55,9 +57,20 @@ impl Parts {
         Box::new(Self { is_writable: true, missing: length.into(), ..Self::default() })
     }
 
+    /// The body that is read has so many bytes.
+    pub(super) fn reading(length: u32) -> Box<Self> {
+        Box::new(Self { unread: length.into(), ..Self::default() })
+    }
+
+    /// Whether all bytes of the body that is read were taken.
+    pub(super) fn is_read(&self) -> bool {
+        self.unread == 0
+    }
+
     fn take_next(&mut self) -> Option<Bytes> {
         let part = self.next.take()?;
         self.is_asked = false;
+        self.unread = self.unread.saturating_sub(part.len() as u64);
         Some(part)
     }
 
@@ -143,7 +156,7 @@ impl CallTable {
         length: u32,
     ) {
         if let Err(error) = node.answer(now, request, Body::InParts(length)) {
-            node.refuse(now, request, rpc::Refusal::Dropped);
+            node.refuse(now, request, refusal_of(error));
             self.over.push((request, Err(error)));
         }
     }
@@ -441,12 +454,14 @@ impl Request {
         RequestParts { waiting, id: self.id, whole, has_ended: self.in_parts.is_none() }
     }
 
-    /// Answers with `length` bytes that are given in parts. For this there is room in any case. All of the
-    /// request has to be read before.
+    /// Answers with `length` bytes that are given in parts. For this there is room for sure, unless more was
+    /// [waited for](Self::room) in vain: if there is none, the caller is told that this node is
+    /// [`Busy`](crate::error::CallError::Busy), and [`write`](AnswerInParts::write) fails. All of the request has
+    /// to be read before.
     ///
     /// # Errors
-    /// If the answer is too long (the caller is told that there is none), or the caller does not wait
-    /// any more.
+    /// If the answer is too long or the request was not read (the caller is told that there is none), or the
+    /// caller does not wait any more.
     pub fn answer_in_parts(mut self, length: u32) -> Result<AnswerInParts, AnswerError> {
         if !self.wants_answer {
             return Err(AnswerError::NotWanted);
@@ -461,7 +476,7 @@ impl Request {
             if let Some(why) = taken.cancelled {
                 return Err(why);
             }
-            if taken.parts.as_ref().is_some_and(|parts| !parts.has_end) {
+            if !taken.is_read() {
                 return Err(AnswerError::NotRead);
             }
             taken.parts = Some(Parts::giving(length));

@@ -1,6 +1,5 @@
 //! The requests of a route.
 
-use std::boxed::Box;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,7 +11,7 @@ use std::vec::Vec;
 use bytes::Bytes;
 use futures_core::Stream;
 
-use super::{CallCommand, Calls, Route, STAGED_MAX, StagedRequest, Taken};
+use super::{CallCommand, Calls, Parts, Route, STAGED_MAX, StagedRequest, Taken};
 use crate::driver::node_handle::NodeHandle;
 use crate::driver::shared::{Command, Shared, State};
 use crate::driver::waiters::{Source, Waiting};
@@ -169,7 +168,7 @@ impl State {
         calls.released.push(permit);
         if request.wants_answer {
             let room = request.answer_bytes_max.min(ANSWER_BYTES_KEPT);
-            let parts = request.in_parts.map(|_| Box::default());
+            let parts = request.in_parts.map(Parts::reading);
             calls.taken.insert(request.id, Taken { room, parts, ..Taken::default() });
         }
         let start = calls.start.expect("set before anything is staged");
@@ -296,8 +295,8 @@ impl Request {
     /// there is none, the caller is told that this node is [`Busy`](crate::error::CallError::Busy).
     ///
     /// # Errors
-    /// If the answer is too long (the caller is told that there is none), or the caller does not
-    /// wait any more.
+    /// If the answer is too long or the request is read [in parts](Self::parts) and was not read to its end (the
+    /// caller is told that there is none), or the caller does not wait any more.
     pub fn answer(mut self, body: impl Into<Bytes>) -> Result<(), AnswerError> {
         let body = body.into();
         if !self.wants_answer {
@@ -334,7 +333,12 @@ impl Request {
             let Some(taken) = state.calls.taken.remove(&request) else {
                 return (Err(AnswerError::Closed), None);
             };
-            let (command, result) = match taken.cancelled {
+            let is_answer = matches!(command, Some(CallCommand::Answer { .. }));
+            let is_early = is_answer && !taken.is_read();
+            let (command, result) = match taken
+                .cancelled
+                .or(is_early.then_some(AnswerError::NotRead))
+            {
                 Some(why) => (CallCommand::Refuse { request, refusal: Refusal::Dropped }, Err(why)),
                 None => (command.take().expect("taken once"), Ok(())),
             };
