@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::parts::giving_room;
+
 /// The body of a request or an answer, as it is given.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
@@ -18,6 +20,14 @@ impl Body {
         match self {
             Self::Whole(body) => body.len() as u64,
             Self::InParts(length) => (*length).into(),
+        }
+    }
+
+    /// Bytes that it takes in a budget of the node that gives it.
+    pub(crate) fn room(&self) -> u64 {
+        match self {
+            Self::Whole(_) => self.length(),
+            Self::InParts(_) => giving_room(self.length()),
         }
     }
 }

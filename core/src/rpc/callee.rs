@@ -463,7 +463,7 @@ impl Callee {
             return Err(AnswerError::NotRead);
         }
         let is_in_parts = matches!(answer, Body::InParts(_));
-        let room = if is_in_parts { parts::giving_room(length) } else { length };
+        let room = answer.room();
         let request = &self.inbound[index];
         let reserving = &self.routes[request.route as usize].reserving;
         // A long answer does not pass those that wait.

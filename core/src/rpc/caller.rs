@@ -6,7 +6,7 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use super::ledger::Ledger;
-use super::parts::{self, Part, READ_AHEAD, Stream, StreamEvent};
+use super::parts::{Part, READ_AHEAD, Stream, StreamEvent};
 use super::room_queue::RoomQueue;
 use super::transfer::{Receiving, Sending};
 use super::{
@@ -260,7 +260,7 @@ impl Caller {
             return Err(CallError::Pushback);
         }
         let is_in_parts = matches!(body, Body::InParts(_));
-        let request_bytes = if is_in_parts { parts::giving_room(length) } else { length };
+        let request_bytes = body.room();
         if !self.routes[route as usize].requests.take(peer, request_bytes) {
             return Err(CallError::Pushback);
         }

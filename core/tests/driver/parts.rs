@@ -212,6 +212,35 @@ fn the_caller_of_an_answer_in_parts_without_room_is_told_that_the_callee_is_busy
     assert_eq!(subnet.run(answer.arrived()), Err(AnswerError::NoRoom));
 }
 
+/// At its giver, a long request takes the room of two parts.
+#[test]
+fn calls_with_long_requests_in_parts_wait_in_order() {
+    let mut config = in_parts();
+    config.routes[0].body_bytes_max = u64::from(LONG);
+    let mut subnet = Subnet::connected(2, &config);
+    let server = subnet.serve(1);
+    let route = subnet.route(0);
+    let mut calls = [(); 3].map(|()| route.call_in_parts(subnet.id(1), LONG));
+    for call in &mut calls {
+        let mut writing = Waiting::new(call.write(body(LONG)));
+        assert_eq!(writing.poll(), None);
+        let request = subnet.run(server.next_request()).expect("a request");
+        let mut reading = Waiting::new(read_all(&request));
+        loop {
+            subnet.elapse(ms(1));
+            let read = reading.poll();
+            assert!(!matches!(writing.poll(), Some(Err(_))));
+            if let Some(read) = read {
+                assert_eq!(read.map(|all| all.len()), Ok(LONG as usize));
+                break;
+            }
+        }
+        drop((reading, writing));
+        request.answer("").expect("it waits");
+        assert_eq!(subnet.run(call.next_part()), None);
+    }
+}
+
 #[test]
 fn calls_that_cannot_be_made_say_so_and_the_end_ends_all() {
     let (mut subnet, server) = pair();

@@ -434,7 +434,7 @@ impl CallTable {
     pub(super) fn command(&mut self, now: Time, node: &mut Node, command: CallCommand) {
         match command {
             CallCommand::Call { slot, peer, route, index, body, timeout, is_tell } => {
-                self.note_begun(index, body.length());
+                self.note_begun(index, body.room());
                 let called = match body {
                     Body::Whole(body) if is_tell => node.tell(now, &peer, route, body, timeout),
                     body => node.call(now, &peer, route, body, timeout, true),
@@ -605,15 +605,15 @@ impl Calls {
         self.peers.retain(|_, peer| peer.is_of_interest());
     }
 
-    /// Takes credit for a call whose request has so many bytes.
+    /// Takes credit for a call, and room for its request.
     fn admit(
         &mut self,
         peer: &NodeId,
         route: usize,
-        bytes: u64,
+        body: &Body,
         manner: Manner,
     ) -> Result<u32, CallError> {
-        let routes = self.routes.len();
+        let (routes, bytes, room) = (self.routes.len(), body.length(), body.room());
         let RouteState { config, unsent_bytes, queued_bytes, .. } = &mut self.routes[route];
         let is_tell = manner == Manner::Tell;
         let (is_up, granted, calls, used_bytes) = match self.peers.get(peer) {
@@ -632,10 +632,10 @@ impl Calls {
             return Err(CallError::TooLong);
         }
         let has_credit = granted.admits(calls, used_bytes + bytes, manner != Manner::Try);
-        if !has_credit || *unsent_bytes + *queued_bytes + bytes > config.body_bytes_max {
+        if !has_credit || *unsent_bytes + *queued_bytes + room > config.body_bytes_max {
             return Err(CallError::Pushback);
         }
-        *queued_bytes += bytes;
+        *queued_bytes += room;
         let peer_state = self.peers.entry(*peer).or_default();
         peer_state.credits.resize_with(routes, PeerCredit::default);
         let credit = &mut peer_state.credits[route];

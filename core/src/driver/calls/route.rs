@@ -202,7 +202,8 @@ impl Route {
             if is_tell && state.membership.addresses(&peer).is_none() {
                 return Err(CallError::NotMember);
             }
-            let slot = state.calls.admit(&peer, self.index, length, manner)?;
+            let of_call = body.as_ref().expect("taken below");
+            let slot = state.calls.admit(&peer, self.index, of_call, manner)?;
             let body = body.take().expect("taken once");
             if let Body::InParts(length) = body {
                 state.calls.slots[slot].parts = Some(Parts::giving(length));
