@@ -158,18 +158,20 @@ impl Network {
     pub(crate) fn complete(&self) {
         for at in 0..self.sockets.len() {
             let mut sender = self.socket(at);
-            let batches = std::mem::take(&mut sender.sending);
+            let mut batches = std::mem::take(&mut sender.sending);
             if !batches.is_empty() {
                 sender.wake();
             }
             drop(sender);
-            for batch in batches {
+            for batch in batches.drain(..) {
                 let to = usize::from(batch.to.port()) - 1000;
                 let Some(socket) = self.sockets.get(to) else { continue };
                 let mut socket = socket.borrow_mut();
                 socket.inbox.push_back(batch);
                 socket.wake();
             }
+            // With its capacity.
+            self.socket(at).sending = batches;
         }
     }
 }
