@@ -55,17 +55,26 @@ impl SendBuffer {
 
     /// The bytes in order, in pieces. One allocation; payloads are not copied.
     pub fn take_pieces(&mut self, pieces: &mut Vec<Bytes>) {
-        let inline = Bytes::copy_from_slice(&self.inline);
+        self.take_pieces_in(pieces, Bytes::copy_from_slice);
+    }
+
+    /// The same with a `copy` of what is not shared.
+    pub(crate) fn take_pieces_in(
+        &mut self,
+        pieces: &mut Vec<Bytes>,
+        copy: impl FnOnce(&[u8]) -> Bytes,
+    ) {
+        let mut inline = copy(&self.inline);
         let mut start = 0;
         for (end, payload) in self.shared.drain(..) {
             if start < end {
-                pieces.push(inline.slice(start..end));
+                pieces.push(inline.split_to(end - start));
             }
             pieces.push(payload);
             start = end;
         }
-        if start < inline.len() {
-            pieces.push(inline.slice(start..));
+        if !inline.is_empty() {
+            pieces.push(inline);
         }
         self.clear();
     }

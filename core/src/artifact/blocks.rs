@@ -11,19 +11,23 @@ use bytes::{Bytes, BytesMut};
 /// Bytes in a block: some tens of artifacts of 200 bytes. Who keeps one of them keeps the block.
 const BLOCK_BYTES: usize = 16 << 10;
 
-/// Blocks of a node. If artifacts that are kept use all of them, further ones get a buffer each: what is kept
-/// may cost at most this much more than its bytes.
-const BLOCKS_MAX: usize = 256;
+/// Blocks for what a node receives. If artifacts that are kept use all of them, further ones get a buffer each: what is
+/// kept may cost at most this much more than its bytes.
+const RECEIVED_MAX: usize = 128;
+
+/// The same for what it publishes, which is less.
+const PUBLISHED_MAX: usize = 32;
 
 /// Bytes in all of them.
-pub(crate) const BLOCKS_BYTES_MAX: u64 = (BLOCKS_MAX * BLOCK_BYTES) as u64;
+pub(crate) const BLOCKS_BYTES_MAX: u64 = ((RECEIVED_MAX + PUBLISHED_MAX) * BLOCK_BYTES) as u64;
 
 /// So many blocks, those that were filled longest ago, are looked at for one that is free. Most artifacts
 /// are dropped in about the order in which they came.
 const LOOKED_AT: usize = 4;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Blocks {
+    max: usize,
     /// What is left of the block that is being filled.
     open: BytesMut,
     /// The first bytes of all blocks, in the order in which they were begun.
@@ -31,6 +35,19 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
+    pub(crate) fn received() -> Self {
+        Self::new(RECEIVED_MAX)
+    }
+
+    #[cfg(feature = "driver")]
+    pub(crate) fn published() -> Self {
+        Self::new(PUBLISHED_MAX)
+    }
+
+    fn new(max: usize) -> Self {
+        Self { max, open: BytesMut::new(), begun: VecDeque::new() }
+    }
+
     /// A copy of `parts`, one behind the other: at most [`BLOCK_BYTES`] less one.
     pub(crate) fn copy(&mut self, parts: &[&[u8]]) -> Bytes {
         let length: usize = parts.iter().map(|part| part.len()).sum();
@@ -55,7 +72,7 @@ impl Blocks {
                 Err(in_use) => self.begun.push_back(in_use),
             }
         }
-        if block.is_none() && self.begun.len() >= BLOCKS_MAX {
+        if block.is_none() && self.begun.len() >= self.max {
             return false;
         }
         let mut block = block.unwrap_or_else(|| BytesMut::with_capacity(BLOCK_BYTES));
@@ -80,7 +97,7 @@ mod tests {
 
     #[test]
     fn blocks_are_used_again_once_nobody_needs_what_is_in_them() {
-        let mut blocks = Blocks::default();
+        let mut blocks = Blocks::received();
         let mut kept = VecDeque::new();
         for round in 0..10_000_usize {
             let part = [round as u8; 200];
@@ -96,15 +113,15 @@ mod tests {
 
     #[test]
     fn blocks_that_are_kept_are_bounded_in_number() {
-        let mut blocks = Blocks::default();
+        let mut blocks = Blocks::received();
         let part = [7; 1000];
         let keep = |_| blocks.copy(&[&part]);
-        let kept: Vec<Bytes> = (0..2 * BLOCKS_MAX * BLOCK_BYTES / part.len()).map(keep).collect();
-        assert_eq!(blocks.begun.len(), BLOCKS_MAX);
+        let kept: Vec<Bytes> = (0..2 * RECEIVED_MAX * BLOCK_BYTES / part.len()).map(keep).collect();
+        assert_eq!(blocks.begun.len(), RECEIVED_MAX);
         drop(kept);
         let copy = blocks.copy(&[&part]);
         assert!(blocks.open.capacity() > 0, "in a block again");
         assert_eq!(copy, &part[..]);
-        assert_eq!(blocks.begun.len(), BLOCKS_MAX);
+        assert_eq!(blocks.begun.len(), RECEIVED_MAX);
     }
 }

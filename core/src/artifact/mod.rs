@@ -243,7 +243,17 @@ impl Artifact {
         bytes: Bytes,
         metadata: &[u8],
     ) -> Result<Self, ArtifactError> {
-        let (key, publisher) = (key.into(), None);
+        Self::joined(key.into(), bytes, metadata, blocks::join)
+    }
+
+    /// The same with what makes one buffer of the parts of a short one.
+    pub(crate) fn joined(
+        key: Option<u64>,
+        bytes: Bytes,
+        metadata: &[u8],
+        join: impl FnOnce(&[&[u8]]) -> Bytes,
+    ) -> Result<Self, ArtifactError> {
+        let publisher = None;
         let metadata =
             Metadata::from_slice(metadata).map_err(|_| ArtifactError::MetadataTooLong)?;
         if bytes.len() as u64 > ARTIFACT_BYTES_LIMIT {
@@ -252,20 +262,25 @@ impl Artifact {
         let length = bytes.len() as u64;
         if bytes.len() <= SINGLE_CHUNK_BYTES_MAX {
             let advert = Advert { length, key, publisher, metadata, root: merkle::leaf(&bytes) };
-            return Ok(Self::of_parts(advert.id(), advert, bytes, None));
+            return Ok(Self::of_parts(advert.id(), advert, bytes, None, join));
         }
         let leaves = bytes.chunks(chunk_size(length)).map(merkle::leaf).collect();
         let (root, tree) = merkle::grow(leaves);
         let advert = Advert { length, key, publisher, metadata, root };
-        Ok(Self::of_parts(advert.id(), advert, bytes, Some(tree)))
+        Ok(Self::of_parts(advert.id(), advert, bytes, Some(tree), join))
     }
 
-    fn of_parts(id: ArtifactId, advert: Advert, bytes: Bytes, tree: Option<Arc<[Hash]>>) -> Self {
+    fn of_parts(
+        id: ArtifactId,
+        advert: Advert,
+        bytes: Bytes,
+        tree: Option<Arc<[Hash]>>,
+        join: impl FnOnce(&[&[u8]]) -> Bytes,
+    ) -> Self {
         debug_assert_eq!(advert.length, bytes.len() as u64);
         let Advert { key, publisher, metadata, root, .. } = &advert;
         let content = if bytes.len() <= SHORT_BYTES_MAX {
             let publisher = publisher.as_ref();
-            let join = blocks::join;
             Content::Short(with_short_parts(root, *key, publisher, metadata, &bytes, join))
         } else {
             Content::Long(Arc::new(Long { advert, bytes, tree }))
@@ -287,7 +302,7 @@ impl Artifact {
             let metadata = Metadata::from_slice(metadata).expect("checked when it was decoded");
             let (length, root) = (bytes.len() as u64, *root);
             let advert = Advert { length, key, publisher, metadata, root };
-            return Self::of_parts(id, advert, Bytes::copy_from_slice(bytes), None);
+            return Self::of_parts(id, advert, Bytes::copy_from_slice(bytes), None, blocks::join);
         }
         let copy = |parts: &[&[u8]]| blocks.copy(parts);
         let content = with_short_parts(root, key, publisher.as_ref(), metadata, bytes, copy);
@@ -301,7 +316,7 @@ impl Artifact {
         bytes: Bytes,
         tree: PartialTree,
     ) -> Self {
-        Self::of_parts(id, advert, bytes, tree.into_levels())
+        Self::of_parts(id, advert, bytes, tree.into_levels(), blocks::join)
     }
 
     /// The id.
@@ -351,7 +366,7 @@ impl Artifact {
     #[must_use]
     pub fn by(&self, publisher: NodeId) -> Self {
         let advert = Advert { publisher: Some(publisher), ..self.advert() };
-        Self::of_parts(advert.id(), advert, self.to_bytes(), self.tree())
+        Self::of_parts(advert.id(), advert, self.to_bytes(), self.tree(), blocks::join)
     }
 
     /// The application's metadata.

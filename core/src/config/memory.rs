@@ -9,6 +9,12 @@ use crate::wire::EAGER_BYTES_MAX;
 /// Bytes of datagrams that QUIC keeps of a handshake before the node has accepted it.
 pub(crate) const INCOMING_BYTES: u64 = 64 << 10;
 
+/// Bytes in the buffers for datagrams that a node uses again: more than a socket hands over between two reads.
+pub(crate) const RECEIVED_BYTES: u64 = 512 << 10;
+
+/// The same for what it has encoded: the batches under way to some tens of members.
+pub(crate) const ENCODED_BYTES: u64 = 1 << 20;
+
 /// The most pieces that quinn-proto keeps of a stream: with more, it joins them or gives the connection
 /// up (`COMPACT_THRESHOLD` in its `assembler.rs`).
 const PIECES_MAX: u64 = 2048;
@@ -102,7 +108,8 @@ impl Config {
 
     /// An upper bound of the heap bytes that a node holds, whatever its peers do, by a configuration
     /// that passes [`Config::check`] (the sum of others may overflow): 8 MiB (socket
-    /// buffers, blocks that short artifacts share, small things) + base + peers x budgets. Base is what this
+    /// buffers; blocks that short artifacts share, received and published ones; buffers for datagrams and for what is
+    /// encoded; small things) + base + peers x budgets. Base is what this
     /// node published, fetches and has not handed to the application, handshakes, and what links share; a
     /// peer's budget is its tables, what it is being told, and what QUIC holds for it in any case.
     ///
@@ -155,6 +162,7 @@ impl Config {
         let peer = tables + requests + calls + quic;
         let handshakes = u64::from(t.handshakes_max) * (HANDSHAKE_BYTES + INCOMING_BYTES);
         let base = outbox + inbox + bodies + handshakes + shared;
-        (4 << 20) + BLOCKS_BYTES_MAX + base + u64::from(self.peers_max) * peer
+        let shared_buffers = BLOCKS_BYTES_MAX + RECEIVED_BYTES + ENCODED_BYTES;
+        (4 << 20) + shared_buffers + base + u64::from(self.peers_max) * peer
     }
 }

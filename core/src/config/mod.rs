@@ -80,7 +80,7 @@ pub use driver::DriverConfig;
 pub use error::{ConfigError, Value};
 pub use freshness::Freshness;
 #[cfg(feature = "quic")]
-pub(crate) use memory::{INCOMING_BYTES, Windows};
+pub(crate) use memory::{ENCODED_BYTES, INCOMING_BYTES, RECEIVED_BYTES, Windows};
 pub use order::Order;
 pub use quota::Quota;
 pub use route::{BODY_BYTES_LIMIT, IN_FLIGHT_LIMIT, RouteConfig};

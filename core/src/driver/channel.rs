@@ -78,9 +78,7 @@ impl Channel {
         let bytes = bytes.into();
         self.check_length(bytes.len() as u64)?;
         self.node.shared().lock().room(self.index, bytes.len() as u64)?;
-        let artifact = self.own(Artifact::new(bytes, metadata)?);
-        self.publish_artifact(&artifact)?;
-        Ok(artifact.id())
+        self.publish_owned(self.make(None, bytes, metadata)?, Manner::Plain)
     }
 
     /// Publishes an artifact under a key, the round or height to which it belongs, and a name of your choice,
@@ -101,18 +99,35 @@ impl Channel {
         let length = bytes.len() as u64;
         self.check_length(length)?;
         self.node.shared().lock().room_under(self.index, length, (key, name))?;
-        let artifact = self.own(Artifact::keyed(key, bytes, metadata)?);
-        let manner = Manner::Named(name);
-        self.node.shared().command(|state| state.publish(self.index, &artifact, manner))?;
-        Ok(artifact.id())
+        self.publish_owned(self.make(Some(key), bytes, metadata)?, Manner::Named(name))
     }
 
-    /// The artifact as it is published here.
-    fn own(&self, artifact: Artifact) -> Artifact {
-        match self.publisher {
+    /// An artifact that nobody else has is passed on as it is: a second handle to a short one would cost an
+    /// allocation.
+    fn publish_owned(
+        &self,
+        artifact: Artifact,
+        manner: Manner,
+    ) -> Result<ArtifactId, PublishError> {
+        let id = artifact.id();
+        let mut given = Some(artifact);
+        self.node.shared().command(|state| state.publish(self.index, &mut given, manner))?;
+        Ok(id)
+    }
+
+    /// An artifact as it is published here.
+    fn make(
+        &self,
+        key: Option<u64>,
+        bytes: Bytes,
+        metadata: &[u8],
+    ) -> Result<Artifact, ArtifactError> {
+        let join = |parts: &[&[u8]]| self.node.shared().copy_short(parts);
+        let artifact = Artifact::joined(key, bytes, metadata, join)?;
+        Ok(match self.publisher {
             Some(publisher) => artifact.by(publisher),
             None => artifact,
-        }
+        })
     }
 
     /// Publishes an artifact that was made before, as [`Channel::publish`] does. Where the sender
@@ -123,7 +138,7 @@ impl Channel {
     /// As for [`Channel::publish`].
     pub fn publish_artifact(&self, artifact: &Artifact) -> Result<(), PublishError> {
         self.check_length(artifact.bytes().len() as u64)?;
-        self.node.shared().command(|state| state.publish(self.index, artifact, Manner::Plain))
+        self.publish_owned(artifact.clone(), Manner::Plain).map(|_| ())
     }
 
     /// The same, and tells once, by [`Event::Covered`], when so many members have it, unless it is aborted
@@ -137,8 +152,7 @@ impl Channel {
         threshold: Threshold,
     ) -> Result<(), PublishError> {
         self.check_length(artifact.bytes().len() as u64)?;
-        let manner = Manner::Covered(threshold);
-        self.node.shared().command(|state| state.publish(self.index, artifact, manner))
+        self.publish_owned(artifact.clone(), Manner::Covered(threshold)).map(|_| ())
     }
 
     fn check_length(&self, bytes: u64) -> Result<(), PublishError> {
@@ -178,7 +192,9 @@ impl Channel {
             .try_for_each(|artifact| self.check_length(artifact.bytes().len() as u64))?;
         self.node.shared().command(|state| {
             let before = state.commands.len();
-            let publish = |artifact| state.publish(self.index, artifact, Manner::Plain);
+            let publish = |artifact: &Artifact| {
+                state.publish(self.index, &mut Some(artifact.clone()), Manner::Plain)
+            };
             let published = artifacts.iter().try_for_each(publish);
             if published.is_err() {
                 for command in state.commands.split_off(before) {

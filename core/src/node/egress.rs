@@ -114,7 +114,7 @@ impl Node {
 
     /// True if something was written.
     fn feed_broadcast(&mut self, handle: ConnectionHandle, peer: PeerIndex, flow: usize) -> bool {
-        let Self { machine, out, .. } = self;
+        let Self { machine, out, encoded, .. } = self;
         let link = self.links[handle.0].as_mut().expect("a ready link");
         let room = link.room();
         let send = machine.poll_flow(peer, flow, room.bytes, room.has_stream, out);
@@ -122,7 +122,7 @@ impl Node {
             link.schedule().charge(flow, out.len());
             #[cfg(feature = "internals")]
             self.written.note(link.node, out);
-            if let Some(blocked) = link.send(send, out) {
+            if let Some(blocked) = link.send(send, out, encoded) {
                 machine.handle_blocked(peer, blocked);
             }
         }
@@ -138,7 +138,7 @@ impl Node {
         peer: PeerIndex,
         route: usize,
     ) -> bool {
-        let Self { rpc, out, .. } = self;
+        let Self { rpc, out, encoded, .. } = self;
         let flow = self.broadcast_flows + route;
         let link = self.links[handle.0].as_mut().expect("a ready link");
         if rpc.is_calling(peer, route) {
@@ -148,7 +148,7 @@ impl Node {
         let piece = rpc.poll_flow(now, peer, route, room.bytes, room.has_call_stream, out);
         if let Some(piece) = piece {
             link.schedule().charge(flow, out.len());
-            let (stream, written) = link.send_piece(piece, out);
+            let (stream, written) = link.send_piece(piece, out, encoded);
             rpc.handle_written(stream, written);
         }
         settle(link.schedule(), flow, rpc.is_ready(peer, route), piece.is_some());

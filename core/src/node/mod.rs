@@ -20,6 +20,7 @@
 //! one member, one is kept: see `handshake`. Invariant 10.
 
 mod address;
+mod buffers;
 mod calls;
 mod congestion;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
@@ -92,6 +93,7 @@ use crate::sched::{Level, Schedule};
 use crate::time::Time;
 use crate::trace;
 use crate::wire::{ChannelHello, Hello, MINOR};
+use buffers::Buffers;
 use crypto::{HandshakeCrypto, Members, Provider, Tls};
 use flush::Flushes;
 use link::{Link, Notice};
@@ -173,6 +175,10 @@ pub struct Node {
     /// Something has happened in this poll, so that there may be more to do.
     has_changed: bool,
     out: SendBuffer,
+    /// For what was encoded, until it is acknowledged.
+    encoded: Buffers,
+    /// For datagrams that have come.
+    received: Buffers,
     notices: Vec<Notice>,
     flushes: Flushes,
     closing_since: Option<Time>,
@@ -290,6 +296,8 @@ impl Node {
             responses: Vec::new(),
             has_changed: false,
             out: SendBuffer::new(),
+            encoded: Buffers::encoded(),
+            received: Buffers::received(),
             notices: Vec::new(),
             flushes: Flushes::default(),
             closing_since: None,
@@ -422,10 +430,9 @@ impl Node {
         self.stats.received_bytes += datagrams.len() as u64;
         self.stats.received_batches += 1;
         let stride = stride.max(1);
-        // An allocation for each. QUIC may keep a part of one for a long time, and with it the whole
-        // allocation, of which it counts the one datagram.
         for datagram in datagrams.chunks(stride) {
-            self.handle_datagram(now, from, to, ecn, BytesMut::from(datagram));
+            let datagram = self.received.copy(datagram);
+            self.handle_datagram(now, from, to, ecn, datagram);
         }
         // Before the next batch, so that what came first is reported first. Invariant 18.
         self.handle_touched(now);

@@ -139,7 +139,7 @@ impl Inbox {
             with_events: 0,
             arrival: Arrival::default(),
             unlinked: Vec::new(),
-            blocks: Blocks::default(),
+            blocks: Blocks::received(),
         }
     }
 

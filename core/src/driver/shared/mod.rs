@@ -13,6 +13,7 @@ use std::task::Waker;
 use std::time::Duration;
 use std::vec::Vec;
 
+use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
@@ -25,7 +26,7 @@ use super::questions::{Question, Questions};
 use super::snapshots::Snapshots;
 use super::sync::{Mutex, MutexGuard};
 use super::waiters::{Source, Waiters};
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, Blocks};
 use crate::bits::ones;
 use crate::broadcast::{Event, Threshold};
 use crate::config::ChannelConfig;
@@ -198,13 +199,15 @@ impl State {
         self.room_in_place(index, bytes, self.channels[index].keyed.find(key, name))
     }
 
-    /// Has the node publish an artifact, if there is room for it.
+    /// Has the node publish an artifact, if there is room for it. It is taken only then, so that it is dropped
+    /// outside of the lock otherwise.
     pub(super) fn publish(
         &mut self,
         index: usize,
-        artifact: &Artifact,
+        given: &mut Option<Artifact>,
         manner: Manner,
     ) -> Result<(), PublishError> {
+        let artifact = given.as_ref().expect("not taken before");
         let (id, bytes) = (artifact.id(), artifact.bytes().len() as u64);
         let name = if let Manner::Named(name) = manner { Some(name) } else { None };
         let mut new = Published { bytes, key: artifact.key(), name };
@@ -237,7 +240,8 @@ impl State {
             channel.remove(&gone);
         }
         channel.insert(id, new);
-        self.commands.push_back(Command::Publish(index, artifact.clone(), manner));
+        let artifact = given.take().expect("just seen");
+        self.commands.push_back(Command::Publish(index, artifact, manner));
         Ok(())
     }
 
@@ -416,6 +420,8 @@ pub(super) struct Shared {
     pub(super) local: SocketAddr,
     peers_max: usize,
     overlay: Overlay,
+    /// For short artifacts that are published. By itself, so that nobody waits while they are copied.
+    blocks: Mutex<Blocks>,
     state: Mutex<State>,
 }
 
@@ -444,6 +450,7 @@ impl Shared {
             local,
             peers_max: node.config().peers_max.into(),
             overlay: node.config().transport.overlay,
+            blocks: Mutex::new(Blocks::published()),
             state: Mutex::new(State {
                 channels: node.config().channels.iter().map(channel).collect(),
                 staged_channels: 0,
@@ -484,6 +491,11 @@ impl Shared {
         // No code that holds the lock panics in the middle of a change, so a poisoned lock guards
         // consistent state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of the parts of a short artifact, in a block that others share.
+    pub(super) fn copy_short(&self, parts: &[&[u8]]) -> Bytes {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).copy(parts)
     }
 
     /// Changes the state, then wakes the driver if it sleeps.

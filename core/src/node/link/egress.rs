@@ -11,6 +11,7 @@ use quinn_proto::{Dir, StreamId, WriteError};
 use super::{BREACH, Link, StreamMap, UNNEEDED, stream_id};
 use crate::broadcast::{OutStream, Send, SendBuffer};
 use crate::config::Config;
+use crate::node::buffers::Buffers;
 use crate::node::congestion::PACKET_OVERHEAD;
 use crate::rpc::{CallStream, Piece};
 use crate::sched::{Level, Schedule};
@@ -309,7 +310,12 @@ impl Link {
 
     /// Writes what the broadcast machine has encoded. Returns the stream, if QUIC did not accept all
     /// of it and the stream goes on.
-    pub(in crate::node) fn send(&mut self, send: Send, out: &mut SendBuffer) -> Option<OutStream> {
+    pub(in crate::node) fn send(
+        &mut self,
+        send: Send,
+        out: &mut SendBuffer,
+        buffers: &mut Buffers,
+    ) -> Option<OutStream> {
         let egress = &mut self.egress;
         let stream = match send.stream {
             Some(known) if !send.open => {
@@ -333,7 +339,7 @@ impl Link {
             }
         };
         let mut pieces = std::mem::take(&mut self.egress.pieces);
-        out.take_pieces(&mut pieces);
+        out.take_pieces_in(&mut pieces, |bytes| buffers.copy(bytes).freeze());
         let level = self.level_now(send.level);
         let is_written = self.write((stream, send.open), pieces, send.finish, level);
         send.stream.filter(|_| !is_written && !send.finish)
@@ -472,6 +478,7 @@ impl Link {
         &mut self,
         piece: Piece,
         out: &mut SendBuffer,
+        buffers: &mut Buffers,
     ) -> (CallStream, usize) {
         let id = match piece.stream {
             Some(stream) => stream_id(stream),
@@ -480,7 +487,7 @@ impl Link {
         let level = self.level_now(piece.class.into());
         self.set_priority(id, level);
         let mut pieces = std::mem::take(&mut self.egress.pieces);
-        out.take_pieces(&mut pieces);
+        out.take_pieces_in(&mut pieces, |bytes| buffers.copy(bytes).freeze());
         let all = pieces.iter().map(Bytes::len).sum();
         let mut rest = Rest { level, pieces, bytes: all, finish: piece.finish };
         // Blocked: `Writable` follows. Stopped by the peer: the event follows.
