@@ -119,12 +119,15 @@ impl Node {
             Event::ConnectionLost { reason } => {
                 let why = reason_of(&reason);
                 self.read_rest(now, handle);
+                self.handle_notices(now, handle);
                 // Before the peer has proven its key, anybody can send a close frame in its name.
                 let link = self.links[handle.0].as_ref().filter(|link| link.key.is_some());
                 if let (Closed::Twin, Some(node)) = (why, link.and_then(|link| link.node)) {
                     self.peers.note_own_twin(now, node);
                 }
-                self.ended(now, handle, why);
+                if self.link(handle).is_some() {
+                    self.ended(now, handle, why);
+                }
             }
             Event::Stream(event) => {
                 let link = self.links[handle.0].as_mut().expect("just polled");
@@ -235,11 +238,13 @@ impl Node {
     pub(super) fn handle_notices(&mut self, now: Time, handle: ConnectionHandle) {
         while !self.notices.is_empty() {
             let notice = self.notices.remove(0);
-            // Once a peer is cut off, further faults found in the same pass are not counted.
-            let Some(link) = self.link(handle).filter(|link| link.is_open()) else { continue };
-            let is_up = link.is_up();
+            // Once a peer is cut off, further faults found in the same pass are not counted. Those are that are
+            // found when it has closed the connection itself.
+            let Some(link) = self.link(handle).filter(|link| !link.is_closed()) else { continue };
+            let (is_up, is_open) = (link.is_up(), link.is_open());
             let Some(peer) = link.node.and_then(|node| self.peers.find(&node)) else { continue };
             match notice {
+                Notice::Hello(_) if !is_open => {}
                 Notice::Hello(hello) => self.on_hello(now, handle, peer, &hello),
                 Notice::Twin => {
                     let node = self.peers.peer(peer).node;

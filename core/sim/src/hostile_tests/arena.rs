@@ -272,6 +272,13 @@ impl Arena {
         hostile.bare.reset(hostile.line(), stream);
     }
 
+    /// Closes its connection.
+    pub(super) fn hang_up(&mut self) {
+        let now = self.now();
+        let hostile = &mut *self.hostile_mut();
+        hostile.bare.close(now, hostile.line());
+    }
+
     /// Does not want the rest of a stream.
     pub(super) fn stop(&mut self, stream: StreamId) {
         let hostile = &mut *self.hostile_mut();

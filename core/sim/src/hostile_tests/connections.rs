@@ -80,6 +80,32 @@ fn faults_over_one_connection_after_the_other_add_up() {
     arena.assert_unharmed();
 }
 
+/// What is left unread when a connection ends is read then. What is wrong with it is the fault of that member, and of
+/// no other.
+#[test]
+fn faults_before_the_end_of_a_connection_are_those_of_who_made_them() {
+    let mut config = config();
+    config.work.turn_max = 100;
+    let mut arena = Arena::of(&config, DIALLER, QuicTransport::default());
+    arena.dial();
+    arena.greet();
+    arena.elapse(ms(100));
+    let peer = arena.hostile_id();
+    assert_eq!(arena.take_told(), [NodeEvent::Up { peer }]);
+    // It has much to read before.
+    arena.stall(VICTIM, ms(50));
+    let clears: Vec<_> = (1..1000).map(|version| frames::clear(1, version)).collect();
+    arena.write(&updates(&clears.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+    (0..4).for_each(|_| arena.write(&hello()));
+    arena.elapse(ms(1));
+    arena.hang_up();
+    arena.elapse(ms(100));
+    let fault = NodeEvent::Fault { peer, fault: Fault::HelloMisplaced, count: 3 };
+    assert_eq!(arena.take_told(), [fault, arena.down(Closed::CutOff)]);
+    assert_eq!(arena.stats().faults, 3);
+    arena.assert_unharmed();
+}
+
 #[test]
 fn a_listener_that_was_cut_off_is_not_dialled_for_a_minute() {
     let mut arena = Arena::with(LISTENER, QuicTransport::default());
