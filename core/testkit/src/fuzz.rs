@@ -1,6 +1,7 @@
 //! Bodies of the fuzz targets, with the model that they compare with; run as tests, too, so that
 //! no change gets past them. `fuzz` holds the targets and their corpora.
 
+mod bodies;
 mod calls;
 mod chunks;
 #[cfg(test)]

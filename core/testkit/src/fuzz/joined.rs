@@ -48,14 +48,15 @@ pub(super) struct Joined {
     pub(super) up: BTreeSet<(usize, usize)>,
 }
 
-fn hello(config: &RouteConfig) -> RouteHello {
+/// What one end of a connection says of a route. Nodes 1 and 2 take each other for older ones.
+fn hello(config: &RouteConfig, (at, other): (usize, usize)) -> RouteHello {
     RouteHello {
         id: config.id,
         request_bytes_max: config.request_bytes_max,
         response_bytes_max: config.response_bytes_max,
         in_flight_max: if config.serves { config.in_flight_max } else { 0 },
         in_flight_bytes_max: config.request_bytes_share(),
-        knows_grants: true,
+        knows_grants: at.min(other) == 0,
     }
 }
 
@@ -94,7 +95,8 @@ impl Joined {
         self.forget_streams(a, b);
         self.up.insert((a.min(b), a.max(b)));
         for (at, other) in [(a, b), (b, a)] {
-            let routes: Vec<RouteHello> = self.configs[other].routes.iter().map(hello).collect();
+            let routes = self.configs[other].routes.iter();
+            let routes: Vec<_> = routes.map(|route| hello(route, (at, other))).collect();
             self.machines[at].peer_up(index(other), &routes);
             self.settle(at);
         }
