@@ -7,6 +7,7 @@ mod chunks;
 #[cfg(test)]
 mod enumeration;
 mod feed;
+mod grants;
 mod joined;
 mod model;
 mod node_frames;
@@ -31,6 +32,11 @@ pub fn updates(data: &[u8]) {
 /// Three machines that call each other, driven by `data`, against what a call may come to.
 pub fn calls(data: &[u8]) {
     calls::calls(data);
+}
+
+/// A machine with one call or request in parts, and a peer that `data` plays, against what may be sent and read.
+pub fn grants(data: &[u8]) {
+    grants::grants(data);
 }
 
 /// A whole node behind null crypto, with an honest peer, and one that `data` plays.
@@ -78,6 +84,11 @@ mod tests {
     }
 
     #[test]
+    fn the_corpus_of_grants_passes() {
+        replay("grants", super::grants);
+    }
+
+    #[test]
     fn the_corpus_of_node_frames_passes() {
         replay("node_frames", super::node_frames);
     }
@@ -109,6 +120,11 @@ mod tests {
     #[test]
     fn any_calls_end_as_they_may() {
         run(2_000, 1200, super::calls);
+    }
+
+    #[test]
+    fn any_grants_let_go_what_they_say() {
+        run(5_000, 300, super::grants);
     }
 
     #[test]
