@@ -82,3 +82,42 @@ fn requests_that_wait_for_the_last_server_are_refused_when_it_is_dropped() {
         assert!(matches!(ended, Some(Err(CallError::Dropped | CallError::NotServed))), "{ended:?}");
     }
 }
+
+/// [`Server::next_request`](slotcast::driver::Server::next_request): members take turns.
+#[test]
+fn requests_are_handed_out_in_turns_of_members() {
+    let mut subnet = Subnet::connected(3, &config());
+    let server = subnet.serve(0);
+    let to = subnet.id(0);
+    // The first has asked often before the other one asks.
+    let mut calls: Vec<_> = (0..10).map(|_| subnet.route(1).call(to, "x")).collect();
+    subnet.elapse(ms(100));
+    calls.extend((0..3).map(|_| subnet.route(2).call(to, "x")));
+    subnet.elapse(ms(100));
+    let from: Vec<_> = std::iter::from_fn(|| server.try_request()).map(|it| it.from()).collect();
+    let of_other = |count| from[..count].iter().filter(|from| **from == subnet.id(2)).count();
+    assert_eq!((of_other(2), of_other(4), of_other(6)), (1, 2, 3), "{from:?}");
+    assert_eq!(from.len(), 13);
+}
+
+/// [`Request`](slotcast::driver::Request): what becomes of one that is not answered, and
+/// [`Request::answer`](slotcast::driver::Request::answer) and
+/// [`Request::busy`](slotcast::driver::Request::busy), which are told to who waits.
+#[test]
+fn callers_are_told_why_there_is_no_answer() {
+    let mut subnet = Subnet::connected(2, &config());
+    let server = subnet.serve(1);
+    let (route, to) = (subnet.route(0), subnet.id(1));
+    let dropped = route.call(to, "x");
+    drop(subnet.run(server.next_request()).expect("a request"));
+    assert_eq!(subnet.run(dropped), Err(CallError::Dropped));
+    let refused = route.call(to, "x");
+    let retry_after = ms(700);
+    subnet.run(server.next_request()).expect("a request").busy(retry_after).expect("it waits");
+    assert_eq!(subnet.run(refused), Err(CallError::Busy { retry_after }));
+    let too_long = route.call(to, "x");
+    let request = subnet.run(server.next_request()).expect("a request");
+    let longest = request.answer_bytes_max() as usize;
+    assert_eq!(request.answer(vec![7; longest + 1]), Err(AnswerError::TooLong));
+    assert_eq!(subnet.run(too_long), Err(CallError::Dropped));
+}

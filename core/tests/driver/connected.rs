@@ -188,3 +188,88 @@ fn who_was_no_member_for_a_moment_is_disconnected() {
         );
     }
 }
+
+/// [`NodeHandle::set_topology`]: in place of all others, and not back to an older one.
+#[test]
+fn a_topology_takes_the_place_of_the_latest_and_an_older_one_does_not() {
+    let mut subnet = Subnet::connected(3, &config());
+    let node = subnet.node(0).clone();
+    node.set_topology(topology(&subnet, 5, &[0, 1, 2])).expect("a newer one");
+    let older = node.set_topology(topology(&subnet, 4, &[0, 1]));
+    assert_eq!(older, Err(TopologyError::VersionBackwards));
+    subnet.settle();
+    assert!(are_up(&subnet, 0, &[1, 2]), "nothing has changed");
+    node.set_topology(topology(&subnet, 5, &[0, 1])).expect("the version of the latest");
+    subnet.settle();
+    assert!(are_up(&subnet, 0, &[1]), "former ones are dropped at once");
+}
+
+/// [`NodeHandle::set_topology`], [`Who::All`].
+#[test]
+fn who_is_no_member_keeps_no_connections_and_has_nobody_to_wait_for() {
+    let mut subnet = Subnet::connected(3, &config());
+    let node = subnet.node(0).clone();
+    node.set_topology(topology(&subnet, 2, &[1, 2])).expect("a newer one");
+    subnet.settle();
+    assert!(are_up(&subnet, 0, &[]));
+    assert_eq!(subnet.run(node.wait_connected(Who::All, ms(0))), Ok(()));
+    subnet.elapse(ms(10_000));
+    assert!(are_up(&subnet, 0, &[]) && are_up(&subnet, 1, &[2]));
+}
+
+/// [`NodeHandle::add_topology`], [`NodeHandle::retire_topologies`].
+#[test]
+fn a_member_of_any_topology_in_use_stays_until_that_is_retired() {
+    let mut subnet = Subnet::connected(3, &config());
+    let node = subnet.node(0).clone();
+    node.add_topology(topology(&subnet, 2, &[0, 2])).expect("a newer one");
+    subnet.elapse(ms(10_000));
+    assert!(are_up(&subnet, 0, &[1, 2]));
+    let again = node.add_topology(topology(&subnet, 2, &[0, 1]));
+    assert_eq!(again, Err(TopologyError::VersionReused));
+    // The latest is not retired.
+    node.retire_topologies(9).expect("it runs");
+    subnet.settle();
+    assert!(are_up(&subnet, 0, &[2]));
+    assert_eq!(node.membership().latest().version(), 2);
+    drop(node.shutdown());
+    subnet.until("it has ended", |subnet| subnet.has_ended(0));
+    assert_eq!(node.retire_topologies(9), Err(TopologyError::Closed));
+}
+
+/// [`NodeHandle::ban`], [`NodeHandle::unban`]: what they refuse.
+#[test]
+fn bans_that_cannot_be_change_nothing() {
+    let mut config = config();
+    config.peers_max = 2;
+    let mut subnet = Subnet::connected(3, &config);
+    let (node, peer) = (subnet.node(0).clone(), subnet.id(1));
+    let stranger = NodeId([7; 32]);
+    assert_eq!(node.ban(stranger), Err(TopologyError::NoMember(stranger)));
+    node.ban(peer).expect("a member");
+    // In its place there is another one.
+    let members = [0, 1, 2].map(|at| (subnet.id(at), vec![address(at)]));
+    let members = members.into_iter().chain([(stranger, vec![address(9)])]);
+    node.set_topology(Topology::new(2, members).expect("each once")).expect("there is room");
+    assert_eq!(node.unban(&peer), Err(TopologyError::TooManyMembers));
+    assert_eq!(node.membership().banned().collect::<Vec<_>>(), [peer]);
+    drop(node.shutdown());
+    subnet.until("it has ended", |subnet| subnet.has_ended(0));
+    assert_eq!(node.ban(subnet.id(2)), Err(TopologyError::Closed));
+    assert_eq!(node.unban(&peer), Err(TopologyError::Closed));
+}
+
+/// [`NodeHandle::wait_connected`]: the time counts from the first poll.
+#[test]
+fn a_wait_that_is_polled_late_has_all_of_its_time() {
+    let mut subnet = Subnet::connected(2, &config());
+    let node = subnet.node(0).clone();
+    let stranger = Who::Member(NodeId([7; 32]));
+    let mut waiting = Waiting::new(async { node.wait_connected(stranger, ms(250)).await });
+    subnet.elapse(ms(1_000));
+    assert_eq!(waiting.poll(), None);
+    subnet.elapse(ms(249));
+    assert_eq!(waiting.poll(), None);
+    subnet.elapse(ms(1));
+    assert_eq!(waiting.poll(), Some(Err(WaitError::DeadlinePassed)));
+}

@@ -159,3 +159,45 @@ fn a_flush_that_is_dropped_frees_its_place() {
         assert_eq!(subnet.run(node.flush(ms(100))), Err(FlushError::DeadlinePassed));
     }
 }
+
+/// [`NodeHandle::shutdown_within`](slotcast::driver::NodeHandle::shutdown_within): a shutdown cuts it short. And
+/// [`NodeHandle::shutdown`](slotcast::driver::NodeHandle::shutdown): a future that is dropped takes nothing back.
+#[test]
+fn a_shutdown_cuts_a_longer_one_short() {
+    let mut subnet = Subnet::connected(2, &config());
+    subnet.stop(1);
+    subnet.channel(0).publish("x", b"").unwrap();
+    let node = subnet.node(0).clone();
+    drop(node.shutdown_within(ms(60_000)));
+    subnet.elapse(ms(1_000));
+    assert!(!subnet.has_ended(0));
+    drop(node.shutdown());
+    // As long as the peer does not say that it knows.
+    subnet.until_within(ms(1_001), "it has ended", |subnet| subnet.has_ended(0));
+    assert!(matches!(subnet.run(node.closed()), Ok(())));
+}
+
+/// [`Channel::publish_covered`](slotcast::driver::Channel::publish_covered): another threshold takes the place
+/// of the first, and none is told after an abort. [`Channel::coverage`](slotcast::driver::Channel::coverage): of
+/// what is not active there is none.
+#[test]
+fn a_threshold_takes_the_place_of_another_and_ends_with_its_artifact() {
+    let mut subnet = Subnet::connected(3, &config());
+    let (channel, node) = (subnet.channel(0), subnet.node(0).clone());
+    subnet.stop(2);
+    let block = Artifact::new(vec![7; 1_000].into(), b"").unwrap();
+    channel.publish_covered(&block, Threshold::Count(1)).unwrap();
+    channel.publish_covered(&block, Threshold::All).unwrap();
+    subnet.elapse(ms(500));
+    assert_eq!(channel.try_event(), None, "the first is not told any more");
+    assert_eq!(subnet.run(channel.coverage(&block.id())).map(|c| c.acknowledged), Some(1));
+    channel.abort(&block.id());
+    subnet.go_on(2);
+    subnet.elapse(ms(500));
+    assert_eq!(channel.try_event(), None);
+    assert_eq!(subnet.run(channel.coverage(&block.id())), None);
+    channel.publish_artifact(&block).unwrap();
+    drop(node.shutdown());
+    subnet.until("it has ended", |subnet| subnet.has_ended(0));
+    assert_eq!(subnet.run(channel.coverage(&block.id())), None);
+}

@@ -1,15 +1,19 @@
 //! What handles offer beyond single events: room, streams, members that come up, calls that nobody awaits.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use slotcast::artifact::Artifact;
-use slotcast::broadcast::Event;
-use slotcast::error::{CallError, PublishError};
+use slotcast::broadcast::{Candidate, Decision, Event, Priority};
+use slotcast::config::{ChannelConfig, Relay};
+use slotcast::driver::Setup;
+use slotcast::error::{CallError, PublishError, RelayError};
+use slotcast::id::ChannelId;
 
 use crate::network::Network;
-use crate::subnet::{Subnet, Waiting, config, ms};
+use crate::subnet::{CHANNEL, Subnet, Waiting, config, ms};
 
 /// The next item of a stream.
 struct Next<'a, S>(&'a mut S);
@@ -155,4 +159,72 @@ fn a_detached_call_goes_on_and_gives_its_credit_back() {
     drop(subnet.run(server.next_request()));
     subnet.elapse(ms(100));
     call.detach();
+}
+
+/// [`Channel::publish_all`](slotcast::driver::Channel::publish_all).
+#[test]
+fn who_publishes_many_wakes_the_driver_once() {
+    let mut subnet = Subnet::connected(2, &config());
+    subnet.settle();
+    let before = subnet.wakes(0);
+    let made = |number: u8| Artifact::new(vec![number].into(), b"").expect("within the limits");
+    let artifacts: Vec<Artifact> = (0..100).map(made).collect();
+    subnet.channel(0).publish_all(&artifacts).expect("there is room");
+    assert_eq!(subnet.wakes(0) - before, 1);
+}
+
+/// [`Channel::relay`](slotcast::driver::Channel::relay): what it refuses.
+#[test]
+fn what_cannot_be_relayed_is_refused() {
+    let mut config = config();
+    config.channels.push(ChannelConfig::new(ChannelId(2)));
+    (config.channels[1].relay, config.channels[1].relay_slots_max) = (Relay::Confirmed, 8);
+    config.driver.commands_max = 1;
+    let mut subnet = Subnet::connected(2, &config);
+    let artifact = Artifact::new("x".into(), b"").expect("within the limits");
+    let relays = subnet.node(0).channel(ChannelId(2)).expect("configured");
+    assert_eq!(subnet.channel(0).relay(&artifact), Err(RelayError::Off));
+    // Nobody advertises it, so that it is not passed on. That is no mistake.
+    relays.relay(&artifact).expect("it is passed on, if it can be");
+    assert_eq!(relays.relay(&artifact), Err(RelayError::Busy));
+    subnet.elapse(ms(100));
+    assert_eq!(subnet.node(1).channel(ChannelId(2)).expect("configured").try_event(), None);
+    subnet.drop_driver(0);
+    assert_eq!(relays.relay(&artifact), Err(RelayError::Closed));
+}
+
+/// [`Channel::reconsider`](slotcast::driver::Channel::reconsider): of what was put off, and not of what was
+/// dropped or delivered.
+#[test]
+fn a_filter_is_asked_again() {
+    static IS_OPEN: AtomicBool = AtomicBool::new(false);
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let network = Network::new(2);
+    let mut subnet = Subnet::with(&network, &config(), |_, key, config, topology| {
+        Setup::new(key, config, topology).filter(CHANNEL, |candidate: &Candidate<'_>| {
+            ASKED.fetch_add(1, SeqCst);
+            match &candidate.advert.metadata[..] {
+                b"never" => Decision::Drop,
+                b"later" if !IS_OPEN.load(SeqCst) => Decision::Later,
+                _ => Decision::Fetch(Priority::Normal),
+            }
+        })
+    });
+    subnet.until("connected", |subnet| subnet.node(0).peers_up().len() == 1);
+    let (channel, inbox) = (subnet.channel(0), subnet.channel(1));
+    for metadata in [&b"now"[..], b"later", b"never"] {
+        channel.publish(metadata.to_vec(), metadata).expect("there is room");
+    }
+    subnet.elapse(ms(1_000));
+    assert!(matches!(inbox.try_event(), Some(Event::Delivered { .. })));
+    assert_eq!(inbox.try_event(), None);
+    let before = ASKED.load(SeqCst);
+    IS_OPEN.store(true, SeqCst);
+    subnet.elapse(ms(1_000));
+    assert_eq!(inbox.try_event(), None, "nothing polls");
+    inbox.reconsider();
+    let event = subnet.run(inbox.next_event());
+    let Some(Event::Delivered { artifact, .. }) = event else { panic!("{event:?}") };
+    assert_eq!(artifact.metadata(), b"later");
+    assert_eq!(ASKED.load(SeqCst) - before, 1);
 }

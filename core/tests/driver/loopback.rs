@@ -1,10 +1,10 @@
 //! Loopback, by handles.
 
-use slotcast::broadcast::Event;
+use slotcast::broadcast::{Candidate, Decision, Event};
 use slotcast::driver::Setup;
 
 use crate::network::Network;
-use crate::subnet::{Subnet, config};
+use crate::subnet::{CHANNEL, Subnet, config};
 
 #[test]
 fn a_node_tells_itself_of_its_own_artifacts_as_of_those_of_others() {
@@ -26,4 +26,18 @@ fn a_node_tells_itself_of_its_own_artifacts_as_of_those_of_others() {
     assert!(channel.abort(&id));
     assert_eq!(subnet.run(channel.next_event()), Some(Event::Expired { id }));
     assert_eq!(subnet.run(inbox.next_event()), Some(Event::Expired { id }));
+}
+
+/// [`Setup::loopback`]: filters are not asked about one's own.
+#[test]
+fn a_filter_does_not_keep_a_nodes_own_artifacts_from_it() {
+    let network = Network::new(1);
+    let mut subnet = Subnet::with(&network, &config(), |_, key, config, topology| {
+        let setup = Setup::new(key, config, topology).loopback();
+        setup.filter(CHANNEL, |_: &Candidate<'_>| -> Decision { panic!("it is not asked") })
+    });
+    let channel = subnet.channel(0);
+    channel.publish("x", b"").expect("there is room");
+    let told = subnet.run(channel.next_event());
+    assert!(matches!(told, Some(Event::Delivered { .. })), "{told:?}");
 }

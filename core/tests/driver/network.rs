@@ -1,6 +1,7 @@
 //! Sockets in plain memory that complete operations, as those of io_uring do: they own the buffers
 //! they are given. The clock is moved by the test only. Nothing in here is `Send`.
 
+use std::boxed::Box;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -9,6 +10,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use std::vec::Vec;
 
 use slotcast::driver::{Io, Receive, Received};
 use slotcast::node::{Ecn, SocketBuffers, Transmit};

@@ -77,3 +77,16 @@ fn a_place_that_is_kept_outlives_its_connection() {
     assert_eq!(subnet.run(member.call("x")), Err(CallError::NotConnected));
     assert_eq!(subnet.run(member.ready()), Err(CallError::NotConnected));
 }
+
+/// [`Member`]: a clone has no place of its own yet.
+#[test]
+fn a_clone_waits_for_a_place_of_its_own() {
+    let mut subnet = narrow();
+    let (route, to) = (subnet.route(0), subnet.id(1));
+    let member = subnet.run(ready(route.to(to))).expect("connected");
+    let mut clone = Waiting::new(ready(member.clone()));
+    assert!(clone.poll().is_none());
+    drop(member);
+    subnet.settle();
+    assert!(clone.poll().is_some_and(|clone| clone.is_ok()));
+}

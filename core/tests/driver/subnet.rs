@@ -1,11 +1,14 @@
 //! Nodes with their drivers on one thread, and the executor that polls who was woken.
 
+use std::boxed::Box;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
+use std::vec;
+use std::vec::Vec;
 
 use slotcast::config::{ChannelConfig, Config, RouteConfig};
 use slotcast::driver::{Channel, Driver, DriverError, NodeHandle, Route, Server, Setup, start};
@@ -13,7 +16,7 @@ use slotcast::id::{ChannelId, NodeId, RouteId};
 use slotcast::membership::Topology;
 use slotcast::node::NodeKey;
 
-use crate::network::{MemoryIo, Network, address};
+use super::network::{MemoryIo, Network, address};
 
 pub(crate) const CHANNEL: ChannelId = ChannelId(1);
 pub(crate) const ROUTE: RouteId = RouteId(7);
@@ -30,12 +33,12 @@ pub(crate) fn config() -> Config {
     Config::new([ChannelConfig::new(CHANNEL)]).routes([RouteConfig::new(ROUTE, "route")])
 }
 
-/// Whether somebody was woken.
-struct Flag(AtomicBool);
+/// Whether somebody was woken, and how often so far.
+struct Flag(AtomicBool, AtomicUsize);
 
 impl Flag {
     fn raised() -> Arc<Self> {
-        Arc::new(Self(AtomicBool::new(true)))
+        Arc::new(Self(AtomicBool::new(true), AtomicUsize::default()))
     }
 
     fn lower(&self) -> bool {
@@ -46,6 +49,7 @@ impl Flag {
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, SeqCst);
+        self.1.fetch_add(1, SeqCst);
     }
 }
 
@@ -147,6 +151,11 @@ impl Subnet {
         self.tasks[at].flag.clone().wake();
     }
 
+    /// How often a driver was woken.
+    pub(crate) fn wakes(&self, at: usize) -> usize {
+        self.tasks[at].flag.1.load(SeqCst)
+    }
+
     /// Polls one driver once, whether it was woken or not. True if it wants to go on at once.
     pub(crate) fn poll(&mut self, at: usize) -> bool {
         let task = &mut self.tasks[at];
@@ -163,7 +172,7 @@ impl Subnet {
 
     /// Polls those who were woken once, and completes what sockets were given. False if nobody was
     /// woken.
-    fn turn(&mut self) -> bool {
+    pub(crate) fn turn(&mut self) -> bool {
         let mut any = false;
         for at in 0..self.tasks.len() {
             let task = &self.tasks[at];
