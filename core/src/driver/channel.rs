@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 use super::node_handle::NodeHandle;
 use super::questions::{Answer, Question, ask};
-use super::shared::{Command, Manner, Shared};
+use super::shared::{Command, Manner, Shared, State};
 use super::waiters::{Source, Waiting};
 use crate::artifact::{Artifact, ArtifactError};
 use crate::broadcast::{Coverage, Event, Threshold};
@@ -211,22 +211,25 @@ impl Channel {
     /// Withdraws a published artifact: nothing of it is sent any more, and the members learn of it.
     /// False if it was not active.
     pub fn abort(&self, id: &ArtifactId) -> bool {
-        let shared = self.node.shared();
-        let (was_active, next) = shared.command(|state| {
-            let was_active = state.abort(self.index, id);
-            let next = if was_active { state.pop_waiter(Source::Room(self.index)) } else { None };
-            (was_active, next)
-        });
-        next.into_iter().for_each(Waker::wake);
-        was_active
+        self.abort_by(|state| usize::from(state.abort(self.index, id))) > 0
+    }
+
+    /// Withdraws published artifacts, as [`Channel::abort`] does, and says how many of them were active. The
+    /// driver is woken once.
+    pub fn abort_all(&self, ids: &[ArtifactId]) -> usize {
+        self.abort_by(|state| ids.iter().filter(|id| state.abort(self.index, id)).count())
     }
 
     /// Withdraws all artifacts that were published under keys below `key`, and says how many: what belongs to
     /// rounds that are over. Takes time for each of them, and none for others.
     pub fn abort_below(&self, key: u64) -> usize {
-        let shared = self.node.shared();
-        let (count, next) = shared.command(|state| {
-            let count = state.abort_below(self.index, key);
+        self.abort_by(|state| state.abort_below(self.index, key))
+    }
+
+    /// Withdraws as many artifacts as it says, which leave their room to who waits for it.
+    fn abort_by(&self, abort: impl FnOnce(&mut State) -> usize) -> usize {
+        let (count, next) = self.node.shared().command(|state| {
+            let count = abort(state);
             let next = if count > 0 { state.pop_waiter(Source::Room(self.index)) } else { None };
             (count, next)
         });

@@ -5,7 +5,7 @@ use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
 use slotcast::error::PublishError;
 
-use crate::subnet::{Subnet, config, ms};
+use crate::subnet::{Subnet, Waiting, config, ms};
 
 #[test]
 fn events_beyond_the_stage_follow_as_soon_as_it_has_room() {
@@ -129,4 +129,32 @@ fn requests_beyond_the_stage_of_a_member_follow_as_soon_as_it_has_room() {
     }
     assert!(counts.len() > 2, "{counts:?}");
     drop((taken, calls));
+}
+
+/// [`Channel::abort_all`](slotcast::driver::Channel::abort_all).
+#[test]
+fn aborting_many_tells_how_many_were_active_and_wakes_the_driver_once() {
+    let mut config = config();
+    config.channels[0].slots_max = 10;
+    let mut subnet = Subnet::connected(2, &config);
+    let (from, to) = (subnet.channel(0), subnet.channel(1));
+    let made = |number: u8| Artifact::new(vec![number].into(), b"").unwrap();
+    let artifacts: Vec<Artifact> = (0..10).map(made).collect();
+    from.publish_all(&artifacts).expect("there is room");
+    subnet.elapse(ms(100));
+    let mut events = Vec::new();
+    assert_eq!(to.try_events(&mut events), 10);
+    let mut room = Waiting::new(from.room(1));
+    assert_eq!(room.poll(), None);
+    let before = subnet.wakes(0);
+    let ids: Vec<_> = artifacts[1..].iter().chain([&made(77)]).map(Artifact::id).collect();
+    assert_eq!(from.abort_all(&ids), 9);
+    assert_eq!(subnet.wakes(0) - before, 1);
+    assert_eq!(room.poll(), Some(Ok(())));
+    assert_eq!(from.abort_all(&ids), 0);
+    subnet.elapse(ms(100));
+    events.clear();
+    assert_eq!(to.try_events(&mut events), 9);
+    assert!(events.iter().all(|event| matches!(event, Event::Expired { .. })), "{events:?}");
+    assert!(from.abort(&artifacts[0].id()));
 }
