@@ -16,7 +16,7 @@ mod network;
 #[allow(dead_code, reason = "the tests use more of it")]
 mod subnet;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::env;
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ struct Flood {
     bytes: usize,
     outstanding: usize,
     /// Where each came from, and how many have it.
-    active: HashMap<ArtifactId, (usize, usize)>,
+    active: BTreeMap<ArtifactId, (usize, usize)>,
     published: u64,
     delivered: u64,
     events: Vec<Event>,
@@ -84,7 +84,7 @@ impl Flood {
             subnet,
             bytes: options.bytes,
             outstanding: options.outstanding,
-            active: HashMap::new(),
+            active: BTreeMap::new(),
             published: 0,
             delivered: 0,
             events: Vec::new(),
