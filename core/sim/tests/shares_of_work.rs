@@ -181,3 +181,26 @@ fn the_body_of_a_call_is_read_within_the_share() {
     assert!(most <= SAVED + 100, "{most} in a turn");
     assert!(most > u64::from(TURN_MAX), "it is beyond the share");
 }
+
+/// What has come before the end of a connection is read all the same, but no faster: or who is beyond its share would
+/// only have to close its connections.
+#[test]
+fn what_came_before_the_end_of_a_connection_is_read_within_the_share() {
+    let (mut subnet, seen) = connected();
+    let artifact =
+        |at: usize| Artifact::new(format!("{at}").into(), &[]).expect("within the limits");
+    let all: Vec<_> = (0..1000).map(artifact).collect();
+    subnet.stall(B, ms(20));
+    publish(&mut subnet, &all);
+    subnet.elapse(ms(5));
+    subnet.command(A, |_, context| {
+        let now = context.time();
+        context.node_mut().shutdown(now);
+    });
+    subnet.elapse(ms(10));
+    assert!(seen.borrow().told.is_empty(), "it stands still");
+    subnet.elapse(ms(2_000));
+    let (most, told) = (seen.borrow().most, seen.borrow().told.len());
+    assert_eq!(told, all.len());
+    assert!(most <= SAVED + 1000, "{most} in a turn");
+}

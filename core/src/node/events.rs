@@ -67,7 +67,8 @@ impl Node {
         {
             self.handle_quic_event(now, handle, event);
         }
-        while let Some(link) = self.link(handle)
+        // What has come on a connection that is over is read before it is drained.
+        while let Some(link) = self.link(handle).filter(|link| !link.is_ending())
             && let Some(event) = link.quic.poll_endpoint_events()
         {
             let is_drained = event.is_drained();
@@ -118,16 +119,12 @@ impl Node {
             Event::Connected => self.connected(now, handle),
             Event::ConnectionLost { reason } => {
                 let why = reason_of(&reason);
-                self.read_rest(now, handle);
-                self.handle_notices(now, handle);
                 // Before the peer has proven its key, anybody can send a close frame in its name.
                 let link = self.links[handle.0].as_ref().filter(|link| link.key.is_some());
                 if let (Closed::Twin, Some(node)) = (why, link.and_then(|link| link.node)) {
                     self.peers.note_own_twin(now, node);
                 }
-                if self.link(handle).is_some() {
-                    self.ended(now, handle, why);
-                }
+                self.lost(now, handle, why);
             }
             Event::Stream(event) => {
                 let link = self.links[handle.0].as_mut().expect("just polled");
@@ -203,9 +200,10 @@ impl Node {
         let link = self.links[handle.0].as_mut().expect("what waits ends with it");
         link.is_waiting = false;
         link.share.resume(self.turns.now(), self.config.work.turn_max);
-        if link.is_open() {
+        if !link.is_closed() {
             self.read_unread(now, handle);
             self.handle_notices(now, handle);
+            self.end_lost(now, handle);
         }
         self.touch(handle);
     }
@@ -226,12 +224,26 @@ impl Node {
         self.touch(handle);
     }
 
-    /// Reads all that has come on a link before its end, within what the peer was given credit for.
-    fn read_rest(&mut self, now: Time, handle: ConnectionHandle) {
+    /// The connection is over. What has come on it before is read within the peer's share, like all else. Then the link
+    /// ends.
+    fn lost(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
         let link = self.links[handle.0].as_mut().expect("just polled");
-        link.lift();
-        if link.has_unread() {
+        link.lost = Some(why);
+        link.lift_quotas();
+        if !link.is_waiting {
+            link.share.begin(self.turns.now(), self.config.work.turn_max);
             self.read_unread(now, handle);
+            self.handle_notices(now, handle);
+        }
+        self.end_lost(now, handle);
+    }
+
+    /// Ends a link whose connection is over if nothing is left to be read on it. If it is not in use, nothing more is
+    /// read.
+    pub(super) fn end_lost(&mut self, now: Time, handle: ConnectionHandle) {
+        let Some(link) = self.link(handle).filter(|link| link.is_ending()) else { return };
+        if let Some(why) = link.lost.filter(|_| !link.is_up() || !link.has_unread()) {
+            self.ended(now, handle, why);
         }
     }
 

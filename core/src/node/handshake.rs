@@ -304,6 +304,17 @@ impl Node {
         link.probes_since.is_some_and(|since| used.is_some_and(|used| used.heard_at() > since))
     }
 
+    /// Of a connection to a peer that is over, nothing more is read if there is another one.
+    fn end_ending(&mut self, now: Time, peer: PeerIndex) {
+        if let Some(handle) = self.peers.peer(peer).connection
+            && let Some(why) =
+                self.link(handle).filter(|link| link.is_ending()).and_then(|link| link.lost)
+        {
+            self.ended(now, handle, why);
+            self.touch(handle);
+        }
+    }
+
     /// The peer's hello has been read. From now on this connection is used for the peer.
     pub(super) fn on_hello(
         &mut self,
@@ -316,6 +327,7 @@ impl Node {
         if self.peers.peer(peer).cut_off_until > now {
             return self.close(now, handle, FAULTS);
         }
+        self.end_ending(now, peer);
         if let Some(older) = self.peers.peer(peer).connection {
             let other = self.links[older.0].as_ref().expect("it is up");
             let is_client = self.links[handle.0].as_ref().expect("just read").is_client;

@@ -63,11 +63,6 @@ impl Share {
         self.left <= 0
     }
 
-    /// The link is being closed: what has come is read.
-    pub(super) fn lift(&mut self) {
-        self.left = i64::MAX;
-    }
-
     pub(super) fn charge(&mut self, work: u32) {
         self.left -= i64::from(work);
         self.done += u64::from(work);

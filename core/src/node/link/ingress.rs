@@ -191,9 +191,8 @@ impl Link {
         true
     }
 
-    /// The link is being closed: what has come is to be read, whatever the peer's share and quotas are.
-    pub(in crate::node) fn lift(&mut self) {
-        self.share.lift();
+    /// The connection is over: what has come is to be read, whatever the peer's quotas are.
+    pub(in crate::node) fn lift_quotas(&mut self) {
         let (streams, unread) = (&mut self.ingress.in_streams, &mut self.unread);
         streams.values_mut().for_each(|state| state.quota = None);
         self.quotas.lift(|stream| release(stream, streams, unread));

@@ -23,6 +23,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 use quinn_proto::{StreamId, VarInt};
 
+use super::Closed;
 use super::congestion::Meter;
 use super::progress::{Effort, Seen};
 use super::share::Share;
@@ -96,6 +97,8 @@ pub(super) struct Link {
     pub(super) probes_since: Option<Time>,
     /// Channels on which one side keeps silent; known when it is up.
     pub(super) silent_channels: u64,
+    /// Why the connection is over, while what has come on it is still to be read.
+    pub(super) lost: Option<Closed>,
     /// There is something to send, and no window has room for it. Only traced.
     full_window: FullWindow,
     /// Bit set: it is in the node's queue of ready links of this level.
@@ -145,6 +148,7 @@ impl Link {
             greet_at: Time::NEVER,
             probes_since: None,
             silent_channels: 0,
+            lost: None,
             full_window: FullWindow::default(),
             queued: 0,
             is_touched: false,
@@ -212,6 +216,11 @@ impl Link {
 
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed { .. })
+    }
+
+    /// Whether the connection is over, and what has come on it is still to be read.
+    pub(super) fn is_ending(&self) -> bool {
+        self.lost.is_some() && !self.is_closed()
     }
 
     /// Whether neither side has closed it.
