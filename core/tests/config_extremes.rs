@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use slotcast::config::{ChannelConfig, Config, Relay, RouteConfig};
+use slotcast::config::{ChannelConfig, Config, Order, Quota, Relay, RouteConfig};
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::membership::Topology;
 use slotcast::node::{Node, NodeKey, Output};
@@ -76,6 +76,10 @@ type Change = ([u64; 3], fn(&mut Config, u64));
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
+fn each_quota(config: &mut Config, change: impl Fn(&mut Quota)) {
+    config.channels.iter_mut().for_each(|channel| change(channel.quota.get_or_insert_default()));
+}
+
 const CHANGES: &[Change] = &[
     ([1, 64, 512], |c, v| c.peers_max = v as u16),
     ([1024, 65_536, 1 << 20], |c, v| c.batch_bytes_max = v as u32),
@@ -96,6 +100,14 @@ const CHANGES: &[Change] = &[
     ([1, 64, 65_535], |c, v| c.transport.handshakes_max = v as u16),
     ([1, 64, 65_535], |c, v| c.transport.handshakes_per_address_max = v as u16),
     ([1, 3, U32], |c, v| c.transport.faults_max = v as u32),
+    ([1, 10_000, U32], |c, v| each_quota(c, |quota| quota.updates_per_second = v as u32)),
+    ([1024, 16 << 20, U32], |c, v| each_quota(c, |quota| quota.bytes_per_second = v as u32)),
+    ([10, 1000, 60_000], |c, v| each_quota(c, |quota| quota.burst = MS(v))),
+    ([0, 0, 1], |c, v| {
+        let order = if v > 0 { Order::HighestKeyFirst } else { Order::Age };
+        c.channels.iter_mut().for_each(|channel| channel.order = order);
+    }),
+    ([0, 0, 1], |c, v| c.routes.iter_mut().for_each(|route| route.reads_in_parts = v > 0)),
     ([100, 1000, 1_000_000], |c, v| c.work.turn_max = v as u32),
     ([1, 10_000, U32], |c, v| c.work.fruitless_per_second = v as u32),
     ([1000, 100_000, U32], |c, v| c.work.fruitless_max = v as u32),
@@ -181,6 +193,8 @@ proptest! {
         (channel.artifact_bytes_max, channel.active_bytes_max) = (numbers[2], numbers[3]);
         channel.inbox_bytes_max = numbers[4];
         channel.clear_delay = span;
+        let quota = channel.quota.insert(Quota::per_second(numbers[8] as u32, numbers[9] as u32));
+        quota.burst = span;
         let relaying = channel.clone().relaying(Relay::Confirmed, numbers[5] as u32);
         prop_assert!(relaying.publish_slots_max() <= relaying.slots_max);
         let mut route = RouteConfig::new(RouteId(1), "");
