@@ -1,12 +1,12 @@
 //! What a delivery costs in whole nodes with their drivers, counted: allocations, streams and datagrams.
 //!
-//! `cargo bench -p slotcast --bench delivery [-- --nodes N --bytes B --outstanding N --sites EACH]`
+//! `cargo bench -p slotcast --bench delivery [-- --nodes N --bytes B --outstanding N --deliveries N --sites EACH]`
 //!
 //! Nodes on one thread flood each other over sockets in memory, with real QUIC and TLS: so many artifacts
 //! are outstanding, and each is aborted once it is delivered everywhere, as in the bench `broadcast`. The clock
 //! moves by what is counted only, so that two runs are the same. With `--sites`, one allocation in so many is
-//! traced, and the most frequent sites are listed. Under `valgrind --tool=callgrind --toggle-collect='*::measured'`
-//! the instructions are those of the measured part.
+//! traced, and the most frequent sites are listed. Under `valgrind --tool=callgrind`, the difference of two runs with other
+//! `--deliveries` is what a delivery takes: a run makes half as many before it counts.
 
 mod allocations;
 #[path = "../../tests/driver/network.rs"]
@@ -134,7 +134,7 @@ impl Flood {
         }
     }
 
-    /// Streams of updates that were acknowledged so far.
+    /// Streams of updates that were acknowledged so far: not those of which all was withdrawn before.
     fn streams(&mut self) -> u64 {
         let mut sum = 0;
         for at in 0..self.channels.len() {
@@ -157,12 +157,6 @@ impl Flood {
     }
 }
 
-/// By itself, so that it is found in a profile.
-#[inline(never)]
-fn measured(flood: &mut Flood, deliveries: u64) {
-    flood.run(deliveries);
-}
-
 fn main() {
     let options = Options::read();
     let mut flood = Flood::new(&options);
@@ -171,7 +165,7 @@ fn main() {
     let (before, clock) = (flood.stats(), flood.subnet.network.elapsed());
     let (delivered, (count, bytes)) = (flood.delivered, allocations::so_far());
     allocations::trace_each(options.sites);
-    measured(&mut flood, options.deliveries);
+    flood.run(options.deliveries);
     allocations::trace_each(0);
     let (after, clock) = (flood.stats(), flood.subnet.network.elapsed() - clock);
     let (count, bytes) = (allocations::so_far().0 - count, allocations::so_far().1 - bytes);
@@ -183,7 +177,7 @@ fn main() {
     println!("clock, us each            {:>10.3}", clock.as_secs_f64() * 1e6 / deliveries);
     println!("allocations each          {:>10.3}", each(count));
     println!("bytes allocated each      {:>10.1}", each(bytes));
-    println!("streams each              {:>10.4}", streams);
+    println!("streams acknowledged each {:>10.4}", streams);
     println!(
         "datagrams each            {:>10.3}",
         each(after.sent_datagrams - before.sent_datagrams)
