@@ -211,7 +211,8 @@ impl Node {
     /// Reads what was held on a link for its quotas, as far as it is due.
     fn read_held(&mut self, now: Time, handle: ConnectionHandle) {
         let link = self.links[handle.0].as_mut().expect("its deadlines end with it");
-        if !link.is_open() || !link.release_held(now) {
+        // Of a connection that has just been lost it is read with all the rest.
+        if !link.release_held(now) || !link.is_open() {
             return;
         }
         self.begin_input();
@@ -247,6 +248,7 @@ impl Node {
         }
     }
 
+    /// Acts on what was found in what has just been read of a link, whose connection may have been lost by now.
     pub(super) fn handle_notices(&mut self, now: Time, handle: ConnectionHandle) {
         while !self.notices.is_empty() {
             let notice = self.notices.remove(0);
@@ -266,11 +268,12 @@ impl Node {
                     self.stats.faults += 1;
                     let transport = &self.config.transport;
                     let is_cut_off = self.peers.note_fault(now, peer, fault, transport);
-                    if is_cut_off || !is_up {
+                    if is_open && (is_cut_off || !is_up) {
                         self.close(now, handle, FAULTS);
                     }
                     // It may have broken the rules over another link than the one that is up.
-                    if is_cut_off && let Some(other) = self.peers.peer(peer).connection {
+                    let other = self.peers.peer(peer).connection.filter(|other| *other != handle);
+                    if let Some(other) = other.filter(|_| is_cut_off) {
                         self.close(now, other, FAULTS);
                     }
                 }

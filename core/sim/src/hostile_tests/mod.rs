@@ -6,7 +6,8 @@
 //! asked, `callers`, `callees` and `noise` about calls, `connections` about who is let in and who is
 //! cut off, `side_connections`, `pending` and `handshake_places` about several connections of one
 //! member or address, `dial_pause` about one that does not stay, `load`, `aborts` and `responses`
-//! about peers that take much and give nothing, `floods` about those that keep a node busy, and `twins` about those that claim to be several processes.
+//! about peers that take much and give nothing, `floods` and `quotas` about those that keep a node busy,
+//! and `twins` about those that claim to be several processes.
 
 mod aborts;
 mod answers;
@@ -22,6 +23,7 @@ mod hello;
 mod load;
 mod noise;
 mod pending;
+mod quotas;
 mod responses;
 mod side_connections;
 mod streams;
