@@ -813,6 +813,13 @@ impl Broadcast {
         self.sender.ready.pop()
     }
 
+    /// The next turn begins: flows for which more was to be looked at than is in one turn are [reported
+    /// again](Broadcast::poll_ready). Whether there are any. To be called when there is nothing else to do, so that
+    /// they do not keep other peers waiting.
+    pub fn resume_deferred(&mut self) -> bool {
+        self.sender.ready.resume_deferred()
+    }
+
     /// Traces what has become of requests, now that names are at hand.
     fn trace_requests(&mut self) {
         let (items, channels, peers) = (&self.inbox.catalogue.items, &self.channels, &self.peers);
@@ -862,7 +869,8 @@ impl Broadcast {
 
     /// Encodes what a flow has for a peer into `out`, up to about `room` bytes (the last frame may
     /// exceed it by up to a chunk and its proof). `None`, and nothing in `out`, if there is nothing
-    /// to send or no room. Unless the transport `can_open` another stream, only streams that are
+    /// to send or no room, or if so much need not be sent that the next turn is to go on
+    /// ([`Broadcast::resume_deferred`]). Unless the transport `can_open` another stream, only streams that are
     /// open already are continued: all that there are may be waiting for this.
     ///
     /// The content of updates is read from the slots here and not earlier, so content that was

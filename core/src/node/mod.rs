@@ -585,9 +585,10 @@ impl Node {
         })
     }
 
-    /// When to poll again: at `free_at` at the latest, and at once if links wait to be read.
+    /// When to poll again: at `free_at` at the latest, and at once if the next turn goes on with what this one has left.
     fn idle(&mut self, free_at: Time) -> Output {
         self.turns.end();
+        let goes_on = self.machine.resume_deferred() || self.turns.has_waiting();
         let MachineOutput::Idle { wake_at: machine_at, why } = self.machine.poll(self.now) else {
             unreachable!("drained before");
         };
@@ -603,7 +604,7 @@ impl Node {
             if flush_at < machine_at { (flush_at, Wake::Flush) } else { (machine_at, why) };
         let wake_at = wake_at.min(free_at).min(self.deadlines.earliest());
         let wake_at = wake_at.min(self.trouble.report_at(self.now)).min(self.refused_at());
-        let wake_at = if self.turns.has_waiting() { self.now } else { wake_at };
+        let wake_at = if goes_on { self.now } else { wake_at };
         let why = if machine_at <= wake_at { why } else { Wake::Connection };
         Output::Idle { wake_at: wake_at.min(machine_at), why }
     }

@@ -5,13 +5,15 @@ use alloc::vec::Vec;
 use crate::id::PeerIndex;
 
 /// By peer, the flows that have something to send. Each is reported when it has something more, also
-/// if it had something before: that may be what can be sent at present. The memory is two bits for
-/// each flow and peer, and four bytes for each that is to be reported.
+/// if it had something before: that may be what can be sent at present. The memory is three bits for
+/// each flow and peer, and four bytes for each that is to be reported, now or in the next turn.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyFlows {
     peers: Vec<PeerFlows>,
     /// To be reported, unless the flow has nothing more to send. Each flow of a peer at most once.
     news: Vec<(PeerIndex, u16)>,
+    /// The same in the next turn.
+    deferred: Vec<(PeerIndex, u16)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,8 @@ struct PeerFlows {
     ready: Vec<u64>,
     /// Bit set: it is to be reported.
     news: Vec<u64>,
+    /// Bit set: it is to be reported in the next turn.
+    deferred: Vec<u64>,
 }
 
 impl ReadyFlows {
@@ -30,13 +34,16 @@ impl ReadyFlows {
         let words = flows.div_ceil(64);
         self.peers[peer.at()].ready.resize(words, 0);
         self.peers[peer.at()].news.resize(words, 0);
+        self.peers[peer.at()].deferred.resize(words, 0);
     }
 
     /// Nothing is to be sent to a peer any more.
     pub(crate) fn clear(&mut self, peer: PeerIndex) {
         self.peers[peer.at()].ready.fill(0);
         self.peers[peer.at()].news.fill(0);
+        self.peers[peer.at()].deferred.fill(0);
         self.news.retain(|(of, _)| *of != peer);
+        self.deferred.retain(|(of, _)| *of != peer);
     }
 
     /// A flow has something more to send.
@@ -48,6 +55,27 @@ impl ReadyFlows {
             flows.news[word] |= bit;
             self.news.push((peer, flow as u16));
         }
+    }
+
+    /// A flow has something more to send, which takes more work than is done in one turn.
+    pub(crate) fn defer(&mut self, peer: PeerIndex, flow: usize) {
+        let (word, bit) = (flow / 64, 1 << (flow % 64));
+        let deferred = &mut self.peers[peer.at()].deferred[word];
+        if *deferred & bit == 0 {
+            *deferred |= bit;
+            self.deferred.push((peer, flow as u16));
+        }
+    }
+
+    /// The next turn begins: what was [deferred](Self::defer) is to be reported. Whether there is any.
+    pub(crate) fn resume_deferred(&mut self) -> bool {
+        let was_any = !self.deferred.is_empty();
+        while let Some((peer, flow)) = self.deferred.pop() {
+            let flow = usize::from(flow);
+            self.peers[peer.at()].deferred[flow / 64] &= !(1 << (flow % 64));
+            self.mark(peer, flow);
+        }
+        was_any
     }
 
     /// A flow has nothing more to send.
@@ -104,5 +132,22 @@ mod tests {
         flows.mark(PEER, 0);
         flows.clear(PEER);
         assert_eq!(flows.pop(), None);
+    }
+
+    #[test]
+    fn what_is_deferred_is_reported_in_the_next_turn_once() {
+        let mut flows = ReadyFlows::default();
+        flows.add_peer(PEER, 130);
+        flows.mark(PEER, 129);
+        assert_eq!(flows.pop(), Some((PEER, 129)));
+        flows.defer(PEER, 129);
+        flows.defer(PEER, 129);
+        assert_eq!(flows.pop(), None);
+        assert!(flows.resume_deferred());
+        assert_eq!((flows.pop(), flows.pop()), (Some((PEER, 129)), None));
+        assert!(!flows.resume_deferred());
+        flows.defer(PEER, 129);
+        flows.clear(PEER);
+        assert!(!flows.resume_deferred() && flows.pop().is_none());
     }
 }

@@ -34,15 +34,23 @@ pub(super) struct Lateness {
 
 impl Outbox {
     /// Looks at whether the oldest change that a peer is to be sent has waited too long. It is the next one
-    /// on the way from then on.
-    pub(super) fn look_at_oldest(&mut self, now: Time, peer: PeerIndex, walk: &mut Walk) -> bool {
+    /// on the way from then on. `None` if the way is spent before.
+    pub(super) fn look_at_oldest(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        walk: &mut Walk,
+    ) -> Option<bool> {
         let oldest = self.oldest_unserved(peer, walk);
+        if oldest.is_none() && walk.is_spent() {
+            return None;
+        }
         let freshness = self.config.freshness;
         let view = self.view(peer);
         let is_late = |changed_at: Time| freshness.is_late(now, changed_at.max(view.up_since));
         let is_late = oldest.is_some_and(is_late);
         self.note_late(now, peer, is_late);
-        is_late
+        Some(is_late)
     }
 
     fn note_late(&mut self, now: Time, peer: PeerIndex, is_late: bool) {
@@ -64,7 +72,8 @@ impl Outbox {
         }
     }
 
-    /// The same as when something is encoded for a peer, for which there is no room.
+    /// The same as when something is encoded for a peer, for which there is no room. Where there is much to be looked
+    /// at, the next time goes on.
     pub(in crate::broadcast) fn look_at_backlog(&mut self, now: Time, peer: PeerIndex) {
         let mut walk = Walk::from(End::Oldest);
         self.look_at_oldest(now, peer, &mut walk);

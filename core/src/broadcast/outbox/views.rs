@@ -6,9 +6,16 @@ use super::key_order::Passed;
 use super::lag::Lateness;
 use super::unserved::{Gap, Unserved};
 use super::{Active, Outbox, Position, SlotState};
+use crate::broadcast::work;
 use crate::id::{PeerIndex, Slot, Version};
 use crate::sched::{End, Ends};
 use crate::time::Time;
+
+/// Changes that are looked at in one turn of a peer, and that come into the order of keys in one. Some need not be
+/// sent: they were overwritten, or aborted before the peer heard of them, or were sent out of their turn. Looking at
+/// one takes about a hundredth of encoding an update, so that so many take no longer than a batch of short ones.
+/// What is left is looked at in the next turn.
+const LOOKS_MAX: u32 = 4096;
 
 /// What a peer was last sent of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,11 +75,25 @@ pub(in crate::broadcast) struct Walk {
     position: usize,
     /// The gaps that it has come to.
     pub(in crate::broadcast) gaps: u32,
+    /// Changes that may still be looked at.
+    looks: u32,
 }
 
 impl Walk {
     pub(super) const fn from(end: End) -> Self {
-        Self { end, gap: None, position: 0, gaps: 0 }
+        Self { end, gap: None, position: 0, gaps: 0, looks: LOOKS_MAX }
+    }
+
+    /// Whether it has ended since enough was looked at. It goes on where it has come to.
+    pub(in crate::broadcast) fn is_spent(&self) -> bool {
+        self.looks == 0
+    }
+
+    /// One more is looked at, unless it is spent.
+    fn look(&mut self) -> Option<()> {
+        self.looks = self.looks.checked_sub(1)?;
+        work::count();
+        Some(())
     }
 }
 
@@ -150,41 +171,53 @@ impl Outbox {
     /// too long and it is the turn of the newest.
     pub(in crate::broadcast) fn begin_walk(&mut self, now: Time, peer: PeerIndex) -> Walk {
         let mut walk = Walk::from(End::Oldest);
-        let is_late = self.look_at_oldest(now, peer, &mut walk);
+        let Some(is_late) = self.look_at_oldest(now, peer, &mut walk) else { return walk };
         self.complete_key_order();
         if self.view(peer).ends.turn(is_late) == End::Newest {
-            walk = Walk::from(End::Newest);
+            walk = Walk { looks: walk.looks, ..Walk::from(End::Newest) };
         }
         walk
     }
 
-    /// The changes since the last time come into the order of keys.
+    /// The changes since the last time come into the order of keys, the oldest of them first.
     fn complete_key_order(&mut self) {
         let Some(order) = &mut self.key_order else { return };
         let position = self.log.partition_point(|(version, _)| *version <= order.until);
-        for (version, slot) in self.log.range(position..) {
+        for (version, slot) in self.log.range(position..).take(LOOKS_MAX as usize) {
+            work::count();
             let state = &self.slots[slot.0 as usize];
             if state.version == *version {
                 order.insert(*slot, state.position());
             }
+            order.until = *version;
         }
-        order.until = self.version;
     }
 
     /// The highest change, in the order of keys, that a peer has still to be served.
-    fn next_by_key(&mut self, peer: PeerIndex) -> Option<(Version, Slot)> {
+    fn next_by_key(&mut self, peer: PeerIndex, walk: &mut Walk) -> Option<(Version, Slot)> {
         let order = self.key_order.as_ref().expect("in the order of keys");
         let view = self.views[peer.at()].as_mut().expect("the peer is up");
-        let next = view.passed.next(order, view.unserved.floor());
-        if next.is_none() {
-            view.unserved.serve_up_to(self.version);
-            view.passed.clear();
+        loop {
+            walk.look()?;
+            let floor = view.unserved.floor();
+            let Some((position, slot)) = view.passed.next(order, floor) else {
+                view.unserved.serve_up_to(order.until);
+                view.passed.clear();
+                if order.until < self.version {
+                    walk.looks = 0;
+                }
+                return None;
+            };
+            if self.slots[slot.0 as usize].version == position.version {
+                return Some((Version(position.version), slot));
+            }
+            // It has changed since, and that is not in the order yet.
+            view.passed.pass(order.until, position, floor);
         }
-        next.map(|(position, slot)| (Version(position.version), slot))
     }
 
     /// When the oldest change was made that a peer is to be sent. What lies before it counts as served, and
-    /// it is the next one on the way.
+    /// it is the next one on the way. `None` if there is none, or the way is spent.
     pub(super) fn oldest_unserved(&mut self, peer: PeerIndex, walk: &mut Walk) -> Option<Time> {
         loop {
             let (version, slot) = self.next_change(peer, walk)?;
@@ -197,14 +230,15 @@ impl Outbox {
         }
     }
 
-    /// The next current change on the way, which may have been served. Without one, the peer is up to date.
+    /// The next current change on the way, which may have been served. Without one, the peer is up to date, or the
+    /// way is [spent](Walk::is_spent).
     pub(in crate::broadcast) fn next_change(
         &mut self,
         peer: PeerIndex,
         walk: &mut Walk,
     ) -> Option<(Version, Slot)> {
         if walk.end == End::Newest && self.key_order.is_some() {
-            return self.next_by_key(peer);
+            return self.next_by_key(peer, walk);
         }
         let (log, slots) = (&self.log, &self.slots);
         let unserved = &mut self.views[peer.at()].as_mut().expect("the peer is up").unserved;
@@ -225,6 +259,7 @@ impl Outbox {
             };
             let entry = at.and_then(|at| log.get(at)).copied();
             let is_within = |version: &u64| (gap.after + 1..=gap.until).contains(version);
+            walk.look()?;
             let Some((version, slot)) = entry.filter(|(version, _)| is_within(version)) else {
                 match walk.end {
                     End::Oldest => unserved.serve_up_to(gap.until),
@@ -239,6 +274,11 @@ impl Outbox {
             }
             if slots[slot.0 as usize].version == version {
                 return Some((Version(version), slot));
+            }
+            // All before it on the way was served.
+            match walk.end {
+                End::Oldest => unserved.serve_up_to(version),
+                End::Newest => unserved.serve_down_to(version),
             }
         }
     }
@@ -262,15 +302,15 @@ impl Outbox {
         (walk, version): (&Walk, Version),
         last_sent: LastSent,
     ) {
-        let (latest, position) = (self.version, self.slots[slot.0 as usize].position());
-        let is_by_key = self.key_order.is_some();
+        let position = self.slots[slot.0 as usize].position();
+        let key_order_until = self.key_order.as_ref().map(|order| order.until);
         let view = self.view(peer);
         match walk.end {
             End::Oldest => view.unserved.serve_up_to(version.0),
-            End::Newest if is_by_key => {
-                view.passed.pass(latest, position, view.unserved.floor());
-            }
-            End::Newest => view.unserved.serve_down_to(version.0),
+            End::Newest => match key_order_until {
+                Some(until) => view.passed.pass(until, position, view.unserved.floor()),
+                None => view.unserved.serve_down_to(version.0),
+            },
         }
         view.set(slot, last_sent);
     }
@@ -321,7 +361,7 @@ impl Outbox {
 
     /// Writes a snapshot of the live slots for a peer. From now on the peer is sent a clear when
     /// one of them is cleared. Slots for which `skip` holds are left out. Appends the bit map to
-    /// `bitmap`, without trailing zeros.
+    /// `bitmap`, without trailing zeros. A pass over all slots, once for each connection.
     pub(in crate::broadcast) fn snapshot(
         &mut self,
         peer: PeerIndex,

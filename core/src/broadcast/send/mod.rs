@@ -7,6 +7,8 @@
 //! when the slot that it is served from is cleared. Invariants 3, 8, 11.
 
 mod job;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -678,6 +680,9 @@ impl Sender {
         state.used = Use::Updates(batch);
         if out.is_empty() {
             peer.release(stream.index());
+            if walk.is_spent() {
+                self.ready.defer(index, updates_flow(channel_index));
+            }
             return None;
         }
         Some(Send { stream: Some(stream), open: true, finish, level: class.into() })
