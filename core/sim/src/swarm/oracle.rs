@@ -572,13 +572,18 @@ impl Oracle {
             let decision = made.kind.decision(receiver, height);
             let is_pushed =
                 made.artifact.bytes().len() <= self.config(made.channel).push_bytes_max as usize;
+            // A push that has come counts, whether it has been read or is held for a quota.
+            let is_unread = || {
+                let has_quota = self.config(made.channel).quota.is_some();
+                is_counted && is_pushed && has_quota && self.is_held(receiving, sender)
+            };
             let is_true = match receiving.machine().has_bytes(made.channel, &made.id) {
                 // It may have declined what it then published itself.
                 Some(true) => is_counted || self.replicas[receiver].owned.contains(serial),
                 // Pushes come whether they are wanted or not, and whether there is room for them or not.
                 Some(false) if is_counted => is_pushed,
                 Some(false) => is_declined && decision == Decision::Drop,
-                None => self.replicas[receiver].owned.contains(serial),
+                None => self.replicas[receiver].owned.contains(serial) || is_unread(),
             };
             if !is_true {
                 let has = receiving.machine().explain(made.channel, &made.id);
@@ -593,6 +598,13 @@ impl Oracle {
             }
         }
         (compared, None)
+    }
+
+    /// Whether a node leaves something of a member unread for a quota.
+    pub(super) fn is_held(&self, node: &Node, member: usize) -> bool {
+        let peers = node.snapshot(Time::ZERO).peers;
+        let of_member = peers.iter().filter(|peer| peer.id == self.ids[member]);
+        of_member.filter_map(|peer| peer.link.as_ref()).any(|link| link.held_channels > 0)
     }
 
     /// Whether a receiver is counted as having received, or not wanting, all that a sender has published.

@@ -8,7 +8,7 @@ use crate::FaultKind;
 use crate::Trick;
 use crate::{Bursts, Chance, Latency, Link};
 use slotcast::artifact::SINGLE_CHUNK_BYTES_MAX;
-use slotcast::config::{ChannelConfig, Class, Config, Order, Relay, RouteConfig};
+use slotcast::config::{ChannelConfig, Class, Config, Order, Quota, Relay, RouteConfig};
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::internals::Random;
 
@@ -139,6 +139,7 @@ impl Plan {
         if plan.spreading_channel().is_none() {
             plan.tricks.retain(|trick| *trick != Trick::WithholdRelay);
         }
+        plan.config.channels.iter_mut().for_each(|channel| channel.quota = quota(&mut random));
         plan
     }
 
@@ -203,6 +204,21 @@ impl Plan {
             let shortest = channel.spread_bytes_min.max(SINGLE_CHUNK_BYTES_MAX as u64 + 1);
             channel.relay == Relay::Automatic && channel.artifact_bytes_max >= shortest
         })
+    }
+
+    /// How long quotas may hold up what is active when the faults end: on its way are the slots of a member as
+    /// they are, and as they were, in an epoch that has ended and in the present one; and chunks of all that it
+    /// publishes and relays, and others that were asked for before.
+    pub(super) fn quota_time(&self) -> Duration {
+        let time = |channel: &ChannelConfig| {
+            let quota = channel.quota?;
+            let updates = 4 * channel.slots_max / quota.updates_per_second + 1;
+            let pushes = 4 * u64::from(channel.slots_max) * u64::from(channel.push_bytes_max);
+            let bytes = pushes + 3 * channel.active_bytes_max;
+            let bytes = bytes / u64::from(quota.bytes_per_second) + 1;
+            Some(quota.burst + Duration::from_secs(bytes.max(updates.into())))
+        };
+        self.config.channels.iter().filter_map(time).max().unwrap_or_default()
     }
 
     /// Whether a kind of fault is part of it.
@@ -309,6 +325,15 @@ fn config(random: &mut Random, byzantine: usize) -> Config {
     transport.cut_off = ms(between(random, 500, 3_000));
     transport.hello_timeout = ms(between(random, 2_000, 4_000));
     config
+}
+
+/// For a third of the channels, often too little for all that is told anew when a connection begins.
+fn quota(random: &mut Random) -> Option<Quota> {
+    let mut quota = Quota::default();
+    quota.updates_per_second = between(random, 20, 500) as u32;
+    quota.bytes_per_second = between(random, 256 << 10, 8 << 20) as u32;
+    quota.burst = ms(between(random, 20, 1_000));
+    (random.below(3) == 0).then_some(quota)
 }
 
 /// Small bounds, so that they are met.

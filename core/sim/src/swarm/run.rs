@@ -27,6 +27,9 @@ const SPREAD_EVERY: Duration = Duration::from_secs(2);
 /// How much longer the phase with faults may last, until each of them has acted.
 const OVERTIME_MAX: Duration = Duration::from_secs(30);
 
+/// In the end, the subnet is looked at this often.
+const CONVERGED_STEP: Duration = Duration::from_millis(50);
+
 /// How long a flush may take in a converged subnet.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -582,18 +585,23 @@ impl<'a> Run<'a> {
     /// Everything that is active comes to everyone who wants it (invariants 11 and 12).
     fn converge(&mut self) {
         let begun = self.subnet.now();
-        let limit = CONVERGED_WITHIN + self.transfer_time();
+        let mut limit = CONVERGED_WITHIN + self.transfer_time();
+        let limit_max = limit + self.plan.quota_time();
         let mut problem = Some(String::new());
         while let Some(unsolved) = &problem
             && !self.has_failed()
         {
+            // Time in which quotas hold something up does not count, as far as they may.
+            if self.is_any_held() {
+                limit = limit_max.min(limit + CONVERGED_STEP);
+            }
             if self.subnet.now().since(begun) > limit {
                 let state = self.subnet.state();
                 let what = format!("not converged after {limit:?}: {unsolved}\n{state}");
                 self.missing = self.subnet.application.missing().count() as u64;
                 return self.check(12, false, || what);
             }
-            self.run_to(self.subnet.now() + Duration::from_millis(50));
+            self.run_to(self.subnet.now() + CONVERGED_STEP);
             problem = self.problem();
         }
         if !self.has_failed() {
@@ -605,6 +613,14 @@ impl<'a> Run<'a> {
             }
             self.inspect();
         }
+    }
+
+    /// Whether an honest member leaves something of another one unread for a quota.
+    fn is_any_held(&self) -> bool {
+        let oracle = &self.subnet.application;
+        let nodes = || oracle.running().filter_map(|at| self.subnet.node(at));
+        self.plan.config.channels.iter().any(|channel| channel.quota.is_some())
+            && nodes().any(|node| oracle.honest().any(|of| oracle.is_held(node, of)))
     }
 
     /// How long it takes at most to bring what is missing to all who want it, by the rates of the paths.
@@ -725,7 +741,7 @@ impl<'a> Run<'a> {
             }
         }
         let hostile = self.has_hostile_members();
-        let end = self.subnet.now() + CONVERGED_WITHIN;
+        let end = self.subnet.now() + CONVERGED_WITHIN + self.plan.quota_time();
         let is_forgotten = |subnet: &Subnet<Oracle>| {
             let known = honest
                 .iter()

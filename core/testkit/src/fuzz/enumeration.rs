@@ -2,7 +2,7 @@
 
 use super::model::PEERS;
 use super::run::{CHANNELS, Run};
-use slotcast::config::Relay;
+use slotcast::config::{Order, Relay};
 
 /// Artifacts that are pushed, and wanted in every view used here.
 const X: usize = 1;
@@ -57,7 +57,7 @@ fn updates(peers: usize, slots: u32, versions: u64) -> Vec<Op> {
 fn all(ops: &[Op], depth: u32) -> usize {
     let sequences = ops.len().pow(depth);
     for sequence in 0..sequences {
-        let mut run = Run::quick(Relay::Automatic);
+        let mut run = Run::quick(Relay::Automatic, [Order::Age; CHANNELS]);
         let mut rest = sequence;
         for _ in 0..depth {
             apply(&mut run, ops[rest % ops.len()]);

@@ -13,7 +13,7 @@ use super::pool::{ARTS, Art, LONG, artifact};
 use crate::machines::range;
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
-use slotcast::config::{ChannelConfig, Config, Relay};
+use slotcast::config::{ChannelConfig, Config, Order, Quota, Relay};
 use slotcast::id::{ArtifactId, ChannelId, NodeId, Slot, Version};
 use slotcast::internals::channel_hello;
 use slotcast::node::{Ecn, NodeEvent};
@@ -31,7 +31,8 @@ const HOSTILE: usize = 2;
 /// Streams that are kept open at most, so that a run has an end.
 const OPEN_MAX: usize = 32;
 
-fn config() -> Config {
+/// What there may be beside: the order of keys, and a quota.
+fn config(how: u8) -> Config {
     let mut channel = ChannelConfig::new(CHANNEL).relaying(Relay::Automatic, 8);
     channel.slots_max = 16;
     channel.artifact_bytes_max = 80_000;
@@ -39,6 +40,8 @@ fn config() -> Config {
     channel.inbox_bytes_max = 400_000;
     channel.push_bytes_max = 30;
     channel.spread_bytes_min = 65_000;
+    channel.order = [Order::Age, Order::HighestKeyFirst][usize::from(how & 1)];
+    channel.quota = (how & 2 != 0).then(|| Quota::per_second(200, 256 << 10));
     let mut config = Config::new([channel]);
     config.fetch_timeout = Duration::from_millis(500);
     config.fetch_retry = Duration::from_millis(200);
@@ -216,7 +219,7 @@ fn vec_of(feed: &mut Feed<'_>) -> Vec<u8> {
 
 /// A hello as everybody says it, or with one number changed.
 fn hello(how: u8) -> Vec<u8> {
-    let mut channel = channel_hello(&config().channels[0]);
+    let mut channel = channel_hello(&config(0).channels[0]);
     match how {
         0 => channel.slots_max -= 1,
         1 => channel.push_bytes_max += 1,
@@ -344,7 +347,8 @@ impl Application for Told {
 }
 
 pub(super) fn node_frames(data: &[u8]) {
-    let config = config();
+    // At the end of the data, so that what stands before means what it always meant.
+    let config = config(data.last().copied().unwrap_or(0));
     let setup = Setup::new(&config, 3).link(Link::new(Duration::from_millis(5)));
     let mut subnet = Subnet::stopped(setup, Told::default());
     subnet.application.honest = [0, 1].map(|at| subnet.id(at)).to_vec();

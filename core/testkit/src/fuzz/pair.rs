@@ -8,7 +8,7 @@ use super::pool::{self, ARTS, Art};
 use slotcast::broadcast::{
     Broadcast, ChunkTaken, Event, OutStream, Output, RequestId, SendBuffer, Taken,
 };
-use slotcast::config::{ChannelConfig, Config};
+use slotcast::config::{ChannelConfig, Config, Order};
 use slotcast::id::{ChannelId, NodeId, PeerIndex, Slot};
 use slotcast::time::Time;
 use slotcast::wire::{Chunk, Item, Request, StreamDecoder, StreamHead, Update};
@@ -51,11 +51,11 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(latency_sensitive: bool) -> Self {
+    fn new(latency_sensitive: bool, order: Order) -> Self {
         let mut channel = ChannelConfig::new(CHANNEL);
         channel.slots_max = SLOTS;
         channel.push_bytes_max = 8;
-        channel.latency_sensitive = latency_sensitive;
+        (channel.latency_sensitive, channel.order) = (latency_sensitive, order);
         let mut config = Config::new([channel]);
         config.batch_bytes_max = 1024;
         config.fetches_per_peer_max = 2;
@@ -308,7 +308,8 @@ impl Pair {
 
 /// Bytes drive two machines: three to each operation.
 pub(super) fn pair(data: &[u8]) {
-    let mut pair = Pair::new(data.len() & 1 == 1);
+    let mut pair =
+        Pair::new(data.len() & 1 == 1, [Order::Age, Order::HighestKeyFirst][data.len() >> 1 & 1]);
     pair.connect();
     for op in data.chunks_exact(3) {
         let [at, first, second] = [op[0] >> 7, op[1], op[2]].map(usize::from);

@@ -15,7 +15,7 @@ use slotcast::broadcast::{
     Broadcast, Candidate, ChunkTaken, Decision, Event, OutStream, Output, Priority, RequestId,
     SendBuffer, Taken, Wake,
 };
-use slotcast::config::{ChannelConfig, Config, Relay};
+use slotcast::config::{ChannelConfig, Config, Order, Relay};
 use slotcast::error::Fault;
 use slotcast::id::{ChannelId, NodeId, PeerIndex, Slot, Version};
 use slotcast::membership::Overlay;
@@ -42,7 +42,7 @@ const fn channel_id(at: usize) -> ChannelId {
     ChannelId(7 * at as u16)
 }
 
-fn config(relay: Relay) -> Config {
+fn config(relay: Relay, orders: [Order; CHANNELS]) -> Config {
     let mut plain = ChannelConfig::new(channel_id(0));
     plain.slots_max = 5;
     plain.push_bytes_max = 8;
@@ -60,6 +60,7 @@ fn config(relay: Relay) -> Config {
     tight.slots_max = 3;
     tight.inbox_bytes_max = 80_000;
     tight.latency_sensitive = true;
+    [plain.order, tight.order] = orders;
     let mut config = Config::new([plain, tight]);
     config.batch_bytes_max = 1024;
     config.fetches_per_peer_max = 2;
@@ -219,16 +220,16 @@ fn assert_malformed(update: &Update<'_>) {
 
 impl Run {
     /// A machine with two members, both of them up.
-    pub(super) fn new(relay: Relay) -> Self {
-        let mut run = Self::quick(relay);
+    pub(super) fn new(relay: Relay, orders: [Order; CHANNELS]) -> Self {
+        let mut run = Self::quick(relay, orders);
         run.is_quick = false;
         run.compare();
         run
     }
 
     /// One that is compared only when told.
-    pub(super) fn quick(relay: Relay) -> Self {
-        let config = config(relay);
+    pub(super) fn quick(relay: Relay, orders: [Order; CHANNELS]) -> Self {
+        let config = config(relay, orders);
         let view = Arc::new(AtomicU8::new(2));
         let mut run = Self {
             machine: Broadcast::new(&config, NodeId([0xff; 32]), 7).expect("holds together"),

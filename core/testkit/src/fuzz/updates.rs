@@ -6,7 +6,7 @@ use super::feed::Feed;
 use super::model::PEERS;
 use super::pool::{ARTS, LONG, artifact};
 use super::run::{CHANNELS, Fate, Run, Told};
-use slotcast::config::Relay;
+use slotcast::config::{Order, Relay};
 use slotcast::wire::{ChunkRange, RANGES_MAX, Ranges};
 
 impl Feed<'_> {
@@ -49,8 +49,11 @@ impl Feed<'_> {
 
 pub(super) fn updates(data: &[u8]) {
     let mut feed = Feed(data);
-    let relay = [Relay::Confirmed, Relay::Automatic, Relay::Off][feed.below(3)];
-    let mut run = Run::new(relay);
+    let how = usize::from(feed.byte());
+    let relay = [Relay::Confirmed, Relay::Automatic, Relay::Off][how % 3];
+    let order =
+        |bit: usize| [Order::Age, Order::HighestKeyFirst][usize::from((how / 3) & (1 << bit) != 0)];
+    let mut run = Run::new(relay, [order(0), order(1)]);
     while !feed.0.is_empty() {
         step(&mut run, &mut feed);
     }
