@@ -13,5 +13,10 @@ pub enum Order {
     /// What has the highest key ([`Artifact::keyed`](crate::artifact::Artifact::keyed)), such as the highest round;
     /// of equal keys the newest. What has no key counts as having the lowest. Such a channel takes 96 bytes more
     /// for each of its slots.
+    ///
+    /// Keys are their publisher's word. Whoever gives high ones to all that it publishes does not keep others waiting:
+    /// keys decide among what one member offers, and about room to fetch into, of which one member has an eighth. But
+    /// a relay that is late passes on the highest keys first, whoever has published them: where members relay, the
+    /// filter is to drop what has a key that is not plausible.
     HighestKeyFirst,
 }
