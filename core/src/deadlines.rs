@@ -53,6 +53,12 @@ impl Deadlines {
         }
     }
 
+    /// The deadline of an index.
+    #[cfg(any(test, feature = "quic"))]
+    pub(crate) fn get(&self, index: usize) -> Time {
+        self.tree.get(self.leaves() + index).copied().unwrap_or(Time::NEVER)
+    }
+
     /// The earliest deadline.
     pub(crate) fn earliest(&self) -> Time {
         self.tree[1]

@@ -50,11 +50,11 @@ class Reader:
 CLEAR, PUSH, ADVERT, PARTIAL, SNAPSHOT, KEYED = range(6)
 FETCH, CANCEL, REFUSE = 8, 9, 10
 CHUNK, RECEIPT = 16, 17
-MINOR, INCARNATION, CHANNEL, ROUTE, SENDER_CHANNEL = range(32, 37)
+MINOR, INCARNATION, CHANNEL, ROUTE, SENDER_CHANNEL, QUOTA = range(32, 38)
 CALL, CONTINUE, ANSWER, BUSY, REFUSED, GRANT = range(48, 54)
 
 # Kinds that have their place in a type of stream, in this version or a later one.
-PLACED = {*range(0, 18), *range(32, 37), *range(48, 53)}
+PLACED = {*range(0, 18), *range(32, 38), *range(48, 54)}
 
 
 def frames(reader, body_max=1 << 20):
@@ -170,7 +170,7 @@ def request(kind, body):
 
 def hello(reader):
     check(len(reader.data) <= 16_384, "FrameTooLong")
-    said = {"minor": 0, "incarnation": 0, "channels": {}, "routes": {}}
+    said = {"minor": 0, "incarnation": 0, "channels": {}, "routes": {}, "quotas": {}}
     for kind, body in frames(reader, 1024):
         if kind == MINOR:
             said["minor"] = body.n()
@@ -187,6 +187,10 @@ def hello(reader):
             bounds = (body.n(32), body.n(32), body.n(16))
             bounds += (None if body.is_over() else body.n(),)
             said["routes"][name] = (*bounds, not body.is_over() and body.n() & 1 == 1)
+        elif kind == QUOTA:
+            name = body.n(16)
+            check(name not in said["quotas"] and len(said["quotas"]) < 64, "Repeated")
+            said["quotas"][name] = (body.n(32), body.n(32), body.n(32))
         else:
             check(kind not in PLACED, "Misplaced")
     return said
@@ -370,9 +374,9 @@ CALLS = {
 }
 
 
-def greeting(minor, channels, routes):
+def greeting(minor, channels, routes, quotas=None):
     start = {"stream": "hello", "minor": minor, "incarnation": 0x0102030405060708}
-    return {**start, "channels": channels, "routes": routes}
+    return {**start, "channels": channels, "routes": routes, "quotas": quotas or {}}
 
 
 BOUNDS = (1024, 16 << 20, 16 << 10, 4)
@@ -389,6 +393,7 @@ STREAMS = {
     "head_unknown": {"stream": "unknown", "type": 99},
     "hello": greeting(0, {0: (*BOUNDS, False), **SMALL}, {}),
     "hello_sender_matters": greeting(0, {0: (*BOUNDS, True), **SMALL}, {}),
+    "hello_quotas": greeting(0, {0: (*BOUNDS, False), **SMALL}, {}, {0: (10_000, 16 << 20, 1000)}),
     "hello_routes": greeting(0, {1: (*BOUNDS, False)}, ROUTES),
     "hello_minor_2": greeting(2, {0: (*BOUNDS, False)}, {7: ROUTES[7]}),
     "updates_minor_2": {"stream": "updates", "channel": 300, "holds": [

@@ -6,7 +6,8 @@ use slotcast::artifact::{Advert, Artifact, CHUNK_BYTES_MIN, Metadata, Proof};
 use slotcast::id::{ArtifactId, ChannelId, NodeId, RouteId, Slot, Version};
 use slotcast::wire::{
     CHUNK_BITS_MAX, ChannelHello, Chunk, ChunkBits, ChunkRange, Hello, Item, LiveSlots, Malformed,
-    RANGES_MAX, Ranges, Refusal, Request, RouteHello, StreamDecoder, StreamHead, Update,
+    QuotaHello, RANGES_MAX, Ranges, Refusal, Request, RouteHello, StreamDecoder, StreamHead,
+    Update,
 };
 
 /// Name and committed bytes.
@@ -135,6 +136,33 @@ fn chunks() -> Vec<(Golden, Chunk<'static>)> {
     ]
 }
 
+/// To an older node it says the same as one without.
+#[test]
+fn quotas_are_told_in_fields_of_their_own() {
+    let mut hello = hello();
+    hello.quotas.push(QuotaHello {
+        channel: ChannelId(0),
+        updates_per_second: 10_000,
+        bytes_per_second: 16 << 20,
+        burst_ms: 1000,
+    });
+    let bytes = encoded(|out| hello.encode(out));
+    assert_golden(golden!("hello_quotas"), &bytes);
+    let (items, _) = decode([&bytes[..]]).unwrap();
+    let (mut decoded, mut decoded_without) = (Hello::default(), Hello::default());
+    for item in &items[1..] {
+        let Owned::Frame(kind, body) = item else { panic!("one head") };
+        assert_eq!(decoded.decode_field(*kind, body), Ok(()));
+        if *kind == 37 {
+            assert_eq!(decoded.decode_field(*kind, body), Err(Malformed::Repeated));
+            assert_eq!(Update::decode(*kind, body), Err(Malformed::Misplaced));
+        } else {
+            assert_eq!(decoded_without.decode_field(*kind, body), Ok(()));
+        }
+    }
+    assert_eq!((decoded, decoded_without), (hello, self::hello()));
+}
+
 /// A hello with a channel where the sender matters.
 #[test]
 fn a_channel_where_the_sender_matters_is_of_a_kind_of_its_own() {
@@ -171,6 +199,7 @@ fn hello() -> Hello {
         incarnation: 0x0102_0304_0506_0708,
         channels: vec![channel(0, 1024, 16 << 20, 16 << 10, 4), channel(300, 1, 10, 0, 255)],
         routes: Vec::new(),
+        quotas: Vec::new(),
     }
 }
 
@@ -555,7 +584,9 @@ fn l12_of_a_hello_of_the_next_minor_version_the_known_part_is_read() {
         knows_grants: true,
     };
     let (channels, routes) = (vec![channel], vec![route]);
-    assert_eq!(hello, Hello { minor: 2, incarnation: 0x0102_0304_0506_0708, channels, routes });
+    let incarnation = 0x0102_0304_0506_0708;
+    let expected = Hello { minor: 2, incarnation, channels, routes, quotas: Vec::new() };
+    assert_eq!(hello, expected);
     // Told again, only what is known is left.
     let mut told = Vec::new();
     hello.encode(&mut told);

@@ -53,7 +53,7 @@ use hashbrown::HashMap;
 
 use crate::artifact::{self, Advert, Artifact};
 use crate::bits::ones;
-use crate::config::{ChannelConfig, Config, ConfigError};
+use crate::config::{ChannelConfig, Config, ConfigError, Quota};
 use crate::error::Fault;
 use crate::id::{Arrival, ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
 use crate::membership::Overlay;
@@ -386,6 +386,21 @@ impl Broadcast {
         }
         self.inbox.peer_up(peer);
         self.after_unlinks(peer, true);
+    }
+
+    /// A peer that has just come [up](Broadcast::peer_up) takes so much in a channel ([`ChannelConfig::quota`] of its
+    /// own): what it is sent keeps to that, as far as it was not asked for. Nothing happens if there is no such channel
+    /// here.
+    pub fn set_quota(&mut self, peer: PeerIndex, channel: ChannelId, quota: Quota) {
+        if let Some(channel_index) = self.channel_index(channel) {
+            self.sender.set_quota(peer, channel_index, quota);
+        }
+    }
+
+    /// Channels in which updates wait, since a peer takes no more of them for now.
+    #[cfg(feature = "quic")]
+    pub(crate) fn paced_channels(&self, peer: PeerIndex) -> u64 {
+        self.sender.pacing.waiting(peer)
     }
 
     /// The connection is lost. What the peer advertised stays in its tables until a new epoch
@@ -777,6 +792,7 @@ impl Broadcast {
     pub fn poll(&mut self, now: Time) -> Output {
         let now = self.clamp(now);
         self.sender.release_due_clears(now, &self.outboxes);
+        self.sender.resume_paced(now);
         self.look_for_lags(now);
         self.inbox.transfers.advance(now);
         self.trace_requests();
@@ -788,12 +804,12 @@ impl Broadcast {
             self.outputs.push_back(Output::Stop { peer, request });
         }
         self.outputs.pop_front().unwrap_or_else(|| {
-            let (fetch_at, clear_at) =
-                (self.inbox.transfers.wake_at(), self.sender.held.earliest());
-            let wake_at = fetch_at.min(clear_at);
+            let fetch_at = self.inbox.transfers.wake_at();
+            let update_at = self.sender.held.earliest().min(self.sender.pacing.earliest());
+            let wake_at = fetch_at.min(update_at);
             let why = match wake_at {
                 Time::NEVER => Wake::Input,
-                _ if fetch_at <= clear_at => Wake::Fetch,
+                _ if fetch_at <= update_at => Wake::Fetch,
                 _ => Wake::Update,
             };
             Output::Idle { wake_at, why }
@@ -869,9 +885,10 @@ impl Broadcast {
 
     /// Encodes what a flow has for a peer into `out`, up to about `room` bytes (the last frame may
     /// exceed it by up to a chunk and its proof). `None`, and nothing in `out`, if there is nothing
-    /// to send or no room, or if so much need not be sent that the next turn is to go on
-    /// ([`Broadcast::resume_deferred`]). Unless the transport `can_open` another stream, only streams that are
-    /// open already are continued: all that there are may be waiting for this.
+    /// to send or no room; if so much need not be sent that the next turn goes on
+    /// ([`Broadcast::resume_deferred`]); or if the peer's [quota](Broadcast::set_quota) is used up for
+    /// now. Unless the transport `can_open` another stream, only streams that are open already are
+    /// continued: all that there are may be waiting for this.
     ///
     /// The content of updates is read from the slots here and not earlier, so content that was
     /// overwritten or aborted by now is not sent.

@@ -108,8 +108,7 @@ pub struct ChannelConfig {
     /// do not hear each other in the channel. Default false: equal bytes, metadata and key are one artifact.
     pub sender_matters: bool,
     /// What each member may send in it. Default `None`: no more than its [share](super::WorkConfig) of this node's
-    /// work. It is this node's own choice, which members need not agree on. A member that stays beyond it is slowed
-    /// down in its other channels, too; other members are not.
+    /// work. It is this node's own choice, which members are told and need not agree on.
     pub quota: Option<Quota>,
 }
 

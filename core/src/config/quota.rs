@@ -7,10 +7,16 @@ use super::error::within;
 
 /// How much each member may send in a channel: the most at once, and in the long run.
 ///
-/// Updates beyond it are left unread until they are due, and QUIC pushes back. Streams that are left unread count among
-/// those that the member may have open ([`streams_max`](super::TransportConfig::streams_max)) and use up some of its
-/// [`receive_window`](super::TransportConfig::receive_window). So a member that stays beyond its quota for long is slowed
-/// down in its other channels, too. Other members are not.
+/// Members are told it in the hello, and keep to it: what a member has published beyond it waits at that member, where
+/// it can still change, and its other channels go on ([`PeerSnapshot::paced_channels`](crate::snapshot::PeerSnapshot::paced_channels)
+/// there). A member leaves half of a burst unused, for what the path delays, and a hundredth of the rate, for clocks that
+/// differ.
+///
+/// What comes beyond it all the same, from a member that does not know of quotas or does not keep to them, is left
+/// unread until it is due, and QUIC pushes back. Streams that are left unread count among those that the member may
+/// have open ([`streams_max`](super::TransportConfig::streams_max)) and use up some of its
+/// [`receive_window`](super::TransportConfig::receive_window). So such a member is slowed down in its other channels,
+/// too. Other members are not.
 ///
 /// Chunks of long artifacts count, but are read in any case, since they were asked for: the member's next updates
 /// wait longer. After a connection begins, all that is published is told again, and counts.

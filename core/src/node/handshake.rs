@@ -16,7 +16,7 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use super::congestion::Meter;
-use super::link::{Link, Phase};
+use super::link::{Link, Phase, told_quota};
 use super::{
     Closed, DISCONNECTED, FAULTS, NO_HELLO, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, TWIN,
     channel_hello, crypto, quic,
@@ -362,6 +362,9 @@ impl Node {
         self.machine.peer_up(now, peer, |ours| {
             theirs.iter().any(|theirs| theirs.takes_all_of(&channel_hello(ours)))
         });
+        for quota in &hello.quotas {
+            self.machine.set_quota(peer, quota.channel, told_quota(quota));
+        }
         for ours in &self.config.channels {
             let takes = |theirs: &ChannelHello| channel_hello(ours).takes_all_of(theirs);
             if !theirs.iter().any(takes) {

@@ -96,7 +96,7 @@ use crate::wire::{ChannelHello, Hello, MINOR};
 use buffers::Buffers;
 use crypto::{HandshakeCrypto, Members, Provider, Tls};
 use flush::Flushes;
-use link::{Link, Notice};
+use link::{Link, Notice, quota_hello};
 use peers::Peers;
 use ready::ReadyLinks;
 use share::{Turns, cost};
@@ -260,7 +260,8 @@ impl Node {
         let mut hello = Vec::new();
         let channels = config.channels.iter().map(channel_hello).collect();
         let routes = config.routes.iter().map(calls::route_hello).collect();
-        Hello { minor: MINOR, incarnation: word(1), channels, routes }.encode(&mut hello);
+        let quotas = config.channels.iter().filter_map(quota_hello).collect();
+        Hello { minor: MINOR, incarnation: word(1), channels, routes, quotas }.encode(&mut hello);
         let uplink = Uplink::new(config.transport.uplink);
         let mut node = Self {
             peers: Peers::new(

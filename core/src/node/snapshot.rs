@@ -46,6 +46,7 @@ impl Node {
             faults: peer.faults_total,
             is_cut_off: peer.cut_off_until > now,
             fruitless_peak: peer.fruitless.peak(),
+            paced_channels: self.machine.paced_channels(index),
         }
     }
 }

@@ -29,7 +29,7 @@ fn of_links<T>(
 
 pub(super) fn encode(peers: &[PeerSnapshot], families: &mut Families<'_>) -> fmt::Result {
     type OfPeer = fn(&PeerSnapshot) -> u64;
-    let gauges: [(Name<'_>, OfPeer); 4] = [
+    let gauges: [(Name<'_>, OfPeer); 5] = [
         (things("slotcast_peer_up", "Whether the peer is connected"), |p| p.link.is_some().into()),
         (things("slotcast_peer_cut_off", "Whether the peer is cut off for its faults"), |p| {
             p.is_cut_off.into()
@@ -37,6 +37,13 @@ pub(super) fn encode(peers: &[PeerSnapshot], families: &mut Families<'_>) -> fmt
         (
             things("slotcast_peer_backlog_updates", "Changes that the peer has still to be sent"),
             |p| p.backlog.updates,
+        ),
+        (
+            things(
+                "slotcast_peer_paced_channels",
+                "Channels in which the peer takes no more for now",
+            ),
+            |p| p.paced_channels,
         ),
         (
             things(

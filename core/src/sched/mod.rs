@@ -11,11 +11,13 @@
 
 mod ends;
 mod levels;
+mod quota_meter;
 mod ready;
 mod schedule;
 
 pub(crate) use ends::{End, Ends};
 pub use levels::{Level, Levels};
+pub(crate) use quota_meter::QuotaMeter;
 pub(crate) use ready::ReadyFlows;
 pub use schedule::Schedule;
 

@@ -19,6 +19,9 @@ pub struct PeerSnapshot {
     pub sent: SentBytes,
     /// What it has still to be sent.
     pub backlog: Backlog,
+    /// Channels in which it is sent nothing for now, since it takes no more: its
+    /// [`Quota`](crate::config::Quota) is used up.
+    pub paced_channels: u64,
     /// Rules that it has broken since it became a member.
     pub faults: u64,
     /// It is cut off for its faults at present.

@@ -34,6 +34,8 @@ pub struct Hello {
     pub channels: Vec<ChannelHello>,
     /// Its routes, each once.
     pub routes: Vec<RouteHello>,
+    /// The quotas of its channels, each once at most. An older node does not say.
+    pub quotas: Vec<QuotaHello>,
 }
 
 /// A channel as its node has it.
@@ -52,6 +54,19 @@ pub struct ChannelHello {
     /// Ids of artifacts cover their publishers. Such a channel is told of in a frame of a kind of its
     /// own, so that to a node of minor version 0 it is not there.
     pub sender_matters: bool,
+}
+
+/// How much a node takes of each peer in a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QuotaHello {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Updates in a second. 0 counts as 1.
+    pub updates_per_second: u32,
+    /// Bytes in a second, of updates and chunks. 0 counts as 1.
+    pub bytes_per_second: u32,
+    /// Milliseconds: as much may come at once as in so much time.
+    pub burst_ms: u32,
 }
 
 /// A route as its node has it.
@@ -118,6 +133,17 @@ impl Hello {
             put_frame_start(out, kind, fields);
             numbers.iter().for_each(|number| put_varint(out, *number));
         }
+        for quota in &self.quotas {
+            let numbers = [
+                quota.channel.0.into(),
+                quota.updates_per_second.into(),
+                quota.bytes_per_second.into(),
+                quota.burst_ms.into(),
+            ];
+            let fields = numbers.iter().map(|number| varint_len(*number)).sum();
+            put_frame_start(out, kind::HELLO_QUOTA, fields);
+            numbers.iter().for_each(|number| put_varint(out, *number));
+        }
         for route in &self.routes {
             let numbers = [
                 route.id.0.into(),
@@ -174,6 +200,19 @@ impl Hello {
                     return Err(Malformed::Repeated);
                 }
                 self.routes.push(route);
+            }
+            kind::HELLO_QUOTA => {
+                let quota = QuotaHello {
+                    channel: ChannelId(fields.small()?),
+                    updates_per_second: fields.small()?,
+                    bytes_per_second: fields.small()?,
+                    burst_ms: fields.small()?,
+                };
+                let known = self.quotas.iter().any(|other| other.channel == quota.channel);
+                if known || self.quotas.len() == CHANNELS_MAX {
+                    return Err(Malformed::Repeated);
+                }
+                self.quotas.push(quota);
             }
             _ if kind::has_place(kind) => return Err(Malformed::Misplaced),
             _ => {}

@@ -55,7 +55,7 @@ pub use call::{CALL_FRAME_MAX, CallHead, CallRefusal, CallReset, EAGER_BYTES_MAX
 pub(crate) use fetch::put_chunk_start;
 pub use fetch::{Chunk, ChunkRange, RANGES_MAX, Ranges, Refusal, Request};
 pub use hello::{
-    CHANNELS_MAX, ChannelHello, HELLO_BYTES_MAX, Hello, MINOR, ROUTES_MAX, RouteHello,
+    CHANNELS_MAX, ChannelHello, HELLO_BYTES_MAX, Hello, MINOR, QuotaHello, ROUTES_MAX, RouteHello,
 };
 pub use stream::{Item, StreamDecoder, StreamHead};
 pub use update::{CHUNK_BITS_MAX, ChunkBits, LiveSlots, Update};
@@ -121,6 +121,7 @@ pub(crate) mod kind {
     pub const HELLO_CHANNEL: u64 = 34;
     pub const HELLO_ROUTE: u64 = 35;
     pub const HELLO_SENDER_CHANNEL: u64 = 36;
+    pub const HELLO_QUOTA: u64 = 37;
     pub const CALL: u64 = 48;
     pub const CONTINUE: u64 = 49;
     pub const ANSWER: u64 = 50;
@@ -135,7 +136,7 @@ pub(crate) mod kind {
             CLEAR..=KEYED
                 | FETCH..=REFUSE
                 | CHUNK..=RECEIPT
-                | HELLO_MINOR..=HELLO_SENDER_CHANNEL
+                | HELLO_MINOR..=HELLO_QUOTA
                 | CALL..=GRANT
         )
     }

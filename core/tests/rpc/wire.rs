@@ -114,6 +114,7 @@ fn a_hello_with_routes_is_as_committed() {
         incarnation: 0x0102_0304_0506_0708,
         channels: vec![channel],
         routes: vec![route(7, 1 << 20, 1 << 20, 64), route(300, 0, 128 << 20, 0)],
+        quotas: Vec::new(),
     };
     let mut bytes = Vec::new();
     hello.encode(&mut bytes);

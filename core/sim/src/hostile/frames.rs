@@ -32,7 +32,8 @@ pub fn requests(requests: &[Request]) -> Vec<u8> {
 /// The first stream of a connection.
 pub fn hello(incarnation: u64, channels: Vec<ChannelHello>, routes: Vec<RouteHello>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    Hello { minor: MINOR, incarnation, channels, routes }.encode(&mut bytes);
+    let quotas = Vec::new();
+    Hello { minor: MINOR, incarnation, channels, routes, quotas }.encode(&mut bytes);
     bytes
 }
 

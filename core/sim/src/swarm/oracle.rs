@@ -607,6 +607,16 @@ impl Oracle {
         of_member.filter_map(|peer| peer.link.as_ref()).any(|link| link.held_channels > 0)
     }
 
+    /// Whether a node leaves something of an honest member unread for a quota, or keeps something back for the
+    /// quota of one.
+    pub(super) fn holds_up(&self, node: &Node) -> bool {
+        node.snapshot(Time::ZERO).peers.iter().any(|peer| {
+            let is_hostile = self.replicas[self.places[&peer.id]].is_hostile;
+            let is_held = || peer.link.as_ref().is_some_and(|link| link.held_channels > 0);
+            !is_hostile && (peer.paced_channels > 0 || is_held())
+        })
+    }
+
     /// Whether a receiver is counted as having received, or not wanting, all that a sender has published.
     pub(super) fn is_settled(&self, (sender, sending): (usize, &Node), receiver: usize) -> bool {
         let Some(peer) = sending.peer_index(&self.ids[receiver]) else { return true };

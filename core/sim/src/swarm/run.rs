@@ -615,12 +615,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether an honest member leaves something of another one unread for a quota.
+    /// Whether something of an honest member waits for another one's quota.
     fn is_any_held(&self) -> bool {
         let oracle = &self.subnet.application;
         let nodes = || oracle.running().filter_map(|at| self.subnet.node(at));
         self.plan.config.channels.iter().any(|channel| channel.quota.is_some())
-            && nodes().any(|node| oracle.honest().any(|of| oracle.is_held(node, of)))
+            && nodes().any(|node| oracle.holds_up(node))
     }
 
     /// How long it takes at most to bring what is missing to all who want it, by the rates of the paths.

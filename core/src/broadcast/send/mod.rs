@@ -7,6 +7,7 @@
 //! when the slot that it is served from is cleared. Invariants 3, 8, 11.
 
 mod job;
+mod pacing;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,7 @@ use super::outbox::{Active, Body, LastSent, Outbox};
 use super::peer_set::PeerSet;
 use super::receipts::Receipt;
 use super::traffic::Sent;
-use crate::config::{ChannelConfig, Config, FETCHES_LIMIT};
+use crate::config::{ChannelConfig, Config, FETCHES_LIMIT, Quota};
 use crate::id::{ChannelId, PeerIndex, Slot, Version};
 use crate::membership::Overlay;
 use crate::sched::{Level, ReadyFlows};
@@ -33,6 +34,7 @@ use crate::wire::{
     self, ChunkBits, FRAME_OVERHEAD_MAX, Ranges, Refusal, Request, StreamHead, Told,
 };
 use job::{Job, Source};
+use pacing::Pacing;
 
 /// The number of streams to one peer that may be unacknowledged. A node has a bound of its own, which
 /// is lower unless its `streams_max` is near the highest that there may be. This one is for machines
@@ -135,6 +137,7 @@ pub(super) struct Sender {
     /// The flows with something to send. See [`Sender::flows`].
     pub(super) ready: ReadyFlows,
     pub(super) held: HeldClears,
+    pub(super) pacing: Pacing,
     /// By channel: times from publications until they were acknowledged.
     acknowledged: Vec<Histogram>,
 }
@@ -153,6 +156,7 @@ impl Sender {
             peers: Vec::new(),
             ready: ReadyFlows::default(),
             held: HeldClears::new(config.channels.len()),
+            pacing: Pacing::new(config.channels.len()),
             acknowledged: vec![Histogram::default(); config.channels.len()],
         }
     }
@@ -187,6 +191,7 @@ impl Sender {
 
     pub(super) fn peer_down(&mut self, peer: PeerIndex, outboxes: &mut [Outbox]) {
         self.ready.clear(peer);
+        self.pacing.clear(peer);
         drop(self.held.release(peer));
         let state = self.peer(peer);
         (0..state.streams.len()).for_each(|at| state.release(at));
@@ -392,6 +397,18 @@ impl Sender {
         self.held.advance(now, &self.channels, outboxes);
     }
 
+    /// A peer that has just come up takes so much in a channel.
+    pub(super) fn set_quota(&mut self, peer: PeerIndex, channel: u16, quota: Quota) {
+        self.pacing.set(peer, channel, quota);
+    }
+
+    /// Updates that have waited for a peer's quota go on.
+    pub(super) fn resume_paced(&mut self, now: Time) {
+        while let Some((peer, channel)) = self.pacing.pop_due(now) {
+            self.mark_updates(peer, channel);
+        }
+    }
+
     /// There are chunks of a channel for a peer.
     pub(super) fn mark_chunks(&mut self, peer: PeerIndex, channel: u16) {
         self.ready.mark(peer, chunks_flow(channel));
@@ -458,7 +475,7 @@ impl Sender {
             let outbox = &mut outboxes[channel as usize];
             match flow % 2 {
                 0 => self.send_updates(now, (peer, channel), room, out, outbox, inbox),
-                _ => self.send_chunks(peer, channel, (room, can_open), out, (outbox, inbox)),
+                _ => self.send_chunks(now, peer, channel, (room, can_open), out, (outbox, inbox)),
             }
         };
         debug_assert!(was_ready || send.is_none(), "what has something to send was reported");
@@ -555,7 +572,10 @@ impl Sender {
         inbox: &Inbox,
     ) -> Option<Send> {
         let config = &self.channels[channel_index as usize];
-        let (streamed_max, limit) = (self.streamed_max, room.min(self.batch_bytes_max));
+        let allowance = self.pacing.allowance(now, index, channel_index)?;
+        let is_allowed = |batch: &Batch| u64::from(batch.current) < allowance.updates;
+        let limit = room.min(self.batch_bytes_max).min(allowance.bytes);
+        let streamed_max = self.streamed_max;
         let (id, class) = (config.id, config.class);
         let peer = self.peers[index.at()].as_mut().expect("a member");
         let streamed_now = peer.jobs.iter().filter(|job| job.request.is_none()).count();
@@ -585,7 +605,8 @@ impl Sender {
             let was_sent = last_sent != LastSent::NOTHING;
             let Some(active) = outbox.active(slot).filter(|active| !is_left_out(active)) else {
                 if was_sent {
-                    if !out.is_empty() && out.len() + FRAME_OVERHEAD_MAX > limit {
+                    let is_over = out.len() + FRAME_OVERHEAD_MAX > limit || !is_allowed(&batch);
+                    if !out.is_empty() && is_over {
                         break;
                     }
                     begin(out, id);
@@ -624,7 +645,7 @@ impl Sender {
             let changed_at = if hops == 0 { outbox.changed_at(slot) } else { Time::NEVER };
             let (streamed, is_spread) = (source.is_some(), spread.is_some());
             let length = body.metadata().len() + if is_pushed { bytes } else { 64 };
-            let is_over = out.len() + length + FRAME_OVERHEAD_MAX > limit;
+            let is_over = out.len() + length + FRAME_OVERHEAD_MAX > limit || !is_allowed(&batch);
             // When it is acknowledged, all between its pushes is looked at: they are from one gap, and close to
             // each other.
             let is_apart = is_pushed
@@ -676,6 +697,7 @@ impl Sender {
             }
         }
         outbox.note_served(index, &walk, out.len());
+        self.pacing.charge(now, index, channel_index, batch.current, out.len());
         let state = peer.stream(stream).expect("just opened");
         state.used = Use::Updates(batch);
         if out.is_empty() {
@@ -690,6 +712,7 @@ impl Sender {
 
     fn send_chunks(
         &mut self,
+        now: Time,
         index: PeerIndex,
         channel: u16,
         (room, can_open): (usize, bool),
@@ -705,6 +728,7 @@ impl Sender {
             // All that it had to pass on may have come to the peer from others.
             let send = self.send_job(index, channel, (at, room), out, (outbox, inbox));
             if send.is_some() {
+                self.pacing.charge(now, index, channel, 0, out.len());
                 return send;
             }
         }

@@ -41,6 +41,7 @@ use unread::UnreadQueue;
 use windows::LinkWindows;
 
 pub(super) use ingress::Notice;
+pub(super) use quota::{quota_hello, told_quota};
 pub(super) use unread::Unread;
 
 /// Error codes of streams. Those of calls have more, which the peer reads: see

@@ -1,6 +1,4 @@
 //! Channels in which a peer may send so much: streams of updates beyond that are left unread until it is due.
-//! (Virtual scheduling, the form of a leaky bucket in ITU-T I.371: what is noted is when all that has come would have
-//! been due.)
 //!
 //! A stream is known to be of a channel when its head has been read, which is before anything else of it. What is
 //! held is the streams, each once, of those that the peer may have open; QUIC keeps what is in them, within what the
@@ -14,9 +12,9 @@ use quinn_proto::StreamId;
 
 use crate::config::{ChannelConfig, Quota};
 use crate::id::ChannelId;
+use crate::sched::QuotaMeter;
 use crate::time::Time;
-
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
+use crate::wire::QuotaHello;
 
 /// What is held is read on when this part of the burst is due, so that it costs few timers.
 const RELEASED_PARTS: u32 = 8;
@@ -24,10 +22,7 @@ const RELEASED_PARTS: u32 = 8;
 #[derive(Debug)]
 struct ChannelQuota {
     channel: ChannelId,
-    quota: Quota,
-    /// When all updates that have come would have been due, and all bytes.
-    updates_due: Time,
-    bytes_due: Time,
+    meter: QuotaMeter,
     /// Streams that wait for `until`, in the order in which they were opened. At most `streams_max`.
     held: BTreeSet<StreamId>,
     until: Time,
@@ -35,35 +30,22 @@ struct ChannelQuota {
 }
 
 impl ChannelQuota {
-    fn due(&self) -> Time {
-        self.updates_due.max(self.bytes_due)
-    }
-
     fn is_over(&self, now: Time) -> bool {
-        self.due() > now + self.quota.burst
+        self.meter.due() > now + self.meter.quota.burst
     }
 
     fn holds(&self, now: Time) -> bool {
         self.is_over(now) || !self.held.is_empty() && now < self.until
     }
 
-    fn charge(&mut self, now: Time, updates: u32, bytes: usize) {
-        let span = |count: u64, per_second: u32| {
-            Duration::from_nanos((count * NANOS_PER_SECOND).div_ceil(per_second.into()))
-        };
-        let updates = span(updates.into(), self.quota.updates_per_second);
-        let bytes = span(bytes as u64, self.quota.bytes_per_second);
-        self.updates_due = self.updates_due.max(now) + updates;
-        self.bytes_due = self.bytes_due.max(now) + bytes;
-    }
-
     fn hold(&mut self, now: Time, stream: StreamId) {
         if self.held.is_empty() {
             self.since = now;
             // Nothing of the burst is left now.
-            let part = self.quota.burst / RELEASED_PARTS;
-            let due = self.due().max(now + self.quota.burst);
-            self.until = Time::ZERO + due.since(Time::ZERO + (self.quota.burst - part));
+            let burst = self.meter.quota.burst;
+            let part = burst / RELEASED_PARTS;
+            let due = self.meter.due().max(now + burst);
+            self.until = Time::ZERO + due.since(Time::ZERO + (burst - part));
         }
         self.held.insert(stream);
     }
@@ -85,9 +67,7 @@ impl Quotas {
         let limited = channels.iter().filter_map(|channel| Some((channel.id, channel.quota?)));
         let channels = limited.map(|(channel, quota)| ChannelQuota {
             channel,
-            quota,
-            updates_due: Time::ZERO,
-            bytes_due: Time::ZERO,
+            meter: QuotaMeter::new(quota),
             held: BTreeSet::new(),
             until: Time::NEVER,
             since: Time::ZERO,
@@ -113,7 +93,7 @@ impl Quotas {
 
     /// So many updates have come, and so many bytes.
     pub(super) fn charge(&mut self, at: u8, now: Time, updates: u32, bytes: usize) {
-        self.channels[at as usize].charge(now, updates, bytes);
+        self.channels[at as usize].meter.charge(now, updates, bytes);
     }
 
     /// A stream waits until more is due.
@@ -164,6 +144,26 @@ impl Quotas {
         let held = || self.channels.iter().filter(|channel| !channel.held.is_empty());
         let spans = held().map(|channel| now.since(channel.since));
         (held().count() as u64, self.held_for + spans.sum::<Duration>())
+    }
+}
+
+/// What a node tells its peers of a channel's quota.
+pub(in crate::node) fn quota_hello(config: &ChannelConfig) -> Option<QuotaHello> {
+    let quota = config.quota?;
+    Some(QuotaHello {
+        channel: config.id,
+        updates_per_second: quota.updates_per_second,
+        bytes_per_second: quota.bytes_per_second,
+        burst_ms: quota.burst.as_millis() as u32,
+    })
+}
+
+/// The quota that a peer has told.
+pub(in crate::node) fn told_quota(told: &QuotaHello) -> Quota {
+    Quota {
+        updates_per_second: told.updates_per_second.max(1),
+        bytes_per_second: told.bytes_per_second.max(1),
+        burst: Duration::from_millis(told.burst_ms.into()),
     }
 }
 

@@ -1,0 +1,244 @@
+//! Channels in which a peer takes only so much: what it is sent keeps to that. What goes beyond it would be left unread,
+//! and would take streams and window of other channels.
+//!
+//! Updates wait here, where they can still change: those of a channel in which there is nothing left of the peer's
+//! quota are passed over until there is. Chunks do not wait, since they were asked for, but count.
+
+use alloc::vec::Vec;
+
+use crate::config::Quota;
+use crate::deadlines::Deadlines;
+use crate::id::PeerIndex;
+use crate::sched::QuotaMeter;
+use crate::time::Time;
+
+/// Of what may come at once, this part is used. The rest is for what a path delays, which comes together with what was
+/// sent later.
+const USED_PART: u32 = 2;
+
+/// Of the rate, this part is not used: the peer's clock may be slower.
+const SLOWER_PART: u32 = 128;
+
+/// When nothing is left, updates go on when this part of what is used of a burst is: so they go in few streams, and
+/// cost few timers.
+const RESUMED_PART: u32 = 8;
+
+#[derive(Debug)]
+struct Paced {
+    channel: u16,
+    meter: QuotaMeter,
+}
+
+impl Paced {
+    /// What may be sent now is due by then at the latest.
+    fn until(&self, now: Time) -> Time {
+        now + self.meter.quota.burst / USED_PART
+    }
+
+    /// Since then, or from then on, something may be sent.
+    fn open_at(&self) -> Time {
+        let burst = self.meter.quota.burst / USED_PART;
+        Time(self.meter.due().0.saturating_sub(burst.as_nanos() as u64))
+    }
+}
+
+/// What updates may be encoded at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Allowance {
+    pub(super) updates: u64,
+    pub(super) bytes: usize,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(in crate::broadcast) struct Pacing {
+    channels_count: usize,
+    /// By peer: those channels for which it has told a quota.
+    peers: Vec<Vec<Paced>>,
+    /// When updates go on, by peer and channel.
+    deadlines: Deadlines,
+}
+
+impl Pacing {
+    pub(super) fn new(channels_count: usize) -> Self {
+        Self { channels_count, peers: Vec::new(), deadlines: Deadlines::new() }
+    }
+
+    fn index(&self, peer: PeerIndex, channel: u16) -> usize {
+        peer.at() * self.channels_count + usize::from(channel)
+    }
+
+    fn find(&mut self, peer: PeerIndex, channel: u16) -> Option<&mut Paced> {
+        let paced = self.peers.get_mut(peer.at())?;
+        paced.iter_mut().find(|paced| paced.channel == channel)
+    }
+
+    /// A peer takes so much in a channel.
+    pub(super) fn set(&mut self, peer: PeerIndex, channel: u16, quota: Quota) {
+        let slower = |rate: u32| (rate - rate / SLOWER_PART).max(1);
+        let quota = Quota {
+            updates_per_second: slower(quota.updates_per_second),
+            bytes_per_second: slower(quota.bytes_per_second),
+            ..quota
+        };
+        if self.peers.len() <= peer.at() {
+            self.peers.resize_with(peer.at() + 1, Vec::new);
+        }
+        self.peers[peer.at()].push(Paced { channel, meter: QuotaMeter::new(quota) });
+    }
+
+    /// A peer's connection has ended: the next one tells its quotas anew.
+    pub(super) fn clear(&mut self, peer: PeerIndex) {
+        let Some(paced) = self.peers.get_mut(peer.at()) else { return };
+        for Paced { channel, .. } in core::mem::take(paced) {
+            let index = self.index(peer, channel);
+            self.deadlines.set(index, Time::NEVER);
+        }
+    }
+
+    /// What updates of a channel may be encoded for a peer now. `None` if none; they wait then.
+    pub(super) fn allowance(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        channel: u16,
+    ) -> Option<Allowance> {
+        let Some(paced) = self.find(peer, channel) else {
+            return Some(Allowance { updates: u64::MAX, bytes: usize::MAX });
+        };
+        let (updates, bytes) = paced.meter.allowance(now, paced.until(now));
+        // At least one in any case, if nothing has been sent lately.
+        if updates.min(bytes) > 0 || paced.meter.due() <= now {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            return Some(Allowance { updates: updates.max(1), bytes: bytes.max(1) });
+        }
+        let resume_at =
+            paced.open_at().max(now) + paced.meter.quota.burst / USED_PART / RESUMED_PART;
+        let index = self.index(peer, channel);
+        self.deadlines.bring_forward(index, resume_at);
+        None
+    }
+
+    /// So many updates and bytes of a channel were encoded for a peer.
+    pub(super) fn charge(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        channel: u16,
+        updates: u32,
+        bytes: usize,
+    ) {
+        if let Some(paced) = self.find(peer, channel) {
+            paced.meter.charge(now, updates, bytes);
+        }
+    }
+
+    /// The next peer and channel whose updates have waited for long enough.
+    pub(super) fn pop_due(&mut self, now: Time) -> Option<(PeerIndex, u16)> {
+        let index = self.deadlines.due(now)?;
+        self.deadlines.set(index, Time::NEVER);
+        let (peer, channel) = (index / self.channels_count, index % self.channels_count);
+        Some((PeerIndex(peer as u16), channel as u16))
+    }
+
+    /// When some updates have waited for long enough.
+    pub(in crate::broadcast) fn earliest(&self) -> Time {
+        self.deadlines.earliest()
+    }
+
+    /// The number of channels whose updates wait for a peer's quota.
+    #[cfg(any(test, feature = "quic"))]
+    pub(in crate::broadcast) fn waiting(&self, peer: PeerIndex) -> u64 {
+        let paced = self.peers.get(peer.at()).map_or(&[][..], Vec::as_slice);
+        let waits =
+            |paced: &&Paced| self.deadlines.get(self.index(peer, paced.channel)) < Time::NEVER;
+        paced.iter().filter(waits).count() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    const PEER: PeerIndex = PeerIndex(3);
+    const CHANNEL: u16 = 1;
+
+    fn at(ms: u64) -> Time {
+        Time::ZERO + Duration::from_millis(10_000 + ms)
+    }
+
+    fn pacing(quota: Quota) -> Pacing {
+        let mut pacing = Pacing::new(2);
+        pacing.set(PEER, CHANNEL, quota);
+        pacing
+    }
+
+    /// What is sent in a time, of as many updates of so many bytes as are allowed, and in how many batches.
+    fn sent_in(pacing: &mut Pacing, bytes: usize, ms: u64) -> (u64, u32) {
+        let (mut sent, mut batches, mut waits) = (0, 0, false);
+        for now in (0..ms).map(at) {
+            if let Some(due) = pacing.pop_due(now) {
+                assert_eq!(due, (PEER, CHANNEL));
+                waits = false;
+            }
+            while !waits {
+                let Some(allowance) = pacing.allowance(now, PEER, CHANNEL) else {
+                    waits = true;
+                    assert!(pacing.earliest() > now && pacing.waiting(PEER) == 1);
+                    continue;
+                };
+                let updates = allowance.updates.min((allowance.bytes / bytes).max(1) as u64);
+                pacing.charge(now, PEER, CHANNEL, updates as u32, updates as usize * bytes);
+                (sent, batches) = (sent + updates, batches + 1);
+            }
+        }
+        (sent, batches)
+    }
+
+    #[test]
+    fn what_is_sent_is_half_of_the_burst_and_the_rate() {
+        let quota = Quota::per_second(1000, 100_000);
+        for (bytes, per_second) in [(10, 1000), (1000, 100)] {
+            let (sent, batches) = sent_in(&mut pacing(quota), bytes, 5_000);
+            let most = per_second / 2 + per_second * 5;
+            assert!((most * 97 / 100..=most + 1).contains(&sent), "{sent} of {bytes}");
+            // An eighth of half a burst each, and what is left of the bytes may begin one more.
+            assert!((70..170).contains(&batches), "{batches}");
+        }
+    }
+
+    #[test]
+    fn others_and_other_channels_have_no_bounds() {
+        let mut pacing = pacing(Quota::per_second(1, 1024));
+        pacing.charge(at(0), PEER, CHANNEL, 100, 100_000);
+        let any = Allowance { updates: u64::MAX, bytes: usize::MAX };
+        assert_eq!(pacing.allowance(at(0), PEER, 0), Some(any));
+        assert_eq!(pacing.allowance(at(0), PeerIndex(9), CHANNEL), Some(any));
+        assert_eq!(pacing.allowance(at(0), PEER, CHANNEL), None);
+        assert_eq!((pacing.waiting(PEER), pacing.waiting(PeerIndex(9))), (1, 0));
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_connection() {
+        let mut pacing = pacing(Quota::per_second(1, 1024));
+        pacing.charge(at(0), PEER, CHANNEL, 100, 0);
+        assert_eq!(pacing.allowance(at(0), PEER, CHANNEL), None);
+        pacing.clear(PEER);
+        assert_eq!((pacing.earliest(), pacing.waiting(PEER)), (Time::NEVER, 0));
+        assert!(pacing.allowance(at(0), PEER, CHANNEL).is_some());
+    }
+
+    /// Whatever a peer tells.
+    #[test]
+    fn a_quota_of_nothing_lets_one_update_through_at_a_time() {
+        let burst = Duration::ZERO;
+        let mut pacing = pacing(Quota { burst, ..Quota::per_second(1, 1) });
+        let one = Allowance { updates: 1, bytes: 1 };
+        assert_eq!(pacing.allowance(at(0), PEER, CHANNEL), Some(one));
+        pacing.charge(at(0), PEER, CHANNEL, 1, 1);
+        assert_eq!(pacing.allowance(at(999), PEER, CHANNEL), None);
+        assert_eq!(pacing.pop_due(at(1000)), Some((PEER, CHANNEL)));
+        assert_eq!(pacing.allowance(at(1000), PEER, CHANNEL), Some(one));
+    }
+}
