@@ -7,6 +7,9 @@
 extern crate alloc;
 #[cfg(any(feature = "quic", test))]
 extern crate std;
+// Unit tests of the driver share what is in `tests/driver`.
+#[cfg(all(test, feature = "driver"))]
+extern crate self as slotcast;
 
 mod arena;
 pub mod artifact;

@@ -11,6 +11,8 @@
 mod calls;
 mod channel;
 mod connected;
+#[cfg(test)]
+mod flood;
 mod follow;
 mod io;
 mod node_handle;

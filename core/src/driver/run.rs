@@ -198,8 +198,9 @@ impl<I: Io> Driver<I> {
         cx: &mut Context<'_>,
         until: Time,
     ) -> Poll<io::Result<()>> {
+        let mut may_have_commands = true;
         for _ in 0..TURNS_MAX {
-            let next = self.turn(io, cx);
+            let next = self.turn(io, cx, &mut may_have_commands);
             self.last_turn = self.time(io);
             match next {
                 Ok(Next::Again) => {}
@@ -222,15 +223,23 @@ impl<I: Io> Driver<I> {
         snapshot
     }
 
-    fn turn(&mut self, io: &mut I, cx: &mut Context<'_>) -> io::Result<Next> {
+    fn turn(
+        &mut self,
+        io: &mut I,
+        cx: &mut Context<'_>,
+        may_have_commands: &mut bool,
+    ) -> io::Result<Next> {
         let now = self.time(io);
         if now.since(self.last_turn) >= PAUSE_MIN {
             let asked = self.node.config().driver.socket_buffer_bytes as usize;
             let granted = io.socket_buffers().map_or(0, |buffers| buffers.receive);
             self.pause_bytes = PAUSE_BUFFERS_MAX * asked.max(granted);
         }
-        let Self { node, call_table, answers, .. } = self;
-        let is_all_taken = self.shared.take_commands(now, node, call_table, answers, cx.waker());
+        if *may_have_commands {
+            let Self { node, call_table, answers, .. } = self;
+            let waker = cx.waker();
+            *may_have_commands = !self.shared.take_commands(now, node, call_table, answers, waker);
+        }
         let is_drained = self.receive(io, cx, now + self.poll_max() / 2)?;
         self.node.set_input_waits(!is_drained);
         if self.pause_bytes > 0 && !is_drained {
@@ -244,8 +253,9 @@ impl<I: Io> Driver<I> {
         let sent = self.send(io, cx, now + self.poll_max());
         let now = self.time(io);
         let Self { node, call_table, answers, .. } = self;
-        let Staged { has_staged, stage_at, snapshot_wanted } =
+        let Staged { has_staged, may_have_commands: is_commanded, stage_at, snapshot_wanted } =
             self.shared.stage_events(now, self.start, node, call_table, answers);
+        *may_have_commands |= is_commanded;
         let has_staged = has_told | has_staged;
         if let Some(requested) = snapshot_wanted {
             self.shared.answer_snapshot(requested, self.snapshot(now));
@@ -261,7 +271,7 @@ impl<I: Io> Driver<I> {
                 io.poll_timer(cx, (wake_at < Time::NEVER).then(deadline)).is_pending()
             }
         };
-        let is_asleep = is_idle && is_all_taken && is_drained && !has_staged;
+        let is_asleep = is_idle && !*may_have_commands && is_drained && !has_staged;
         Ok(if is_asleep { Next::Sleep } else { Next::Again })
     }
 

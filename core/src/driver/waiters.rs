@@ -125,7 +125,8 @@ impl<S: Deref<Target = Shared>> Waiting<S> {
         cx: &Context<'_>,
         mut take: impl FnMut(&mut State) -> Option<(T, bool)>,
     ) -> Poll<T> {
-        let mut waker = None;
+        // Who begins to wait is likely to go on, and takes the lock once.
+        let mut waker = self.ticket.is_none().then(|| cx.waker().clone());
         loop {
             let mut state = self.shared.lock();
             if let Some((taken, wakes_driver)) = take(&mut state) {

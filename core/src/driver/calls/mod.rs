@@ -265,6 +265,10 @@ impl Calls {
         std::mem::take(&mut self.released)
     }
 
+    pub(super) fn has_released(&self) -> bool {
+        !self.released.is_empty()
+    }
+
     /// The futures that wait for requests on a route.
     pub(super) fn waiters(&mut self, route: usize) -> &mut Waiters {
         &mut self.routes[route].waiters

@@ -423,6 +423,9 @@ pub(super) struct Shared {
     /// For short artifacts that are published. By itself, so that nobody waits while they are copied.
     blocks: Mutex<Blocks>,
     state: Mutex<State>,
+    /// How often the lock has been taken.
+    #[cfg(test)]
+    locks: std::sync::atomic::AtomicU64,
 }
 
 impl Shared {
@@ -482,12 +485,22 @@ impl Shared {
                 disconnects: BTreeSet::new(),
                 snapshots: Snapshots::default(),
             }),
+            #[cfg(test)]
+            locks: std::sync::atomic::AtomicU64::default(),
         }
+    }
+
+    /// How often the lock has been taken so far.
+    #[cfg(test)]
+    pub(super) fn locks(&self) -> u64 {
+        self.locks.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// The guard is held for moments, in which nothing foreign runs: no waker and no filter, and no
     /// destructor of the application's bytes, which may use a handle.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        #[cfg(test)]
+        self.locks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // No code that holds the lock panics in the middle of a change, so a poisoned lock guards
         // consistent state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -22,6 +22,8 @@ const COMMANDS_PER_TURN: usize = 128;
 pub(in crate::driver) struct Staged {
     /// There is something new for the application: the node has to be polled again.
     pub(in crate::driver) has_staged: bool,
+    /// There may be commands that were not taken, or room that was given back.
+    pub(in crate::driver) may_have_commands: bool,
     /// When to do it again, for those who wait with a deadline.
     pub(in crate::driver) stage_at: Time,
     /// The last request for a snapshot, unless it has an answer.
@@ -138,7 +140,7 @@ impl Shared {
     ) -> Staged {
         let mut wakers = std::mem::take(&mut call_table.wakers);
         let mut has_staged = false;
-        let (stage_at, snapshot_wanted) = {
+        let (may_have_commands, stage_at, snapshot_wanted) = {
             let mut state = self.lock();
             state.stats = node.stats();
             // What is new, and nobody waits for alone.
@@ -200,12 +202,14 @@ impl Shared {
                 }
             }
             state.pop_takers(unclaimed, &mut wakers);
-            (state.waits.next_deadline(), state.snapshots.pending())
+            // Who gives a command takes the driver's waker.
+            let may_have_commands = state.driver.is_none() || state.calls.has_released();
+            (may_have_commands, state.waits.next_deadline(), state.snapshots.pending())
         };
         call_table.garbage.clear();
         wakers.drain(..).for_each(Waker::wake);
         call_table.wakers = wakers;
-        Staged { has_staged, stage_at, snapshot_wanted }
+        Staged { has_staged, may_have_commands, stage_at, snapshot_wanted }
     }
 
     /// Hands out a snapshot to all that asked for one up to the request `requested`.
