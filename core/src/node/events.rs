@@ -268,12 +268,11 @@ impl Node {
                     self.stats.faults += 1;
                     let transport = &self.config.transport;
                     let is_cut_off = self.peers.note_fault(now, peer, fault, transport);
-                    if is_open && (is_cut_off || !is_up) {
+                    if is_cut_off || !is_up {
                         self.close(now, handle, FAULTS);
                     }
                     // It may have broken the rules over another link than the one that is up.
-                    let other = self.peers.peer(peer).connection.filter(|other| *other != handle);
-                    if let Some(other) = other.filter(|_| is_cut_off) {
+                    if is_cut_off && let Some(other) = self.peers.peer(peer).connection {
                         self.close(now, other, FAULTS);
                     }
                 }
