@@ -84,7 +84,11 @@ impl Pacing {
         if self.peers.len() <= peer.at() {
             self.peers.resize_with(peer.at() + 1, Vec::new);
         }
-        self.peers[peer.at()].push(Paced { channel, meter: QuotaMeter::new(quota) });
+        let paced = Paced { channel, meter: QuotaMeter::new(quota) };
+        match self.find(peer, channel) {
+            Some(before) => *before = paced,
+            None => self.peers[peer.at()].push(paced),
+        }
     }
 
     /// A peer's connection has ended: the next one tells its quotas anew.
@@ -227,6 +231,14 @@ mod tests {
         pacing.clear(PEER);
         assert_eq!((pacing.earliest(), pacing.waiting(PEER)), (Time::NEVER, 0));
         assert!(pacing.allowance(at(0), PEER, CHANNEL).is_some());
+    }
+
+    #[test]
+    fn the_quota_that_was_set_last_counts() {
+        let mut pacing = pacing(Quota::per_second(1, 1024));
+        pacing.set(PEER, CHANNEL, Quota::per_second(1000, 1 << 20));
+        assert_eq!(pacing.peers[PEER.at()].len(), 1);
+        assert!(pacing.allowance(at(0), PEER, CHANNEL).is_some_and(|now| now.updates > 100));
     }
 
     /// Whatever a peer tells.
