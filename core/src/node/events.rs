@@ -37,7 +37,8 @@ impl Node {
                 self.greet(now, handle);
             }
             self.read_held(now, handle);
-            let link = self.links[index].as_mut().expect("not drained yet");
+            // Who was cut off for what was held may have been forgotten, and its deadlines with it.
+            let Some(link) = self.links[index].as_mut() else { continue };
             let (keep_alive, pause) =
                 (self.config.transport.keep_alive, self.config.transport.hello_timeout);
             if link.falls_silent(now, keep_alive, pause)

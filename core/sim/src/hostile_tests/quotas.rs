@@ -105,3 +105,33 @@ fn a_connection_may_be_lost_when_what_is_held_is_due() {
     let told = arena.take_told();
     assert!(told.contains(&arena.down(Closed::Lost)), "{told:?}");
 }
+
+/// Of the connections that have ended, the oldest is forgotten first: that may be the one in hand.
+#[test]
+fn who_is_cut_off_for_what_was_held_may_be_forgotten_at_once() {
+    let mut config = config();
+    let mut quota = Quota::per_second(1000, 1 << 20);
+    quota.burst = ms(10);
+    config.channels[0].quota = Some(quota);
+    let mut arena = Arena::of(&config, DIALLER, QuicTransport::default());
+    arena.until("it is dialled", Arena::has_met);
+    let first = arena.hostile().line();
+    for _ in 0..2 {
+        arena.dial_again();
+        arena.greet();
+        arena.hang_up();
+        arena.until("it is down", |arena| !arena.is_taken_on());
+    }
+    let pushes: Vec<Vec<u8>> = (1..=12).map(|at| push(at as u32, at, &[at as u8; 9])).collect();
+    let pushes = updates(&pushes.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let mut streams = vec![super::hello(), pushes];
+    streams.extend((13..16).map(|at| updates(&[&push(16, at, b"there is no such slot")])));
+    for bytes in streams {
+        let bare = &mut arena.hostile_mut().bare;
+        let stream = bare.open(first).expect("credit");
+        bare.write(first, stream, bytes, true);
+    }
+    arena.elapse(ms(60));
+    assert_eq!(arena.take_told().last(), Some(&arena.down(Closed::CutOff)));
+    arena.assert_unharmed();
+}
