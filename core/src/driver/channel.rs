@@ -111,8 +111,15 @@ impl Channel {
     ) -> Result<ArtifactId, PublishError> {
         let id = artifact.id();
         let mut given = Some(artifact);
-        self.node.shared().command(|state| state.publish(self.index, &mut given, manner))?;
-        Ok(id)
+        let (published, next) = self.node.shared().command(|state| {
+            let published = state.publish(self.index, &mut given, manner);
+            // What it took the place of may have been longer.
+            let leaves_room = published.is_ok() && matches!(manner, Manner::Named(_));
+            let room = Source::Room(self.index);
+            (published, if leaves_room { state.pop_waiter(room) } else { None })
+        });
+        next.into_iter().for_each(Waker::wake);
+        published.map(|()| id)
     }
 
     /// An artifact as it is published here.
@@ -160,7 +167,7 @@ impl Channel {
     }
 
     /// Done when the channel has room for an artifact of so many bytes, because others have been
-    /// [aborted](Channel::abort). Who waits longest comes first. The room is not kept: publish at once, and
+    /// [aborted](Channel::abort), and the driver has taken what it was told. Who waits longest comes first. The room is not kept: publish at once, and
     /// wait again if somebody else was faster.
     ///
     /// # Errors
@@ -169,12 +176,7 @@ impl Channel {
         self.check_length(bytes as u64)?;
         let mut waiting = Waiting::new(self.node.shared(), Source::Room(self.index));
         let room = poll_fn(|cx| {
-            waiting.poll(cx, |state| match state.room(self.index, bytes as u64) {
-                Err(PublishError::OutboxFull | PublishError::ActiveBytesExceeded) => None,
-                // The driver is behind: it takes commands soon.
-                Err(PublishError::Busy) => Some((Ok(()), true)),
-                room => Some((room, false)),
-            })
+            waiting.poll(cx, |state| Some((state.poll_room(self.index, bytes as u64)?, false)))
         });
         room.await
     }

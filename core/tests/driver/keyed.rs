@@ -78,3 +78,15 @@ fn what_is_below_a_key_is_aborted_and_leaves_its_room() {
     assert!(channel.abort(&plain));
     assert_eq!(channel.abort_below(u64::MAX), 0);
 }
+
+#[test]
+fn a_shorter_artifact_in_place_of_a_longer_one_leaves_room() {
+    let mut subnet = Subnet::connected(2, &narrow());
+    let channel = subnet.channel(0);
+    channel.publish_keyed(7, 0, vec![1; 900], b"").expect("there is room");
+    subnet.settle();
+    let mut room = Waiting::new(channel.room(500));
+    assert_eq!(room.poll(), None);
+    channel.publish_keyed(7, 0, vec![2; 10], b"").expect("there is room");
+    assert_eq!(room.poll(), Some(Ok(())));
+}

@@ -158,3 +158,25 @@ fn aborting_many_tells_how_many_were_active_and_wakes_the_driver_once() {
     assert!(events.iter().all(|event| matches!(event, Event::Expired { .. })), "{events:?}");
     assert!(from.abort(&artifacts[0].id()));
 }
+
+/// [`Channel::room`](slotcast::driver::Channel::room).
+#[test]
+fn who_waits_for_room_waits_for_a_driver_that_is_behind_too() {
+    let mut config = config();
+    config.channels[0].slots_max = 4;
+    config.driver.commands_max = 4;
+    let mut subnet = Subnet::connected(2, &config);
+    let channel = subnet.channel(0);
+    let artifacts = [0, 1, 2, 3].map(|n: u8| Artifact::new(vec![n].into(), b"").unwrap());
+    channel.publish_all(&artifacts).expect("there is room");
+    subnet.settle();
+    let mut rooms = [0; 2].map(|_| Waiting::new(channel.room(1)));
+    assert!(rooms.iter_mut().all(|room| room.poll().is_none()));
+    // The aborts fill the queue to the driver.
+    assert_eq!(channel.abort_all(&artifacts.each_ref().map(Artifact::id)), 4);
+    assert!(rooms.iter_mut().all(|room| room.poll().is_none()));
+    let mut third = Waiting::new(channel.room(1));
+    assert_eq!(third.poll(), None, "it would be busy");
+    subnet.settle();
+    assert!(rooms.iter_mut().chain([&mut third]).all(|room| room.poll() == Some(Ok(()))));
+}

@@ -93,6 +93,8 @@ pub(super) struct State {
     pub(super) takers: Takers,
     pub(super) commands: VecDeque<Command>,
     pub(super) commands_max: usize,
+    /// Bit per channel: somebody may wait for its room until the driver has taken commands.
+    busy_channels: u64,
     /// Bit per channel: its filter is to be asked again.
     pub(super) reconsider: u64,
     /// The membership once the node has applied all changes.
@@ -158,6 +160,22 @@ impl State {
     /// If it has none.
     pub(super) fn room(&self, index: usize, bytes: u64) -> Result<(), PublishError> {
         self.room_in_place(index, bytes, None)
+    }
+
+    /// Whether there is room, or never will be. `None`: there may be later, and who waits for it is woken then.
+    pub(super) fn poll_room(
+        &mut self,
+        index: usize,
+        bytes: u64,
+    ) -> Option<Result<(), PublishError>> {
+        match self.room(index, bytes) {
+            Err(PublishError::OutboxFull | PublishError::ActiveBytesExceeded) => None,
+            Err(PublishError::Busy) => {
+                self.busy_channels |= 1 << index;
+                None
+            }
+            room => Some(room),
+        }
     }
 
     /// The same for one that takes the place of `former`, if there is one.
@@ -342,7 +360,7 @@ impl State {
             Source::Channel(index) => !self.channels[index].events.is_empty(),
             Source::Peers => !self.node_events.is_empty(),
             Source::Route(index) => self.calls.has_staged(index),
-            Source::Room(index) => self.room(index, 0).is_ok(),
+            Source::Room(index) => self.poll_room(index, 0).is_some(),
             Source::Credit(route, member) => self.calls.has_place(route, &member),
             Source::QuestionRoom => self.has_question_room(),
             // All are woken when it comes.
@@ -462,6 +480,7 @@ impl Shared {
                 takers: Takers::new(),
                 commands: VecDeque::new(),
                 commands_max: driver.commands_max as usize,
+                busy_channels: 0,
                 reconsider: 0,
                 membership: node.membership().clone(),
                 stayed: None,

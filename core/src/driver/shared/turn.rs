@@ -151,6 +151,11 @@ impl Shared {
             state.full_channels = 0;
             // The commands that were taken may have left room. Who takes it wakes the next.
             wakers.extend(state.pop_waiter(Source::QuestionRoom));
+            if state.commands.len() < state.commands_max {
+                for index in ones(std::mem::take(&mut state.busy_channels)) {
+                    wakers.extend(state.pop_waiter(Source::Room(index)));
+                }
+            }
             for index in node.channels_with_events() {
                 let (id, bit) = (self.channels[index], 1 << index);
                 let channel = &mut state.channels[index];
