@@ -573,7 +573,9 @@ impl Node {
         self.stats.sent_bytes += transmit.size as u64;
         self.stats.sent_datagrams += transmit.datagrams() as u64;
         self.stats.work += u64::from(cost::DATAGRAM) * transmit.datagrams() as u64;
-        self.turns.note_batch();
+        if self.turns.note_batch() {
+            self.machine.resume_deferred();
+        }
         Output::Transmit(transmit)
     }
 

@@ -117,12 +117,14 @@ impl Turns {
         self.input_waits = input_waits;
     }
 
-    /// The node has sent a batch of datagrams.
-    pub(super) fn note_batch(&mut self) {
+    /// The node has sent a batch of datagrams. Whether the turn ends with it.
+    pub(super) fn note_batch(&mut self) -> bool {
         self.batches += 1;
-        if self.batches >= BATCHES_PER_TURN {
+        let is_last = self.batches >= BATCHES_PER_TURN;
+        if is_last {
             self.end();
         }
+        is_last
     }
 
     /// The link that is read in this turn, once.
@@ -212,7 +214,7 @@ mod tests {
         turns.wait(ConnectionHandle(0));
         turns.wait(ConnectionHandle(1));
         assert!(turns.next().is_some());
-        (0..BATCHES_PER_TURN).for_each(|_| turns.note_batch());
+        assert_eq!((0..BATCHES_PER_TURN).filter(|_| turns.note_batch()).count(), 1);
         assert!(turns.next().is_some());
     }
 }
