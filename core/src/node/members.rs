@@ -97,7 +97,7 @@ impl Node {
     fn reconnect(&mut self, now: Time, peer: PeerIndex) {
         self.peers.redial(now, peer);
         for handle in self.peers.peer(peer).links.clone() {
-            let Some(link) = self.links[handle.0].as_ref().filter(|link| link.is_open()) else {
+            let Some(link) = self.links[handle.0].as_ref().filter(|link| !link.is_closed()) else {
                 continue;
             };
             let known = self.peers.peer(peer);
