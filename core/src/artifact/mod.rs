@@ -177,8 +177,8 @@ const SHORT_BYTES_MAX: usize = 1 << 10;
 
 /// An artifact whose bytes are here and known to match its id. Cheap to clone and to move.
 ///
-/// Short ones that were received, up to 1 KiB, share buffers of 16 KiB with others: whoever keeps one for
-/// long, and many do not matter any more, is better off with a copy of its bytes.
+/// Short ones, up to 1 KiB, that were received, or published from their bytes, share buffers of 16 KiB
+/// with others: whoever keeps one for long, and many do not matter any more, is better off with a copy of its bytes.
 #[derive(Clone)]
 pub struct Artifact {
     id: ArtifactId,

@@ -9,7 +9,8 @@ use crate::wire::EAGER_BYTES_MAX;
 /// Bytes of datagrams that QUIC keeps of a handshake before the node has accepted it.
 pub(crate) const INCOMING_BYTES: u64 = 64 << 10;
 
-/// Bytes in the buffers for datagrams that a node uses again: more than a socket hands over between two reads.
+/// Bytes in the buffers for datagrams that a node uses again, a ninth of them for each power of two: 28 buffers for
+/// packets of up to 2 KiB. Further datagrams get an allocation each.
 pub(crate) const RECEIVED_BYTES: u64 = 512 << 10;
 
 /// The same for what it has encoded: the batches under way to some tens of members.

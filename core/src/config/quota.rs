@@ -9,14 +9,16 @@ use super::error::within;
 ///
 /// Members are told it in the hello, and keep to it: what a member has published beyond it waits at that member, where
 /// it can still change, and its other channels go on ([`PeerSnapshot::paced_channels`](crate::snapshot::PeerSnapshot::paced_channels)
-/// there). A member leaves half of a burst unused, for what the path delays, and a hundredth of the rate, for clocks that
-/// differ.
+/// there). A member leaves half of a burst unused, for what the path delays, and of a rate from 128 on a 128th, for clocks
+/// that differ.
 ///
 /// What comes beyond it all the same, from a member that does not know of quotas or does not keep to them, is left
 /// unread until it is due, and QUIC pushes back. Streams that are left unread count among those that the member may
 /// have open ([`streams_max`](super::TransportConfig::streams_max)) and use up some of its
 /// [`receive_window`](super::TransportConfig::receive_window). So such a member is slowed down in its other channels,
-/// too. Other members are not.
+/// too. Other members are not. What is left unread when the connection ends is read then, within the member's share of
+/// the node's work, and the next connection begins with a whole burst: so who connects again and again brings up to a
+/// receive window each time.
 ///
 /// Chunks of long artifacts count, but are read in any case, since they were asked for: the member's next updates
 /// wait longer. After a connection begins, all that is published is told again, and counts.

@@ -88,7 +88,11 @@ fn flood(tick: Duration, taking: Taking) -> Counts {
     let mut outstanding = VecDeque::new();
     let (mut published, mut counts) = (0_usize, Counts::default());
     subnet.network.tick.set(tick);
-    while counts.events < EVENTS {
+    for round in 0.. {
+        if counts.events >= EVENTS {
+            break;
+        }
+        assert!(round < EVENTS, "it does not go on: {counts:?}");
         let (before, wakes) = (locks(&subnet), driver_wakes(&subnet));
         let everywhere =
             taken.iter().min().expect("somebody takes") + outstanding.len() - published;

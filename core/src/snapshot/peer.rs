@@ -19,7 +19,7 @@ pub struct PeerSnapshot {
     pub sent: SentBytes,
     /// What it has still to be sent.
     pub backlog: Backlog,
-    /// Channels in which it is sent nothing for now, since it takes no more: its
+    /// Channels in which updates for it wait, since it takes no more for now: its
     /// [`Quota`](crate::config::Quota) is used up.
     pub paced_channels: u64,
     /// Rules that it has broken since it became a member.

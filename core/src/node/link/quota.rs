@@ -158,12 +158,15 @@ pub(in crate::node) fn quota_hello(config: &ChannelConfig) -> Option<QuotaHello>
     })
 }
 
+/// A shorter burst than any configuration has would cost timers.
+const TOLD_BURST_MIN: Duration = Duration::from_millis(10);
+
 /// The quota that a peer has told.
 pub(in crate::node) fn told_quota(told: &QuotaHello) -> Quota {
     Quota {
         updates_per_second: told.updates_per_second.max(1),
         bytes_per_second: told.bytes_per_second.max(1),
-        burst: Duration::from_millis(told.burst_ms.into()),
+        burst: Duration::from_millis(told.burst_ms.into()).max(TOLD_BURST_MIN),
     }
 }
 
