@@ -830,8 +830,8 @@ impl Broadcast {
     }
 
     /// The next turn begins: flows for which more was to be looked at than is in one turn are [reported
-    /// again](Broadcast::poll_ready). Whether there are any. To be called when there is nothing else to do, so that
-    /// they do not keep other peers waiting.
+    /// again](Broadcast::poll_ready). Whether there are any. To be called when there is nothing else to do, or others
+    /// have had their turns, so that they do not keep other peers waiting.
     pub fn resume_deferred(&mut self) -> bool {
         self.sender.ready.resume_deferred()
     }
