@@ -174,7 +174,7 @@ impl<I: Io> Driver<I> {
     }
 
     fn poll_max(&self) -> Duration {
-        self.node.config().driver.poll_max
+        self.node.config().driver.poll_max / self.node.shortened_by()
     }
 
     fn time(&self, io: &I) -> Time {

@@ -181,6 +181,7 @@ impl Node {
         let link = self.links[handle.0].as_mut().expect("just polled");
         link.note_unread(unread);
         if !link.is_waiting {
+            self.turns.note_within(now);
             link.share.begin(self.turns.now(), self.config.work.turn_max);
             self.read_unread(now, handle);
         }
@@ -196,11 +197,13 @@ impl Node {
 
     /// Reads some of what waits on the link whose turn it is.
     pub(super) fn read_waiting(&mut self, now: Time) {
-        let Some(handle) = self.turns.next() else { return };
+        let shortened_by = self.shortened_by();
+        let others_wait = shortened_by > 1 && self.has_output();
+        let Some(handle) = self.turns.next(others_wait) else { return };
         self.begin_input();
         let link = self.links[handle.0].as_mut().expect("what waits ends with it");
         link.is_waiting = false;
-        link.share.resume(self.turns.now(), self.config.work.turn_max);
+        link.share.resume(self.turns.now(), self.config.work.turn_max / shortened_by);
         if !link.is_closed() {
             self.read_unread(now, handle);
             self.handle_notices(now, handle);

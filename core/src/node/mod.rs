@@ -353,6 +353,11 @@ impl Node {
         self.peers.iter().filter(|(_, peer)| peer.connection.is_some()).map(|(_, peer)| peer.node)
     }
 
+    /// By how much turns, and polls of the driver, are to be shorter than usual: see [`share`].
+    pub(crate) fn shortened_by(&self) -> u32 {
+        self.turns.shortened_by(self.now, self.peers.len())
+    }
+
     /// How often it has changed which members are connected.
     #[cfg_attr(not(feature = "driver"), allow(dead_code, reason = "for drivers"))]
     pub(crate) const fn peers_changes(&self) -> u64 {
@@ -552,7 +557,6 @@ impl Node {
     /// Processes everything that is due, except sending.
     fn advance(&mut self, now: Time) {
         self.expire(now);
-        self.read_waiting(now);
         if self.closing_since.is_none() {
             while let Some((peer, address)) = self.next_dial(now) {
                 self.dial(now, peer, address);
@@ -575,6 +579,7 @@ impl Node {
         self.stats.work += u64::from(cost::DATAGRAM) * transmit.datagrams() as u64;
         if self.turns.note_batch() {
             self.machine.resume_deferred();
+            self.read_waiting(self.now);
         }
         Output::Transmit(transmit)
     }
@@ -609,6 +614,8 @@ impl Node {
         let wake_at = wake_at.min(self.trouble.report_at(self.now)).min(self.refused_at());
         let wake_at = if goes_on { self.now } else { wake_at };
         let why = if machine_at <= wake_at { why } else { Wake::Connection };
+        // Only now that all else is done. What comes of it is the next turn's.
+        self.read_waiting(self.now);
         Output::Idle { wake_at: wake_at.min(machine_at), why }
     }
 

@@ -352,6 +352,11 @@ impl Peers {
         self.by_index[peer.at()].as_mut().expect("a member")
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_node.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (PeerIndex, &Peer)> {
         let by_index = self.by_index.iter().enumerate();
         by_index.filter_map(|(at, peer)| Some((PeerIndex(at as u16), peer.as_ref()?)))
