@@ -108,8 +108,13 @@ pub fn start_nodes(
 
 /// Waits until each node is connected to all others.
 pub async fn all_connected(nodes: &[NodeHandle]) {
+    all_up(nodes, nodes.len() - 1).await;
+}
+
+/// Waits until each node is connected to so many members.
+pub async fn all_up(nodes: &[NodeHandle], members: usize) {
     for node in nodes {
-        while node.peers_up().len() < nodes.len() - 1 {
+        while node.peers_up().len() < members {
             node.next_event().await.expect("the node runs");
         }
     }

@@ -1,12 +1,9 @@
 //! The attacks: a stranger without any key, and a member that floods. The attackers run under tokio on
-//! a thread of their own, whatever the members run under, and the member in a process of its own, which is this
-//! program started again: what it costs to attack is not the victim's.
+//! a thread of their own, whatever the members run under.
 
-use std::env;
 use std::future::Future;
 use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -20,6 +17,8 @@ use slotcast::wire::{CallHead, ChannelHello, Hello, RouteHello, StreamHead, Upda
 use slotcast_testkit::flood::Flood;
 use slotcast_testkit::foe::{ALPN, Credentials, Foe, Line, Transport};
 
+use crate::process::{Other, Role};
+
 /// What the members broadcast on, and what the attacker does.
 pub(crate) const CHANNELS: [ChannelId; 2] = [ChannelId(1), ChannelId(2)];
 pub(crate) const ROUTE: RouteId = RouteId(1);
@@ -32,11 +31,14 @@ const IN_FLIGHT_MAX: u16 = 16;
 /// First datagrams of handshakes per second.
 const INITIALS_PER_SECOND: u64 = 10_000;
 
+/// More often they would only become fewer packets.
+const CREDIT_PACE: Duration = Duration::from_millis(1);
+
 /// How often it is looked whether the attack is over.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What floods at the same time: a call at a time is no flood.
-const TASKS: usize = 16;
+/// What floods at the same time, in each way: a call at a time is no flood.
+const TASKS_PER_WAY: usize = 3;
 
 /// How the members are configured.
 pub(crate) fn config() -> Config {
@@ -54,12 +56,6 @@ pub(crate) fn config() -> Config {
     config.work.fruitless_max = u32::MAX;
     config
 }
-
-/// In the environment of the process of the attacking member: the victim's address.
-const VICTIM: &str = "HOSTILE_BENCH_VICTIM";
-
-/// The cores that the members and the attacking member have for themselves, if there are several.
-const CORES: [&str; 2] = ["0", "1"];
 
 /// An attack under way.
 pub(crate) struct Attacker {
@@ -91,78 +87,31 @@ pub(crate) fn initials(to: SocketAddr) -> Attacker {
     })
 }
 
-/// The attacking member, in a process of its own, floods another one with updates of all its slots, with
-/// clears, with streams that are reset, and with calls.
-pub(crate) fn member(to: SocketAddr) -> Attacker {
+/// The attacking member, in a process of its own, floods another one in all [ways](Way).
+pub(crate) fn member(addresses: &[SocketAddr]) -> Attacker {
+    let addresses = addresses.to_vec();
     Attacker::start(move |is_over| {
-        let program = env::current_exe().expect("this bench is a file");
-        let mut child = on_core(CORES[1], &program.to_string_lossy())
-            .args(env::args_os().skip(1))
-            .env(VICTIM, to.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
+        let mut member = Other::start(Role::Attacker, "tokio", &addresses, true);
+        let mut lines = member.lines();
         while !is_over.load(Relaxed) {
             thread::sleep(POLL);
         }
-        end(&mut child)
+        member.hang_up();
+        let done = lines.next().expect("it has remained a peer").expect("a line");
+        member.end();
+        done.parse().expect("a number")
     })
 }
 
-/// It ends when its standard input does, and says how much it has done.
-fn end(child: &mut Child) -> u64 {
-    drop(child.stdin.take());
-    let mut done = String::new();
-    child.stdout.take().expect("piped").read_to_string(&mut done).expect("a number");
-    assert!(child.wait().expect("it has ended").success(), "the attacker has remained a peer");
-    done.trim().parse().expect("a number")
-}
-
-/// A program on one core, if that can be chosen.
-fn on_core(core: &str, program: &str) -> Command {
-    let mut command = Command::new(if has_cores() { "taskset" } else { program });
-    if has_cores() {
-        command.args(["--cpu-list", core, program]);
-    }
-    command
-}
-
-fn has_cores() -> bool {
-    let has_several = thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2);
-    let can_choose =
-        || Command::new("taskset").arg("--version").stdout(Stdio::null()).status().is_ok();
-    env::var_os(VICTIM).is_none() && IS_PINNED.load(Relaxed) || has_several && can_choose()
-}
-
-/// Since it is, there seems to be one core only.
-static IS_PINNED: AtomicBool = AtomicBool::new(false);
-
-/// Keeps this process to its core, if there is another one for the attacking member.
-pub(crate) fn pin() {
-    if has_cores() {
-        let id = std::process::id().to_string();
-        let pin = Command::new("taskset")
-            .args(["--all-tasks", "--cpu-list", "--pid", CORES[0], &id])
-            .stdout(Stdio::null())
-            .status();
-        IS_PINNED.store(pin.is_ok_and(|status| status.success()), Relaxed);
-    }
-}
-
-/// What the process of the attacking member does, if this is one.
-pub(crate) fn run_member(key: &NodeKey) -> bool {
-    let Ok(victim) = env::var(VICTIM) else { return false };
-    let to = victim.parse().expect("an address");
-    let credentials = Credentials::Raw(key.clone());
+/// What the process of the attacking member does. It says how much it has done.
+pub(crate) fn run_member(key: NodeKey, victim: SocketAddr) {
     let is_over = Arc::new(AtomicBool::new(false));
     let ends = is_over.clone();
     thread::spawn(move || {
         let _ = std::io::stdin().read(&mut [0]);
         ends.store(true, Relaxed);
     });
-    println!("{}", on_a_runtime(flood(credentials, to, &is_over)));
-    true
+    println!("{}", on_a_runtime(flood(Credentials::Raw(key), victim, &is_over)));
 }
 
 fn on_a_runtime<T>(future: impl Future<Output = T>) -> T {
@@ -175,31 +124,61 @@ async fn flood(credentials: Credentials, to: SocketAddr, is_over: &Arc<AtomicBoo
     let line = foe.connect(to).await.expect("it is a member");
     line.write(&hello()).await;
     let done = Arc::new(AtomicU64::new(0));
-    let spawn = |kind| {
+    let spawn = |way: Way| {
         let (line, is_over, done) = (line.clone(), is_over.clone(), done.clone());
         tokio::spawn(async move {
             for round in 1.. {
                 if is_over.load(Relaxed) {
                     return;
                 }
-                match kind {
-                    0 => line.write(&updates(round)).await,
-                    2 => line.write(&clears(round)).await,
-                    1 => reset(&line).await,
-                    _ => call(&line).await,
-                }
+                way.go_on(&line, round).await;
                 done.fetch_add(1, Relaxed);
                 tokio::task::yield_now().await;
             }
         })
     };
-    for task in (0..TASKS).map(spawn).collect::<Vec<_>>() {
+    let ways = [Way::ALL; TASKS_PER_WAY];
+    for task in ways.into_iter().flatten().map(spawn).collect::<Vec<_>>() {
         task.await.expect("it has remained a peer");
     }
     // Else it was cut off at some time, and what was measured from then on was no attack.
     assert_eq!(line.0.close_reason(), None, "the attacker has remained a peer");
     line.hang_up();
     done.load(Relaxed)
+}
+
+/// What a flood is made of.
+#[derive(Clone, Copy)]
+enum Way {
+    Updates,
+    Clears,
+    /// Answers to requests that were never made.
+    Chunks,
+    Resets,
+    Calls,
+    /// QUIC frames that say that we take more streams than we took until now: packets without any data.
+    Credit,
+}
+
+impl Way {
+    const ALL: [Self; 6] =
+        [Self::Updates, Self::Clears, Self::Chunks, Self::Resets, Self::Calls, Self::Credit];
+
+    async fn go_on(self, line: &Line, round: u64) {
+        match self {
+            Self::Updates => line.write(&updates(round)).await,
+            Self::Clears => line.write(&clears(round)).await,
+            Self::Chunks => line.write(&head(StreamHead::Chunks((1 << 40) + round))).await,
+            Self::Resets => reset(line).await,
+            Self::Calls => call(line).await,
+            Self::Credit => {
+                let streams = (1000 + round).try_into().expect("within 62 bits");
+                line.0.set_max_concurrent_uni_streams(streams);
+                // It is sent when quinn's own task has run.
+                tokio::time::sleep(CREDIT_PACE).await;
+            }
+        }
+    }
 }
 
 /// Begins a stream and gives it up.
