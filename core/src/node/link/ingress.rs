@@ -503,9 +503,9 @@ fn quota_of(
     }
 }
 
-/// What so many bytes cost.
+/// What a piece of so many bytes costs: the shortest one something, too, since each is taken from QUIC by itself.
 const fn bytes_cost(bytes: usize) -> u32 {
-    bytes as u32 * cost::KIB / 1024
+    (bytes as u32 * cost::KIB).div_ceil(1024)
 }
 
 /// Takes what has arrived of a stream.
@@ -592,5 +592,15 @@ fn take(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_piece_costs_something() {
+        assert_eq!([1, 204, 205, 1024].map(bytes_cost), [1, 1, 2, cost::KIB]);
     }
 }
