@@ -176,6 +176,56 @@ fn a_path_that_loses_or_repeats_most_is_no_fault() {
     }
 }
 
+/// Dozens of short streams in a packet, each in a frame of its own: of packets that are lost, all of them come again.
+#[test]
+fn packets_full_of_short_streams_are_no_fault() {
+    let paths = [("good", Link::new(ms(1))), ("bad", bad_path()), ("loses", awful_path())];
+    for (name, link) in paths {
+        let mut subnet = subnet_of(link, |config| config.routes[0].in_flight_max = 512);
+        let serve = |subnet: &mut Subnet<Counts>| {
+            assert_eq!(subnet.command(B, |_, node| node.serve(ROUTE, true)), Some(true));
+        };
+        serve(&mut subnet);
+        let sent =
+            |subnet: &Subnet<Counts>| subnet.node(A).expect("it runs").stats().sent_datagrams;
+        let mut calls = call_briefly(&mut subnet, 1000);
+        // What was under way is lost, and comes again in few packets.
+        subnet.cut(&[A], &[B]);
+        let lost = call_briefly(&mut subnet, 500);
+        subnet.elapse(ms(1_500));
+        let before = sent(&subnet);
+        subnet.heal();
+        subnet.elapse(ms(1_500));
+        let datagrams = sent(&subnet) - before;
+        assert!(name != "good" || lost > 5 * datagrams, "{lost} in {datagrams}");
+        calls += lost;
+        calls += call_briefly(&mut subnet, 1000);
+        subnet.crash(B, FaultKind::Crash);
+        subnet.start(B);
+        serve(&mut subnet);
+        subnet.run_until("connected", ms(60_000), |subnet| subnet.is_up(A, B));
+        calls += call_briefly(&mut subnet, 1000);
+        check(&mut subnet, &format!("{calls} short calls, path {name}"));
+    }
+}
+
+/// Makes calls of a few bytes for so long, as many at a time as there is credit for. Returns how many.
+fn call_briefly(subnet: &mut Subnet<Counts>, span_ms: u64) -> u64 {
+    let to = subnet.id(B);
+    let mut calls = 0;
+    for _ in 0..span_ms {
+        let called = subnet.command(A, move |_, context| {
+            let now = context.time();
+            let node = context.node_mut();
+            let mut call = || node.call(now, &to, ROUTE, Bytes::from_static(&[7; 8]), None, false);
+            (0..40).map_while(|_| call().ok()).count() as u64
+        });
+        calls += called.expect("it runs");
+        subnet.elapse(ms(1));
+    }
+    calls
+}
+
 #[test]
 fn little_windows_are_no_fault() {
     let little = |config: &mut Config| {

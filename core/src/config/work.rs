@@ -19,9 +19,9 @@ pub struct WorkConfig {
     /// 100 us: what others wait for it is less than a datagram takes on most paths, and the way around a
     /// driver's loop costs a few percent of it. Between 100 and 1,000,000.
     pub turn_max: u32,
-    /// Pieces of work in a second that may bring nothing: a datagram with nothing in it, an update of a version
-    /// that has passed or of a slot that stays empty, a chunk that is here already, a stream that was reset. A
-    /// piece that does bring something makes up for one that does not. Default 10,000: far above what
+    /// Pieces of work in a second that may bring nothing: a datagram with nothing in it, a frame of stream data that
+    /// is here already, an update of a version that has passed or of a slot that stays empty, a chunk that is here
+    /// already, a stream that was reset. A piece that does bring something makes up for one that does not. Default 10,000: far above what
     /// honest members were seen to cause. At least 1.
     pub fruitless_per_second: u32,
     /// So many of them beyond those are a fault, [`WorkWithoutProgress`](crate::error::Fault::WorkWithoutProgress).

@@ -93,7 +93,7 @@ impl Node {
         if let Some(peer) = peer {
             link.effort.note_fruitless(self.machine.take_fruitless(peer));
         }
-        let excess = peer.and_then(|peer| Some((peer, link.take_excess()?)));
+        let excess = link.take_excess();
         self.deadlines.set(handle.0, link.deadline(self.start, self.config.transport.keep_alive));
         let level = link.pending_level();
         self.ready.push(handle, link, level);
@@ -101,13 +101,32 @@ impl Node {
         if let Some(next) = link.next_level(&self.config).filter(|next| *next < level) {
             self.ready.push(handle, link, next);
         }
-        if let Some((peer, excess)) = excess {
-            self.note_effort(now, handle, peer, excess);
+        if let Some(excess) = excess {
+            self.note_effort(now, handle, excess);
         }
     }
 
-    /// So much more of a peer's work has brought nothing than something.
-    fn note_effort(&mut self, now: Time, handle: ConnectionHandle, peer: PeerIndex, excess: i64) {
+    /// So much more of what has come on a link has brought nothing than something.
+    fn note_effort(&mut self, now: Time, handle: ConnectionHandle, excess: i64) {
+        let link = self.links[handle.0].as_mut().expect("just looked at");
+        match link.peer() {
+            Some(peer) => self.note_fruitless(now, handle, peer, excess),
+            // Nobody is known to have broken a rule: who has not proven its key may write any address.
+            None if link.is_coming_up() && link.effort.note_early(excess) => {
+                self.close(now, handle, NO_HELLO);
+            }
+            None => {}
+        }
+    }
+
+    /// Counts so many pieces of a peer's work that have brought nothing, less those that did.
+    pub(super) fn note_fruitless(
+        &mut self,
+        now: Time,
+        handle: ConnectionHandle,
+        peer: PeerIndex,
+        excess: i64,
+    ) {
         if self.peers.peer_mut(peer).fruitless.note(now, excess, &self.config.work) {
             self.notices.push(Notice::Fault(Fault::WorkWithoutProgress));
             self.handle_notices(now, handle);

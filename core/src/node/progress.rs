@@ -1,6 +1,10 @@
-//! Work without progress: packets with nothing in them, streams that are reset at once, updates of versions that have
-//! passed, clears of slots that were empty, chunks that are here already. Honest members cause some, when packets
-//! are repeated, overtake each other or cross; a member that causes much of it, and little else, breaks a rule.
+//! Work without progress: packets with nothing in them, stream data that is here already, streams that are reset at
+//! once, updates of versions that have passed, clears of slots that were empty, chunks that are here already. Honest
+//! members cause some, when packets are repeated, overtake each other or cross; a member that causes much of it, and
+//! little else, breaks a rule.
+//!
+//! Each STREAM or CRYPTO frame counts, since quinn-proto puts in order what is in it, new or not, and a packet has room
+//! for hundreds. What is read makes up for the frame in which it came: an honest member packs many streams in a packet.
 //!
 //! What counts is chosen so that an honest member makes up for it: whatever is late or overtaken comes beside
 //! something that was new. What is merely not wanted here, such as an artifact that the filter drops or a request that
@@ -23,6 +27,14 @@ const UNSETTLED_MAX: u64 = 100;
 /// Bytes in a datagram, at least, that make up for it if it has stream data in it.
 const PACKET_BYTES: u64 = 1024;
 
+/// What a PATH_CHALLENGE counts as: it is 9 bytes long, and answered by a datagram of 1,200 before all else (RFC 9000,
+/// section 8.2.2). Members send none: they do not migrate.
+const CHALLENGE_PIECES: u64 = 100;
+
+/// Pieces that may bring nothing on a connection before its hello has been read: some hundreds are packets that a bad
+/// path makes a member repeat. Whoever dials can have these put in order before it has proven its key.
+const EARLY_PIECES_MAX: i64 = 2000;
+
 /// Received on a connection since it began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
@@ -30,6 +42,10 @@ pub(super) struct Seen {
     frames: u64,
     /// STREAM frames.
     stream_frames: u64,
+    /// CRYPTO frames.
+    crypto_frames: u64,
+    /// PATH_CHALLENGE frames.
+    challenges: u64,
     /// Bytes of UDP payload.
     bytes: u64,
 }
@@ -63,7 +79,18 @@ impl Seen {
             frames.streams_blocked_bidi,
             frames.streams_blocked_uni,
         ];
-        Self { frames: all.iter().sum(), stream_frames: frames.stream, bytes: stats.udp_rx.bytes }
+        Self {
+            frames: all.iter().sum(),
+            stream_frames: frames.stream,
+            crypto_frames: frames.crypto,
+            challenges: frames.path_challenge,
+            bytes: stats.udp_rx.bytes,
+        }
+    }
+
+    /// Frames whose content is put in order.
+    fn data_frames(&self) -> u64 {
+        self.stream_frames + self.crypto_frames
     }
 }
 
@@ -74,6 +101,8 @@ pub(super) struct Effort {
     excess: i64,
     datagrams: u64,
     seen: Seen,
+    /// Of what was settled before the peer's hello was read.
+    early: i64,
 }
 
 impl Effort {
@@ -87,14 +116,20 @@ impl Effort {
         self.excess += pieces;
     }
 
-    /// So many bytes of a stream were read: all of them new.
-    pub(super) fn note_read(&mut self, bytes: u64) {
-        self.excess -= bytes.div_ceil(PACKET_BYTES) as i64;
+    /// A piece of a stream was read, as long as it came in a frame: all of it new.
+    pub(super) fn note_read(&mut self, bytes: usize) {
+        self.excess -= (bytes as u64).div_ceil(PACKET_BYTES) as i64;
     }
 
-    /// Whether there is so much of it that it is to be settled.
+    /// The end of a stream was read, which came in a frame of its own.
+    pub(super) fn note_end(&mut self) {
+        self.excess -= 1;
+    }
+
+    /// Whether there is so much of it that it is to be settled. What was read does not hide what else there is in the
+    /// datagrams.
     pub(super) fn is_due(&self) -> bool {
-        (self.excess + self.datagrams as i64).unsigned_abs() >= UNSETTLED_MAX
+        self.datagrams >= UNSETTLED_MAX || self.excess.unsigned_abs() >= UNSETTLED_MAX
     }
 
     /// The pieces that brought nothing, less those that did, since the last call. Of this node's packets, `acked` were
@@ -106,8 +141,16 @@ impl Effort {
         let carried = carried.min(seen.stream_frames - self.seen.stream_frames);
         // Each packet that counts has a frame at least.
         let datagrams = std::mem::take(&mut self.datagrams).min(seen.frames - self.seen.frames);
+        let pieces = datagrams.max(seen.data_frames() - self.seen.data_frames())
+            + CHALLENGE_PIECES * (seen.challenges - self.seen.challenges);
         self.seen = seen;
-        std::mem::take(&mut self.excess) + datagrams as i64 - (carried + acked) as i64
+        std::mem::take(&mut self.excess) + pieces as i64 - (carried + acked) as i64
+    }
+
+    /// Counts what was settled before the peer's hello was read. True if that is too much.
+    pub(super) fn note_early(&mut self, excess: i64) -> bool {
+        self.early = (self.early + excess).max(0);
+        self.early > EARLY_PIECES_MAX
     }
 }
 
@@ -189,7 +232,7 @@ mod tests {
     }
 
     fn seen(frames: u64, stream_frames: u64, bytes: u64) -> Seen {
-        Seen { frames, stream_frames, bytes }
+        Seen { frames, stream_frames, bytes, ..Seen::default() }
     }
 
     /// Datagrams with streams that nobody reads, repeated packets of them, and packets of nothing but acknowledgements.
@@ -205,6 +248,46 @@ mod tests {
         (0..2000).for_each(|_| effort.note_datagram());
         effort.note_read(1);
         assert_eq!(effort.settle(seen(4600, 4100, 2000 * 1264), 0), 1999 - 125);
+    }
+
+    #[test]
+    fn each_frame_in_a_packet_counts_and_what_is_read_of_it_makes_up_for_it() {
+        // One new byte in each packet, among 200 that are here already.
+        let mut effort = Effort::default();
+        (0..100).for_each(|_| {
+            effort.note_datagram();
+            effort.note_read(1);
+        });
+        assert!(effort.is_due());
+        assert_eq!(effort.settle(seen(20_100, 20_100, 100 * 1400), 0), 20_100 - 200);
+        // Short streams, all of them new: some whole, some ended by a frame of its own.
+        (0..100).for_each(|_| effort.note_datagram());
+        (0..3_000).for_each(|_| effort.note_read(20));
+        (0..1_000).for_each(|_| effort.note_end());
+        assert!(effort.settle(seen(24_200, 24_100, 200 * 1400), 0) <= 0);
+    }
+
+    #[test]
+    fn challenges_count_as_much_as_their_answers() {
+        let mut effort = Effort::default();
+        (0..10).for_each(|_| effort.note_datagram());
+        let seen = Seen { challenges: 10, ..seen(20, 0, 10 * 40) };
+        assert_eq!(effort.settle(seen, 10), 1_000);
+    }
+
+    #[test]
+    fn handshake_data_counts_too_and_before_the_hello_there_is_a_bound() {
+        let mut effort = Effort::default();
+        let mut seen = seen(0, 0, 0);
+        let is_too_much = (0..20).position(|_| {
+            effort.note_datagram();
+            seen.frames += 200;
+            seen.crypto_frames += 200;
+            seen.bytes += 1400;
+            let excess = effort.settle(seen, 0);
+            effort.note_early(excess)
+        });
+        assert_eq!(is_too_much, Some(10));
     }
 
     /// Anyone on the path can repeat a datagram, or send some that cannot be decrypted.

@@ -160,7 +160,17 @@ impl Arena {
 
     /// The same with another configuration.
     pub(super) fn of(config: &Config, place: usize, transport: QuicTransport) -> Self {
-        let setup = Setup::new(config, 4).link(Link::new(ms(10))).tls();
+        Self::of_setup(Setup::new(config, 4).tls(), place, transport)
+    }
+
+    /// The same with packets that are not protected, so that the hostile member can put frames into them.
+    pub(super) fn forging(config: &Config) -> Self {
+        Self::of_setup(Setup::new(config, 4), DIALLER, QuicTransport::default())
+    }
+
+    fn of_setup(setup: Setup, place: usize, transport: QuicTransport) -> Self {
+        let config = setup.configs[VICTIM].clone();
+        let setup = setup.link(Link::new(ms(10)));
         let honest = setup.ids()[HONEST];
         let delivered = Default::default();
         let witness = Witness {
@@ -270,6 +280,19 @@ impl Arena {
     pub(super) fn reset(&mut self, stream: StreamId) {
         let hostile = &mut *self.hostile_mut();
         hostile.bare.reset(hostile.line(), stream);
+    }
+
+    /// Sends a packet that begins with these frames, in each of so many milliseconds.
+    pub(super) fn send_frames(&mut self, frames: &[u8], packets: usize) {
+        let frames = Bytes::copy_from_slice(frames);
+        for _ in 0..packets {
+            let mut hostile = self.hostile_mut();
+            let line = hostile.line();
+            hostile.bare.insert_frames(line, frames.clone());
+            hostile.bare.ping(line);
+            drop(hostile);
+            self.elapse(ms(1));
+        }
     }
 
     /// Closes its connection.

@@ -6,7 +6,7 @@
 //! asked, `callers`, `callees` and `noise` about calls, `connections` about who is let in and who is
 //! cut off, `side_connections`, `pending` and `handshake_places` about several connections of one
 //! member or address, `dial_pause` about one that does not stay, `load`, `aborts` and `responses`
-//! about peers that take much and give nothing, `floods` and `quotas` about those that keep a node busy,
+//! about peers that take much and give nothing, `floods`, `full_packets` and `quotas` about those that keep a node busy,
 //! and `twins` about those that claim to be several processes.
 
 mod aborts;
@@ -18,6 +18,7 @@ mod connections;
 mod desk;
 mod dial_pause;
 mod floods;
+mod full_packets;
 mod handshake_places;
 mod hello;
 mod load;

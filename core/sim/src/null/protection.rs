@@ -13,7 +13,7 @@ use quinn_proto::crypto::{CryptoError, HeaderKey, KeyPair, Keys, PacketKey};
 use quinn_proto::{ConnectionId, Side};
 
 /// As an AEAD of TLS has it.
-const TAG_BYTES: usize = 16;
+pub(super) const TAG_BYTES: usize = 16;
 
 /// What all else is derived from; arbitrary.
 pub(super) const ROOT: Secret = Secret([0x9e37_79b9_7f4a_7c15, 0xf39c_c060_5ced_c834]);
@@ -45,6 +45,16 @@ impl Secret {
     /// Another one, which differs with the label and with each part.
     pub(super) fn derive(self, label: &str, parts: &[&[u8]]) -> Self {
         Self(Self(self.checksum(0, &[label.as_bytes()])).checksum(0, parts))
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        let [low, high] = self.0;
+        (u128::from(low) | u128::from(high) << 64).to_le_bytes()
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        let both = u128::from_le_bytes(bytes);
+        Self([both as u64, (both >> 64) as u64])
     }
 
     /// Fills `out` with what looks random.

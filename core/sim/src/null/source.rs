@@ -52,7 +52,7 @@ pub(super) struct Cids {
 
 impl Cids {
     const NONCE_BYTES: usize = 3;
-    const BYTES: usize = 8;
+    pub(super) const BYTES: usize = 8;
 
     /// Of these, each recognises the ids of all others that were given the same key.
     pub(super) fn new(key: u64, source: Arc<Source>) -> Self {

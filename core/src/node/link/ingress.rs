@@ -288,6 +288,10 @@ impl Link {
                     self.windows.note_read(input.len());
                     bytes += input.len() as u64;
                     self.share.charge(bytes_cost(input.len()));
+                    // The rest of the frame that the head is in is counted.
+                    if !reads_head {
+                        self.effort.note_read(input.len());
+                    }
                     let read = take(
                         now,
                         state,
@@ -310,7 +314,12 @@ impl Link {
                         over => break over,
                     }
                 }
-                Ok(None) => break state.decoder.finish().map(|()| Read::Over).map_err(Fault::from),
+                Ok(None) => {
+                    if bytes == 0 {
+                        self.effort.note_end();
+                    }
+                    break state.decoder.finish().map(|()| Read::Over).map_err(Fault::from);
+                }
                 Err(ReadError::Blocked) => break Ok(Read::More),
                 // A reset hello stream cannot be retried. `hello_timeout` closes the connection.
                 Err(ReadError::Reset(_)) if state.role == Role::Hello => break Ok(Read::Stop),
@@ -323,9 +332,8 @@ impl Link {
         // Whether flow control credit must be sent is decided at the next transmit, which follows
         // every read.
         let _ = chunks.finalize();
-        match result {
-            Ok(Read::Unawaited) => self.effort.note_fruitless(1),
-            _ => self.effort.note_read(bytes),
+        if matches!(result, Ok(Read::Unawaited)) {
+            self.effort.note_fruitless(1);
         }
         if let Some(peer) = up {
             let is_chunk = matches!(state.role, Role::Chunks(_) | Role::Answered);
@@ -418,7 +426,7 @@ impl Link {
             return Ok(());
         }
         let Ok(mut chunks) = recv.read(true) else { return Ok(()) };
-        let mut result = Ok(());
+        let (mut result, mut has_read) = (Ok(()), false);
         while wants > 0 && result.is_ok() {
             if self.share.is_spent() {
                 self.unread.put_back(Unread::More(id));
@@ -427,10 +435,14 @@ impl Link {
             match chunks.next(wants) {
                 Ok(Some(chunk)) => {
                     self.share.charge(cost::FRAME + bytes_cost(chunk.bytes.len()));
-                    self.effort.note_read(chunk.bytes.len() as u64);
+                    self.effort.note_read(chunk.bytes.len());
+                    has_read = true;
                     result = rpc.handle_data(now, peer, stream, &chunk.bytes);
                 }
                 Ok(None) => {
+                    if !has_read {
+                        self.effort.note_end();
+                    }
                     result = rpc.handle_end(peer, stream);
                     break;
                 }

@@ -7,6 +7,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use quinn_proto::{Dir, ReadError, StreamId, VarInt, WriteError};
 
+use crate::Crypto;
+use crate::null::Forger;
 use slotcast::id::NodeId;
 use slotcast::time::Time;
 
@@ -59,6 +61,10 @@ pub(super) struct Line {
     left: BTreeSet<StreamId>,
     unwritten: BTreeMap<StreamId, Unwritten>,
     unwritten_bytes: usize,
+    /// Once the handshake is over, if nothing is protected.
+    forger: Option<Forger>,
+    /// What each packet begins with.
+    frames: Bytes,
 }
 
 impl Line {
@@ -83,7 +89,20 @@ impl Line {
             left: BTreeSet::new(),
             unwritten: BTreeMap::new(),
             unwritten_bytes: 0,
+            forger: None,
+            frames: Bytes::new(),
         }
+    }
+
+    /// The handshake is over, with this node.
+    pub(super) fn meet(&mut self, node: Option<NodeId>, crypto: Crypto) {
+        self.node = node;
+        self.forger = (crypto == Crypto::Null).then(|| Forger::new(&self.quic)).flatten();
+    }
+
+    pub(super) fn insert_frames(&mut self, frames: Bytes) {
+        assert!(self.forger.is_some(), "after the handshake, and with `Crypto::Null`");
+        self.frames = frames;
     }
 
     pub(super) fn note_readable(&mut self, stream: StreamId) {
@@ -113,7 +132,10 @@ impl Line {
     ) {
         buffer.clear();
         while let Some(transmit) = self.quic.poll_transmit(now, 1, buffer) {
-            send(transmit.destination, &buffer[..transmit.size]);
+            let datagram = &buffer[..transmit.size];
+            let forger = self.forger.as_mut();
+            let forged = forger.and_then(|forger| forger.insert(datagram, &self.frames));
+            send(transmit.destination, forged.as_deref().unwrap_or(datagram));
             buffer.clear();
         }
     }

@@ -314,6 +314,17 @@ impl BarePeer {
         }
     }
 
+    /// Begins each packet from now on with these frames (RFC 9000, section 19), as far as there is room, whatever QUIC
+    /// would say of them. An empty slice ends that.
+    ///
+    /// # Panics
+    /// If the handshake is not over, or packets are protected: see [`Crypto::Null`].
+    pub fn insert_frames(&mut self, id: LineId, frames: impl Into<Bytes>) {
+        if let Some(line) = self.line(id) {
+            line.insert_frames(frames.into());
+        }
+    }
+
     /// Asks the peer to stop a stream.
     pub fn stop(&mut self, id: LineId, stream: StreamId) {
         if let Some(line) = self.line(id) {
@@ -431,6 +442,7 @@ impl BarePeer {
     }
 
     fn serve_line(&mut self, now: Time, at: usize) {
+        let crypto = self.crypto;
         while let Some(line) = &mut self.lines[at]
             && let Some(event) = line.quic.poll()
         {
@@ -438,7 +450,7 @@ impl BarePeer {
             match event {
                 _ if line.is_over => {}
                 QuicEvent::Connected => {
-                    line.node = peer_id(&line.quic);
+                    line.meet(peer_id(&line.quic), crypto);
                     match line.node {
                         Some(node) => {
                             self.events.push_back(BareEvent::Connected { line: id, node })
