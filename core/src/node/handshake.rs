@@ -26,6 +26,11 @@ use crate::time::Time;
 use crate::trace;
 use crate::wire::{ChannelHello, Hello, LiveSlots, StreamHead, Update};
 
+/// What a connection that a member makes counts as, in pieces of work without progress: about as much as so many
+/// datagrams with nothing in them. The handshake, and what is told anew on each connection, cost more than that brings,
+/// unless there are few.
+const HANDSHAKE_PIECES: i64 = 100;
+
 /// So long a link that was dialled for the silence of another one is not used when the peer answers over it: a
 /// few times what QUIC delays acknowledgements (RFC 9000, section 13.2.1).
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
@@ -51,6 +56,9 @@ impl Node {
         }
         let remote = incoming.remote_address();
         let address = remote.ip().to_canonical();
+        if self.peers.is_address_cut_off(now, address) {
+            return self.refuse_incoming(incoming);
+        }
         let share = self.config.transport.handshakes_per_address_max.into();
         let is_loaded =
             self.accepting.len() >= limit / 2 || self.accepting_from(address).count() >= share;
@@ -211,6 +219,12 @@ impl Node {
         }
         if self.peers.peer(peer).cut_off_until > now || self.closing_since.is_some() {
             return self.close(now, handle, NO_MEMBER);
+        }
+        if !is_client {
+            self.note_fruitless(now, handle, peer, HANDSHAKE_PIECES);
+            if !self.links[handle.0].as_ref().is_some_and(Link::is_open) {
+                return;
+            }
         }
         if self.is_needless(handle, peer) {
             self.peers.end_probe(peer);

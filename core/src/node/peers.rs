@@ -141,8 +141,8 @@ pub(super) struct Peers {
     dials: Deadlines,
     by_node: BTreeMap<NodeId, PeerIndex>,
     by_key: BTreeMap<NodeId, PeerIndex>,
-    /// The IP addresses from which handshakes are accepted.
-    addresses: BTreeSet<IpAddr>,
+    /// The IP addresses from which handshakes are accepted, and whose they are.
+    addresses: BTreeMap<IpAddr, Vec<PeerIndex>>,
     /// Peers with something to report, and the input since which there is; a peer is in it once.
     to_report: BTreeSet<(Arrival, u16)>,
     /// Former members that were reported as up, and the input since which they are none. Grows by the
@@ -169,7 +169,7 @@ impl Peers {
             dials: Deadlines::new(),
             by_node: BTreeMap::new(),
             by_key: BTreeMap::new(),
-            addresses: BTreeSet::new(),
+            addresses: BTreeMap::new(),
             to_report: BTreeSet::new(),
             left: BTreeSet::new(),
             arrival: Arrival::default(),
@@ -212,7 +212,7 @@ impl Peers {
             let addresses = membership.addresses(&node).expect("peers are members");
             let addresses: Vec<SocketAddr> = addresses.iter().copied().map(canonical).collect();
             let keys = membership.keys_of(&node).to_vec();
-            self.addresses.extend(addresses.iter().map(SocketAddr::ip));
+            let ips: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
             let peer = match self.find(&node) {
                 Some(peer) => {
                     let known = self.peer_mut(peer);
@@ -230,6 +230,7 @@ impl Peers {
                 }
             };
             self.by_key.extend(keys.into_iter().map(|key| (key, peer)));
+            ips.into_iter().for_each(|ip| self.addresses.entry(ip).or_default().push(peer));
         }
         Followed { left, came, changed }
     }
@@ -341,7 +342,14 @@ impl Peers {
     }
 
     pub(super) fn is_address_of_member(&self, address: IpAddr) -> bool {
-        self.addresses.contains(&address)
+        self.addresses.contains_key(&address)
+    }
+
+    /// Whether the address is one of members that are cut off, and of no others.
+    pub(super) fn is_address_cut_off(&self, now: Time, address: IpAddr) -> bool {
+        // Up to the first one that is not: those are few that are cut off.
+        let is_cut_off = |peer: &PeerIndex| self.peer(*peer).cut_off_until > now;
+        self.addresses.get(&address).is_some_and(|peers| peers.iter().all(is_cut_off))
     }
 
     pub(super) fn peer(&self, peer: PeerIndex) -> &Peer {

@@ -246,12 +246,16 @@ impl Arena {
 
     /// Makes one more connection, which is the one from then on.
     pub(super) fn dial_again(&mut self) {
+        self.knock();
+        self.until("the handshake is over", Self::has_met);
+    }
+
+    /// Dials, and does not wait for what comes of it.
+    pub(super) fn knock(&mut self) {
         let (now, victim) = (self.now(), self.id(VICTIM));
         let mut hostile = self.hostile_mut();
         hostile.forget();
         hostile.bare.dial(now, victim).expect("a member");
-        drop(hostile);
-        self.until("the handshake is over", Self::has_met);
     }
 
     /// Says hello, and is taken on.

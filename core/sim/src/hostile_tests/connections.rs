@@ -23,13 +23,13 @@ fn after_three_faults_a_member_is_cut_off_for_a_minute() {
     assert_eq!((arena.stats().faults, arena.is_lost()), (3, true));
     arena.assert_unharmed();
 
-    // It comes back at once, and again, and is refused as long as that.
+    // It comes back at once, and again, and is refused as long as that, before there is a handshake.
     for _ in 0..5 {
-        arena.dial();
-        arena.write(&hello());
-        arena.write(&updates(&[&push(1, 1, b"let me in")]));
-        arena.until("refused", Arena::is_lost);
-        arena.elapse(ms(11_000));
+        let before = arena.victim().connections();
+        arena.knock();
+        arena.elapse(ms(100));
+        assert!(!arena.has_met() && arena.victim().connections() <= before);
+        arena.elapse(ms(10_900));
     }
     assert_eq!((arena.take_told(), arena.stats().faults), (vec![], 3));
     assert_eq!(arena.stats().refused, 5);
@@ -126,6 +126,28 @@ fn a_listener_that_was_cut_off_is_not_dialled_for_a_minute() {
     assert!(!arena.has_met());
     arena.until("it is dialled again", Arena::has_met);
     arena.assert_unharmed();
+}
+
+/// Ten such connections more than flow off are no fault here.
+#[test]
+fn connecting_over_and_over_is_work_without_progress() {
+    let mut config = config();
+    (config.work.fruitless_per_second, config.work.fruitless_max) = (100, 1000);
+    for pause in [ms(100), ms(1_100)] {
+        let mut arena = Arena::of(&config, DIALLER, QuicTransport::default());
+        let peer = arena.hostile_id();
+        let is_fault = |event: &NodeEvent| {
+            *event == NodeEvent::Fault { peer, fault: Fault::WorkWithoutProgress, count: 1 }
+        };
+        let is_found = (0..30).any(|_| {
+            arena.dial_again();
+            arena.write(&hello());
+            arena.elapse(pause);
+            arena.take_told().iter().any(is_fault)
+        });
+        assert_eq!(is_found, pause == ms(100));
+        arena.assert_unharmed();
+    }
 }
 
 #[test]
