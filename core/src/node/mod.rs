@@ -22,6 +22,7 @@
 mod address;
 mod buffers;
 mod calls;
+mod closing;
 mod congestion;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod crypto;
@@ -72,7 +73,6 @@ pub use report::{Closed, NodeError, NodeEvent, NodeStats, REFUSED_INTERVAL};
 pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
 pub use transmit::{Ecn, Transmit};
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -94,6 +94,7 @@ use crate::time::Time;
 use crate::trace;
 use crate::wire::{ChannelHello, Hello, MINOR};
 use buffers::Buffers;
+use closing::ClosingConnections;
 use crypto::{HandshakeCrypto, Members, Provider, Tls};
 use flush::Flushes;
 use link::{Link, Notice, quota_hello};
@@ -162,12 +163,11 @@ pub struct Node {
     deadlines: Deadlines,
     /// Links of dialling peers that are on their way to be up. At most `handshakes_max`.
     accepting: Vec<ConnectionHandle>,
-    /// Closed links that are of no member or never came up, the oldest first.
-    failed: VecDeque<ConnectionHandle>,
+    closing: ClosingConnections,
     uplink: Uplink,
     window_pool: WindowPool,
     qlog: qlog::Qlog,
-    responses: Vec<(quinn_proto::Transmit, Vec<u8>)>,
+    responses: Vec<(Transmit, Vec<u8>)>,
     /// What a link's schedule is at first. The flows of the broadcast machine come first, then
     /// those of calls.
     schedule: Schedule,
@@ -291,7 +291,7 @@ impl Node {
             turns: Turns::new(),
             deadlines: Deadlines::new(),
             accepting: Vec::new(),
-            failed: VecDeque::new(),
+            closing: ClosingConnections::default(),
             uplink,
             qlog: qlog::Qlog::default(),
             responses: Vec::new(),
@@ -370,7 +370,8 @@ impl Node {
         // Closing does not wait for links that never came up.
         let is_drained = || {
             let mut links = self.links.iter().flatten();
-            self.ready.is_empty() && links.all(|link| !link.is_up() && !link.was_up())
+            let is_over = links.all(|link| !link.is_up() && !link.was_up());
+            self.ready.is_empty() && is_over && !self.closing.has_peers()
         };
         self.closing_since.is_some_and(|since| waited(since) || is_drained())
     }
@@ -476,15 +477,19 @@ impl Node {
                     link.effort.note_datagram();
                     link.quic.handle_event(event);
                     self.touch(handle);
+                } else {
+                    self.closing.note_datagram(handle);
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, incoming),
-            Some(DatagramEvent::Response(transmit)) => self.respond(transmit, response),
+            Some(DatagramEvent::Response(transmit)) => {
+                self.respond(Transmit::from_quic(transmit), response);
+            }
             None => {}
         }
     }
 
-    fn respond(&mut self, transmit: quinn_proto::Transmit, response: Vec<u8>) {
+    fn respond(&mut self, transmit: Transmit, response: Vec<u8>) {
         if self.responses.len() < RESPONSES_MAX {
             self.responses.push((transmit, response));
         }
@@ -516,7 +521,11 @@ impl Node {
             buffer.clear();
             if let Some((transmit, response)) = self.responses.pop() {
                 buffer.extend_from_slice(&response);
-                let transmit = Transmit::from_quic(transmit);
+                self.uplink.charge(now, transmit.size, transmit.datagrams());
+                return self.transmit(transmit);
+            }
+            if let Some((transmit, packet)) = self.closing.next_packet() {
+                buffer.extend_from_slice(packet);
                 self.uplink.charge(now, transmit.size, transmit.datagrams());
                 return self.transmit(transmit);
             }
