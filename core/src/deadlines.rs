@@ -54,7 +54,6 @@ impl Deadlines {
     }
 
     /// The deadline of an index.
-    #[cfg(any(test, feature = "quic"))]
     pub(crate) fn get(&self, index: usize) -> Time {
         self.tree.get(self.leaves() + index).copied().unwrap_or(Time::NEVER)
     }

@@ -5,6 +5,7 @@
 //! quota are passed over until there is. Chunks do not wait, since they were asked for, but count.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::config::Quota;
 use crate::deadlines::Deadlines;
@@ -23,6 +24,10 @@ const SLOWER_PART: u32 = 128;
 /// cost few timers.
 const RESUMED_PART: u32 = 8;
 
+/// With a long burst, they go on after so long: less than half of what a change may wait, by default, before it is late
+/// ([`oldest_first_until`](crate::config::Freshness::oldest_first_until)).
+const RESUMED_AFTER_MAX: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 struct Paced {
     channel: u16,
@@ -39,6 +44,14 @@ impl Paced {
     fn open_at(&self) -> Time {
         let burst = self.meter.quota.burst / USED_PART;
         Time(self.meter.due().0.saturating_sub(burst.as_nanos() as u64))
+    }
+
+    /// When updates go on, none of which may be sent now: not before one may, and when everything is due at the latest.
+    fn resume_at(&self, now: Time) -> Time {
+        let quota = self.meter.quota;
+        let part = (quota.burst / USED_PART / RESUMED_PART).min(RESUMED_AFTER_MAX);
+        let one = Duration::from_secs(1) / quota.updates_per_second;
+        (self.open_at().max(now) + part.max(one)).min(self.meter.due())
     }
 }
 
@@ -107,6 +120,12 @@ impl Pacing {
         peer: PeerIndex,
         channel: u16,
     ) -> Option<Allowance> {
+        // Those that wait go on together, whatever is published meanwhile.
+        let index = self.index(peer, channel);
+        let resume_at = self.deadlines.get(index);
+        if now < resume_at && resume_at < Time::NEVER {
+            return None;
+        }
         let Some(paced) = self.find(peer, channel) else {
             return Some(Allowance { updates: u64::MAX, bytes: usize::MAX });
         };
@@ -116,9 +135,7 @@ impl Pacing {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             return Some(Allowance { updates: updates.max(1), bytes: bytes.max(1) });
         }
-        let resume_at =
-            paced.open_at().max(now) + paced.meter.quota.burst / USED_PART / RESUMED_PART;
-        let index = self.index(peer, channel);
+        let resume_at = paced.resume_at(now);
         self.deadlines.bring_forward(index, resume_at);
         None
     }
@@ -163,7 +180,6 @@ impl Pacing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::time::Duration;
 
     const PEER: PeerIndex = PeerIndex(3);
     const CHANNEL: u16 = 1;
@@ -210,6 +226,35 @@ mod tests {
             // An eighth of half a burst each, and what is left of the bytes may begin one more.
             assert!((70..170).contains(&batches), "{batches}");
         }
+    }
+
+    /// A flow is asked whenever something is published, and whenever a stream is opened for another one.
+    #[test]
+    fn what_waits_goes_on_together_whoever_asks_meanwhile() {
+        let mut pacing = pacing(Quota::per_second(1000, 1 << 20));
+        let (mut sent, mut batches) = (0, 0);
+        for now in (0..5_000).map(at) {
+            while pacing.pop_due(now).is_some() {}
+            while let Some(allowance) = pacing.allowance(now, PEER, CHANNEL) {
+                pacing.charge(now, PEER, CHANNEL, allowance.updates as u32, 0);
+                (sent, batches) = (sent + allowance.updates, batches + 1);
+            }
+        }
+        assert!((5_300..=5_501).contains(&sent), "{sent}");
+        assert!((50..100).contains(&batches), "{batches}");
+    }
+
+    #[test]
+    fn what_waits_goes_on_soon_however_long_the_burst_is() {
+        let burst = Duration::from_secs(60);
+        let mut pacing = pacing(Quota { burst, ..Quota::per_second(100, 1 << 20) });
+        let all = pacing.allowance(at(0), PEER, CHANNEL).expect("nothing was sent").updates;
+        pacing.charge(at(0), PEER, CHANNEL, all as u32, 0);
+        assert_eq!(pacing.allowance(at(0), PEER, CHANNEL), None);
+        assert_eq!(pacing.pop_due(at(99)), None);
+        assert_eq!(pacing.pop_due(at(100)), Some((PEER, CHANNEL)));
+        let next = pacing.allowance(at(100), PEER, CHANNEL).expect("they have waited").updates;
+        assert!((9..=10).contains(&next), "{next}");
     }
 
     #[test]
