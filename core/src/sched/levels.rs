@@ -37,7 +37,8 @@ impl From<Class> for Level {
 /// Which of several levels is served next.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Levels {
-    /// Bytes owed to each level for what went before it.
+    /// What each level is owed for what went before it, in [`SHARE`]ths of a byte: a piece may have fewer bytes than
+    /// [`SHARE`].
     owed: [i64; Level::ALL.len()],
 }
 
@@ -52,7 +53,7 @@ impl Levels {
                 continue;
             }
             first = first.or(Some(level));
-            if self.owed[level as usize] >= QUANTUM {
+            if self.owed[level as usize] >= QUANTUM * SHARE {
                 owed = Some(level);
             }
         }
@@ -62,9 +63,9 @@ impl Levels {
     /// So many bytes of a level were sent.
     pub fn charge(&mut self, level: Level, bytes: usize) {
         let (level, bytes) = (level as usize, bytes as i64);
-        self.owed[level] = (self.owed[level] - bytes).max(0);
+        self.owed[level] = (self.owed[level] - bytes * SHARE).max(0);
         for owed in &mut self.owed[level + 1..] {
-            *owed = (*owed + bytes / SHARE).min(2 * QUANTUM);
+            *owed = (*owed + bytes).min(2 * QUANTUM * SHARE);
         }
     }
 }

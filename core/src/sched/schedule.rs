@@ -169,6 +169,15 @@ mod tests {
         }
     }
 
+    /// An answer without a body has three bytes.
+    #[test]
+    fn lower_classes_get_their_share_of_short_pieces_too() {
+        let mut schedule = Schedule::new([Class::Urgent, Class::Bulk]);
+        let bytes = served(&mut schedule, &[3, 50_000], 3_000_000);
+        let share = bytes[1] as f64 / bytes[0] as f64;
+        assert!((0.04..0.09).contains(&share), "{bytes:?}");
+    }
+
     #[test]
     fn nothing_is_owed_to_a_class_that_had_nothing_to_send() {
         let mut schedule = Schedule::new([Class::Urgent, Class::Bulk]);
