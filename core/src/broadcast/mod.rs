@@ -826,7 +826,7 @@ impl Broadcast {
     /// [`Broadcast::poll_flow`] until it is not [ready](Broadcast::is_ready) any more.
     pub fn poll_ready(&mut self) -> Option<(PeerIndex, usize)> {
         self.mark_requests();
-        self.sender.ready.pop()
+        self.sender.poll_ready()
     }
 
     /// The next turn begins: flows for which more was to be looked at than is in one turn are [reported
@@ -858,9 +858,11 @@ impl Broadcast {
         }
     }
 
-    /// Whether a flow that was reported may have more to send.
+    /// Whether a flow that was reported may have more to send now. While that is
+    /// [deferred](Broadcast::resume_deferred), or waits for the peer's [quota](Broadcast::set_quota), the flow is not ready
+    /// and not reported; it is reported when it goes on.
     pub fn is_ready(&self, peer: PeerIndex, flow: usize) -> bool {
-        self.sender.ready.is_ready(peer, flow)
+        self.sender.is_ready(peer, flow)
     }
 
     /// The transport has not taken all of what was encoded last for a stream that goes on. No more

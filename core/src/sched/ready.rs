@@ -67,6 +67,11 @@ impl ReadyFlows {
         }
     }
 
+    /// Whether a flow is to be reported in the next turn.
+    pub(crate) fn is_deferred(&self, peer: PeerIndex, flow: usize) -> bool {
+        self.peers[peer.at()].deferred[flow / 64] >> (flow % 64) & 1 == 1
+    }
+
     /// The next turn begins: what was [deferred](Self::defer) is to be reported. Whether there is any.
     pub(crate) fn resume_deferred(&mut self) -> bool {
         let was_any = !self.deferred.is_empty();

@@ -488,6 +488,25 @@ impl Sender {
         send
     }
 
+    /// The next flow that has something more to send now.
+    pub(super) fn poll_ready(&mut self) -> Option<(PeerIndex, usize)> {
+        loop {
+            let (peer, flow) = self.ready.pop()?;
+            if self.is_ready(peer, flow) {
+                return Some((peer, flow));
+            }
+        }
+    }
+
+    /// Whether a flow may have something to send now. What was deferred, or waits for the peer's quota, is reported when
+    /// it goes on.
+    pub(super) fn is_ready(&self, peer: PeerIndex, flow: usize) -> bool {
+        let is_paced = || self.pacing.is_waiting(peer, (flow / 2) as u16);
+        self.ready.is_ready(peer, flow)
+            && !self.ready.is_deferred(peer, flow)
+            && !(self.is_updates(flow) && is_paced())
+    }
+
     /// A flow has nothing more to send.
     fn settle(&mut self, peer: PeerIndex, flow: usize, outboxes: &mut [Outbox]) {
         self.ready.settle(peer, flow);

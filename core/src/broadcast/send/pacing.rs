@@ -167,12 +167,16 @@ impl Pacing {
         self.deadlines.earliest()
     }
 
+    /// Whether updates of a channel wait for a peer's quota.
+    pub(super) fn is_waiting(&self, peer: PeerIndex, channel: u16) -> bool {
+        self.deadlines.get(self.index(peer, channel)) < Time::NEVER
+    }
+
     /// The number of channels whose updates wait for a peer's quota.
     #[cfg(any(test, feature = "quic"))]
     pub(in crate::broadcast) fn waiting(&self, peer: PeerIndex) -> u64 {
         let paced = self.peers.get(peer.at()).map_or(&[][..], Vec::as_slice);
-        let waits =
-            |paced: &&Paced| self.deadlines.get(self.index(peer, paced.channel)) < Time::NEVER;
+        let waits = |paced: &&Paced| self.is_waiting(peer, paced.channel);
         paced.iter().filter(waits).count() as u64
     }
 }

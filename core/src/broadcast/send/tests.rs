@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::artifact::Artifact;
 use crate::broadcast::{Broadcast, Output, Send, SendBuffer, work};
-use crate::config::{ChannelConfig, Config, Order};
+use crate::config::{ChannelConfig, Config, Order, Quota};
 use crate::id::{ArtifactId, ChannelId, NodeId, PeerIndex};
 use crate::time::Time;
 
@@ -163,6 +163,44 @@ fn what_was_served_out_of_turn_is_passed_over_in_several_turns() {
             world.sent_bytes
         );
     });
+}
+
+/// Or it would be asked again for each stream that is opened for other flows, and for each publication.
+#[test]
+fn what_waits_for_a_quota_is_not_ready_until_it_is_reported_again() {
+    let mut world = World::new(Order::Age);
+    world.machine.set_quota(PEER, CHANNEL, Quota::per_second(1, 1 << 20));
+    world.publish(3);
+    world.send(usize::MAX);
+    assert!(world.machine.has_backlog(PEER) && !world.machine.is_ready(PEER, 0));
+    world.publish(1);
+    world.settle();
+    assert_eq!(world.machine.poll_ready(), None);
+    world.now = world.now + Duration::from_secs(10);
+    world.settle();
+    assert_eq!(world.machine.poll_ready(), Some((PEER, 0)));
+    assert!(world.machine.is_ready(PEER, 0));
+}
+
+/// Or it would be looked at again in the same turn, whenever something is published.
+#[test]
+fn what_is_deferred_is_not_reported_before_the_next_turn() {
+    let mut world = World::new(Order::HighestKeyFirst);
+    let ids = world.publish(u64::from(SLOTS) / 2);
+    world.abort(&ids);
+    world.publish(1);
+    world.settle();
+    assert_eq!(world.machine.poll_ready(), Some((PEER, 0)));
+    // What is to be sent is behind more than is looked at in a turn.
+    let mut out = SendBuffer::new();
+    assert!(world.machine.poll_flow(PEER, 0, 4_000, true, &mut out).is_none());
+    assert!(world.machine.has_backlog(PEER) && !world.machine.is_ready(PEER, 0));
+    world.publish(1);
+    world.settle();
+    assert_eq!(world.machine.poll_ready(), None);
+    assert!(world.machine.resume_deferred());
+    assert_eq!(world.machine.poll_ready(), Some((PEER, 0)));
+    assert!(world.machine.is_ready(PEER, 0));
 }
 
 /// When the order of keys is behind, what changes meanwhile is sent as it is then, once.
