@@ -35,7 +35,6 @@ mod tables;
 mod traffic;
 mod work;
 
-pub(crate) use outbox::FlushMark;
 pub(crate) use peer_set::PeerSet;
 
 pub use crate::send_buffer::SendBuffer;
@@ -55,7 +54,7 @@ use crate::artifact::{self, Advert, Artifact};
 use crate::bits::ones;
 use crate::config::{ChannelConfig, Config, ConfigError, Quota};
 use crate::error::Fault;
-use crate::id::{Arrival, ArtifactId, ChannelId, NodeId, PeerIndex, Slot};
+use crate::id::{Arrival, ArtifactId, ChannelId, NodeId, PeerIndex, Slot, Version};
 use crate::membership::Overlay;
 use crate::sched::Level;
 use crate::time::Time;
@@ -456,14 +455,14 @@ impl Broadcast {
 
     /// All that is published now, by channel.
     #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
-    pub(crate) fn marks(&self) -> Box<[FlushMark]> {
-        self.outboxes.iter().map(Outbox::mark).collect()
+    pub(crate) fn marks(&self) -> Box<[Version]> {
+        self.outboxes.iter().map(Outbox::version).collect()
     }
 
     /// Whether everything up to these marks that is still published has come to all who are up.
     #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
-    pub(crate) fn is_flushed(&self, marks: &mut [FlushMark]) -> bool {
-        self.outboxes.iter().zip(marks).all(|(outbox, mark)| outbox.is_flushed(mark))
+    pub(crate) fn is_flushed(&mut self, marks: &[Version]) -> bool {
+        self.outboxes.iter_mut().zip(marks).all(|(outbox, mark)| outbox.is_flushed(*mark))
     }
 
     // Inputs.

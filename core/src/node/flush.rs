@@ -6,8 +6,8 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use super::Node;
-use crate::broadcast::FlushMark;
 use crate::error::FlushError;
+use crate::id::Version;
 use crate::time::Time;
 
 /// Flushes that may be in progress, or whose ends are not taken, at a time. Each looks at the oldest thing
@@ -20,8 +20,8 @@ pub struct FlushId(u64);
 
 struct Flush {
     deadline: Time,
-    /// By channel.
-    marks: Box<[FlushMark]>,
+    /// By channel, up to which version it waits.
+    marks: Box<[Version]>,
 }
 
 #[derive(Default)]
@@ -121,7 +121,7 @@ impl Node {
         let Self { flushes, machine, .. } = self;
         let mut at = 0;
         while let Some((id, flush)) = flushes.pending.get_mut(at) {
-            let result = match machine.is_flushed(&mut flush.marks) {
+            let result = match machine.is_flushed(&flush.marks) {
                 true => Ok(()),
                 false if flush.deadline <= now => Err(FlushError::DeadlinePassed),
                 false => {
@@ -133,7 +133,7 @@ impl Node {
             flushes.pending.remove(at);
         }
         if let Some(last) = &mut flushes.last_flush
-            && (last.deadline <= now || self.rpc.is_empty() && machine.is_flushed(&mut last.marks))
+            && (last.deadline <= now || self.rpc.is_empty() && machine.is_flushed(&last.marks))
         {
             self.shutdown(now);
         }

@@ -15,6 +15,7 @@
 
 use super::{Active, Outbox, SlotState};
 use crate::broadcast::peer_set::PeerSet;
+use crate::broadcast::work;
 use crate::id::{ArtifactId, PeerIndex, Slot, Version};
 
 /// How many members an artifact has come to: [`Broadcast::coverage`](crate::broadcast::Broadcast::coverage).
@@ -99,17 +100,6 @@ impl Progress {
         self.confirmed.remove(peer);
         self.told.remove(peer);
     }
-}
-
-/// All that a channel has published up to some time, and how far that is known to have come.
-#[derive(Debug)]
-pub(crate) struct FlushMark {
-    /// The channel's version at that time.
-    until: u64,
-    /// Every change up to this version is obsolete, or has come to all who were up.
-    checked: u64,
-    /// The number of reopenings so far, when that was found.
-    reopenings: u64,
 }
 
 impl Outbox {
@@ -232,7 +222,9 @@ impl Outbox {
     /// that comes later does not say that the peer has it, so that this happens once for each push.
     pub(in crate::broadcast) fn note_asked(&mut self, peer: PeerIndex, slot: Slot) {
         let Some(active) = self.published_mut(slot) else { return };
-        self.reopenings += u64::from(active.progress.reopen(peer));
+        if active.progress.reopen(peer) {
+            self.settled = self.settled.min(self.slots[slot.0 as usize].version - 1);
+        }
         self.forget_push(peer, slot);
     }
 
@@ -243,23 +235,16 @@ impl Outbox {
         active.for_each(|active| active.progress.forget(peer));
     }
 
-    /// All that is published up to now.
-    pub(in crate::broadcast) fn mark(&self) -> FlushMark {
-        FlushMark { until: self.version, checked: 0, reopenings: self.reopenings }
-    }
-
-    /// Whether everything up to a mark that is still published has been acknowledged or declined by all
-    /// who are up. Goes on where it last found something that was not, so that it looks at each change
-    /// once; and at all of them again when a peer has come up, or has asked for what it was pushed.
-    pub(in crate::broadcast) fn is_flushed(&self, mark: &mut FlushMark) -> bool {
-        if mark.reopenings != self.reopenings {
-            (mark.checked, mark.reopenings) = (0, self.reopenings);
-        }
-        let start = self.log.partition_point(|(version, _)| *version <= mark.checked);
+    /// Whether everything up to a version that is still published has been acknowledged or declined by all
+    /// who are up. What was found to be so is not looked at again: but for what is behind a push that a member
+    /// has asked for, and for all of it when a member has come up.
+    pub(in crate::broadcast) fn is_flushed(&mut self, until: Version) -> bool {
+        let start = self.log.partition_point(|(version, _)| *version <= self.settled);
         for (version, slot) in self.log.range(start..) {
-            if *version > mark.until {
+            if *version > until.0 {
                 break;
             }
+            work::count();
             let state = &self.slots[slot.0 as usize];
             let active = state.active.as_ref().filter(|active| active.hops == 0);
             let is_open = active.is_some_and(|active| {
@@ -269,7 +254,7 @@ impl Outbox {
             if is_open {
                 return false;
             }
-            mark.checked = *version;
+            self.settled = *version;
         }
         true
     }
@@ -305,8 +290,10 @@ fn is_due_at(slots: &[SlotState], (inserted, slot): (u64, Slot)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use crate::artifact::Artifact;
-    use crate::broadcast::{Broadcast, OutStream, Output, SendBuffer};
+    use crate::broadcast::{Broadcast, OutStream, Output, SendBuffer, work};
     use crate::config::{ChannelConfig, Config};
     use crate::id::{ChannelId, NodeId, PeerIndex, Slot, Version};
     use crate::time::Time;
@@ -329,29 +316,61 @@ mod tests {
         send.expect("a push").stream.expect("its stream is tracked")
     }
 
-    /// The flush had come past it when it was acknowledged.
-    #[test]
-    fn a_flush_waits_for_what_is_asked_for_after_it_was_acknowledged() {
+    fn machine() -> Broadcast {
         let config = Config::new([ChannelConfig::new(CHANNEL)]);
         let mut machine =
             Broadcast::new(&config, NodeId([9; 32]), 7).expect("a valid configuration");
         machine.add_peer(PEER, NodeId([0; 32]));
         machine.peer_up(NOW, PEER, |_| true);
-        let [first, second] = [1, 2].map(|number| {
-            Artifact::new(alloc::vec![number; 100].into(), b"").expect("within the limits")
-        });
-        let streams = [&first, &second].map(|artifact| push(&mut machine, artifact));
-        let mut marks = machine.marks();
-        machine.handle_acked(PEER, streams[0]);
-        assert!(!machine.is_flushed(&mut marks));
-        let ranges = Ranges::from_iter([(0..1).into()]);
-        let asked = Request::Fetch { request: 1, channel: CHANNEL, id: first.id(), ranges };
+        machine
+    }
+
+    fn artifact(number: u8) -> Artifact {
+        Artifact::new(alloc::vec![number; 100].into(), b"").expect("within the limits")
+    }
+
+    fn ask(machine: &mut Broadcast, artifact: &Artifact) {
+        let (channel, id, ranges) = (CHANNEL, artifact.id(), Ranges::from_iter([(0..1).into()]));
+        let asked = Request::Fetch { request: artifact.bytes()[0].into(), channel, id, ranges };
         machine.handle_request(NOW, PEER, &asked).expect("no fault");
+    }
+
+    /// The flush had come past it when it was acknowledged.
+    #[test]
+    fn a_flush_waits_for_what_is_asked_for_after_it_was_acknowledged() {
+        let mut machine = machine();
+        let [first, second] = [1, 2].map(artifact);
+        let streams = [&first, &second].map(|artifact| push(&mut machine, artifact));
+        let marks = machine.marks();
+        machine.handle_acked(PEER, streams[0]);
+        assert!(!machine.is_flushed(&marks));
+        ask(&mut machine, &first);
         machine.handle_acked(PEER, streams[1]);
-        assert!(!machine.is_flushed(&mut marks), "the first is asked for");
+        assert!(!machine.is_flushed(&marks), "the first is asked for");
         let (slot, version, is_declined) = (Slot(0), Version(1), false);
         let receipt = Request::Receipt { channel: CHANNEL, slot, version, is_declined };
         machine.handle_request(NOW, PEER, &receipt).expect("no fault");
-        assert!(machine.is_flushed(&mut marks));
+        assert!(machine.is_flushed(&marks));
+    }
+
+    /// A member asks for all that it was pushed, the newest first. Invariant 9.
+    #[test]
+    fn i9_a_flush_does_not_look_again_at_what_is_older_than_what_is_asked_for() {
+        let mut machine = machine();
+        let artifacts: Vec<Artifact> = (0..200).map(artifact).collect();
+        for artifact in &artifacts {
+            let stream = push(&mut machine, artifact);
+            machine.handle_acked(PEER, stream);
+        }
+        push(&mut machine, &artifact(200));
+        let marks = [machine.marks(), machine.marks()];
+        let looks = |machine: &mut Broadcast| {
+            work::of(|| marks.iter().for_each(|marks| assert!(!machine.is_flushed(marks))))
+        };
+        assert_eq!(looks(&mut machine), 201 + 1, "what one has found holds for the other");
+        for artifact in artifacts.iter().rev() {
+            ask(&mut machine, artifact);
+            assert_eq!(looks(&mut machine), 2);
+        }
     }
 }

@@ -23,7 +23,6 @@ mod lag;
 mod unserved;
 mod views;
 
-pub(crate) use coverage::FlushMark;
 pub use coverage::{Coverage, Threshold};
 pub use lag::Lag;
 pub(super) use views::LastSent;
@@ -223,9 +222,8 @@ pub(super) struct Outbox {
     views: Vec<Option<View>>,
     /// The peers that have a view.
     up: PeerSet,
-    /// How often something may have ceased to be settled: a peer has come up, or asks for what it was
-    /// pushed.
-    reopenings: u64,
+    /// Every change up to this version is obsolete, or has come to all who are up, as far as is known.
+    settled: u64,
     /// Members beside this node.
     members: u16,
     /// Artifacts that have come as far as the application wants to be told of: the versions with which they
@@ -304,7 +302,7 @@ impl Outbox {
             waiting: Share::default(),
             views: Vec::new(),
             up: PeerSet::default(),
-            reopenings: 0,
+            settled: 0,
             members: 0,
             covered: VecDeque::new(),
             lags: Vec::new(),

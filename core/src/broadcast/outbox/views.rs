@@ -124,7 +124,7 @@ impl Outbox {
             self.views[peer.at()].take().map_or_else(Vec::new, |view| view.last_sent);
         last_sent.clear();
         self.up.insert(peer);
-        self.reopenings += 1;
+        self.settled = 0;
         self.forget_progress(peer);
         let view = View {
             unserved: Unserved::default(),
