@@ -72,6 +72,25 @@ fn of_a_batch_that_is_acknowledged_what_is_still_active_has_come() {
 }
 
 #[test]
+fn whatever_is_aborted_of_a_batch_the_others_have_come_when_it_is_acknowledged() {
+    for aborted in 0..1 << 4 {
+        let is_aborted = |number: &usize| aborted >> number & 1 == 1;
+        let mut net = Net::new(plain(), 2);
+        net.choke(0, 1);
+        net.hold_acks = true;
+        let blocks: Vec<Artifact> = (0..4).map(small).collect();
+        blocks.iter().for_each(|block| net.publish(0, block));
+        net.unchoke(0, 1);
+        net.run();
+        (0..4).filter(is_aborted).for_each(|number| net.abort(0, &blocks[number]));
+        net.ack();
+        for number in (0..4).filter(|number| !is_aborted(number)) {
+            assert_eq!(counts(&net.nodes[0], &blocks[number]), [1, 1, 0, 1], "{aborted:b}");
+        }
+    }
+}
+
+#[test]
 fn what_is_fetched_has_come_when_the_member_says_so() {
     let mut net = Net::new(plain(), 3);
     let block = large(1);

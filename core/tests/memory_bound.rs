@@ -36,8 +36,8 @@ fn added(change: impl Fn(&mut Config)) -> i64 {
 }
 
 /// What one channel takes of each peer per slot: entries and artifacts of two epochs, and what was
-/// sent, receipts.
-const PER_SLOT: i64 = 2 * 56 + 8 + 16 + 2 * 2048;
+/// sent, which pushes are in one stream, receipts.
+const PER_SLOT: i64 = 2 * 56 + 8 + 8 + 16 + 2 * 2048;
 
 /// The requests to and from a peer, by default.
 const REQUESTS: i64 = 512 * (3 * 32 + 128 + 2 * 64) + 16 * KIB;

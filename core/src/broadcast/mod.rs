@@ -440,13 +440,13 @@ impl Broadcast {
             if !outbox.has_view(peer) {
                 continue;
             }
-            let told_in = outbox.outdate(peer, slot);
-            match may_wait && told_in.is_some() {
+            let outdated = outbox.outdate(peer, slot);
+            match may_wait && outdated.is_some() {
                 true => self.sender.held.hold(peer, channel_index),
                 false => self.sender.mark_updates(peer, channel_index),
             }
-            if let Some(stream) = told_in
-                && let Some(stream) = self.sender.update_obsolete(peer, stream)
+            if let Some(outdated) = outdated
+                && let Some(stream) = self.sender.update_obsolete(peer, slot, outdated)
             {
                 self.outputs.push_back(Output::Reset { peer, stream });
             }

@@ -60,7 +60,7 @@ pub struct TransportConfig {
     /// Bytes of memory that links share for streams and windows beyond those that each has in any case. A
     /// link begins with the least, takes more as it uses it, and holds at most half of what is still free.
     /// A byte of a receive window counts as 2.5, one of a send window as 2, a stream as 288 KiB and an
-    /// unfinished frame (see [`Config::memory_bound`](super::Config::memory_bound)). Default 112 MiB: a link
+    /// unfinished frame (see [`Config::memory_bound`](super::Config::memory_bound)). Default 110 MiB: a link
     /// that is busy alone has windows of several megabytes; with it, the memory bound of a node with 64
     /// peers and one channel is below 1 GiB. Where dozens of members publish what is
     /// [spread](super::ChannelConfig::spread_bytes_min) at the same time, streams are short: 31 that publish
@@ -129,7 +129,7 @@ impl Default for TransportConfig {
             stream_window: 2 << 20,
             receive_window: 8 << 20,
             send_window: 8 << 20,
-            window_pool: 112 << 20,
+            window_pool: 110 << 20,
             initial_window: 48 << 10,
             uplink: None,
             handshakes_max: 64,

@@ -174,21 +174,13 @@ impl Outbox {
         }
     }
 
-    /// A peer has received all of a stream whose pushes have these versions, from the first to the last.
-    /// Looks at the changes between them, as the encoding of the stream did.
-    pub(in crate::broadcast) fn note_acked(
-        &mut self,
-        peer: PeerIndex,
-        stream: u64,
-        (first, last): (Version, Version),
-    ) {
-        let mut position = self.log.partition_point(|(version, _)| *version < first.0);
-        while let Some((version, slot)) = self.log.get(position).copied()
-            && version <= last.0
-        {
-            position += 1;
-            if self.has_view(peer)
-                && self.last_sent(peer, slot).pushed_in() == Some(stream)
+    /// A peer has received all of a stream in which a slot was pushed, and others.
+    pub(in crate::broadcast) fn note_acked(&mut self, peer: PeerIndex, stream: u64, pushed: Slot) {
+        let mut next = Some(pushed);
+        while let Some(slot) = next {
+            next = self.take_pushed(peer, slot);
+            // It may have been asked for since.
+            if self.last_sent(peer, slot).pushed_in() == Some(stream)
                 && let Some(active) = self.published_mut(slot)
             {
                 active.progress.settle(peer, false);

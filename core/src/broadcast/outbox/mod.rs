@@ -20,12 +20,13 @@
 mod coverage;
 mod key_order;
 mod lag;
+mod pushes;
 mod unserved;
 mod views;
 
 pub use coverage::{Coverage, Threshold};
 pub use lag::Lag;
-pub(super) use views::LastSent;
+pub(super) use views::{LastSent, Outdated};
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;

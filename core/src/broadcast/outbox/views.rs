@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::key_order::Passed;
 use super::lag::Lateness;
+use super::pushes::Pushes;
 use super::unserved::{Gap, Unserved};
 use super::{Active, Outbox, Position, SlotState};
 use crate::broadcast::work;
@@ -63,7 +64,18 @@ pub(super) struct View {
     pub(super) lateness: Lateness,
     /// By slot, up to the highest slot that this peer was sent.
     pub(super) last_sent: Vec<LastSent>,
+    /// Of what this node has published.
+    pub(super) pushes: Pushes,
     pub(super) snapshot_due: bool,
+}
+
+/// What a peer was sent of a slot is not the present content any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::broadcast) struct Outdated {
+    /// The stream that carried it.
+    pub(in crate::broadcast) stream: u64,
+    /// Another slot that was pushed in that stream, if the slot was.
+    pub(in crate::broadcast) pushed: Option<Slot>,
 }
 
 /// A way through the changes that a peer is to be served. Valid until the next change.
@@ -73,15 +85,13 @@ pub(in crate::broadcast) struct Walk {
     /// Where it is: in this gap, before or behind this place in the log.
     gap: Option<Gap>,
     position: usize,
-    /// The gaps that it has come to.
-    pub(in crate::broadcast) gaps: u32,
     /// Changes that may still be looked at.
     looks: u32,
 }
 
 impl Walk {
     pub(super) const fn from(end: End) -> Self {
-        Self { end, gap: None, position: 0, gaps: 0, looks: LOOKS_MAX }
+        Self { end, gap: None, position: 0, looks: LOOKS_MAX }
     }
 
     /// Whether it has ended since enough was looked at. It goes on where it has come to.
@@ -133,6 +143,7 @@ impl Outbox {
             up_since: now,
             lateness: Lateness::default(),
             last_sent,
+            pushes: Pushes::default(),
             snapshot_due: true,
         };
         self.views[peer.at()] = Some(view);
@@ -249,7 +260,7 @@ impl Outbox {
                     End::Oldest => gap.after,
                     End::Newest => gap.until,
                 };
-                (walk.gap, walk.gaps) = (Some(gap), walk.gaps + 1);
+                walk.gap = Some(gap);
                 walk.position = log.partition_point(|(version, _)| *version <= start);
                 continue;
             };
@@ -335,13 +346,32 @@ impl Outbox {
     }
 
     /// The slot has changed, so what the peer was last sent of it is not the present content any
-    /// more. Returns the stream that carried it, if it was sent.
-    pub(in crate::broadcast) fn outdate(&mut self, peer: PeerIndex, slot: Slot) -> Option<u64> {
+    /// more. `None`, if it was not sent.
+    pub(in crate::broadcast) fn outdate(
+        &mut self,
+        peer: PeerIndex,
+        slot: Slot,
+    ) -> Option<Outdated> {
         let view = self.views.get_mut(peer.at())?.as_mut()?;
         let last_sent = view.last_sent.get_mut(slot.0 as usize)?;
         let stream = last_sent.stream()?;
         *last_sent = LastSent::OTHER;
-        Some(stream)
+        Some(Outdated { stream, pushed: view.pushes.leave(slot) })
+    }
+
+    /// What a slot holds was pushed in the same stream as `other`, or is the first in its stream.
+    pub(in crate::broadcast) fn note_pushed(
+        &mut self,
+        peer: PeerIndex,
+        slot: Slot,
+        other: Option<Slot>,
+    ) {
+        self.view(peer).pushes.join(slot, other);
+    }
+
+    /// A stream is acknowledged in which a slot was pushed. Another one that was and is not taken yet.
+    pub(super) fn take_pushed(&mut self, peer: PeerIndex, slot: Slot) -> Option<Slot> {
+        self.view(peer).pushes.leave(slot)
     }
 
     /// What the stream that held all of a slot's content says by its end is not that the peer has it.

@@ -18,12 +18,12 @@ use alloc::vec::Vec;
 use super::Output;
 use super::held::HeldClears;
 use super::inbox::Inbox;
-use super::outbox::{Active, Body, LastSent, Outbox};
+use super::outbox::{Active, Body, LastSent, Outbox, Outdated};
 use super::peer_set::PeerSet;
 use super::receipts::Receipt;
 use super::traffic::Sent;
 use crate::config::{ChannelConfig, Config, FETCHES_LIMIT, Quota};
-use crate::id::{ChannelId, PeerIndex, Slot, Version};
+use crate::id::{ChannelId, PeerIndex, Slot};
 use crate::membership::Overlay;
 use crate::sched::{Level, ReadyFlows};
 use crate::send_buffer::SendBuffer;
@@ -45,9 +45,6 @@ const STREAMS_LIMIT: usize = 4096;
 /// advertise and answer one and a half. About half the neighbours advertise the artifact themselves before
 /// it is pushed to them. Who does not relay it is pushed a copy by each neighbour: so it has to be short.
 const PUSHED_ON_BYTES_MAX: usize = 4 << 10;
-
-/// Versions between pushes in one stream, at most: what is published later may have a lower key.
-const PUSHES_SPAN_MAX: u64 = 2048;
 
 /// A stream that this machine fills, among those of its peer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -97,8 +94,8 @@ struct Batch {
     channel: u16,
     /// The number of them that are still current.
     current: u32,
-    /// The lowest and the highest version of the pushes of what this node has published, if there is one.
-    pushes: Option<(Version, Version)>,
+    /// One of the slots that are pushed in it and have not changed since, of what this node has published.
+    pushed: Option<Slot>,
     /// When the first of what this node has published was, or [`Time::NEVER`].
     published_at: Time,
 }
@@ -199,13 +196,21 @@ impl Sender {
         state.jobs.drain(..).for_each(|job| job.end(peer, outboxes));
     }
 
-    /// One update in a stream has become obsolete. Returns the stream if no other update in it is
+    /// The update of a slot in a stream has become obsolete. Returns the stream if no other update in it is
     /// current.
-    pub(super) fn update_obsolete(&mut self, peer: PeerIndex, stream: u64) -> Option<OutStream> {
-        let stream = OutStream(stream);
+    pub(super) fn update_obsolete(
+        &mut self,
+        peer: PeerIndex,
+        slot: Slot,
+        outdated: Outdated,
+    ) -> Option<OutStream> {
+        let stream = OutStream(outdated.stream);
         let state = self.peer(peer).stream(stream)?;
         let Use::Updates(batch) = &mut state.used else { unreachable!("told of in updates") };
         batch.current -= 1;
+        if batch.pushed == Some(slot) {
+            batch.pushed = outdated.pushed;
+        }
         // The chunks behind an advert stay what they are when there is more to be told.
         let has_chunks = |job: &Job| job.stream == Some(stream);
         if batch.current > 0 || self.peer(peer).jobs.iter().any(has_chunks) {
@@ -235,13 +240,13 @@ impl Sender {
     ) -> Option<u16> {
         let used = self.peer(peer).stream(stream).map(|state| state.used);
         self.ended(peer, stream, outboxes);
-        let Some(Use::Updates(Batch { channel, pushes, published_at, .. })) = used else {
+        let Some(Use::Updates(Batch { channel, pushed, published_at, .. })) = used else {
             return None;
         };
         if published_at < Time::NEVER {
             self.acknowledged[channel as usize].note(now.since(published_at));
         }
-        outboxes[channel as usize].note_acked(peer, stream.0, pushes?);
+        outboxes[channel as usize].note_acked(peer, stream.0, pushed?);
         Some(channel)
     }
 
@@ -603,8 +608,8 @@ impl Sender {
         // A relay does not repeat what the peer advertises itself.
         let is_left_out =
             |active: &Active| active.is_dormant() || (active.hops > 0 && holds(active));
-        let (current, pushes, published_at) = (0, None, Time::NEVER);
-        let mut batch = Batch { channel: channel_index, current, pushes, published_at };
+        let (current, pushed, published_at) = (0, None, Time::NEVER);
+        let mut batch = Batch { channel: channel_index, current, pushed, published_at };
         let stream = peer.open_stream(Use::Updates(batch));
         let mut finish = true;
         if outbox.take_snapshot_due(index) {
@@ -614,7 +619,6 @@ impl Sender {
             batch.current += 1;
         }
         let mut walk = outbox.begin_walk(now, index);
-        let mut pushed_from = 0;
         while let Some((version, slot)) = outbox.next_change(index, &mut walk) {
             let last_sent = outbox.last_sent(index, slot);
             if last_sent.is_present() {
@@ -665,14 +669,7 @@ impl Sender {
             let (streamed, is_spread) = (source.is_some(), spread.is_some());
             let length = body.metadata().len() + if is_pushed { bytes } else { 64 };
             let is_over = out.len() + length + FRAME_OVERHEAD_MAX > limit || !is_allowed(&batch);
-            // When it is acknowledged, all between its pushes is looked at: they are from one gap, and close to
-            // each other.
-            let is_apart = is_pushed
-                && batch.pushes.is_some_and(|(first, last)| {
-                    let span = last.max(version).0 - first.min(version).0;
-                    walk.gaps != pushed_from || span > PUSHES_SPAN_MAX
-                });
-            if !out.is_empty() && (is_over || streamed || is_apart) {
+            if !out.is_empty() && (is_over || streamed) {
                 break;
             }
             begin(out, id);
@@ -699,9 +696,8 @@ impl Sender {
             batch.current += 1;
             batch.published_at = batch.published_at.min(changed_at);
             if is_pushed && hops == 0 {
-                let (first, last) = batch.pushes.unwrap_or((version, version));
-                batch.pushes = Some((first.min(version), last.max(version)));
-                pushed_from = walk.gaps;
+                outbox.note_pushed(index, slot, batch.pushed);
+                batch.pushed = Some(slot);
             }
             let active = outbox.active_mut(slot).expect("told of");
             if let Some(spread) = active.spread.as_mut().filter(|_| is_spread) {

@@ -72,8 +72,9 @@ impl World {
         while !matches!(self.machine.poll(self.now), Output::Idle { .. }) {}
     }
 
-    /// Sends so many streams, each at most a few kilobytes long; fewer, if all is sent. Each is acknowledged.
-    fn send(&mut self, streams: usize) {
+    /// Sends so many streams, each at most a few kilobytes long; fewer, if all is sent. Each is acknowledged. How many
+    /// there were.
+    fn send(&mut self, streams: usize) -> usize {
         let (mut out, mut sent) = (SendBuffer::new(), 0);
         self.settle();
         loop {
@@ -101,6 +102,7 @@ impl World {
         }
         self.acknowledge();
         self.settle();
+        sent
     }
 
     fn acknowledge(&mut self) {
@@ -201,6 +203,19 @@ fn what_is_deferred_is_not_reported_before_the_next_turn() {
     assert!(world.machine.resume_deferred());
     assert_eq!(world.machine.poll_ready(), Some((PEER, 0)));
     assert!(world.machine.is_ready(PEER, 0));
+}
+
+/// In the order of keys, what is sent together was published at any time.
+#[test]
+fn what_is_sent_in_any_order_shares_streams_and_is_acknowledged_with_them() {
+    each_order(|world| {
+        world.publish(SLOTS.into());
+        let marks = world.machine.marks();
+        let streams = world.send(usize::MAX);
+        // About 150 artifacts fit into 4,000 bytes.
+        assert!(streams < SLOTS as usize / 100, "{streams} streams");
+        assert!(world.machine.is_flushed(&marks));
+    });
 }
 
 /// When the order of keys is behind, what changes meanwhile is sent as it is then, once.
