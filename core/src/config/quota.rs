@@ -9,8 +9,8 @@ use super::error::within;
 ///
 /// Members are told it in the hello, and keep to it: what a member has published beyond it waits at that member, where
 /// it can still change, and its other channels go on ([`PeerSnapshot::paced_channels`](crate::snapshot::PeerSnapshot::paced_channels)
-/// there). A member leaves half of a burst unused, for what the path delays, and of a rate from 128 on a 128th, for clocks
-/// that differ.
+/// there). A member leaves half of a burst unused, for what the path delays, and takes a 128th more time than the rates
+/// allow, for clocks that differ.
 ///
 /// What comes beyond it all the same, from a member that does not know of quotas or does not keep to them, is left
 /// unread until it is due, and QUIC pushes back. Streams that are left unread count among those that the member may

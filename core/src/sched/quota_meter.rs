@@ -12,6 +12,8 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QuotaMeter {
     pub(crate) quota: Quota,
+    /// Nanoseconds in which as much may pass as the quota allows in a second.
+    second: u64,
     /// When all updates that have passed would have been due, and all bytes.
     updates_due: Time,
     bytes_due: Time,
@@ -19,7 +21,14 @@ pub(crate) struct QuotaMeter {
 
 impl QuotaMeter {
     pub(crate) const fn new(quota: Quota) -> Self {
-        Self { quota, updates_due: Time::ZERO, bytes_due: Time::ZERO }
+        let second = NANOS_PER_SECOND;
+        Self { quota, second, updates_due: Time::ZERO, bytes_due: Time::ZERO }
+    }
+
+    /// The same, where all takes such a part longer: for who keeps to a quota that another one measures, whose clock
+    /// may be slower.
+    pub(crate) const fn slower(quota: Quota, part: u64) -> Self {
+        Self { second: NANOS_PER_SECOND + NANOS_PER_SECOND / part, ..Self::new(quota) }
     }
 
     /// When all that has passed would have been due.
@@ -29,20 +38,26 @@ impl QuotaMeter {
 
     /// So many updates have passed, and so many bytes.
     pub(crate) fn charge(&mut self, now: Time, updates: u32, bytes: usize) {
-        let span = |count: u64, per_second: u32| {
-            Duration::from_nanos((count * NANOS_PER_SECOND).div_ceil(per_second.into()))
-        };
-        let updates = span(updates.into(), self.quota.updates_per_second);
-        let bytes = span(bytes as u64, self.quota.bytes_per_second);
+        let updates = self.span(updates.into(), self.quota.updates_per_second);
+        let bytes = self.span(bytes as u64, self.quota.bytes_per_second);
         self.updates_due = self.updates_due.max(now) + updates;
         self.bytes_due = self.bytes_due.max(now) + bytes;
+    }
+
+    /// The time between two updates.
+    pub(crate) fn update_span(&self) -> Duration {
+        self.span(1, self.quota.updates_per_second)
+    }
+
+    fn span(&self, count: u64, per_second: u32) -> Duration {
+        Duration::from_nanos((count * self.second).div_ceil(per_second.max(1).into()))
     }
 
     /// The updates and bytes that may pass before all of it would be due at a time.
     pub(crate) fn allowance(&self, now: Time, due: Time) -> (u64, u64) {
         let count = |from: Time, per_second: u32| {
             let nanos = u128::from(due.0.saturating_sub(from.max(now).0));
-            (nanos * u128::from(per_second) / u128::from(NANOS_PER_SECOND)) as u64
+            (nanos * u128::from(per_second) / u128::from(self.second)) as u64
         };
         let updates = count(self.updates_due, self.quota.updates_per_second);
         (updates, count(self.bytes_due, self.quota.bytes_per_second))
@@ -67,5 +82,15 @@ mod tests {
         assert!(meter.due() > until);
         let later = now + Duration::from_secs(1);
         assert_eq!(meter.allowance(later, later + Duration::from_secs(1)), (100, 10_000));
+    }
+
+    #[test]
+    fn a_slower_one_allows_the_same_in_a_longer_time() {
+        let now = Time::ZERO + Duration::from_secs(5);
+        let mut meter = QuotaMeter::slower(Quota::per_second(10, 1 << 20), 100);
+        let until = now + Duration::from_millis(10_100);
+        assert_eq!(meter.allowance(now, until).0, 100);
+        meter.charge(now, 100, 0);
+        assert_eq!(meter.due(), until);
     }
 }

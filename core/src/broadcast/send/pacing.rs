@@ -17,8 +17,8 @@ use crate::time::Time;
 /// sent later.
 const USED_PART: u32 = 2;
 
-/// Of the rate, this part is not used: the peer's clock may be slower.
-const SLOWER_PART: u32 = 128;
+/// All takes this part longer than it may, in the long run: the peer's clock may be slower.
+const SLOWER_PART: u64 = 128;
 
 /// When nothing is left, updates go on when this part of what is used of a burst is: so they go in few streams, and
 /// cost few timers.
@@ -48,10 +48,9 @@ impl Paced {
 
     /// When updates go on, none of which may be sent now: not before one may, and when everything is due at the latest.
     fn resume_at(&self, now: Time) -> Time {
-        let quota = self.meter.quota;
-        let part = (quota.burst / USED_PART / RESUMED_PART).min(RESUMED_AFTER_MAX);
-        let one = Duration::from_secs(1) / quota.updates_per_second;
-        (self.open_at().max(now) + part.max(one)).min(self.meter.due())
+        let part = self.meter.quota.burst / USED_PART / RESUMED_PART;
+        let wait = part.min(RESUMED_AFTER_MAX).max(self.meter.update_span());
+        (self.open_at().max(now) + wait).min(self.meter.due())
     }
 }
 
@@ -88,16 +87,10 @@ impl Pacing {
 
     /// A peer takes so much in a channel.
     pub(super) fn set(&mut self, peer: PeerIndex, channel: u16, quota: Quota) {
-        let slower = |rate: u32| (rate - rate / SLOWER_PART).max(1);
-        let quota = Quota {
-            updates_per_second: slower(quota.updates_per_second),
-            bytes_per_second: slower(quota.bytes_per_second),
-            ..quota
-        };
         if self.peers.len() <= peer.at() {
             self.peers.resize_with(peer.at() + 1, Vec::new);
         }
-        let paced = Paced { channel, meter: QuotaMeter::new(quota) };
+        let paced = Paced { channel, meter: QuotaMeter::slower(quota, SLOWER_PART) };
         match self.find(peer, channel) {
             Some(before) => *before = paced,
             None => self.peers[peer.at()].push(paced),
@@ -232,6 +225,17 @@ mod tests {
         }
     }
 
+    /// The peer's clock may be slower, whatever the rate is.
+    #[test]
+    fn in_the_long_run_less_is_sent_than_the_quota_allows() {
+        for per_second in [10, 100, 1000] {
+            let (sent, _) =
+                sent_in(&mut pacing(Quota::per_second(per_second, 1 << 20)), 1, 129_000);
+            let most = u64::from(per_second) * 128 + u64::from(per_second) / 2;
+            assert!((most - most / 1000..=most + 1).contains(&sent), "{sent} of {most}");
+        }
+    }
+
     /// A flow is asked whenever something is published, and whenever a stream is opened for another one.
     #[test]
     fn what_waits_goes_on_together_whoever_asks_meanwhile() {
@@ -299,7 +303,8 @@ mod tests {
         assert_eq!(pacing.allowance(at(0), PEER, CHANNEL), Some(one));
         pacing.charge(at(0), PEER, CHANNEL, 1, 1);
         assert_eq!(pacing.allowance(at(999), PEER, CHANNEL), None);
-        assert_eq!(pacing.pop_due(at(1000)), Some((PEER, CHANNEL)));
-        assert_eq!(pacing.allowance(at(1000), PEER, CHANNEL), Some(one));
+        assert_eq!(pacing.pop_due(at(1007)), None);
+        assert_eq!(pacing.pop_due(at(1008)), Some((PEER, CHANNEL)));
+        assert_eq!(pacing.allowance(at(1008), PEER, CHANNEL), Some(one));
     }
 }
