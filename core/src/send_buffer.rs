@@ -64,7 +64,7 @@ impl SendBuffer {
         pieces: &mut Vec<Bytes>,
         copy: impl FnOnce(&[u8]) -> Bytes,
     ) {
-        let mut inline = copy(&self.inline);
+        let mut inline = if self.inline.is_empty() { Bytes::new() } else { copy(&self.inline) };
         let mut start = 0;
         for (end, payload) in self.shared.drain(..) {
             if start < end {
@@ -88,5 +88,39 @@ impl SendBuffer {
             start = *end;
         }
         take(&self.inline[start..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often something is copied of a buffer with these parts, all of which come in order.
+    fn copies(parts: &[(&[u8], bool)]) -> usize {
+        let mut buffer = SendBuffer::new();
+        for (bytes, is_shared) in parts {
+            match is_shared {
+                true => buffer.share(Bytes::copy_from_slice(bytes)),
+                false => buffer.inline.extend_from_slice(bytes),
+            }
+        }
+        let (mut pieces, mut copies) = (Vec::new(), 0);
+        buffer.take_pieces_in(&mut pieces, |bytes| {
+            copies += 1;
+            Bytes::copy_from_slice(bytes)
+        });
+        assert!(pieces.iter().all(|piece| !piece.is_empty()) && buffer.is_empty());
+        let all: Vec<&[u8]> = parts.iter().map(|(bytes, _)| *bytes).collect();
+        assert_eq!(pieces.concat(), all.concat());
+        copies
+    }
+
+    #[test]
+    fn what_is_not_shared_is_copied_once_if_there_is_any() {
+        assert_eq!(copies(&[]), 0);
+        assert_eq!(copies(&[(b"long", true)]), 0, "a piece of a long body");
+        assert_eq!(copies(&[(b"long", true), (b"long", true)]), 0);
+        assert_eq!(copies(&[(b"head", false)]), 1);
+        assert_eq!(copies(&[(b"head", false), (b"long", true), (b"head", false)]), 1);
     }
 }
