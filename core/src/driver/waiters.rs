@@ -3,7 +3,8 @@
 //! All of this is under the lock of the node's handles, under which nothing foreign may run: wakers
 //! are cloned before it is taken, and woken and dropped after it is released.
 //!
-//! A future has a ticket from when it begins to wait until it has taken something or is dropped. When
+//! A future has a ticket from when it begins to wait until it has taken something or is dropped. No other one of the
+//! node ever has the same: what it waits for may end and begin anew meanwhile, as a connection does. When
 //! there is something to take, the one with the lowest ticket is woken; who takes something and leaves
 //! more wakes the next, and so does who is dropped. (Crate `event-listener` wakes in the same way, with
 //! a lock of its own and an allocation for each wait.)
@@ -21,8 +22,6 @@ use crate::rpc::RequestId;
 #[derive(Default)]
 pub(super) struct Waiters {
     queue: VecDeque<(u64, Waker)>,
-    /// The last ticket that was given out.
-    last: u64,
 }
 
 impl Waiters {
@@ -35,13 +34,8 @@ impl Waiters {
         self.find(ticket).ok().map(|at| &self.queue[at].1)
     }
 
-    /// Notes the waker of a ticket, and gives out the ticket if there is none yet. Returns the waker that was
-    /// there.
-    fn register(&mut self, ticket: &mut Option<u64>, waker: Waker) -> Option<Waker> {
-        let ticket = *ticket.get_or_insert_with(|| {
-            self.last += 1;
-            self.last
-        });
+    /// Notes the waker of a ticket. Returns the waker that was there.
+    fn register(&mut self, ticket: u64, waker: Waker) -> Option<Waker> {
         match self.find(ticket) {
             Ok(at) => Some(mem::replace(&mut self.queue[at].1, waker)),
             Err(at) => {
@@ -138,6 +132,7 @@ impl<S: Deref<Target = Shared>> Waiting<S> {
                 next.into_iter().chain(driver).for_each(Waker::wake);
                 return Poll::Ready(taken);
             }
+            let ticket = self.ticket.unwrap_or_else(|| state.new_ticket());
             let waiters = state.waiters(self.source).expect("it would have been taken");
             let registered = self.ticket.and_then(|ticket| waiters.waker(ticket));
             if registered.is_some_and(|registered| registered.will_wake(cx.waker())) {
@@ -148,7 +143,8 @@ impl<S: Deref<Target = Shared>> Waiting<S> {
                 waker = Some(cx.waker().clone());
                 continue;
             };
-            let old = waiters.register(&mut self.ticket, waker);
+            let old = waiters.register(ticket, waker);
+            self.ticket = Some(ticket);
             drop(state);
             drop(old);
             return Poll::Pending;

@@ -78,6 +78,29 @@ fn a_place_that_is_kept_outlives_its_connection() {
     assert_eq!(subnet.run(member.ready()), Err(CallError::NotConnected));
 }
 
+/// The second begins to wait on a new connection, before the first has been polled since the last one has ended.
+#[test]
+fn who_waits_since_an_earlier_connection_takes_nobodys_turn() {
+    let mut subnet = narrow();
+    let (route, to) = (subnet.route(0), subnet.id(1));
+    let place = subnet.run(ready(route.to(to))).expect("connected");
+    let [mut first, mut second] = [(); 2].map(|()| Waiting::new(ready(route.to(to))));
+    assert!(first.poll().is_none());
+    drop(place);
+    assert!(subnet.node(0).disconnect(&to));
+    subnet.until("it has gone", |subnet| subnet.node(0).peers_up().is_empty());
+    subnet.until("it is back", |subnet| subnet.node(0).peers_up().len() == 1);
+    let place = subnet.run(ready(route.to(to))).expect("connected");
+    assert!(second.poll().is_none() && first.poll().is_none());
+    // Each gives it to the next, the first first.
+    drop(place);
+    subnet.settle();
+    assert!(first.is_woken() && !second.is_woken());
+    drop(first.poll().expect("there is a place"));
+    subnet.settle();
+    assert!(second.poll().is_some_and(|member| member.is_ok()));
+}
+
 /// [`Member`]: a clone has no place of its own yet.
 #[test]
 fn a_clone_waits_for_a_place_of_its_own() {

@@ -111,6 +111,8 @@ pub(super) struct State {
     /// How the driver has ended.
     pub(super) end: Option<Result<(), DriverError>>,
     end_waiters: Waiters,
+    /// The last ticket that a future was given.
+    last_ticket: u64,
     /// The driver's waker, if it is waiting.
     pub(super) driver: Option<Waker>,
     node_events: VecDeque<(Arrival, NodeEvent)>,
@@ -314,6 +316,12 @@ impl State {
         Some((event, self.is_full && self.node_events.len() <= self.node_staged_max / 2))
     }
 
+    /// A ticket for a future that begins to wait.
+    pub(super) fn new_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
+
     /// The futures that wait for something. `None` if it cannot come any more.
     pub(super) fn waiters(&mut self, source: Source) -> Option<&mut Waiters> {
         match source {
@@ -490,6 +498,7 @@ impl Shared {
                 questions: Questions::default(),
                 end: None,
                 end_waiters: Waiters::default(),
+                last_ticket: 0,
                 driver: None,
                 node_events: VecDeque::new(),
                 node_staged_max: driver.staged_events_max as usize,
