@@ -243,17 +243,17 @@ impl Artifact {
         bytes: Bytes,
         metadata: &[u8],
     ) -> Result<Self, ArtifactError> {
-        Self::joined(key.into(), bytes, metadata, blocks::join)
+        Self::joined(key.into(), None, bytes, metadata, blocks::join)
     }
 
-    /// The same with what makes one buffer of the parts of a short one.
+    /// The same as a publisher's own, if it matters, with what makes one buffer of the parts of a short one.
     pub(crate) fn joined(
         key: Option<u64>,
+        publisher: Option<NodeId>,
         bytes: Bytes,
         metadata: &[u8],
         join: impl FnOnce(&[&[u8]]) -> Bytes,
     ) -> Result<Self, ArtifactError> {
-        let publisher = None;
         let metadata =
             Metadata::from_slice(metadata).map_err(|_| ArtifactError::MetadataTooLong)?;
         if bytes.len() as u64 > ARTIFACT_BYTES_LIMIT {
@@ -482,6 +482,33 @@ mod tests {
             assert_eq!((cut, advert.chunk_bytes(chunks - 1) as u64), ((size, chunks), last));
             let longest = size.max(64 * KIB).min(length);
             assert_eq!(longest_chunk_bytes(length) as u64, longest);
+        }
+    }
+
+    /// Two hashes of a short one: of its bytes, and of what makes the id.
+    #[test]
+    fn a_publishers_own_is_hashed_once() {
+        let publisher = NodeId([7; 32]);
+        for length in [0, 100, 2000, 5 * CHUNK_BYTES_MIN] {
+            let bytes = Bytes::from(vec![1; length]);
+            let hashed = |publisher| {
+                let (before, mut joined) = (sha256::COUNT.get(), 0);
+                let join = |parts: &[&[u8]]| {
+                    joined += 1;
+                    blocks::join(parts)
+                };
+                let artifact = Artifact::joined(Some(9), publisher, bytes.clone(), b"height", join);
+                (artifact.expect("within the limits"), sha256::COUNT.get() - before, joined)
+            };
+            let (plain, count, joined) = hashed(None);
+            let (own, own_count, own_joined) = hashed(Some(publisher));
+            assert_eq!((own_count, own_joined), (count, joined));
+            assert!(length > SINGLE_CHUNK_BYTES_MAX || count == 2);
+            assert_eq!(own.id(), plain.by(publisher).id());
+            assert_eq!(
+                (own.publisher(), own.advert()),
+                (Some(publisher), plain.by(publisher).advert())
+            );
         }
     }
 

@@ -10,9 +10,17 @@ use super::Hash;
 #[cfg(feature = "quic")]
 const COPIED_MAX: usize = 512;
 
+#[cfg(test)]
+std::thread_local! {
+    /// How often something was hashed.
+    pub(super) static COUNT: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+}
+
 /// The hash of `parts`, one behind the other.
 #[cfg(feature = "quic")]
 pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
+    #[cfg(test)]
+    COUNT.set(COUNT.get() + 1);
     use aws_lc_rs::digest::{Context, SHA256, digest};
 
     let length: usize = parts.iter().map(|part| part.len()).sum();
@@ -35,6 +43,8 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
 /// The hash of `parts`, one behind the other.
 #[cfg(not(feature = "quic"))]
 pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
+    #[cfg(test)]
+    COUNT.set(COUNT.get() + 1);
     sha2_256(parts)
 }
 

@@ -130,11 +130,7 @@ impl Channel {
         metadata: &[u8],
     ) -> Result<Artifact, ArtifactError> {
         let join = |parts: &[&[u8]]| self.node.shared().copy_short(parts);
-        let artifact = Artifact::joined(key, bytes, metadata, join)?;
-        Ok(match self.publisher {
-            Some(publisher) => artifact.by(publisher),
-            None => artifact,
-        })
+        Artifact::joined(key, self.publisher, bytes, metadata, join)
     }
 
     /// Publishes an artifact that was made before, as [`Channel::publish`] does. Where the sender
