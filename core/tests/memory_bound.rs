@@ -3,8 +3,8 @@
 
 use slotcast::artifact::SINGLE_CHUNK_BYTES_MAX;
 use slotcast::config::{
-    BODY_BYTES_LIMIT, BUDGET_BYTES_LIMIT, ChannelConfig, Config, PEERS_LIMIT, Relay, RouteConfig,
-    SLOTS_LIMIT,
+    BODY_BYTES_LIMIT, BUDGET_BYTES_LIMIT, ChannelConfig, Config, PEERS_LIMIT, Quota, Relay,
+    RouteConfig, SLOTS_LIMIT,
 };
 use slotcast::id::{ChannelId, RouteId};
 use slotcast::wire::{CHANNELS_MAX, Chunk, FRAME_OVERHEAD_MAX, FURTHER_BYTES_MAX, ROUTES_MAX};
@@ -39,6 +39,10 @@ fn added(change: impl Fn(&mut Config)) -> i64 {
 /// sent, which pushes are in one stream, receipts.
 const PER_SLOT: i64 = 2 * 56 + 8 + 8 + 16 + 2 * 2048;
 
+/// What is noted of a channel for a peer's quotas, and for those of this node.
+const PACED: i64 = 96;
+const QUOTA: i64 = 256;
+
 /// The requests to and from a peer, by default.
 const REQUESTS: i64 = 512 * (3 * 32 + 128 + 2 * 64) + 16 * KIB;
 
@@ -57,7 +61,7 @@ const HANDSHAKE: i64 = (464 + 64) * KIB;
 #[test]
 fn each_value_counts_by_the_published_formula() {
     type Row = (&'static str, fn(&mut Config), i64);
-    let rows: [Row; 23] = [
+    let rows: [Row; 24] = [
         ("active bytes", |c| c.channels[1].active_bytes_max += 1280, 1290),
         ("inbox", |c| c.channels[1].inbox_bytes_max += 1280, 2 * 1290),
         ("a staged event", |c| c.channels[1].artifact_bytes_max -= 1000, -1000),
@@ -74,6 +78,7 @@ fn each_value_counts_by_the_published_formula() {
             |c| c.channels[1].slots_max = SLOTS_LIMIT,
             (65_536 - 1024) * (2432 + PEERS * PER_SLOT),
         ),
+        ("a quota", |c| c.channels[1].quota = Some(Quota::default()), PEERS * QUOTA),
         ("pushes", |c| c.channels[1].push_bytes_max = 64_000, 0),
         ("bodies", |c| c.routes[1].body_bytes_max += 1000, 4 * 1000),
         // Requests in flight and unread, calls in flight; and unread requests in QUIC.
@@ -141,7 +146,7 @@ fn a_channel_a_route_and_a_peer_add_all_that_is_theirs() {
     let channel = ChannelConfig::new(ChannelId(3));
     let (outbox, inbox) = (64 * MIB + 2432 * 1024, 2 * 128 * MIB + 16 * MIB + MIB);
     let trees = (64 * MIB + 2 * 128 * MIB) / 128;
-    let tables = PEERS * 1024 * PER_SLOT;
+    let tables = PEERS * (1024 * PER_SLOT + PACED);
     assert_eq!(
         added(|config| config.channels.push(channel.clone())),
         outbox + inbox + trees + tables
@@ -153,7 +158,7 @@ fn a_channel_a_route_and_a_peer_add_all_that_is_theirs() {
 
     let per_peer = |config: &mut Config| config.peers_max += 1;
     let quic = WINDOWS + 8 * (STREAM + FRAME) + 64 * KIB;
-    assert_eq!(added(per_peer), 2 * 1024 * PER_SLOT + REQUESTS + 2 * calls + quic);
+    assert_eq!(added(per_peer), 2 * (1024 * PER_SLOT + PACED) + REQUESTS + 2 * calls + quic);
 }
 
 #[test]
@@ -170,7 +175,7 @@ fn the_smallest_configuration_has_a_base() {
     t.handshakes_max = 1;
     // The longest frame is a hello, or else a push.
     let windows = 128 * KIB * 5 / 2 + 2 * 128 * KIB;
-    let of_peer = PER_SLOT + REQUESTS + windows + 8 * (STREAM + 16 * KIB) + 64 * KIB;
+    let of_peer = PER_SLOT + PACED + REQUESTS + windows + 8 * (STREAM + 16 * KIB) + 64 * KIB;
     assert_eq!(bound(&config), 8 * MIB + 2432 + MIB + HANDSHAKE + of_peer);
     config.channels[0].push_bytes_max =
         16_384 - 128 - (FRAME_OVERHEAD_MAX + FURTHER_BYTES_MAX) as u32;

@@ -11,7 +11,7 @@ use slotcast::config::{ChannelConfig, Config, Quota};
 use slotcast::id::{ArtifactId, ChannelId, NodeId};
 use slotcast::snapshot::{LinkSnapshot, PeerSnapshot};
 use slotcast::time::Time;
-use slotcast_sim::{Application, Context, Link, Setup, Subnet};
+use slotcast_sim::{Application, Context, FaultKind, Link, Setup, Subnet};
 
 const LIMITED: ChannelId = ChannelId(1);
 const OTHER: ChannelId = ChannelId(2);
@@ -188,5 +188,73 @@ fn without_a_quota_all_is_read() {
     run(&mut subnet, 5, 1);
     let delivered = subnet.application.ages[&(LIMITED, subnet.id(EAGER))].len();
     assert!(delivered >= 4900, "{delivered}");
+    assert_eq!(link(&subnet, EAGER).held_for, Duration::ZERO);
+}
+
+/// Publishes so many artifacts in the limited channel, which stay.
+fn publish(subnet: &mut Subnet<Log>, count: u64) {
+    let now = subnet.now();
+    Source::new(EAGER, LIMITED, 1, count, ms(60_000)).go_on(subnet, now.0);
+}
+
+fn are_up(subnet: &mut Subnet<Log>) -> bool {
+    subnet.is_up(EAGER, READER)
+}
+
+/// All that is active is told again each time. What was told before counts at both ends.
+#[test]
+fn a_member_that_is_disconnected_again_and_again_keeps_to_its_quota() {
+    let mut subnet = subnet(Some(quota()));
+    publish(&mut subnet, 60);
+    subnet.elapse(ms(100));
+    let reader = subnet.id(READER);
+    let mut has_waited = false;
+    for _ in 0..30 {
+        let ended = subnet.command(EAGER, |_, node| {
+            let now = node.now();
+            node.node_mut().disconnect(now, &reader)
+        });
+        assert_eq!(ended, Some(true));
+        subnet.run_until("connected again", ms(5_000), are_up);
+        subnet.elapse(ms(50));
+        has_waited |= of_peer(&subnet, EAGER, READER).paced_channels == 1;
+        assert_eq!(link(&subnet, EAGER).held_for, Duration::ZERO);
+    }
+    assert!(has_waited, "it tells 60 artifacts more often than 200 in a second");
+    subnet.elapse(ms(2_000));
+    assert_eq!(of_peer(&subnet, EAGER, READER).paced_channels, 0);
+    let delivered = subnet.application.ages[&(LIMITED, subnet.id(EAGER))].len();
+    assert_eq!((delivered, of_peer(&subnet, READER, EAGER).faults), (60, 0));
+    assert_eq!(link(&subnet, EAGER).held_for, Duration::ZERO);
+}
+
+/// It does not know what it has sent before. Half of the burst is for that, too.
+#[test]
+fn a_member_that_has_restarted_is_not_held_back() {
+    let mut subnet = subnet(Some(quota()));
+    publish(&mut subnet, 95);
+    subnet.elapse(ms(100));
+    subnet.crash(EAGER, FaultKind::Crash);
+    subnet.start(EAGER);
+    publish(&mut subnet, 95);
+    subnet.run_until("connected again", ms(5_000), are_up);
+    subnet.elapse(ms(200));
+    let delivered = subnet.application.ages[&(LIMITED, subnet.id(EAGER))].len();
+    assert_eq!(delivered, 2 * 95);
+    assert_eq!(link(&subnet, EAGER).held_for, Duration::ZERO);
+}
+
+/// It counts anew what it is told, and so do those who tell it.
+#[test]
+fn a_reader_that_has_restarted_is_told_all_at_once() {
+    let mut subnet = subnet(Some(quota()));
+    publish(&mut subnet, 95);
+    subnet.elapse(ms(100));
+    subnet.crash(READER, FaultKind::Crash);
+    subnet.start(READER);
+    subnet.run_until("connected again", ms(5_000), are_up);
+    subnet.elapse(ms(50));
+    let delivered = subnet.application.ages[&(LIMITED, subnet.id(EAGER))].len();
+    assert_eq!(delivered, 2 * 95);
     assert_eq!(link(&subnet, EAGER).held_for, Duration::ZERO);
 }

@@ -43,7 +43,7 @@ pub use outbox::{Coverage, Lag, Threshold};
 pub use send::{OutStream, Send};
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -387,13 +387,19 @@ impl Broadcast {
         self.after_unlinks(peer, true);
     }
 
-    /// A peer that has just come [up](Broadcast::peer_up) takes so much in a channel ([`ChannelConfig::quota`] of its
-    /// own): what it is sent keeps to that, as far as it was not asked for. Nothing happens if there is no such channel
-    /// here.
-    pub fn set_quota(&mut self, peer: PeerIndex, channel: ChannelId, quota: Quota) {
-        if let Some(channel_index) = self.channel_index(channel) {
-            self.sender.set_quota(peer, channel_index, quota);
-        }
+    /// A peer that has just come [up](Broadcast::peer_up) takes so much in these channels ([`ChannelConfig::quota`] of its
+    /// own): what it is sent keeps to that, as far as it was not asked for. Channels that are not there here are passed
+    /// over; in all others it takes whatever there is. What it was sent over earlier connections counts, unless it
+    /// `has_restarted` since, or tells another quota.
+    pub fn set_quotas(
+        &mut self,
+        peer: PeerIndex,
+        quotas: impl IntoIterator<Item = (ChannelId, Quota)>,
+        has_restarted: bool,
+    ) {
+        let by_index = |(channel, quota)| Some((self.channel_index(channel)?, quota));
+        let quotas: BTreeMap<u16, Quota> = quotas.into_iter().filter_map(by_index).collect();
+        self.sender.pacing.set(peer, quotas.into_iter(), !has_restarted);
     }
 
     /// Channels in which updates wait, since a peer takes no more of them for now.
@@ -887,7 +893,7 @@ impl Broadcast {
     /// Encodes what a flow has for a peer into `out`, up to about `room` bytes (the last frame may
     /// exceed it by up to a chunk and its proof). `None`, and nothing in `out`, if there is nothing
     /// to send or no room; if so much need not be sent that the next turn goes on
-    /// ([`Broadcast::resume_deferred`]); or if the peer's [quota](Broadcast::set_quota) is used up for
+    /// ([`Broadcast::resume_deferred`]); or if the peer's [quota](Broadcast::set_quotas) is used up for
     /// now. Unless the transport `can_open` another stream, only streams that are open already are
     /// continued: all that there are may be waiting for this.
     ///

@@ -47,6 +47,12 @@ const STREAMS_LEAST: u64 = 8;
 /// for each of the two levels of encryption, of which quinn-proto takes 16 KiB out of order.
 const HANDSHAKE_BYTES: u64 = (48 << 10) + 2 * ((16 << 10) + (192 << 10));
 
+/// What is noted of a channel for a peer that has told its quota, and when what waits for that goes on.
+pub(crate) const PACED_BYTES: u64 = 104;
+
+/// What is noted of a peer in a channel that has a quota: how much has come, and which streams wait.
+pub(crate) const QUOTA_BYTES: u64 = 272;
+
 /// How much may be under way on a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Windows {
@@ -122,6 +128,7 @@ impl Config {
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | handshakes | `handshakes_max x (464 KiB + 64 KiB)`: in progress, and not accepted yet |
     /// | tables, per peer and channel | `(2 x 56 + 8 + 8 + 16 + 2 x 2048) x slots_max`: entries and artifacts of two epochs, what is told of them and fetched, what was sent, which pushes are in one stream, receipts |
+    /// | quotas, per peer and channel | `104`: what the peer takes, and what it was sent; with a [`quota`](ChannelConfig::quota) `+ 272`: what it has sent |
     /// | requests, per peer | `512 x (3 x fetches_per_peer_max + serves_per_peer_max + 2 x streamed_per_peer_max) + 16 KiB`: in each class, in both directions, and what is sent unasked; refusals |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
     /// | calls, per peer and route | `1 KiB x 2 x in_flight_max + 17 KiB x (in_flight_max + waiting_max)`: requests in flight and unread; calls in flight and waiting, with short answers |
@@ -145,6 +152,7 @@ impl Config {
         });
         let inbox = sum(&|c| with_tree(2 * c.inbox_bytes_max) + c.artifact_bytes_max + (1 << 20));
         let tables = sum(&|c| (2 * 56 + 8 + 8 + 16 + 2 * 2048) * u64::from(c.slots_max));
+        let quotas = sum(&|c| PACED_BYTES + c.quota.map_or(0, |_| QUOTA_BYTES));
         let t = &self.transport;
         let (least, most) = (self.least_windows(), self.most_windows());
         let least = least.bytes(self.stream_bytes());
@@ -160,7 +168,7 @@ impl Config {
         let (asked, streamed) = (self.fetches_per_peer_max, self.streamed_per_peer_max);
         let requests = 3 * u64::from(asked) + 2 * u64::from(streamed);
         let requests = 512 * (requests + u64::from(self.serves_per_peer_max)) + (16 << 10);
-        let peer = tables + requests + calls + quic;
+        let peer = tables + quotas + requests + calls + quic;
         let handshakes = u64::from(t.handshakes_max) * (HANDSHAKE_BYTES + INCOMING_BYTES);
         let base = outbox + inbox + bodies + handshakes + shared;
         let shared_buffers = BLOCKS_BYTES_MAX + RECEIVED_BYTES + ENCODED_BYTES;

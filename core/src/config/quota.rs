@@ -16,12 +16,18 @@ use super::error::within;
 /// unread until it is due, and QUIC pushes back. Streams that are left unread count among those that the member may
 /// have open ([`streams_max`](super::TransportConfig::streams_max)) and use up some of its
 /// [`receive_window`](super::TransportConfig::receive_window). So such a member is slowed down in its other channels,
-/// too. Other members are not. What is left unread when the connection ends is read then, within the member's share of
-/// the node's work, and the next connection begins with a whole burst: so who connects again and again brings up to a
-/// receive window each time.
+/// too. Other members are not. What is left unread when the connection ends is dropped, although the member may have
+/// counted it as received ([`Coverage`](crate::broadcast::Coverage)): over the next connection it tells what is still
+/// active.
+///
+/// Both sides count for the member, not for the connection, until it leaves the topology: who connects again and again
+/// has no more for it. After a connection begins, all that is published is told again, and counts, whichever side has
+/// ended the one before. A member that has restarted does not know what it has sent; the half of a burst that is left
+/// unused is enough for one restart in that time, and after more of them the member is held back for a while. A node
+/// that has restarted itself counts anew, and its members do, too.
 ///
 /// Chunks of long artifacts count, but are read in any case, since they were asked for: the member's next updates
-/// wait longer. After a connection begins, all that is published is told again, and counts.
+/// wait longer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]

@@ -259,12 +259,11 @@ impl Node {
         self.touch(handle);
     }
 
-    /// The connection is over. What has come on it before is read within the peer's share, like all else. Then the link
-    /// ends.
+    /// The connection is over. What has come on it before is read within the peer's share and its quotas, like all else.
+    /// Then the link ends, and what is beyond the quotas is dropped.
     fn lost(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
         let link = self.links[handle.0].as_mut().expect("just polled");
         link.lost = Some(why);
-        link.lift_quotas();
         if !link.is_waiting {
             link.share.begin(self.turns.now(), self.config.work.turn_max);
             self.read_unread(now, handle);

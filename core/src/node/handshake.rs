@@ -360,7 +360,9 @@ impl Node {
         if link.phase == Phase::Listening && !link.send_whole(&self.hello) {
             return self.close(now, handle, NO_MEMBER);
         }
-        self.peers.peer_mut(peer).incarnations.note(hello.incarnation);
+        let incarnations = &mut self.peers.peer_mut(peer).incarnations;
+        let has_restarted = !incarnations.has(hello.incarnation);
+        incarnations.note(hello.incarnation);
         let theirs = &hello.channels;
         // Attempts of this node that are still in the handshake are not needed any more. (After a
         // hello on one of them, the peer may already use that connection.)
@@ -373,9 +375,8 @@ impl Node {
         self.machine.peer_up(now, peer, |ours| {
             theirs.iter().any(|theirs| theirs.takes_all_of(&channel_hello(ours)))
         });
-        for quota in &hello.quotas {
-            self.machine.set_quota(peer, quota.channel, told_quota(quota));
-        }
+        let quotas = hello.quotas.iter().map(|quota| (quota.channel, told_quota(quota)));
+        self.machine.set_quotas(peer, quotas, has_restarted);
         for ours in &self.config.channels {
             let takes = |theirs: &ChannelHello| channel_hello(ours).takes_all_of(theirs);
             if !theirs.iter().any(takes) {
@@ -398,7 +399,9 @@ impl Node {
         } else {
             self.accepting.retain(|other| *other != handle);
         }
-        link.note_early(&self.config.channels);
+        let used = std::mem::take(&mut self.peers.peer_mut(peer).used);
+        link.set_used(&used, self.turns.now(), &self.config);
+        link.note_early();
         self.read_unread(now, handle);
     }
 
@@ -446,7 +449,7 @@ impl Node {
         if link.is_closed() {
             return;
         }
-        link.retire();
+        let used = link.retire();
         // None, if it is no member any more.
         let peer = node.and_then(|node| self.peers.find(&node));
         let was_up = up.is_some();
@@ -457,6 +460,7 @@ impl Node {
         if let Some(peer) = up {
             self.machine.peer_down(now, peer);
             self.rpc.peer_down(peer);
+            self.peers.peer_mut(peer).used = used;
             self.peers.down(peer, why);
         } else if !is_client && !was_up && !matches!(why, Closed::Superseded | Closed::Twin) {
             self.stats.refused += 1;

@@ -54,6 +54,7 @@ mod snapshot;
 mod socket;
 mod transmit;
 mod uplink;
+mod usage;
 mod window_pool;
 
 #[cfg_attr(not(feature = "driver"), allow(unused_imports, reason = "for drivers"))]

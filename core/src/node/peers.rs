@@ -12,6 +12,7 @@ use super::address::canonical;
 use super::faults::FaultCount;
 use super::incarnations::{Incarnations, TWIN_INTERVAL};
 use super::progress::FruitlessWork;
+use super::usage::Usage;
 use super::{Closed, NodeEvent};
 use crate::bits::ones;
 use crate::broadcast::Lag;
@@ -72,6 +73,8 @@ pub(super) struct Peer {
     /// Rules broken since it was last cut off.
     faults: FaultCount,
     pub(super) fruitless: FruitlessWork,
+    /// What it has used over connections that have ended. The link in use has it, if there is one.
+    pub(super) used: Usage,
     /// Rules broken since it became a member.
     pub(super) faults_total: u64,
     /// No connection before this.
@@ -267,6 +270,7 @@ impl Peers {
             twin_due: Time::ZERO,
             faults: FaultCount::new(),
             fruitless: FruitlessWork::new(),
+            used: Usage::default(),
             faults_total: 0,
             cut_off_until: Time::ZERO,
             fault: None,

@@ -49,8 +49,8 @@ const SHORTENED_BY: u32 = 4;
 /// few. If nobody does, as when a member catches up, long turns are for nobody's harm.
 const BESIDE: Duration = Duration::from_millis(100);
 
-/// The share of one link.
-#[derive(Debug, Default)]
+/// The share of one link, and of its peer when that connects again.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Share {
     /// The work that it may cause in this turn; below zero, what it has caused beyond that.
     left: i64,
@@ -61,6 +61,18 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// The link is in use to its peer from now on, which had so much `left` of an earlier one.
+    pub(super) fn go_on(&mut self, mut left: Self, turn: u64, turn_max: u32) {
+        self.begin(turn, turn_max);
+        left.begin(turn, turn_max);
+        self.left += left.left - i64::from(turn_max) * TURNS_SAVED_MAX as i64;
+    }
+
+    /// What its peer has left when the link is not in use any more.
+    pub(super) const fn remainder(&self) -> Self {
+        Self { done: 0, ..*self }
+    }
+
     /// Has the link given what it is due by this turn.
     pub(super) fn begin(&mut self, turn: u64, turn_max: u32) {
         let turns = (turn - self.turn).min(TURNS_SAVED_MAX) as i64;
@@ -206,6 +218,28 @@ mod tests {
         share.begin(103, 1000);
         assert!(!share.is_spent());
         assert_eq!(share.take_done(), 6500);
+    }
+
+    #[test]
+    fn who_connects_again_goes_on_with_what_it_had_left() {
+        let most = i64::from(1000 * TURNS_SAVED_MAX as u32);
+        let mut share = Share::default();
+        share.begin(100, 1000);
+        share.charge(9000);
+        let mut next = Share::default();
+        next.begin(100, 1000);
+        next.charge(70);
+        next.go_on(share.remainder(), 100, 1000);
+        assert_eq!((next.left, next.take_done()), (most - 9000 - 70, 70));
+        // What it is due has come meanwhile.
+        let mut next = Share::default();
+        next.go_on(share.remainder(), 102, 1000);
+        assert_eq!(next.left, most - 9000 + 2000);
+        // And who is new has used nothing.
+        let mut first = Share::default();
+        first.begin(100, 1000);
+        first.go_on(Share::default(), 100, 1000);
+        assert_eq!(first.left, most);
     }
 
     #[test]

@@ -238,3 +238,24 @@ fn work_without_progress_is_a_fault() {
         assert_eq!(faulted_after(way, 1000), None, "{way:?}");
     }
 }
+
+/// So little over each connection that it is not looked at before the connection ends.
+#[test]
+fn work_without_progress_adds_up_over_connections() {
+    let mut config = config();
+    (config.work.fruitless_per_second, config.work.fruitless_max) = (1, 1000);
+    let mut arena = Arena::of(&config, DIALLER, QuicTransport::default());
+    let mut is_told = false;
+    for _ in 0..30 {
+        arena.dial();
+        arena.greet();
+        for _ in 0..50 {
+            let line = arena.hostile().line();
+            arena.hostile_mut().bare.ping(line);
+            arena.elapse(ms(1));
+        }
+        is_told |= arena.take_told().contains(&arena.fault(Fault::WorkWithoutProgress));
+    }
+    assert!(is_told);
+    arena.assert_unharmed();
+}

@@ -5,7 +5,6 @@ use quinn_proto::TransportConfig as QuicTransport;
 use super::arena::{Arena, DIALLER, VICTIM};
 use super::{config, ms, push, updates};
 use slotcast::config::Quota;
-use slotcast::error::Fault;
 use slotcast::node::Closed;
 use slotcast::time::Time;
 
@@ -65,26 +64,71 @@ fn what_is_sent_beyond_a_quota_is_read_when_it_is_due() {
     arena.assert_not_noticed("it is no fault");
 }
 
-/// What was left unread is read when the connection ends. Whose it was is known.
+/// It has no effect, and breaks no rule.
 #[test]
-fn a_breach_that_is_held_counts_when_the_connection_ends() {
+fn what_is_held_when_the_connection_ends_is_dropped() {
     let mut arena = arena();
     let pushes: Vec<Vec<u8>> = (1..=12).map(|at| push(at as u32, at, &[at as u8; 100])).collect();
     arena.write(&updates(&pushes.iter().map(Vec::as_slice).collect::<Vec<_>>()));
-    arena.write(&updates(&[&push(16, 13, b"there is no such slot")]));
+    arena.write(&updates(&[&push(13, 13, b"too much"), &push(16, 14, b"there is no such slot")]));
     arena.elapse(ms(50));
-    assert_eq!(held(&arena).0, 1);
-    arena.assert_not_noticed("it has not been read");
-    let (now, line) = (arena.now(), arena.hostile().line());
-    arena.hostile_mut().bare.close(now, line);
+    assert_eq!((held(&arena).0, brought(&arena)), (1, 12));
+    arena.hang_up();
     arena.elapse(ms(50));
-    // What the honest one does next is not blamed on it.
     arena.assert_unharmed();
-    let told = arena.take_told();
-    for expected in [arena.down(Closed::Shutdown), arena.fault(Fault::SlotBeyondBound)] {
-        assert!(told.contains(&expected), "{told:?}");
+    assert_eq!((arena.take_told(), brought(&arena)), (vec![arena.down(Closed::Shutdown)], 12));
+}
+
+/// How it ends a connection before the next one.
+#[derive(Clone, Copy, Debug)]
+enum Leaving {
+    /// It closes it.
+    Closes,
+    /// It connects beside it.
+    Supersedes,
+    /// It says nothing.
+    Restarts,
+}
+
+/// Another burst with each connection, and all that was left unread at its end, would be many times as much.
+#[test]
+fn who_connects_again_and_again_brings_no_more_than_its_quota() {
+    for leaving in [Leaving::Closes, Leaving::Supersedes, Leaving::Restarts] {
+        let mut arena = arena();
+        let begun = arena.now();
+        let mut version = 0_u64;
+        while arena.now().since(begun) < ms(5_000) {
+            for _ in 0..4 {
+                let pushes: Vec<Vec<u8>> = (0..8)
+                    .map(|_| {
+                        version += 1;
+                        push(version as u32 % 16, version, &version.to_be_bytes())
+                    })
+                    .collect();
+                arena.write(&updates(&pushes.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+            }
+            arena.elapse(ms(50));
+            match leaving {
+                Leaving::Closes => {
+                    arena.hang_up();
+                    arena.until("it is down", |arena| !arena.is_taken_on());
+                    arena.dial_again();
+                }
+                Leaving::Supersedes => arena.dial_again(),
+                Leaving::Restarts => arena.dial(),
+            }
+            arena.greet();
+        }
+        let span = arena.now().since(begun).as_millis() as usize;
+        // The burst, what has become due, and the rest of a stream that was begun.
+        let (brought, due) = (brought(&arena), 10 + span / 100);
+        let connections = arena.stats().connections;
+        println!("{leaving:?}: {brought} over {connections} connections, {due} due");
+        assert!(connections > 30, "{connections}");
+        assert!((due * 3 / 4..=due + 8).contains(&brought), "{leaving:?}: {brought} of {due}");
+        arena.assert_unharmed();
+        assert_eq!(arena.stats().faults, 0);
     }
-    assert_eq!(told.len(), 2, "{told:?}");
 }
 
 /// Both are due at once when a node has stood still.

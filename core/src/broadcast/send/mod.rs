@@ -23,7 +23,7 @@ use super::outbox::{Active, Body, LastSent, Outbox, Outdated};
 use super::peer_set::PeerSet;
 use super::receipts::Receipt;
 use super::traffic::Sent;
-use crate::config::{ChannelConfig, Config, FETCHES_LIMIT, Quota};
+use crate::config::{ChannelConfig, Config, FETCHES_LIMIT};
 use crate::id::{ChannelId, PeerIndex, Slot};
 use crate::membership::Overlay;
 use crate::sched::{Level, ReadyFlows};
@@ -176,6 +176,7 @@ impl Sender {
 
     pub(super) fn remove_peer(&mut self, peer: PeerIndex) {
         self.peers[peer.at()] = None;
+        self.pacing.remove(peer);
     }
 
     fn peer(&mut self, peer: PeerIndex) -> &mut Peer {
@@ -189,7 +190,7 @@ impl Sender {
 
     pub(super) fn peer_down(&mut self, peer: PeerIndex, outboxes: &mut [Outbox]) {
         self.ready.clear(peer);
-        self.pacing.clear(peer);
+        self.pacing.pause(peer);
         drop(self.held.release(peer));
         let state = self.peer(peer);
         (0..state.streams.len()).for_each(|at| state.release(at));
@@ -397,11 +398,6 @@ impl Sender {
         let tell = |peer, channel| ready.mark(peer, updates_flow(channel));
         self.held.for_each_due(now, outboxes, tell);
         self.held.advance(now, &self.channels, outboxes);
-    }
-
-    /// A peer that has just come up takes so much in a channel.
-    pub(super) fn set_quota(&mut self, peer: PeerIndex, channel: u16, quota: Quota) {
-        self.pacing.set(peer, channel, quota);
     }
 
     /// Updates that have waited for a peer's quota go on.

@@ -3,11 +3,14 @@
 //!
 //! Updates wait here, where they can still change: those of a channel in which there is nothing left of the peer's
 //! quota are passed over until there is. Chunks do not wait, since they were asked for, but count.
+//!
+//! What a peer was sent is the member's, not the connection's, as at the peer: who connects again does not begin anew.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::config::Quota;
+use crate::config::{PACED_BYTES, Quota};
 use crate::deadlines::Deadlines;
 use crate::id::PeerIndex;
 use crate::sched::QuotaMeter;
@@ -33,6 +36,9 @@ struct Paced {
     channel: u16,
     meter: QuotaMeter,
 }
+
+/// The tree of deadlines has up to four times for each, and half as many more while it grows.
+const _: () = assert!(size_of::<Paced>() + 6 * size_of::<Time>() <= PACED_BYTES as usize);
 
 impl Paced {
     /// What may be sent now is due by then at the latest.
@@ -65,8 +71,8 @@ pub(super) struct Allowance {
 #[derive(Debug)]
 pub(in crate::broadcast) struct Pacing {
     channels_count: usize,
-    /// By peer: those channels for which it has told a quota.
-    peers: Vec<Vec<Paced>>,
+    /// By peer: those channels for which it has told a quota. At most all of them.
+    peers: Vec<Box<[Paced]>>,
     /// When updates go on, by peer and channel.
     deadlines: Deadlines,
 }
@@ -85,24 +91,41 @@ impl Pacing {
         paced.iter_mut().find(|paced| paced.channel == channel)
     }
 
-    /// A peer takes so much in a channel.
-    pub(super) fn set(&mut self, peer: PeerIndex, channel: u16, quota: Quota) {
+    /// A peer takes so much in these channels from now on, and in others as much as there is. Where it `goes_on` to count,
+    /// so does this node.
+    pub(in crate::broadcast) fn set(
+        &mut self,
+        peer: PeerIndex,
+        quotas: impl Iterator<Item = (u16, Quota)>,
+        goes_on: bool,
+    ) {
         if self.peers.len() <= peer.at() {
-            self.peers.resize_with(peer.at() + 1, Vec::new);
+            self.peers.resize_with(peer.at() + 1, Box::default);
         }
-        let paced = Paced { channel, meter: QuotaMeter::slower(quota, SLOWER_PART) };
-        match self.find(peer, channel) {
-            Some(before) => *before = paced,
-            None => self.peers[peer.at()].push(paced),
+        let before = core::mem::take(&mut self.peers[peer.at()]);
+        let paced = quotas.map(|(channel, quota)| {
+            let is_it = |other: &&Paced| other.channel == channel && other.meter.quota == quota;
+            let known = before.iter().find(is_it).filter(|_| goes_on);
+            let meter =
+                known.map_or_else(|| QuotaMeter::slower(quota, SLOWER_PART), |known| known.meter);
+            Paced { channel, meter }
+        });
+        self.peers[peer.at()] = paced.collect();
+    }
+
+    /// A peer's connection has ended: nothing waits for its quotas. What it was sent still counts.
+    pub(super) fn pause(&mut self, peer: PeerIndex) {
+        for at in 0..self.peers.get(peer.at()).map_or(0, |paced| paced.len()) {
+            let index = self.index(peer, self.peers[peer.at()][at].channel);
+            self.deadlines.set(index, Time::NEVER);
         }
     }
 
-    /// A peer's connection has ended: the next one tells its quotas anew.
-    pub(super) fn clear(&mut self, peer: PeerIndex) {
-        let Some(paced) = self.peers.get_mut(peer.at()) else { return };
-        for Paced { channel, .. } in core::mem::take(paced) {
-            let index = self.index(peer, channel);
-            self.deadlines.set(index, Time::NEVER);
+    /// A peer is no member any more.
+    pub(super) fn remove(&mut self, peer: PeerIndex) {
+        self.pause(peer);
+        if let Some(paced) = self.peers.get_mut(peer.at()) {
+            *paced = Box::default();
         }
     }
 
@@ -168,7 +191,7 @@ impl Pacing {
     /// The number of channels whose updates wait for a peer's quota.
     #[cfg(any(test, feature = "quic"))]
     pub(in crate::broadcast) fn waiting(&self, peer: PeerIndex) -> u64 {
-        let paced = self.peers.get(peer.at()).map_or(&[][..], Vec::as_slice);
+        let paced = self.peers.get(peer.at()).map_or(&[][..], |paced| &paced[..]);
         let waits = |paced: &&Paced| self.is_waiting(peer, paced.channel);
         paced.iter().filter(waits).count() as u64
     }
@@ -187,7 +210,7 @@ mod tests {
 
     fn pacing(quota: Quota) -> Pacing {
         let mut pacing = Pacing::new(2);
-        pacing.set(PEER, CHANNEL, quota);
+        pacing.set(PEER, [(CHANNEL, quota)].into_iter(), true);
         pacing
     }
 
@@ -276,22 +299,46 @@ mod tests {
         assert_eq!((pacing.waiting(PEER), pacing.waiting(PeerIndex(9))), (1, 0));
     }
 
+    /// A peer whose quota is used up connects again. What may be sent then.
+    fn left_after(quota: Quota, goes_on: bool) -> Option<Allowance> {
+        let mut pacing = pacing(Quota::per_second(10, 1024));
+        pacing.charge(at(0), PEER, CHANNEL, 100, 0);
+        assert_eq!(pacing.allowance(at(0), PEER, CHANNEL), None);
+        pacing.pause(PEER);
+        assert_eq!((pacing.earliest(), pacing.waiting(PEER)), (Time::NEVER, 0));
+        pacing.set(PEER, [(CHANNEL, quota)].into_iter(), goes_on);
+        pacing.allowance(at(0), PEER, CHANNEL)
+    }
+
     #[test]
-    fn nothing_is_left_of_a_connection() {
+    fn what_was_sent_over_the_last_connection_counts_unless_the_peer_counts_anew() {
+        let all = Some(Allowance { updates: 5, bytes: 508 });
+        assert_eq!(left_after(Quota::per_second(10, 1024), true), None);
+        assert_eq!(left_after(Quota::per_second(10, 1024), false), all);
+        // It has another configuration, so it has restarted.
+        assert_eq!(left_after(Quota::per_second(11, 1024), true).map(|now| now.bytes), Some(508));
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_former_member() {
         let mut pacing = pacing(Quota::per_second(1, 1024));
         pacing.charge(at(0), PEER, CHANNEL, 100, 0);
         assert_eq!(pacing.allowance(at(0), PEER, CHANNEL), None);
-        pacing.clear(PEER);
+        pacing.remove(PEER);
         assert_eq!((pacing.earliest(), pacing.waiting(PEER)), (Time::NEVER, 0));
+        assert!(pacing.peers[PEER.at()].is_empty());
         assert!(pacing.allowance(at(0), PEER, CHANNEL).is_some());
     }
 
     #[test]
-    fn the_quota_that_was_set_last_counts() {
+    fn the_quotas_that_were_set_last_count() {
         let mut pacing = pacing(Quota::per_second(1, 1024));
-        pacing.set(PEER, CHANNEL, Quota::per_second(1000, 1 << 20));
+        pacing.set(PEER, [(CHANNEL, Quota::per_second(1000, 1 << 20))].into_iter(), true);
         assert_eq!(pacing.peers[PEER.at()].len(), 1);
         assert!(pacing.allowance(at(0), PEER, CHANNEL).is_some_and(|now| now.updates > 100));
+        pacing.set(PEER, [(0, Quota::per_second(1, 1024))].into_iter(), true);
+        let any = Allowance { updates: u64::MAX, bytes: usize::MAX };
+        assert_eq!(pacing.allowance(at(0), PEER, CHANNEL), Some(any));
     }
 
     /// Whatever a peer tells.

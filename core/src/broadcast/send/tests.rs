@@ -171,7 +171,7 @@ fn what_was_served_out_of_turn_is_passed_over_in_several_turns() {
 #[test]
 fn what_waits_for_a_quota_is_not_ready_until_it_is_reported_again() {
     let mut world = World::new(Order::Age);
-    world.machine.set_quota(PEER, CHANNEL, Quota::per_second(1, 1 << 20));
+    world.machine.set_quotas(PEER, [(CHANNEL, Quota::per_second(1, 1 << 20))], true);
     world.publish(3);
     world.send(usize::MAX);
     assert!(world.machine.has_backlog(PEER) && !world.machine.is_ready(PEER, 0));

@@ -173,8 +173,7 @@ impl Link {
     }
 
     /// The peer is up: the streams that it opened before are to be read, first of all and in their order.
-    pub(in crate::node) fn note_early(&mut self, channels: &[ChannelConfig]) {
-        self.quotas = Quotas::new(channels);
+    pub(in crate::node) fn note_early(&mut self) {
         self.unread.push(Unread::Opened(Dir::Bi));
         for stream in std::mem::take(&mut self.ingress.early).into_iter().rev() {
             self.unread.put_back(Unread::More(stream));
@@ -189,13 +188,6 @@ impl Link {
         let (streams, unread) = (&mut self.ingress.in_streams, &mut self.unread);
         self.quotas.release(now, |stream| release(stream, streams, unread));
         true
-    }
-
-    /// The connection is over: what has come is to be read, whatever the peer's quotas are.
-    pub(in crate::node) fn lift_quotas(&mut self) {
-        let (streams, unread) = (&mut self.ingress.in_streams, &mut self.unread);
-        streams.values_mut().for_each(|state| state.quota = None);
-        self.quotas.lift(|stream| release(stream, streams, unread));
     }
 
     /// Reads what a stream holds.

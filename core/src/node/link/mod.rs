@@ -27,7 +27,8 @@ use super::Closed;
 use super::congestion::Meter;
 use super::progress::{Effort, Seen};
 use super::share::Share;
-use crate::config::Windows;
+use super::usage::Usage;
+use crate::config::{Config, Windows};
 use crate::id::{NodeId, PeerIndex};
 use crate::rpc::CallStream;
 use crate::sched::Schedule;
@@ -168,10 +169,12 @@ impl Link {
 
     /// How much more work of the peer has brought nothing than something, if it is to be settled.
     pub(super) fn take_excess(&mut self) -> Option<i64> {
-        self.effort.is_due().then(|| {
-            let seen = Seen::of(&self.quic.stats());
-            self.effort.settle(seen, self.meter.take_acked())
-        })
+        self.effort.is_due().then(|| self.settle_effort())
+    }
+
+    fn settle_effort(&mut self) -> i64 {
+        let seen = Seen::of(&self.quic.stats());
+        self.effort.settle(seen, self.meter.take_acked())
     }
 
     /// The peer's current address.
@@ -239,14 +242,23 @@ impl Link {
         self.quic.close(now, code, Bytes::new());
     }
 
-    /// The link is not in use any more: drops the state of all streams.
-    pub(super) fn retire(&mut self) {
+    /// It is the link in use to its peer from now on, which has used so much over earlier ones.
+    pub(super) fn set_used(&mut self, used: &Usage, turn: u64, config: &Config) {
+        self.share.go_on(used.share, turn, config.work.turn_max);
+        self.effort.note_fruitless(used.excess);
+        self.quotas = Quotas::new(&config.channels, &used.quotas);
+    }
+
+    /// The link is not in use any more: drops the state of all streams. Returns what the peer has used, if it was.
+    pub(super) fn retire(&mut self) -> Usage {
         let was_up = self.is_up() || self.phase == Phase::Closed { was_up: true };
         self.phase = Phase::Closed { was_up };
         self.ingress.retire();
         self.unread.clear();
-        self.quotas = Quotas::default();
         self.egress.retire();
+        // What was useful long ago makes up for nothing.
+        let excess = self.settle_effort().max(0);
+        Usage { share: self.share.remainder(), excess, quotas: self.quotas.end() }
     }
 
     /// Whether it was up before it was closed.

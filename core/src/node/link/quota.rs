@@ -3,14 +3,17 @@
 //! A stream is known to be of a channel when its head has been read, which is before anything else of it. What is
 //! held is the streams, each once, of those that the peer may have open; QUIC keeps what is in them, within what the
 //! peer was given credit for. They cannot be stopped instead: its peer counts what a stopped stream says as told.
+//!
+//! What is held when the connection ends is dropped: over the next one, the peer tells what is active. How much has come
+//! is the member's (`node::usage`), so that nobody has more for connecting again and again.
 
+use std::boxed::Box;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use std::vec::Vec;
 
 use quinn_proto::StreamId;
 
-use crate::config::{ChannelConfig, Quota};
+use crate::config::{ChannelConfig, QUOTA_BYTES, Quota};
 use crate::id::ChannelId;
 use crate::sched::QuotaMeter;
 use crate::time::Time;
@@ -28,6 +31,12 @@ struct ChannelQuota {
     until: Time,
     since: Time,
 }
+
+/// The first node of the set has room for 11 streams, and 16 bytes beside. The meter is copied when a connection begins.
+const _: () = assert!(
+    size_of::<ChannelQuota>() + size_of::<QuotaMeter>() + 13 * size_of::<StreamId>()
+        <= QUOTA_BYTES as usize
+);
 
 impl ChannelQuota {
     fn is_over(&self, now: Time) -> bool {
@@ -55,7 +64,7 @@ impl ChannelQuota {
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
     /// Those channels that have one.
-    channels: Vec<ChannelQuota>,
+    channels: Box<[ChannelQuota]>,
     /// When something that is held is to be read.
     earliest: Time,
     /// How long channels were held that are not now.
@@ -63,11 +72,12 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
-    pub(super) fn new(channels: &[ChannelConfig]) -> Self {
+    /// Of a connection that begins, to a peer of which so much has come `before`.
+    pub(super) fn new(channels: &[ChannelConfig], before: &[QuotaMeter]) -> Self {
         let limited = channels.iter().filter_map(|channel| Some((channel.id, channel.quota?)));
-        let channels = limited.map(|(channel, quota)| ChannelQuota {
+        let channels = limited.enumerate().map(|(at, (channel, quota))| ChannelQuota {
             channel,
-            meter: QuotaMeter::new(quota),
+            meter: before.get(at).copied().unwrap_or(QuotaMeter::new(quota)),
             held: BTreeSet::new(),
             until: Time::NEVER,
             since: Time::ZERO,
@@ -132,11 +142,10 @@ impl Quotas {
         }
     }
 
-    /// Hands out all streams. There is no quota any more.
-    pub(super) fn lift(&mut self, mut read: impl FnMut(StreamId)) {
-        for channel in std::mem::take(&mut self.channels) {
-            channel.held.into_iter().for_each(&mut read);
-        }
+    /// The connection has ended: how much has come. Nothing is held any more.
+    pub(super) fn end(&mut self) -> Box<[QuotaMeter]> {
+        let channels = std::mem::take(self).channels;
+        channels.into_iter().map(|channel| channel.meter).collect()
     }
 
     /// How many channels are held now, and how long channels were in all.
@@ -174,13 +183,18 @@ pub(in crate::node) fn told_quota(told: &QuotaHello) -> Quota {
 mod tests {
     use super::*;
     use quinn_proto::{Dir, Side};
+    use std::vec::Vec;
 
     const CHANNEL: ChannelId = ChannelId(7);
 
-    fn quotas(quota: Quota) -> Quotas {
+    fn channels(quota: Quota) -> [ChannelConfig; 2] {
         let mut limited = ChannelConfig::new(CHANNEL);
         limited.quota = Some(quota);
-        Quotas::new(&[ChannelConfig::new(ChannelId(1)), limited])
+        [ChannelConfig::new(ChannelId(1)), limited]
+    }
+
+    fn quotas(quota: Quota) -> Quotas {
+        Quotas::new(&channels(quota), &[])
     }
 
     fn at(ms: u64) -> Time {
@@ -252,6 +266,20 @@ mod tests {
         assert_eq!(released, streams);
         assert_eq!(quotas.held(at(5000)), (0, Duration::from_millis(1125)));
         assert_eq!(quotas.earliest(), Time::NEVER);
+    }
+
+    #[test]
+    fn what_came_over_the_last_connection_counts_and_what_was_held_is_dropped() {
+        let quota = Quota::per_second(100, 100_000);
+        let mut quotas = quotas(quota);
+        quotas.charge(0, at(0), 200, 0);
+        quotas.hold(0, at(0), StreamId::new(Side::Client, Dir::Uni, 0));
+        let meters = quotas.end();
+        assert!(quotas.is_empty() && quotas.held(at(500)) == (0, Duration::ZERO));
+        assert_eq!(quotas.earliest(), Time::NEVER);
+        let quotas = Quotas::new(&channels(quota), &meters);
+        assert_eq!((quotas.earliest(), quotas.held(at(500)).0), (Time::NEVER, 0));
+        assert!(quotas.holds(0, at(999)) && !quotas.holds(0, at(1000)));
     }
 
     #[test]
