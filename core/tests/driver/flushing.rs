@@ -1,5 +1,7 @@
 //! The end of a node that waits for what it has published, and for its calls.
 
+use std::collections::BTreeSet;
+
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::{Event, Threshold};
 use slotcast::error::{CallError, FlushError, PublishError};
@@ -114,15 +116,68 @@ fn a_shutdown_within_a_time_does_not_take_longer() {
     let channel = subnet.channel(0);
     channel.publish("x", b"").unwrap();
     let node = subnet.node(0).clone();
-    let before = subnet.network.elapsed();
-    drop(node.shutdown_within(ms(300)));
-    subnet.elapse(ms(299));
-    assert!(!subnet.has_ended(0));
+    drop(node.shutdown_within(ms(1_000)));
     // Its end does not depend on handles.
     drop((channel, node));
     subnet.nodes[0] = None;
+    subnet.elapse(ms(999));
+    assert!(!subnet.has_ended(0));
     subnet.until_within(ms(1_001), "it has ended", |subnet| subnet.has_ended(0));
-    assert!(subnet.network.elapsed() >= before + ms(300));
+}
+
+/// Nothing else wakes it, and its peer is told at once.
+#[test]
+fn a_shutdown_within_a_time_comes_when_the_time_is_over() {
+    let mut subnet = Subnet::connected(2, &config());
+    let server = subnet.serve(1);
+    let mut call = Waiting::new(subnet.route(0).call(subnet.id(1), "never answered"));
+    assert!(call.poll().is_none());
+    let _asked = subnet.run(server.next_request()).expect("a request");
+    drop(subnet.node(0).shutdown_within(ms(300)));
+    subnet.elapse(ms(299));
+    assert_eq!(subnet.node(1).peers_up(), [subnet.id(0)]);
+    subnet.elapse(ms(1));
+    assert!(subnet.node(1).peers_up().is_empty());
+    subnet.until_within(ms(501), "it has ended", |subnet| subnet.has_ended(0));
+    assert!(matches!(call.poll(), Some(Err(_))));
+}
+
+/// Whether the driver has taken the first or not.
+#[test]
+fn of_two_shutdowns_within_a_time_the_earlier_counts() {
+    for (first, second) in [(300, 60_000), (60_000, 300)] {
+        for is_taken in [false, true] {
+            let mut subnet = Subnet::connected(2, &config());
+            subnet.stop(1);
+            subnet.channel(0).publish("x", b"").unwrap();
+            let node = subnet.node(0).clone();
+            drop(node.shutdown_within(ms(first)));
+            if is_taken {
+                subnet.settle();
+            }
+            drop(node.shutdown_within(ms(second)));
+            subnet.until_within(ms(1_300), "it has ended", |subnet| subnet.has_ended(0));
+        }
+    }
+}
+
+/// That is more than the driver takes in a turn, and the last has to be fetched.
+#[test]
+fn all_that_was_published_before_a_shutdown_within_a_time_is_delivered() {
+    let mut subnet = Subnet::connected(2, &config());
+    let (channel, node) = (subnet.channel(0), subnet.node(0).clone());
+    let short = (0..200_u32).map(|number| number.to_be_bytes().to_vec());
+    let ids: BTreeSet<_> = short
+        .chain([vec![7; 1_000_000]])
+        .map(|bytes| channel.publish(bytes, b"").unwrap())
+        .collect();
+    assert!(subnet.run(node.shutdown_within(ms(5_000))).is_ok());
+    let there = subnet.channel(1);
+    let delivered = core::iter::from_fn(|| there.try_event()).filter_map(|event| match event {
+        Event::Delivered { artifact, .. } => Some(artifact.id()),
+        _ => None,
+    });
+    assert_eq!(delivered.collect::<BTreeSet<_>>(), ids);
 }
 
 #[test]
