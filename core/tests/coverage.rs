@@ -71,6 +71,28 @@ fn of_a_batch_that_is_acknowledged_what_is_still_active_has_come() {
     }
 }
 
+/// In a slot that the batch told of.
+#[test]
+fn of_a_batch_that_is_acknowledged_what_was_pushed_since_has_not_come() {
+    let mut solo = Solo::new(&plain(), 1);
+    let push = |solo: &mut Solo| {
+        let (send, _) = solo.send(0, 10_000).expect("something was published");
+        send.stream.expect("it is tracked")
+    };
+    let [old, other, new] = [1, 2, 3].map(small);
+    solo.publish(&old);
+    solo.publish(&other);
+    let first = push(&mut solo);
+    solo.abort(&old);
+    solo.publish(&new);
+    let second = push(&mut solo);
+    solo.acked(0, first);
+    assert_eq!(counts(&solo.machine, &other), [1, 1, 0, 1]);
+    assert_eq!(counts(&solo.machine, &new), [1, 0, 0, 1]);
+    solo.acked(0, second);
+    assert_eq!(counts(&solo.machine, &new), [1, 1, 0, 1]);
+}
+
 #[test]
 fn whatever_is_aborted_of_a_batch_the_others_have_come_when_it_is_acknowledged() {
     for aborted in 0..1 << 4 {
@@ -182,6 +204,26 @@ fn a_member_that_connects_again_counts_again_when_it_has_heard_of_it() {
             assert_eq!(counts(&net.nodes[0], artifact), [1, 1, 0, 1]);
         }
     }
+}
+
+/// It said that it had all of it, and may have restarted since.
+#[test]
+fn a_receipt_counts_in_its_connection_only() {
+    let mut solo = Solo::new(&plain(), 1);
+    let block = small(1);
+    solo.publish(&block);
+    solo.sent(0);
+    let (slot, version, is_declined) = (Slot(0), Version(1), false);
+    solo.request(0, Request::Receipt { channel: CHANNEL, slot, version, is_declined });
+    assert_eq!(counts(&solo.machine, &block), [1, 1, 0, 1]);
+    solo.down(0);
+    solo.up(0);
+    let (send, _) = solo.send(0, 10_000).expect("all is told anew");
+    solo.acked(0, send.stream.expect("it is tracked"));
+    assert_eq!(counts(&solo.machine, &block), [1, 1, 0, 1]);
+    let (id, ranges) = (block.id(), range(0..1));
+    solo.request(0, Request::Fetch { request: 1, channel: CHANNEL, id, ranges });
+    assert_eq!(counts(&solo.machine, &block), [1, 0, 0, 1]);
 }
 
 /// The member publishes it as well, and so has it without having fetched it.
