@@ -5,10 +5,10 @@ use bytes::Bytes;
 use slotcast::config::Config;
 use slotcast::error::{AnswerError, CallError, Fault, PartError};
 use slotcast::rpc::{
-    ANSWER_BYTES_KEPT, Body, CallId, Outcome, PART_BYTES_MAX, Part, Refusal, Request, RequestId,
-    STREAM_BYTES_KEPT, Stream, StreamEvent,
+    ANSWER_BYTES_KEPT, Body, CallId, Outcome, Output, PART_BYTES_MAX, Part, Refusal, Request,
+    RequestId, STREAM_BYTES_KEPT, Stream, StreamEvent,
 };
-use slotcast::wire::{Reply, RouteHello};
+use slotcast::wire::{Malformed, Reply, RouteHello};
 
 use crate::solo::{Solo, head, reply};
 use crate::web::{ROUTE, Web, body, config, hello, ms, peer};
@@ -338,6 +338,110 @@ fn a_giver_that_is_too_slow_is_given_up_and_a_slow_reader_is_not_its_fault() {
     pair.web.elapse(ms(6000));
     assert_eq!(pair.outcome(), Some(Err(CallError::TooSlow)));
     assert!(pair.web.nodes[1].poll_cancelled().is_some_and(|c| c.request == request.id));
+}
+
+/// From when there is room again.
+#[test]
+fn a_giver_that_does_not_go_on_when_it_can_is_given_up() {
+    let mut solo = Solo::new(&in_parts(), 1);
+    let stream = solo.open(0);
+    solo.data(0, stream, &head(LONG)).expect("no fault");
+    let request = solo.request();
+    assert_eq!(solo.data(0, stream, &body(LONG)), Ok(AHEAD), "then it waits for the reader");
+    solo.elapse(ms(3000));
+    solo.outputs();
+    let part = solo.machine.read(solo.now, Stream::Request(request.id));
+    assert_eq!(part, Part::Bytes(body(LONG).slice(..AHEAD)));
+    solo.settle();
+    assert_eq!(solo.outputs(), [Output::Read { peer: peer(0), stream }], "more may be there");
+    solo.elapse(ms(4999));
+    assert_eq!(solo.cancelled(), None);
+    solo.elapse(ms(1));
+    assert_eq!(solo.cancelled(), Some(request.id));
+}
+
+/// Room that it has not used up is no reason to wait.
+#[test]
+fn a_giver_that_lags_behind_the_rate_is_given_up_however_much_is_granted() {
+    let config = config(|route| {
+        *route = route.clone().bytes_max(LONG as u32, LONG as u32).reads_in_parts();
+        route.rate_min = 1 << 20;
+    });
+    let mut solo = Solo::new(&config, 1);
+    let stream = solo.open(0);
+    solo.data(0, stream, &head(LONG)).expect("no fault");
+    let request = solo.request();
+    for _ in 0..5 {
+        assert_eq!(solo.data(0, stream, &body(150_000)), Ok(150_000));
+        let part = solo.machine.read(solo.now, Stream::Request(request.id));
+        assert_eq!(part, Part::Bytes(body(150_000)));
+        assert_eq!(solo.cancelled(), None);
+        solo.elapse(ms(1000));
+    }
+    solo.elapse(ms(1000));
+    assert_eq!(solo.cancelled(), Some(request.id), "750,000 bytes in six seconds");
+}
+
+/// A member may send what it was not told that there is room for, and take nothing.
+#[test]
+fn credit_that_the_transport_does_not_take_is_bounded() {
+    let mut solo = Solo::new(&in_parts(), 1);
+    let stream = solo.open(0);
+    solo.data(0, stream, &head(LONG)).expect("no fault");
+    let request = solo.request();
+    let mut given = 0;
+    let mut fill = |solo: &mut Solo| {
+        let before = given;
+        while given < LONG {
+            let taken = solo.data(0, stream, &body(LONG)[given..]).expect("no fault");
+            if taken == 0 {
+                break;
+            }
+            given += taken;
+            let part = solo.machine.read(solo.now, Stream::Request(request.id));
+            assert!(matches!(part, Part::Bytes(bytes) if bytes.len() == taken));
+            solo.settle();
+        }
+        given - before
+    };
+    let at_first = fill(&mut solo);
+    assert!((AHEAD..16 * AHEAD).contains(&at_first), "{at_first}");
+    assert_eq!(solo.sent().len(), 1, "what it was granted");
+    assert!(fill(&mut solo) >= AHEAD / 2);
+}
+
+#[test]
+fn a_request_that_breaks_off_while_it_is_read_is_a_fault() {
+    let mut solo = Solo::new(&in_parts(), 1);
+    let stream = solo.ask(0, 1000);
+    let whole = solo.request();
+    let broken = solo.open(0);
+    solo.data(0, broken, &[head(1000), body(10).to_vec()].concat()).expect("no fault");
+    let request = solo.request();
+    assert_eq!(solo.end(0, broken), Err(Fault::Malformed(Malformed::Truncated)));
+    assert_eq!(solo.cancelled(), Some(request.id));
+    assert_eq!(solo.end(0, stream), Ok(()));
+    assert_eq!(solo.machine.read(solo.now, Stream::Request(whole.id)), Part::Bytes(body(1000)));
+}
+
+#[test]
+fn what_was_read_to_its_end_makes_room_before_it_is_answered() {
+    let config = config(|route| {
+        *route = route.clone().bytes_max(300_000, 10).reads_in_parts();
+        route.body_bytes_max = 300_000;
+    });
+    let mut solo = Solo::new(&config, 1);
+    solo.ask(0, 200_000);
+    let request = solo.request();
+    let second = solo.ask(0, 200_000);
+    assert_eq!(solo.wants(0, second), 0);
+    let read = |solo: &mut Solo| solo.machine.read(solo.now, Stream::Request(request.id));
+    assert_eq!(read(&mut solo), Part::Bytes(body(200_000)));
+    solo.settle();
+    assert_eq!(solo.wants(0, second), 0, "it may be in the reader's hands");
+    assert_eq!(read(&mut solo), Part::End);
+    solo.settle();
+    assert_eq!(solo.wants(0, second), 200_000);
 }
 
 #[test]
