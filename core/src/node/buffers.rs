@@ -98,6 +98,16 @@ mod tests {
         assert!(copies.iter().all(|copy| copy == &[3; 1390][..]));
     }
 
+    /// Others become free in their turn.
+    #[test]
+    fn a_part_that_is_kept_for_long_costs_one_buffer() {
+        let mut buffers = Buffers::encoded();
+        let kept = buffers.copy(&[1; 1000]);
+        (0..100).for_each(|n| assert_eq!(buffers.copy(&[n; 1000]), &[n; 1000][..]));
+        assert_eq!(kept, &[1; 1000][..]);
+        assert_eq!(buffers.filled[(1024_usize.ilog2() - SHORTEST_LOG) as usize].len(), 2);
+    }
+
     #[test]
     fn contents_of_all_lengths_are_copied() {
         let mut buffers = Buffers::encoded();

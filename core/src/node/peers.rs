@@ -624,12 +624,15 @@ fn jittered(pause: Duration, jitter: &mut Random) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::vec;
+
     use super::*;
     use crate::membership::{Overlay, Topology};
 
     const LOW: NodeId = NodeId([1; 32]);
     const HIGH: NodeId = NodeId([2; 32]);
     const PEER: PeerIndex = PeerIndex(0);
+    const CHANNEL: ChannelId = ChannelId(5);
 
     /// The other member, as this one sees it, up since a moment ago.
     fn connected(own: NodeId) -> (Peers, Time) {
@@ -644,7 +647,7 @@ mod tests {
         let topology = Topology::new(1, members).unwrap();
         let membership = Membership::new(topology);
         let nodes = membership.peers_of(&own, Overlay::FullMesh);
-        let mut peers = Peers::new(own, Random::new(1), Vec::new());
+        let mut peers = Peers::new(own, Random::new(1), vec![CHANNEL]);
         let now = Time::ZERO + Duration::from_secs(100);
         peers.follow(now, &membership, own, &nodes);
         peers.up(now, PEER, ConnectionHandle(0));
@@ -676,6 +679,32 @@ mod tests {
         high.dial_ended(PEER);
         high.pause_dialling(now, PEER, false, &config);
         assert!(high.dial_at().since(now) >= config.dial_pause_higher / 2);
+    }
+
+    #[test]
+    fn who_is_down_is_not_behind_and_nothing_is_told_of_that() {
+        let (mut peers, now) = connected(LOW);
+        let (peer, channel, why) = (HIGH, CHANNEL, Closed::Lost);
+        let told = |peers: &mut Peers| {
+            let mut events = Vec::new();
+            while peers.next_arrival().is_some() {
+                events.extend(peers.next_event().map(|(_, event)| event));
+            }
+            events
+        };
+        assert_eq!(told(&mut peers), [NodeEvent::Up { peer }]);
+        let lag = |is_behind| Lag { peer: PEER, channel: 0, is_behind };
+        peers.note_lag(lag(true));
+        assert_eq!(told(&mut peers), [NodeEvent::Behind { peer, channel }]);
+        peers.note_lag(lag(false));
+        peers.note_lag(lag(true));
+        assert_eq!(told(&mut peers), []);
+        peers.down(PEER, why);
+        assert_eq!(told(&mut peers), [NodeEvent::Down { peer, why }]);
+        peers.up(now, PEER, ConnectionHandle(0));
+        assert_eq!(told(&mut peers), [NodeEvent::Up { peer }]);
+        peers.note_lag(lag(true));
+        assert_eq!(told(&mut peers), [NodeEvent::Behind { peer, channel }]);
     }
 
     /// The port of the address that is dialled next, and when.

@@ -243,6 +243,40 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_was_quiet_has_the_allowances_of_a_few_turns_and_no_more() {
+        let mut share = Share::default();
+        // However often it is looked at, and however long it was quiet.
+        for turn in (0..100).chain([1_000_000]) {
+            share.begin(turn, 1000);
+        }
+        share.charge(1000 * TURNS_SAVED_MAX as u32 - 1);
+        assert!(!share.is_spent());
+        share.charge(1);
+        assert!(share.is_spent());
+    }
+
+    /// What a link has caused beyond its allowance is not forgotten when it is quiet.
+    #[test]
+    fn a_pause_pays_for_a_few_turns_and_no_more() {
+        let mut share = Share::default();
+        share.begin(100, 1000);
+        share.charge(10_000);
+        share.begin(1_000_000, 1000);
+        assert!(share.is_spent());
+    }
+
+    #[test]
+    fn who_has_waited_for_a_turn_has_one_allowance() {
+        let mut share = Share::default();
+        share.begin(100, 1000);
+        share.charge(4000);
+        share.resume(110, 1000);
+        share.charge(1000);
+        share.begin(110, 1000);
+        assert!(share.is_spent(), "it has had what it was due by this turn");
+    }
+
+    #[test]
     fn links_that_wait_are_read_in_turn() {
         let mut turns = Turns::new();
         (0..3).map(ConnectionHandle).for_each(|link| turns.wait(link));
@@ -312,5 +346,13 @@ mod tests {
         assert!(turns.next(false).is_some());
         assert_eq!((0..BATCHES_PER_TURN).filter(|_| turns.note_batch()).count(), 1);
         assert!(turns.next(false).is_some());
+    }
+
+    #[test]
+        for is_first in [true, false] {
+            assert!(turns.next().is_some());
+            assert_eq!((0..BATCHES_PER_TURN).filter(|_| turns.note_batch()).count(), 1);
+            assert_eq!(turns.now(), TURNS_SAVED_MAX + if is_first { 1 } else { 2 });
+        }
     }
 }
