@@ -40,8 +40,8 @@ fn added(change: impl Fn(&mut Config)) -> i64 {
 const PER_SLOT: i64 = 2 * 56 + 8 + 8 + 16 + 2 * 2048;
 
 /// What is noted of a channel for a peer's quotas, and for those of this node.
-const PACED: i64 = 96;
-const QUOTA: i64 = 256;
+const PACED: i64 = 104;
+const QUOTA: i64 = 272;
 
 /// The requests to and from a peer, by default.
 const REQUESTS: i64 = 512 * (3 * 32 + 128 + 2 * 64) + 16 * KIB;

@@ -259,7 +259,8 @@ mod tests {
             effort.note_read(1);
         });
         assert!(effort.is_due());
-        assert_eq!(effort.settle(seen(20_100, 20_100, 100 * 1400), 0), 20_100 - 200);
+        // In so many bytes, 136 may be new.
+        assert_eq!(effort.settle(seen(20_100, 20_100, 100 * 1400), 0), 20_100 - 100 - 136);
         // Short streams, all of them new: some whole, some ended by a frame of its own.
         (0..100).for_each(|_| effort.note_datagram());
         (0..3_000).for_each(|_| effort.note_read(20));

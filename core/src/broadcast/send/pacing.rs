@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_over_the_last_connection_counts_unless_the_peer_counts_anew() {
-        let all = Some(Allowance { updates: 5, bytes: 508 });
+        let all = Some(Allowance { updates: 4, bytes: 508 });
         assert_eq!(left_after(Quota::per_second(10, 1024), true), None);
         assert_eq!(left_after(Quota::per_second(10, 1024), false), all);
         // It has another configuration, so it has restarted.
