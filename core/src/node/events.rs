@@ -2,7 +2,7 @@
 
 use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, StreamEvent, TransportErrorCode};
 
-use super::link::{Link, Unread};
+use super::link::Unread;
 use super::{Closed, FAULTS, MachineOutput, NO_HELLO, Node, Notice, SHUTDOWN, SUPERSEDED, TWIN};
 use crate::error::Fault;
 use crate::id::PeerIndex;
@@ -24,10 +24,7 @@ impl Node {
         let instant = self.instant(now);
         while let Some(index) = self.deadlines.due(now) {
             let handle = ConnectionHandle(index);
-            let Some(link) = self.links[index].as_mut() else {
-                self.forget(handle);
-                continue;
-            };
+            let link = self.links[index].as_mut().expect("its deadlines end with a link");
             if link.quic.poll_timeout().is_some_and(|timeout| timeout <= instant) {
                 link.quic.handle_timeout(instant);
                 self.touch(handle);
@@ -88,9 +85,6 @@ impl Node {
         let Some(link) = self.links.get_mut(handle.0).and_then(Option::as_mut) else { return };
         link.is_touched = false;
         self.stats.work += link.share.take_done();
-        if link.is_closed() {
-            return self.keep_closing(now, handle);
-        }
         if link.has_unread() && !std::mem::replace(&mut link.is_waiting, true) {
             self.turns.wait(handle);
         }
@@ -142,12 +136,7 @@ impl Node {
     fn handle_quic_event(&mut self, now: Time, handle: ConnectionHandle, event: Event) {
         self.begin_input();
         match event {
-            Event::Connected => {
-                // It may have been closed since.
-                if self.links[handle.0].as_ref().is_some_and(Link::is_open) {
-                    self.connected(now, handle);
-                }
-            }
+            Event::Connected => self.connected(now, handle),
             Event::ConnectionLost { reason } => {
                 let why = reason_of(&reason);
                 // Before the peer has proven its key, anybody can send a close frame in its name.

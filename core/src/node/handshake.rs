@@ -9,7 +9,7 @@
 //! one that has replaced it is heard, two processes use the member's key: see `incarnations`. The one that
 //! has returned is refused, so that they do not throw each other out for ever, and all three are told.
 
-use quinn_proto::{ConnectionHandle, Incoming, ServerConfig, VarInt};
+use quinn_proto::{ConnectionHandle, EndpointEvent, Incoming, ServerConfig, VarInt};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,6 @@ use std::vec::Vec;
 
 use super::congestion::Meter;
 use super::link::{Link, Phase, told_quota};
-use super::transmit::Transmit;
 use super::{
     Closed, DISCONNECTED, FAULTS, NO_HELLO, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, TWIN,
     channel_hello, crypto, quic,
@@ -35,6 +34,15 @@ const HANDSHAKE_PIECES: i64 = 100;
 /// So long a link that was dialled for the silence of another one is not used when the peer answers over it: a
 /// few times what QUIC delays acknowledgements (RFC 9000, section 13.2.1).
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The number of closed links to one member whose state is kept, as QUIC requires (RFC 9000,
+/// section 10.2), since the close frame may have to be repeated. If a member reconnects more often,
+/// the oldest are removed at once.
+const CLOSED_MAX: usize = 2;
+
+/// The same for all links that never came up, or whose peer is no member any more: enough for the
+/// datagrams that are still on their way to them.
+const FAILED_MAX: usize = 32;
 
 impl Node {
     pub(super) fn accept(&mut self, now: Time, incoming: Incoming) {
@@ -58,7 +66,7 @@ impl Node {
             // Under load, an address has to be validated before any state is kept for it.
             let retry = self.endpoint.retry(incoming, &mut response);
             let transmit = retry.expect("may be retried");
-            return self.respond(Transmit::from_quic(transmit), response);
+            return self.respond(transmit, response);
         }
         let is_proven = incoming.remote_address_validated();
         if !self.make_room(now, address) {
@@ -79,7 +87,7 @@ impl Node {
             Err(error) => {
                 self.stats.refused += 1;
                 if let Some(transmit) = error.response {
-                    self.respond(Transmit::from_quic(transmit), response);
+                    self.respond(transmit, response);
                 }
             }
         }
@@ -89,7 +97,7 @@ impl Node {
         self.stats.refused += 1;
         let mut response = Vec::new();
         let transmit = self.endpoint.refuse(incoming, &mut response);
-        self.respond(Transmit::from_quic(transmit), response);
+        self.respond(transmit, response);
     }
 
     fn accepting_link(&self, handle: ConnectionHandle) -> &Link {
@@ -179,23 +187,18 @@ impl Node {
         self.touch(handle);
     }
 
-    /// Removes a link that QUIC has forgotten. Its handle is free for another one.
+    /// Removes a link. Its handle is free for another one.
     pub(super) fn remove(&mut self, handle: ConnectionHandle) {
-        let node = self.links[handle.0].as_ref().and_then(|link| link.node);
-        self.detach(handle);
-        if let Some(peer) = node.and_then(|node| self.peers.find(&node)) {
-            self.peers.remove_link(peer, handle);
-        }
-    }
-
-    /// Lets go of a link, but for its handle.
-    pub(super) fn detach(&mut self, handle: ConnectionHandle) {
         let Some(link) = self.links[handle.0].take() else { return };
         self.window_pool.give_back(link.held_of_pool());
         self.deadlines.set(handle.0, Time::NEVER);
         self.ready.remove(handle, &link);
         if link.is_waiting {
             self.turns.remove(handle);
+        }
+        self.failed.retain(|other| *other != handle);
+        if let Some(peer) = link.node.and_then(|node| self.peers.find(&node)) {
+            self.peers.remove_link(peer, handle);
         }
     }
 
@@ -442,7 +445,7 @@ impl Node {
         }
     }
 
-    /// A link has been closed or lost. It is to be touched then, and let go of.
+    /// A link has been closed or lost.
     pub(super) fn ended(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
         let link = self.links[handle.0].as_mut().expect("not drained yet");
         let (up, node, is_client) = (link.peer(), link.node, link.is_client);
@@ -473,6 +476,37 @@ impl Node {
                 self.peers.pause_dialling(now, peer, up.is_some(), &self.config.transport);
             }
         }
+        self.forget_closed(now, handle, up);
+    }
+
+    /// Removes the oldest closed link of the same kind as this one, if there are too many of them.
+    fn forget_closed(&mut self, now: Time, handle: ConnectionHandle, up: Option<PeerIndex>) {
+        let Some(peer) = up else {
+            self.failed.push_back(handle);
+            if self.failed.len() > FAILED_MAX {
+                let oldest = self.failed[0];
+                self.forget(now, oldest);
+            }
+            return;
+        };
+        let links = self.peers.peer(peer).links.iter();
+        let is_closed =
+            |handle: &&ConnectionHandle| self.links[handle.0].as_ref().is_some_and(Link::was_up);
+        // They are in the order in which they were made.
+        let closed = links.filter(is_closed);
+        let oldest = closed.clone().next().copied();
+        if closed.count() > CLOSED_MAX
+            && let Some(oldest) = oldest
+        {
+            self.forget(now, oldest);
+        }
+    }
+
+    /// Removes a closed link without sending anything.
+    fn forget(&mut self, now: Time, handle: ConnectionHandle) {
+        self.ended(now, handle, Closed::Lost);
+        let _ = self.endpoint.handle_event(handle, EndpointEvent::drained());
+        self.remove(handle);
     }
 
     pub(super) fn close(&mut self, now: Time, handle: ConnectionHandle, code: VarInt) {

@@ -81,7 +81,7 @@ impl Node {
 
     /// Connections that it has state of: up, coming up, and closed ones that are not forgotten yet.
     pub fn connections(&self) -> usize {
-        self.links.iter().flatten().count() + self.closing.count()
+        self.links.iter().flatten().count()
     }
 
     /// Those of them that neither side has closed.

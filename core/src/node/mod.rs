@@ -22,7 +22,6 @@
 mod address;
 mod buffers;
 mod calls;
-mod closing;
 mod congestion;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod crypto;
@@ -74,6 +73,7 @@ pub use report::{Closed, NodeError, NodeEvent, NodeStats, REFUSED_INTERVAL};
 pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
 pub use transmit::{Ecn, Transmit};
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -95,7 +95,6 @@ use crate::time::Time;
 use crate::trace;
 use crate::wire::{ChannelHello, Hello, MINOR};
 use buffers::Buffers;
-use closing::ClosingConnections;
 use crypto::{HandshakeCrypto, Members, Provider, Tls};
 use flush::Flushes;
 use link::{Link, Notice, quota_hello};
@@ -164,11 +163,12 @@ pub struct Node {
     deadlines: Deadlines,
     /// Links of dialling peers that are on their way to be up. At most `handshakes_max`.
     accepting: Vec<ConnectionHandle>,
-    closing: ClosingConnections,
+    /// Closed links that are of no member or never came up, the oldest first.
+    failed: VecDeque<ConnectionHandle>,
     uplink: Uplink,
     window_pool: WindowPool,
     qlog: qlog::Qlog,
-    responses: Vec<(Transmit, Vec<u8>)>,
+    responses: Vec<(quinn_proto::Transmit, Vec<u8>)>,
     /// What a link's schedule is at first. The flows of the broadcast machine come first, then
     /// those of calls.
     schedule: Schedule,
@@ -292,7 +292,7 @@ impl Node {
             turns: Turns::new(),
             deadlines: Deadlines::new(),
             accepting: Vec::new(),
-            closing: ClosingConnections::default(),
+            failed: VecDeque::new(),
             uplink,
             qlog: qlog::Qlog::default(),
             responses: Vec::new(),
@@ -371,8 +371,7 @@ impl Node {
         // Closing does not wait for links that never came up.
         let is_drained = || {
             let mut links = self.links.iter().flatten();
-            let is_over = links.all(|link| !link.is_up() && !link.was_up());
-            self.ready.is_empty() && is_over && !self.closing.has_peers()
+            self.ready.is_empty() && links.all(|link| !link.is_up() && !link.was_up())
         };
         self.closing_since.is_some_and(|since| waited(since) || is_drained())
     }
@@ -478,19 +477,15 @@ impl Node {
                     link.effort.note_datagram();
                     link.quic.handle_event(event);
                     self.touch(handle);
-                } else {
-                    self.closing.note_datagram(handle);
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, incoming),
-            Some(DatagramEvent::Response(transmit)) => {
-                self.respond(Transmit::from_quic(transmit), response);
-            }
+            Some(DatagramEvent::Response(transmit)) => self.respond(transmit, response),
             None => {}
         }
     }
 
-    fn respond(&mut self, transmit: Transmit, response: Vec<u8>) {
+    fn respond(&mut self, transmit: quinn_proto::Transmit, response: Vec<u8>) {
         if self.responses.len() < RESPONSES_MAX {
             self.responses.push((transmit, response));
         }
@@ -522,11 +517,7 @@ impl Node {
             buffer.clear();
             if let Some((transmit, response)) = self.responses.pop() {
                 buffer.extend_from_slice(&response);
-                self.uplink.charge(now, transmit.size, transmit.datagrams());
-                return self.transmit(transmit);
-            }
-            if let Some((transmit, packet)) = self.closing.next_packet() {
-                buffer.extend_from_slice(packet);
+                let transmit = Transmit::from_quic(transmit);
                 self.uplink.charge(now, transmit.size, transmit.datagrams());
                 return self.transmit(transmit);
             }

@@ -46,8 +46,8 @@ pub(super) struct Peer {
     /// The one link that is up.
     pub(super) connection: Option<ConnectionHandle>,
     /// All links with it, in the order in which they were made; closed ones, too, until they are
-    /// forgotten. At most one that is up, one that the peer has made and one for each of its addresses
-    /// that are coming up, `CLOSING_MAX` that it has made or that were up, and dials that failed.
+    /// removed. At most one that is up, one that the peer has made and one for each of its addresses
+    /// that are coming up, `CLOSED_MAX` closed ones, and some that never came up.
     pub(super) links: Vec<ConnectionHandle>,
     pub(super) up_since: Time,
     /// Dials of ours in progress. As many as it has addresses at most.

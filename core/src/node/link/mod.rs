@@ -71,7 +71,8 @@ pub(super) enum Phase {
         /// The incarnation number from the peer's hello, which differs after a restart.
         incarnation: u64,
     },
-    /// Closed by either side, or lost: it is let go of, see `closing`.
+    /// Closed by either side, or lost. Its state is kept for a while, since the close frame may have
+    /// to be repeated.
     Closed {
         /// It was up before.
         was_up: bool,
