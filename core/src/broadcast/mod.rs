@@ -864,7 +864,7 @@ impl Broadcast {
     }
 
     /// Whether a flow that was reported may have more to send now. While that is
-    /// [deferred](Broadcast::resume_deferred), or waits for the peer's [quota](Broadcast::set_quota), the flow is not ready
+    /// [deferred](Broadcast::resume_deferred), or waits for the peer's [quota](Broadcast::set_quotas), the flow is not ready
     /// and not reported; it is reported when it goes on.
     pub fn is_ready(&self, peer: PeerIndex, flow: usize) -> bool {
         self.sender.is_ready(peer, flow)
