@@ -1,4 +1,4 @@
-//! CPU time, user and system together.
+//! CPU time, user and system together, and the time that all processes have in common.
 
 use std::time::Duration;
 
@@ -12,6 +12,11 @@ pub fn of_process() -> Duration {
 /// What the calling thread has used.
 pub fn of_thread() -> Duration {
     read(ClockId::ThreadCPUTime)
+}
+
+/// The time since the machine was started, which is the same in all processes.
+pub fn of_machine() -> Duration {
+    read(ClockId::Monotonic)
 }
 
 fn read(clock: ClockId) -> Duration {

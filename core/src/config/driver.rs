@@ -30,7 +30,8 @@ pub struct DriverConfig {
     /// How long one poll of the driver goes on before it lets other tasks of the runtime run. Up to half
     /// of it is for receiving. Default 200 us: short enough that others need not notice, and long enough
     /// that a runtime's way around its tasks, about a microsecond, costs nothing. Longer is of use for a
-    /// driver with a thread to itself. Between 10 us and 10 ms.
+    /// driver with a thread to itself. A quarter of it while a few members are beyond their [share of
+    /// work](super::WorkConfig::turn_max) and others send something. Between 10 us and 10 ms.
     #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub poll_max: Duration,
     /// Bytes that the kernel is asked to hold for the socket, each way, unless it does already. Default 4 MiB: default sizes,

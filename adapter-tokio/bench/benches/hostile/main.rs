@@ -32,6 +32,7 @@ use slotcast::driver::{Channel, NodeHandle, Setup};
 use slotcast::id::ArtifactId;
 use slotcast::membership::Topology;
 use slotcast::node::NodeKey;
+use slotcast_bench::cpu_time::of_machine;
 use slotcast_bench::free_addresses;
 use slotcast_bench::latencies::Latencies;
 use slotcast_bench::options::Options;
@@ -40,7 +41,7 @@ use slotcast_bench::subnet::all_up;
 use smol::channel::Receiver;
 
 use attack::{Attacker, CHANNELS, ROUTE};
-use process::{Other, Role, uptime};
+use process::{Other, Role};
 use victim::Victim;
 
 const HONEST: usize = 3;
@@ -110,7 +111,7 @@ fn start<R: Runtime>(at: usize, addresses: &[SocketAddr], filter_addresses: bool
 
 /// Publishes an artifact of 200 bytes, which tells when that was.
 fn publish(channel: &Channel, number: u64) -> ArtifactId {
-    let mut bytes = (uptime().as_nanos() as u64).to_be_bytes().to_vec();
+    let mut bytes = (of_machine().as_nanos() as u64).to_be_bytes().to_vec();
     bytes.extend(number.to_be_bytes());
     bytes.resize(BYTES, 7);
     channel.publish(bytes, b"").expect("there is room")
@@ -124,7 +125,7 @@ async fn listen(channel: Channel, mut told: impl FnMut(Duration)) {
             && from != attacker
         {
             let (sent, _) = artifact.bytes().split_first_chunk().expect("a time");
-            told(uptime().saturating_sub(Duration::from_nanos(u64::from_be_bytes(*sent))));
+            told(of_machine().saturating_sub(Duration::from_nanos(u64::from_be_bytes(*sent))));
         }
     }
 }

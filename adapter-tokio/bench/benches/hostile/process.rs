@@ -5,10 +5,6 @@ use std::env;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
-
-use rustix::thread::{CpuSet, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
 
 /// In the environment of a process: who it is, and the members' addresses.
 const ROLE: &str = "HOSTILE_BENCH_ROLE";
@@ -51,12 +47,22 @@ impl Role {
     /// Keeps this process to its core, if there are several.
     pub(crate) fn take_core(self) {
         let core = CORES[usize::from(self != Self::Victim)];
-        let mut cores = CpuSet::new();
-        cores.set(core);
-        if sched_setaffinity(None, &cores).is_err() {
+        if !take_core(core) {
             eprintln!("core {core} cannot be had, so that one who works takes time from others");
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn take_core(core: usize) -> bool {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    rustix::thread::sched_setaffinity(None, &cores).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn take_core(_: usize) -> bool {
+    false
 }
 
 /// The members' addresses, in the order of their ids.
@@ -67,12 +73,6 @@ pub(crate) fn addresses() -> Vec<SocketAddr> {
 
 pub(crate) fn filters_addresses() -> bool {
     env::var_os(FILTER).is_some()
-}
-
-/// The time since the machine was started, which is the same in all processes.
-pub(crate) fn uptime() -> Duration {
-    let time = clock_gettime(ClockId::Monotonic);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 /// Another process, which ends when its standard input does.
