@@ -1,5 +1,5 @@
-//! The attacks: a stranger without any key, and a member that floods. The attackers run under tokio on
-//! a thread of their own, whatever the members run under.
+//! The attacks: a stranger without any key, and a member that floods. The attackers run under tokio,
+//! whatever the members run under.
 
 use std::future::Future;
 use std::io::Read;
@@ -78,40 +78,47 @@ impl Attacker {
     }
 }
 
-/// A stranger sends first datagrams of handshakes, from no member's address.
-pub(crate) fn initials(to: SocketAddr) -> Attacker {
-    Attacker::start(move |is_over| {
-        let flood = on_a_runtime(Flood::new());
-        let socket = UdpSocket::bind("127.0.0.2:0").expect("loopback");
-        flood.run(&socket, to, u64::MAX, INITIALS_PER_SECOND, || !is_over.load(Relaxed)).sent
-    })
-}
-
-/// The attacking member, in a process of its own, floods another one in all [ways](Way).
-pub(crate) fn member(addresses: &[SocketAddr]) -> Attacker {
+/// An attacker in a process of its own: a stranger that sends first datagrams of handshakes, from no member's address,
+/// or a member that floods another one in all [ways](Way).
+pub(crate) fn begin(role: Role, addresses: &[SocketAddr]) -> Attacker {
     let addresses = addresses.to_vec();
     Attacker::start(move |is_over| {
-        let mut member = Other::start(Role::Attacker, "tokio", &addresses, true);
-        let mut lines = member.lines();
+        let mut attacker = Other::start(role, "tokio", &addresses, true);
+        let mut lines = attacker.lines();
         while !is_over.load(Relaxed) {
             thread::sleep(POLL);
         }
-        member.hang_up();
-        let done = lines.next().expect("it has remained a peer").expect("a line");
-        member.end();
+        attacker.hang_up();
+        let done = lines.next().expect("it has gone on").expect("a line");
+        attacker.end();
         done.parse().expect("a number")
     })
 }
 
+/// What the process of the stranger does. It says how much it has sent.
+pub(crate) fn run_stranger(victim: SocketAddr) {
+    let is_over = until_told();
+    let flood = on_a_runtime(Flood::new());
+    let socket = UdpSocket::bind("127.0.0.2:0").expect("loopback");
+    let goes_on = || !is_over.load(Relaxed);
+    println!("{}", flood.run(&socket, victim, u64::MAX, INITIALS_PER_SECOND, goes_on).sent);
+}
+
 /// What the process of the attacking member does. It says how much it has done.
 pub(crate) fn run_member(key: NodeKey, victim: SocketAddr) {
+    let is_over = until_told();
+    println!("{}", on_a_runtime(flood(Credentials::Raw(key), victim, &is_over)));
+}
+
+/// Becomes true when the standard input ends.
+fn until_told() -> Arc<AtomicBool> {
     let is_over = Arc::new(AtomicBool::new(false));
     let ends = is_over.clone();
     thread::spawn(move || {
         let _ = std::io::stdin().read(&mut [0]);
         ends.store(true, Relaxed);
     });
-    println!("{}", on_a_runtime(flood(Credentials::Raw(key), victim, &is_over)));
+    is_over
 }
 
 fn on_a_runtime<T>(future: impl Future<Output = T>) -> T {

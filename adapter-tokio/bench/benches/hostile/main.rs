@@ -13,8 +13,8 @@
 //!   chunks that nobody asked for, with streams that are reset, with calls, and with QUIC frames without use, as
 //!   fast as it is let.
 //!
-//! The victim is a process of its own, with a core for itself; the attacking member is another one, and shares a core
-//! with the other honest ones, after whom it comes. The machine is shared and noisy: what matters is
+//! The victim is a process of its own, with a core for itself; who attacks is another one, and shares a core with the
+//! other honest members, after whom it comes. The machine is shared and noisy: what matters is
 //! the ratio to the undisturbed stretches between the attacks. What is delivered to the victim has to
 //! pass its one socket behind what the attacker sends; what is delivered to others has not, but a third of it is
 //! published by the victim.
@@ -171,11 +171,12 @@ impl Subnet {
 
     /// Who attacks.
     fn begin(&self, attack: Attack) -> Option<Attacker> {
-        match attack {
-            Attack::None => None,
-            Attack::Filtered | Attack::Unfiltered => Some(attack::initials(self.addresses[VICTIM])),
-            Attack::Member => Some(attack::member(&self.addresses)),
-        }
+        let role = match attack {
+            Attack::None => return None,
+            Attack::Filtered | Attack::Unfiltered => Role::Stranger,
+            Attack::Member => Role::Member,
+        };
+        Some(attack::begin(role, &self.addresses))
     }
 
     /// Latencies of all broadcasts and calls in so many seconds.
@@ -276,7 +277,8 @@ fn main() {
     let role = Role::own();
     role.take_core();
     match role {
-        Role::Attacker => attack::run_member(keys()[0].clone(), process::addresses()[VICTIM]),
+        Role::Member => attack::run_member(keys()[0].clone(), process::addresses()[VICTIM]),
+        Role::Stranger => attack::run_stranger(process::addresses()[VICTIM]),
         Role::Victim => runtime::main::<Victim>(),
         Role::Honest => runtime::main::<Hostile>(),
     }

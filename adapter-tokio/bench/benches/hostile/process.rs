@@ -23,7 +23,10 @@ const IDLE: [&str; 3] = ["chrt", "--idle", "0"];
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Victim,
-    Attacker,
+    /// A member that attacks.
+    Member,
+    /// An attacker that is no member.
+    Stranger,
     /// The honest members that are not attacked, and whoever measures.
     Honest,
 }
@@ -32,14 +35,15 @@ impl Role {
     /// Of this process.
     pub(crate) fn own() -> Self {
         let name = env::var(ROLE).unwrap_or_default();
-        let roles = [Self::Victim, Self::Attacker];
+        let roles = [Self::Victim, Self::Member, Self::Stranger];
         roles.into_iter().find(|role| role.name() == name).unwrap_or(Self::Honest)
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::Victim => "victim",
-            Self::Attacker => "attacker",
+            Self::Member => "member",
+            Self::Stranger => "stranger",
             Self::Honest => "honest",
         }
     }
@@ -88,7 +92,7 @@ impl Other {
         let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
         let own = env::current_exe().expect("this bench is a file");
         let has_idle = || Command::new(IDLE[0]).arg("--version").output().is_ok();
-        let mut command = if role == Role::Attacker && has_idle() {
+        let mut command = if role != Role::Victim && has_idle() {
             let mut command = Command::new(IDLE[0]);
             command.args(&IDLE[1..]).arg(own);
             command
