@@ -60,15 +60,66 @@ fn a_batch_is_reset_only_when_all_in_it_is_obsolete() {
 }
 
 #[test]
-fn acknowledged_streams_and_clears_are_never_reset() {
+fn acknowledged_streams_are_never_reset() {
     let mut net = Net::new(config(|_| {}), 2);
-    net.publish(0, &small(1));
+    for number in 1..3 {
+        net.publish(0, &small(number));
+        net.run();
+        net.abort(0, &small(number));
+        net.run();
+    }
+    assert_eq!(net.resets, []);
+}
+
+/// A clear is all that a peer hears of its slot, until something newer is encoded.
+#[test]
+fn a_clear_is_obsolete_when_what_follows_it_is_sent() {
+    let mut solo = Solo::new(&config(|channel| channel.clear_delay = ms(0)), 1);
+    let sent = |solo: &mut Solo| solo.send(0, 1000).expect("an update").0.stream;
+    solo.publish(&small(1));
+    let push = sent(&mut solo).expect("updates have names");
+    solo.acked(0, push);
+    solo.abort(&small(1));
+    let clear = sent(&mut solo).expect("updates have names");
+    solo.publish(&small(2));
+    solo.abort(&small(2));
+    assert!(solo.send(0, 1000).is_none(), "it is clear");
+    solo.publish(&small(3));
+    assert_eq!(solo.outputs, []);
+    let push = sent(&mut solo).expect("updates have names");
+    assert_eq!(solo.outputs, [Output::Reset { peer: peer(0), stream: clear }]);
+    // If that does not come either, it must be cleared again.
+    solo.outputs.clear();
+    solo.abort(&small(3));
+    assert_eq!(solo.outputs, [Output::Reset { peer: peer(0), stream: push }]);
+    assert_eq!(solo.sent(0), [Frame::Clear { slot: 0, version: 6 }]);
+}
+
+/// Not so if something else in its stream is still current.
+#[test]
+fn a_batch_with_clears_is_reset_when_all_in_it_is_obsolete() {
+    let mut net = Net::new(config(|_| {}), 2);
+    (1..=2).for_each(|number| net.publish(0, &small(number)));
     net.run();
     net.hold_acks = true;
+    net.hold(0, 1);
+    net.choke(0, 1);
     net.abort(0, &small(1));
+    net.publish(0, &small(3));
+    net.abort(0, &small(2));
+    net.unchoke(0, 1);
     net.run();
-    net.publish(0, &small(2));
+    // A push in the first slot, and a clear of the other one.
+    net.publish(0, &small(4));
+    net.run();
     assert_eq!(net.resets, []);
+    net.abort(0, &small(3));
+    assert_eq!(net.resets, [(0, 1)]);
+    net.hold_acks = false;
+    net.release(0, 1);
+    net.run();
+    assert!(net.delivered_at_last(1, &small(4)));
+    assert_eq!(net.nodes[1].known_count(), 1);
 }
 
 /// The aborted artifact's stream was acknowledged long ago; its name has been given to many others

@@ -898,7 +898,8 @@ impl Broadcast {
     /// continued: all that there are may be waiting for this.
     ///
     /// The content of updates is read from the slots here and not earlier, so content that was
-    /// overwritten or aborted by now is not sent.
+    /// overwritten or aborted by now is not sent. What is encoded can make others obsolete:
+    /// [poll](Broadcast::poll) for streams to reset before the next input.
     pub fn poll_flow(
         &mut self,
         peer: PeerIndex,
@@ -912,7 +913,8 @@ impl Broadcast {
             return None;
         }
         let content = (&mut self.outboxes[..], &mut self.inbox);
-        let send = self.sender.poll_flow(self.now, (peer, flow), (room, can_open), out, content);
+        let (at, room, outputs) = ((peer, flow), (room, can_open), &mut self.outputs);
+        let send = self.sender.poll_flow(self.now, at, room, out, content, outputs);
         self.sender.note_encoded(peer, out.len());
         if flow / 2 < self.channels.len() {
             self.note_lags(flow / 2);

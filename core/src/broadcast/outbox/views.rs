@@ -23,21 +23,40 @@ const LOOKS_MAX: u32 = 4096;
 pub(in crate::broadcast) struct LastSent(u64);
 
 impl LastSent {
-    /// Nothing, or a clear. A further clear need not be sent.
+    /// Nothing.
     pub(in crate::broadcast) const NOTHING: Self = Self(u64::MAX);
     /// An artifact, but not the present one.
     pub(in crate::broadcast) const OTHER: Self = Self(u64::MAX - 1);
 
     /// Marks a stream that holds all of the artifact. Generations of streams do not come as far.
     const PUSHED: u64 = 1 << 63;
+    /// Marks a stream that holds a clear.
+    const CLEARED: u64 = 1 << 62;
 
     /// The present artifact, in this stream: all of it, or an advert.
     pub(in crate::broadcast) const fn in_stream(stream: u64, is_pushed: bool) -> Self {
         Self(if is_pushed { stream | Self::PUSHED } else { stream })
     }
 
+    /// A clear, in this stream.
+    pub(in crate::broadcast) const fn cleared_in(stream: u64) -> Self {
+        Self(stream | Self::CLEARED)
+    }
+
+    /// Whether it is nothing, or a clear: a further clear need not be sent.
+    pub(in crate::broadcast) fn is_nothing(self) -> bool {
+        self == Self::NOTHING || self.clear().is_some()
+    }
+
+    /// The stream that holds a clear.
+    pub(in crate::broadcast) fn clear(self) -> Option<u64> {
+        let is_clear = self.0 & (Self::PUSHED | Self::CLEARED) == Self::CLEARED;
+        is_clear.then_some(self.0 & !Self::CLEARED)
+    }
+
+    /// The stream that holds the present artifact.
     pub(in crate::broadcast) fn stream(self) -> Option<u64> {
-        (self != Self::NOTHING && self != Self::OTHER).then_some(self.0 & !Self::PUSHED)
+        (self.0 & Self::CLEARED == 0).then_some(self.0 & !Self::PUSHED)
     }
 
     /// The stream that holds all of the artifact.
@@ -333,7 +352,7 @@ impl Outbox {
     pub(in crate::broadcast) fn mark_if_skipped(&mut self, peer: PeerIndex, slot: Slot) -> bool {
         let Some(Some(view)) = self.views.get(peer.at()) else { return false };
         let was_passed = !view.awaits(self.slots[slot.0 as usize].position());
-        let was_skipped = self.last_sent(peer, slot) == LastSent::NOTHING;
+        let was_skipped = self.last_sent(peer, slot).is_nothing();
         if was_passed && was_skipped {
             self.bump_version(slot);
         }
@@ -421,7 +440,7 @@ fn is_needed(slots: &[SlotState], view: &View, version: u64, slot: Slot) -> bool
     state.version == version
         && view.awaits(state.position())
         && match view.last_sent(slot) {
-            LastSent::NOTHING => !is_clear(),
+            last_sent if last_sent.is_nothing() => !is_clear(),
             last_sent => !last_sent.is_present(),
         }
 }

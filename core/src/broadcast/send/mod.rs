@@ -3,8 +3,9 @@
 //! One stream holds requests, a batch of updates of one channel, or the answer to one request.
 //! Streams that are open go on while no other can be opened: they may be the reason, and each of them
 //! comes to its end without any other. The state of a stream with updates is kept until the stream is
-//! acknowledged. When all updates in it have become obsolete, the stream is reset. An answer is reset
-//! when the slot that it is served from is cleared. Invariants 3, 8, 11.
+//! acknowledged. When all updates in it have become obsolete, the stream is reset. A clear becomes obsolete
+//! when something newer of its slot is encoded: before that, it is all that the peer is told. An answer is
+//! reset when the slot that it is served from is cleared. Invariants 3, 8, 11.
 
 mod job;
 mod pacing;
@@ -206,19 +207,15 @@ impl Sender {
         outdated: Outdated,
     ) -> Option<OutStream> {
         let stream = OutStream(outdated.stream);
-        let state = self.peer(peer).stream(stream)?;
-        let Use::Updates(batch) = &mut state.used else { unreachable!("told of in updates") };
-        batch.current -= 1;
-        if batch.pushed == Some(slot) {
-            batch.pushed = outdated.pushed;
+        let is_obsolete = self.peer(peer).update_obsolete(stream, |batch| {
+            if batch.pushed == Some(slot) {
+                batch.pushed = outdated.pushed;
+            }
+        });
+        if is_obsolete {
+            self.release(peer, stream);
         }
-        // The chunks behind an advert stay what they are when there is more to be told.
-        let has_chunks = |job: &Job| job.stream == Some(stream);
-        if batch.current > 0 || self.peer(peer).jobs.iter().any(has_chunks) {
-            return None;
-        }
-        self.release(peer, stream);
-        Some(stream)
+        is_obsolete.then_some(stream)
     }
 
     /// A stream has ended. If all were in use, each flow may have something that waits for one. That
@@ -458,6 +455,7 @@ impl Sender {
         (room, can_open): (usize, bool),
         out: &mut SendBuffer,
         (outboxes, inbox): (&mut [Outbox], &mut Inbox),
+        outputs: &mut VecDeque<Output>,
     ) -> Option<Send> {
         if !self.has_backlog(peer, flow, true, (outboxes, inbox)) {
             self.settle(peer, flow, outboxes);
@@ -475,7 +473,7 @@ impl Sender {
             let channel = (flow / 2) as u16;
             let outbox = &mut outboxes[channel as usize];
             match flow % 2 {
-                0 => self.send_updates(now, (peer, channel), room, out, outbox, inbox),
+                0 => self.send_updates(now, (peer, channel), room, out, (outbox, inbox), outputs),
                 _ => self.send_chunks(now, peer, channel, (room, can_open), out, (outbox, inbox)),
             }
         };
@@ -588,8 +586,8 @@ impl Sender {
         (index, channel_index): (PeerIndex, u16),
         room: usize,
         out: &mut SendBuffer,
-        outbox: &mut Outbox,
-        inbox: &Inbox,
+        (outbox, inbox): (&mut Outbox, &Inbox),
+        outputs: &mut VecDeque<Output>,
     ) -> Option<Send> {
         let config = &self.channels[channel_index as usize];
         let allowance = self.pacing.allowance(now, index, channel_index)?;
@@ -621,8 +619,9 @@ impl Sender {
                 outbox.set_last_sent(index, slot, (&walk, version), last_sent);
                 continue;
             }
-            let was_sent = last_sent != LastSent::NOTHING;
+            let was_sent = !last_sent.is_nothing();
             let Some(active) = outbox.active(slot).filter(|active| !is_left_out(active)) else {
+                let mut now_sent = last_sent;
                 if was_sent {
                     let is_over = out.len() + FRAME_OVERHEAD_MAX > limit || !is_allowed(&batch);
                     if !out.is_empty() && is_over {
@@ -631,8 +630,9 @@ impl Sender {
                     begin(out, id);
                     wire::put_clear(&mut out.inline, slot, version);
                     batch.current += 1;
+                    now_sent = LastSent::cleared_in(stream.0);
                 }
-                outbox.set_last_sent(index, slot, (&walk, version), LastSent::NOTHING);
+                outbox.set_last_sent(index, slot, (&walk, version), now_sent);
                 continue;
             };
             let body = &active.body;
@@ -689,6 +689,12 @@ impl Sender {
                 LastSent::in_stream(stream.0, is_pushed),
             );
             outbox.note_told(index, slot);
+            if let Some(stream) = last_sent.clear().map(OutStream)
+                && peer.update_obsolete(stream, |_| ())
+            {
+                peer.release(stream.index());
+                outputs.push_back(Output::Reset { peer: index, stream });
+            }
             batch.current += 1;
             batch.published_at = batch.published_at.min(changed_at);
             if is_pushed && hops == 0 {
@@ -807,6 +813,17 @@ impl Peer {
         }
         self.streams[at].used = used;
         OutStream::new(at, self.streams[at].generation)
+    }
+
+    /// One update in a stream has become obsolete, which is noted of its batch. Whether nothing in it is current any
+    /// more.
+    fn update_obsolete(&mut self, stream: OutStream, note: impl FnOnce(&mut Batch)) -> bool {
+        let Some(state) = self.stream(stream) else { return false };
+        let Use::Updates(batch) = &mut state.used else { unreachable!("told of in updates") };
+        batch.current -= 1;
+        note(batch);
+        // The chunks behind an advert stay what they are when there is more to be told.
+        batch.current == 0 && !self.jobs.iter().any(|job| job.stream == Some(stream))
     }
 
     /// A stream has ended: its index is free for another one.

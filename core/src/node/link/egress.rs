@@ -316,6 +316,10 @@ impl Link {
         out: &mut SendBuffer,
         buffers: &mut Buffers,
     ) -> Option<OutStream> {
+        // The machine has given the place of a stream away that it tells to reset only afterwards.
+        if let Some(former) = send.stream.filter(|_| send.open).and_then(|known| self.at(known)) {
+            self.reset(former);
+        }
         let egress = &mut self.egress;
         let stream = match send.stream {
             Some(known) if !send.open => {
@@ -423,13 +427,22 @@ impl Link {
     /// Resets a stream of the machine, unless it is so short that a reset would cost as much as it saves,
     /// and all of it is in packets already.
     pub(in crate::node) fn reset(&mut self, stream: OutStream) {
-        let written = self.egress.by_index.get_mut(stream.index()).and_then(Option::take);
+        if self.at(stream) != Some(stream) {
+            return;
+        }
+        let written = self.egress.by_index[stream.index()].take();
         let Some(Written { stream, bytes, is_finished }) = written else { return };
         self.egress.out_streams.remove(&stream);
         let is_whole = is_finished && !self.egress.rests.contains_key(&stream);
         if !(is_whole && bytes <= LEFT_BYTES_MAX && self.egress.is_all_sent) {
             self.reset_stream(stream, bytes);
         }
+    }
+
+    /// The stream of the machine that was written last in the same place as this one, if it has not ended.
+    fn at(&self, stream: OutStream) -> Option<OutStream> {
+        let written = (*self.egress.by_index.get(stream.index())?)?;
+        self.egress.out_streams.get(&written.stream).copied()
     }
 
     /// Resets a stream for which so many bytes were encoded.
