@@ -16,7 +16,7 @@ impl Broadcast {
         (self.peers.received[peer.at()].snapshot(), self.sender.sent(peer).snapshot())
     }
 
-    /// What a peer has still to be sent. Walks through the changes of all channels.
+    /// What a peer has still to be sent, in all channels.
     pub fn backlog(&self, now: Time, peer: PeerIndex) -> Backlog {
         let backlogs = self.outboxes.iter().map(|outbox| outbox.backlog(peer));
         let none = (0, Time::NEVER);

@@ -1,36 +1,52 @@
 //! Which members are behind in a channel for good.
 
-use core::time::Duration;
-
 use super::{Broadcast, Lag};
 use crate::bits::ones;
 use crate::id::PeerIndex;
 use crate::time::Time;
 
-/// How often it is looked at who is behind.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
 impl Broadcast {
-    /// Who is behind is seen when it is told something. Where the transport has no room for that, it is looked
-    /// at from time to time: a pass over the members. Nothing wakes up for that: a node is polled for each
-    /// keep-alive.
+    /// Looks at those who may be behind by now.
     pub(super) fn look_for_lags(&mut self, now: Time) {
-        if now < self.look_at {
-            return;
+        while let Some(index) = self.behind_at.due(now) {
+            let (peer, channel) = self.watched(index);
+            let next = self.outboxes[channel].look_at_watched(now, peer);
+            self.behind_at.set(index, next);
+            self.note_lags(channel);
         }
-        let mut is_any_ready = false;
-        for at in 0..self.peers.up.len() {
-            if self.peers.up[at] {
-                let peer = PeerIndex(at as u16);
-                is_any_ready |= self.sender.look_at_backlog(now, peer, &mut self.outboxes);
-            }
-        }
-        self.look_at = if is_any_ready { now + LOOK_INTERVAL } else { Time::NEVER };
-        (0..self.channels.len()).for_each(|at| self.note_lags(at));
     }
 
-    pub(super) fn note_lags(&mut self, channel_index: usize) {
-        self.lags |= u64::from(self.outboxes[channel_index].has_lags()) << channel_index;
+    /// When somebody may be behind next.
+    pub(super) fn lag_at(&mut self) -> Time {
+        while let Some(index) = self.behind_at.due(Time::NEVER) {
+            let (peer, channel) = self.watched(index);
+            if self.outboxes[channel].is_worth_watching(peer) {
+                break;
+            }
+            self.behind_at.set(index, Time::NEVER);
+        }
+        self.behind_at.earliest()
+    }
+
+    fn watched(&self, index: usize) -> (PeerIndex, usize) {
+        let channels = self.channels.len();
+        (PeerIndex((index / channels) as u16), index % channels)
+    }
+
+    /// The time was told after commands.
+    pub(super) fn look_at_moved(&mut self, now: Time) {
+        for channel in ones(core::mem::take(&mut self.changed)) {
+            self.outboxes[channel].look_at_moved(now);
+            self.note_lags(channel);
+        }
+    }
+
+    pub(super) fn note_lags(&mut self, channel: usize) {
+        let (outbox, channels) = (&mut self.outboxes[channel], self.channels.len());
+        while let Some((peer, at)) = outbox.take_watched() {
+            self.behind_at.set(peer.at() * channels + channel, at);
+        }
+        self.lags |= u64::from(outbox.has_lags()) << channel;
     }
 
     /// The next member that has come to be behind in a channel, or is not behind any more: see

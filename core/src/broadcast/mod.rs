@@ -53,6 +53,7 @@ use hashbrown::HashMap;
 use crate::artifact::{self, Advert, Artifact};
 use crate::bits::ones;
 use crate::config::{ChannelConfig, Config, ConfigError, Quota};
+use crate::deadlines::Deadlines;
 use crate::error::Fault;
 use crate::id::{Arrival, ArtifactId, ChannelId, NodeId, PeerIndex, Slot, Version};
 use crate::membership::Overlay;
@@ -63,7 +64,6 @@ use crate::transfer::ChunksTold;
 use crate::wire::{Chunk, ChunkRange, Ranges, Refusal, Request, Update};
 use catalogue::State;
 use inbox::{Content, Forgotten, Inbox, Told};
-use lags::LOOK_INTERVAL;
 use outbox::Outbox;
 use send::Sender;
 
@@ -147,6 +147,8 @@ pub enum Wake {
     Fetch,
     /// A peer that has still to be told what is not active any more.
     Update,
+    /// A peer that is [behind](Lag) unless it is told more until then.
+    Lag,
     /// A call or request whose deadline passes, or whose body is too slow.
     Call,
     /// The deadline of a flush.
@@ -213,8 +215,10 @@ pub struct Broadcast {
     undated: Vec<(u16, Slot)>,
     /// The channels with members that have come to be behind, or are not any more: bit set.
     lags: u64,
-    /// When it is looked at who is behind, if something may have to be told.
-    look_at: Time,
+    /// When it is looked at whether a member is behind, by member and channel.
+    behind_at: Deadlines,
+    /// The channels in which slots have changed since the time was told last: bit set.
+    changed: u64,
 }
 
 impl fmt::Debug for Broadcast {
@@ -260,7 +264,8 @@ impl Broadcast {
             now: Time::ZERO,
             undated: Vec::new(),
             lags: 0,
-            look_at: Time::NEVER,
+            behind_at: Deadlines::new(),
+            changed: 0,
         })
     }
 
@@ -306,8 +311,8 @@ impl Broadcast {
         self.now = self.now.max(now);
         while let Some((channel_index, slot)) = self.undated.pop() {
             self.outboxes[channel_index as usize].set_changed_at(slot, self.now);
-            self.look_at = self.look_at.min(self.now + LOOK_INTERVAL);
         }
+        self.look_at_moved(self.now);
         self.now
     }
 
@@ -379,10 +384,10 @@ impl Broadcast {
         for (at, (outbox, config)) in self.outboxes.iter_mut().zip(&self.channels).enumerate() {
             if channels(config) {
                 outbox.peer_up(now, peer);
-                self.look_at = self.look_at.min(now + LOOK_INTERVAL);
                 self.sender.mark_updates(peer, at as u16);
             }
         }
+        (0..self.channels.len()).for_each(|at| self.note_lags(at));
         self.inbox.peer_up(peer);
         self.after_unlinks(peer, true);
     }
@@ -436,11 +441,6 @@ impl Broadcast {
     /// `may_wait`.
     fn note_change(&mut self, channel_index: u16, slot: Slot, may_wait: bool) {
         let outbox = &mut self.outboxes[channel_index as usize];
-        // Commands do not tell the time: it is told before anything else happens.
-        if outbox.changed_at(slot) != Time::NEVER {
-            outbox.set_changed_at(slot, Time::NEVER);
-            self.undated.push((channel_index, slot));
-        }
         for at in 0..outbox.peers_end() {
             let peer = PeerIndex(at);
             if !outbox.has_view(peer) {
@@ -457,6 +457,17 @@ impl Broadcast {
                 self.outputs.push_back(Output::Reset { peer, stream });
             }
         }
+        self.undate(channel_index, slot);
+    }
+
+    /// A slot has changed. Commands do not tell the time: it is told before anything else happens.
+    fn undate(&mut self, channel_index: u16, slot: Slot) {
+        let outbox = &mut self.outboxes[channel_index as usize];
+        if outbox.changed_at(slot) != Time::NEVER {
+            outbox.set_changed_at(slot, Time::NEVER);
+            self.undated.push((channel_index, slot));
+        }
+        self.changed |= 1 << channel_index;
     }
 
     /// All that is published now, by channel.
@@ -811,11 +822,13 @@ impl Broadcast {
         self.outputs.pop_front().unwrap_or_else(|| {
             let fetch_at = self.inbox.transfers.wake_at();
             let update_at = self.sender.held.earliest().min(self.sender.pacing.earliest());
-            let wake_at = fetch_at.min(update_at);
+            let lag_at = self.lag_at();
+            let wake_at = fetch_at.min(update_at).min(lag_at);
             let why = match wake_at {
                 Time::NEVER => Wake::Input,
-                _ if fetch_at <= update_at => Wake::Fetch,
-                _ => Wake::Update,
+                _ if fetch_at == wake_at => Wake::Fetch,
+                _ if update_at == wake_at => Wake::Update,
+                _ => Wake::Lag,
             };
             Output::Idle { wake_at, why }
         })

@@ -263,8 +263,13 @@ impl Broadcast {
             |slot: &Slot| outbox.active(*slot).is_some_and(|active| !active.is_dormant());
         if let Some(slot) = own_slot.filter(is_advertised)
             && !self.inbox.holds_whole(known, peer)
-            && outbox.mark_if_skipped(peer, slot)
+            && outbox.knows_nothing_of(peer, slot)
         {
+            // The peer may not have come to the slot yet.
+            if !outbox.awaits(peer, slot) {
+                outbox.renew(peer, slot);
+                self.undate(channel, slot);
+            }
             self.sender.mark_updates(peer, channel);
         }
     }

@@ -20,8 +20,10 @@ pub struct Freshness {
     /// Beyond that, the part of the bytes that the oldest have, in percent. Default 12, about an eighth.
     pub oldest_percent: u8,
     /// A member for which the oldest change has waited too long, for so long without a break, is
-    /// [behind](crate::broadcast::Lag): the application is told. Default 5 s: longer than what passes by
-    /// itself, such as a burst, or a path that is cut for a moment.
+    /// [behind](crate::broadcast::Lag): the application is told at that time. So the earliest is `oldest_first_until` (or
+    /// [`clear_delay`](super::ChannelConfig::clear_delay), if that is longer) and this after a change, or after the
+    /// member came up. Default 5 s: longer than what passes by itself, such as a burst, or a path that is cut for a
+    /// moment.
     #[cfg_attr(feature = "serde", serde(with = "super::span"))]
     pub behind_after: Duration,
 }

@@ -155,7 +155,8 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    pub(super) fn contains(&self, position: Position) -> bool {
+    #[cfg(test)]
+    fn contains(&self, position: Position) -> bool {
         let covers = |step: &Step| step.from <= position && position.version <= step.version;
         self.steps.iter().any(covers)
     }

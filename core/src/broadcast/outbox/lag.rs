@@ -1,12 +1,14 @@
 //! Who is behind for good.
 //!
-//! It is looked at when changes are encoded for a peer, and once a second if none are: the transport may
-//! have no room for them.
+//! What a peer is to be served next is known at any time, and so is since when it has always waited too long: it
+//! changes when the oldest change is served or replaced. Commands do not tell the time, so what they change is looked
+//! at when the time is told next.
 
-use super::Outbox;
-use super::views::Walk;
-use crate::id::PeerIndex;
-use crate::sched::End;
+use core::time::Duration;
+
+use super::views::View;
+use super::{Outbox, SlotState};
+use crate::id::{PeerIndex, Slot};
 use crate::time::Time;
 
 /// That a member is behind in a channel, or is not any more.
@@ -23,60 +25,109 @@ pub struct Lag {
 /// How a peer has been served of late.
 #[derive(Debug, Default)]
 pub(super) struct Lateness {
-    /// Since then, its oldest change has always waited too long when it was looked at.
+    /// Since when its oldest change has always waited too long, if an older one was the oldest at that time.
     late_since: Option<Time>,
     is_behind: bool,
     /// Whether it was told that it is.
     was_told: bool,
     /// It is named in `lags`.
     is_named: bool,
+    /// There is a time at which it is looked at, no later than it can be behind.
+    is_watched: bool,
+}
+
+impl SlotState {
+    /// Since when its last change has waited for a peer that is up since then.
+    fn waits_since(&self, up_since: Time) -> Time {
+        self.changed_at.max(up_since)
+    }
+}
+
+impl View {
+    /// Takes a slot out of those that are to be served. Whether it was the oldest.
+    pub(super) fn remove(&mut self, slots: &[SlotState], slot: Slot, limit: Duration) -> bool {
+        let is_oldest = self.unserved.oldest() == Some(slot);
+        if is_oldest {
+            let late_from = slots[slot.0 as usize].waits_since(self.up_since) + limit;
+            self.lateness.late_since.get_or_insert(late_from);
+        }
+        self.unserved.remove(slot);
+        is_oldest
+    }
+
+    /// From when on the oldest change has waited too long, however late the older ones were.
+    fn oldest_late_from(&self, slots: &[SlotState], limit: Duration) -> Time {
+        let oldest = self.unserved.oldest();
+        let since = oldest.map(|slot| slots[slot.0 as usize].waits_since(self.up_since));
+        since.unwrap_or(Time::NEVER) + limit
+    }
+
+    /// Whether it has to be looked at once the time is told.
+    pub(super) fn is_unwatched(&self) -> bool {
+        let Lateness { is_watched, is_behind, .. } = self.lateness;
+        !is_watched && !is_behind && !self.unserved.is_empty()
+    }
 }
 
 impl Outbox {
-    /// Looks at whether the oldest change that a peer is to be sent has waited too long. It is the next one
-    /// on the way from then on. `None` if the way is spent before.
-    pub(super) fn look_at_oldest(
-        &mut self,
-        now: Time,
-        peer: PeerIndex,
-        walk: &mut Walk,
-    ) -> Option<bool> {
-        let oldest = self.oldest_unserved(peer, walk);
-        if oldest.is_none() && walk.is_spent() {
-            return None;
-        }
-        let freshness = self.config.freshness;
-        let view = self.view(peer);
-        let is_late = |changed_at: Time| freshness.is_late(now, changed_at.max(view.up_since));
-        let is_late = oldest.is_some_and(is_late);
-        self.note_late(now, peer, is_late);
-        Some(is_late)
+    /// Whether the oldest change that a peer is to be served has waited too long.
+    pub(super) fn is_late(&self, now: Time, peer: PeerIndex) -> bool {
+        let view = self.views[peer.at()].as_ref().expect("the peer is up");
+        view.oldest_late_from(&self.slots, self.config.freshness.oldest_first_until) < now
     }
 
-    fn note_late(&mut self, now: Time, peer: PeerIndex, is_late: bool) {
-        let behind_after = self.config.freshness.behind_after;
-        let lateness = &mut self.view(peer).lateness;
-        let late_since = is_late.then(|| lateness.late_since.unwrap_or(now));
-        let is_behind = late_since.is_some_and(|since| now.since(since) >= behind_after);
-        lateness.late_since = late_since;
-        lateness.is_behind = is_behind;
-        if is_behind != lateness.was_told && !core::mem::replace(&mut lateness.is_named, true) {
+    /// Looks at since when a peer has been late. To be called at each time at which another change may have become the
+    /// oldest.
+    pub(super) fn look_at_oldest(&mut self, now: Time, peer: PeerIndex) {
+        let freshness = self.config.freshness;
+        // Even without a span it has to be late.
+        let behind_after = freshness.behind_after.max(Duration::from_nanos(1));
+        let view = self.views[peer.at()].as_mut().expect("the peer is up");
+        let late_from = view.oldest_late_from(&self.slots, freshness.oldest_first_until);
+        let lateness = &mut view.lateness;
+        // There was a break if the one before was not late yet, or this one is not.
+        lateness.late_since.take_if(|since| *since >= now || late_from >= now);
+        let behind_at = lateness.late_since.unwrap_or(late_from) + behind_after;
+        lateness.is_behind = behind_at <= now;
+        if lateness.is_behind != lateness.was_told
+            && !core::mem::replace(&mut lateness.is_named, true)
+        {
             self.lags.push(peer);
         }
-    }
-
-    /// A peer has been served all that there is.
-    pub(in crate::broadcast) fn note_up_to_date(&mut self, peer: PeerIndex) {
-        if self.has_view(peer) && self.view(peer).lateness.late_since.is_some() {
-            self.note_late(Time::ZERO, peer, false);
+        let is_watchable = !lateness.is_behind && behind_at < Time::NEVER;
+        if is_watchable && !core::mem::replace(&mut lateness.is_watched, true) {
+            self.watched.push((peer, behind_at));
         }
     }
 
-    /// The same as when something is encoded for a peer, for which there is no room. Where there is much to be looked
-    /// at, the next time goes on.
-    pub(in crate::broadcast) fn look_at_backlog(&mut self, now: Time, peer: PeerIndex) {
-        let mut walk = Walk::from(End::Oldest);
-        self.look_at_oldest(now, peer, &mut walk);
+    /// The time is told at which commands have changed what is the oldest change for some peers.
+    pub(in crate::broadcast) fn look_at_moved(&mut self, now: Time) {
+        while let Some(peer) = self.moved.first() {
+            self.moved.remove(peer);
+            self.look_at_oldest(now, peer);
+        }
+    }
+
+    /// A peer that is to be [looked at](Self::look_at_watched) from now on, and when.
+    pub(in crate::broadcast) fn take_watched(&mut self) -> Option<(PeerIndex, Time)> {
+        self.watched.pop()
+    }
+
+    /// Whether it is worth while to look at a peer: it may be behind by then.
+    pub(in crate::broadcast) fn is_worth_watching(&mut self, peer: PeerIndex) -> bool {
+        let Some(Some(view)) = self.views.get_mut(peer.at()) else { return false };
+        view.lateness.is_watched &= !view.unserved.is_empty();
+        view.lateness.is_watched
+    }
+
+    /// The time at which a peer is to be looked at has come. When to look again, if it is not behind.
+    pub(in crate::broadcast) fn look_at_watched(&mut self, now: Time, peer: PeerIndex) -> Time {
+        if !self.is_worth_watching(peer) {
+            return Time::NEVER;
+        }
+        self.view(peer).lateness.is_watched = false;
+        self.look_at_oldest(now, peer);
+        self.take_watched().map_or(Time::NEVER, |(_, at)| at)
     }
 
     pub(in crate::broadcast) fn has_lags(&self) -> bool {
@@ -94,5 +145,12 @@ impl Outbox {
                 return Some((peer, lateness.is_behind));
             }
         }
+    }
+
+    /// A peer is down.
+    pub(super) fn forget_lateness(&mut self, peer: PeerIndex) {
+        self.moved.remove(peer);
+        self.lags.retain(|of| *of != peer);
+        self.watched.retain(|(of, _)| *of != peer);
     }
 }

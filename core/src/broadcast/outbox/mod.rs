@@ -3,11 +3,10 @@
 //!
 //! Every change of a slot takes the channel's next version and is appended to a log. An entry of
 //! the log is *current* while its slot has that version, so a slot has one current entry, wherever
-//! it was changed last. A peer's dirty set is then one number, the version up to which it has been
-//! served, and a few [gaps](unserved) before it. The dirty slots are those whose current entry lies there,
+//! it was changed last. A peer's dirty set is a [list](unserved) of slots in the same order. They are served
 //! oldest change first; or newest first, or [by keys](key_order), if the oldest has [waited too
-//! long](crate::config::Freshness). A slot that changes again moves to the end of the log, and content that was
-//! overwritten is not sent any more.
+//! long](crate::config::Freshness). A slot that changes again moves to the end of the list, or leaves it if the peer
+//! need not hear of it: content that was overwritten is not sent any more, nor looked at.
 //!
 //! Published artifacts with keys are in an index by key and name as well. One that is published under the key
 //! and name of another takes its slot, with one change: peers hear of the former as of any slot that was
@@ -26,7 +25,8 @@ mod views;
 
 pub use coverage::{Coverage, Threshold};
 pub use lag::Lag;
-pub(super) use views::{LastSent, Outdated};
+pub(super) use unserved::LastSent;
+pub(super) use views::Outdated;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -193,6 +193,11 @@ struct SlotState {
 }
 
 impl SlotState {
+    /// Whether there is nothing in it, as far as peers are concerned.
+    fn is_clear(&self) -> bool {
+        self.active.as_ref().is_none_or(Active::is_dormant)
+    }
+
     /// Where its last change stands in the order of keys.
     fn position(&self) -> Position {
         let told = self.active.as_ref().filter(|active| !active.is_dormant());
@@ -230,6 +235,10 @@ pub(super) struct Outbox {
     /// Artifacts that have come as far as the application wants to be told of: the versions with which they
     /// came into their slots. Some may have been cleared since.
     covered: VecDeque<(u64, Slot)>,
+    /// Peers for which another change has become the oldest since the time was told last.
+    moved: PeerSet,
+    /// Peers that are to be looked at, each once, and when.
+    watched: Vec<(PeerIndex, Time)>,
     /// Peers that have come to be behind, or are not any more: each once in an epoch.
     lags: Vec<PeerIndex>,
 }
@@ -306,6 +315,8 @@ impl Outbox {
             settled: 0,
             members: 0,
             covered: VecDeque::new(),
+            moved: PeerSet::default(),
+            watched: Vec::new(),
             lags: Vec::new(),
         }
     }
@@ -584,6 +595,7 @@ impl Outbox {
             assert!(share.bytes <= self.config.active_bytes_max, "invariant 1");
         }
         self.assert_progress();
+        self.assert_views();
         let active: Vec<&Active> =
             self.slots.iter().filter_map(|slot| slot.active.as_ref()).collect();
         assert_eq!(active.len(), self.by_id.len());

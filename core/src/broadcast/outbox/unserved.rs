@@ -1,104 +1,180 @@
-//! The changes that a peer has still to be served.
+//! The changes that a peer has still to be served: a list through the slots, the oldest change first.
 //!
-//! While a peer is served oldest first, these are all behind one version. When it is served newest first,
-//! *gaps* are left behind. There are few of them: when there would be too many, two neighbours become one, with
-//! what was served between them. So a change in a gap may have been served; what the peer was last sent of the
-//! slot tells. It is looked at again, so these are the two between which least was served.
+//! A slot is in it once, at its last change, so that each change, abort and update that is sent takes the same few
+//! steps whatever else there is. Beside its neighbours stands what the peer was last sent of the slot: what is
+//! looked at together lies together.
 
+use alloc::vec::Vec;
+
+use crate::id::Slot;
 use crate::sched::End;
 
-/// Gaps that are told apart: more than are open at the newest end, where they come about, when changes come in
-/// bursts.
-const GAPS_MAX: usize = 8;
-
-/// Versions behind `after`, up to `until`.
+/// What a peer was last sent of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Gap {
-    pub(super) after: u64,
-    pub(super) until: u64,
+pub(in crate::broadcast) struct LastSent(u64);
+
+impl LastSent {
+    /// Nothing.
+    pub(in crate::broadcast) const NOTHING: Self = Self(u64::MAX);
+    /// An artifact, but not the present one.
+    pub(in crate::broadcast) const OTHER: Self = Self(u64::MAX - 1);
+
+    /// Marks a stream that holds all of the artifact. Generations of streams do not come as far.
+    const PUSHED: u64 = 1 << 63;
+    /// Marks a stream that holds a clear.
+    const CLEARED: u64 = 1 << 62;
+
+    /// The present artifact, in this stream: all of it, or an advert.
+    pub(in crate::broadcast) const fn in_stream(stream: u64, is_pushed: bool) -> Self {
+        Self(if is_pushed { stream | Self::PUSHED } else { stream })
+    }
+
+    /// A clear, in this stream.
+    pub(in crate::broadcast) const fn cleared_in(stream: u64) -> Self {
+        Self(stream | Self::CLEARED)
+    }
+
+    /// Whether it is nothing, or a clear: a further clear need not be sent.
+    pub(in crate::broadcast) fn is_nothing(self) -> bool {
+        self == Self::NOTHING || self.clear().is_some()
+    }
+
+    /// The stream that holds a clear.
+    pub(in crate::broadcast) fn clear(self) -> Option<u64> {
+        let is_clear = self.0 & (Self::PUSHED | Self::CLEARED) == Self::CLEARED;
+        is_clear.then_some(self.0 & !Self::CLEARED)
+    }
+
+    /// The stream that holds the present artifact.
+    pub(in crate::broadcast) fn stream(self) -> Option<u64> {
+        (self.0 & Self::CLEARED == 0).then_some(self.0 & !Self::PUSHED)
+    }
+
+    /// The stream that holds all of the artifact.
+    pub(in crate::broadcast) fn pushed_in(self) -> Option<u64> {
+        self.stream().filter(|_| self.0 & Self::PUSHED != 0)
+    }
+
+    /// Whether it is the present content of the slot, which need not be sent again.
+    pub(in crate::broadcast) fn is_present(self) -> bool {
+        self.stream().is_some()
+    }
 }
 
-#[derive(Debug, Default)]
+/// No slot: there are at most 65,536.
+const NONE: u32 = u32::MAX;
+
+/// Instead of the older neighbour: the slot is not in the list.
+const SERVED: u32 = u32::MAX - 1;
+
+#[derive(Clone, Copy, Debug)]
+struct PeerSlot {
+    last_sent: LastSent,
+    /// Its neighbours in the list.
+    older: u32,
+    newer: u32,
+}
+
+#[derive(Debug)]
 pub(super) struct Unserved {
-    /// Ascending, and apart from each other.
-    gaps: heapless::Vec<Gap, GAPS_MAX>,
-    /// What is not in a gap was served up to this version, and not beyond.
-    end: u64,
+    /// Up to the highest slot that the peer had to be served.
+    slots: Vec<PeerSlot>,
+    /// The ends of the list.
+    oldest: u32,
+    newest: u32,
+    count: u32,
+}
+
+impl Default for Unserved {
+    fn default() -> Self {
+        Self { slots: Vec::new(), oldest: NONE, newest: NONE, count: 0 }
+    }
 }
 
 impl Unserved {
-    /// Whether there is none, of the changes up to this version.
-    pub(super) fn is_empty(&self, version: u64) -> bool {
-        self.gaps.is_empty() && self.end >= version
+    /// The number of slots whose change has not been served.
+    pub(super) fn count(&self) -> u32 {
+        self.count
     }
 
-    /// Everything up to this version was served.
-    pub(super) fn floor(&self) -> u64 {
-        self.gaps.first().map_or(self.end, |gap| gap.after)
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
-    pub(super) fn contains(&self, version: u64) -> bool {
-        version > self.end
-            || self.gaps.iter().any(|gap| gap.after < version && version <= gap.until)
+    /// The slot at one end.
+    pub(super) fn end(&self, end: End) -> Option<Slot> {
+        let at = match end {
+            End::Oldest => self.oldest,
+            End::Newest => self.newest,
+        };
+        (at != NONE).then_some(Slot(at))
     }
 
-    /// The gap at one end, of the changes up to `version`.
-    pub(super) fn gap(&mut self, end: End, version: u64) -> Option<Gap> {
-        match end {
-            End::Oldest => {
-                let newest = Gap { after: self.end, until: version };
-                let newest = Some(newest).filter(|gap| gap.after < gap.until);
-                self.gaps.first().copied().or(newest)
-            }
-            End::Newest => {
-                self.close(version);
-                self.gaps.last().copied()
-            }
+    pub(super) fn oldest(&self) -> Option<Slot> {
+        self.end(End::Oldest)
+    }
+
+    pub(super) fn contains(&self, slot: Slot) -> bool {
+        self.slots.get(slot.0 as usize).is_some_and(|state| state.older != SERVED)
+    }
+
+    /// The slots in the list, oldest change first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Slot> + use<'_> {
+        let newer = |slot: &Slot| {
+            let newer = self.slots[slot.0 as usize].newer;
+            (newer != NONE).then_some(Slot(newer))
+        };
+        core::iter::successors(self.oldest(), newer)
+    }
+
+    /// A slot that is not in the list has the newest change.
+    pub(super) fn push(&mut self, slot: Slot) {
+        debug_assert!(!self.contains(slot), "it was removed");
+        self.reach(slot);
+        let older = core::mem::replace(&mut self.newest, slot.0);
+        match self.slots.get_mut(older as usize) {
+            Some(older) => older.newer = slot.0,
+            None => self.oldest = slot.0,
         }
+        let state = &mut self.slots[slot.0 as usize];
+        (state.older, state.newer) = (older, NONE);
+        self.count += 1;
     }
 
-    /// What is beyond the end becomes a gap.
-    fn close(&mut self, version: u64) {
-        let after = core::mem::replace(&mut self.end, version);
-        if after == version {
+    /// A slot's change was served, or need not be, or there is another one.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        if !self.contains(slot) {
             return;
         }
-        if let Some(last) = self.gaps.last_mut().filter(|last| last.until == after) {
-            last.until = version;
-            return;
+        let state = &mut self.slots[slot.0 as usize];
+        let (older, newer) = (core::mem::replace(&mut state.older, SERVED), state.newer);
+        match self.slots.get_mut(older as usize) {
+            Some(older) => older.newer = newer,
+            None => self.oldest = newer,
         }
-        if self.gaps.is_full() {
-            self.join();
+        match self.slots.get_mut(newer as usize) {
+            Some(newer) => newer.older = older,
+            None => self.newest = older,
         }
-        self.gaps.push(Gap { after, until: version }).expect("two were joined");
+        self.count -= 1;
     }
 
-    /// Two gaps become one.
-    fn join(&mut self) {
-        let served = |at: &usize| self.gaps[at + 1].after - self.gaps[*at].until;
-        let at = (0..GAPS_MAX - 1).min_by_key(served).expect("there are several");
-        let older = self.gaps.remove(at);
-        self.gaps[at].after = older.after;
+    pub(super) fn last_sent(&self, slot: Slot) -> LastSent {
+        self.slots.get(slot.0 as usize).map_or(LastSent::NOTHING, |state| state.last_sent)
     }
 
-    /// Everything up to this version has been served.
-    pub(super) fn serve_up_to(&mut self, version: u64) {
-        self.end = self.end.max(version);
-        while let Some(first) = self.gaps.first_mut().filter(|first| first.after < version) {
-            first.after = version.min(first.until);
-            if first.after == first.until {
-                self.gaps.remove(0);
-            }
+    pub(super) fn set_last_sent(&mut self, slot: Slot, last_sent: LastSent) {
+        if self.last_sent(slot) != last_sent {
+            self.reach(slot);
+            self.slots[slot.0 as usize].last_sent = last_sent;
         }
     }
 
-    /// Everything from this version on has been served, of what was known when the newest gap was taken.
-    pub(super) fn serve_down_to(&mut self, version: u64) {
-        while let Some(last) = self.gaps.last_mut().filter(|last| last.until >= version) {
-            last.until = last.after.max(version - 1);
-            if last.after == last.until {
-                self.gaps.pop();
-            }
+    fn reach(&mut self, slot: Slot) {
+        let at = slot.0 as usize;
+        if self.slots.len() <= at {
+            let last_sent = LastSent::NOTHING;
+            self.slots.resize(at + 1, PeerSlot { last_sent, older: SERVED, newer: NONE });
         }
     }
 }
@@ -107,63 +183,43 @@ impl Unserved {
 mod tests {
     use super::*;
     use crate::random::Random;
-    use alloc::collections::BTreeSet;
 
-    /// An old gap far behind stays apart from those of bursts, or all that was served between would be looked at
-    /// again.
+    /// Against a plain list.
     #[test]
-    fn what_is_looked_at_again_is_little() {
-        let mut unserved = Unserved::default();
-        let gap = unserved.gap(End::Newest, 10_000).expect("all of it");
-        assert_eq!((gap.after, gap.until), (0, 10_000));
-        unserved.serve_down_to(101);
-        for version in (10_010..10_500).step_by(10) {
-            unserved.gap(End::Newest, version).expect("a burst");
-            unserved.serve_down_to(version - 3);
-        }
-        assert_eq!(unserved.gaps[0], Gap { after: 0, until: 100 });
-        assert!(!unserved.contains(5000));
-    }
-
-    /// Against a plain set: nothing unserved is ever missing, nothing served comes back before gaps are
-    /// joined, and all comes to an end.
-    #[test]
-    fn gaps_hold_what_was_not_served() {
-        for seed in 0..200 {
+    fn each_slot_is_in_it_once_at_its_last_change() {
+        for seed in 0..50 {
             let mut random = Random::new(seed);
-            let (mut unserved, mut model) = (Unserved::default(), BTreeSet::new());
-            let mut version = 0;
-            for _ in 0..300 {
-                for _ in 0..random.below(6) {
-                    version += 1;
-                    model.insert(version);
-                }
-                let end = [End::Oldest, End::Newest][random.below(2) as usize];
-                for _ in 0..random.below(3) {
-                    let Some(gap) = unserved.gap(end, version) else { break };
-                    assert!(gap.after < gap.until && gap.until <= version);
-                    let size = gap.until - gap.after;
-                    let served = 1 + random.below(size);
-                    match end {
-                        End::Oldest => {
-                            unserved.serve_up_to(gap.after + served);
-                            model.retain(|at| *at > gap.after + served);
-                        }
-                        End::Newest => {
-                            unserved.serve_down_to(gap.until + 1 - served);
-                            model.retain(|at| *at <= gap.until - served || *at > gap.until);
-                        }
+            let (mut unserved, mut plain) = (Unserved::default(), Vec::<Slot>::new());
+            for number in 0..1000 {
+                let slot = Slot(random.below(20) as u32);
+                match random.below(8) {
+                    0..4 => {
+                        unserved.remove(slot);
+                        unserved.push(slot);
+                        plain.retain(|other| *other != slot);
+                        plain.push(slot);
+                    }
+                    4..6 => {
+                        unserved.remove(slot);
+                        plain.retain(|other| *other != slot);
+                    }
+                    6 => {
+                        let served = unserved.end(End::Oldest).inspect(|at| unserved.remove(*at));
+                        let expected = (!plain.is_empty()).then(|| plain.remove(0));
+                        assert_eq!(served, expected);
+                    }
+                    _ => {
+                        let served = unserved.end(End::Newest).inspect(|at| unserved.remove(*at));
+                        assert_eq!(served, plain.pop());
                     }
                 }
-                assert!(model.iter().all(|at| unserved.contains(*at)));
-                assert!(model.first().is_none_or(|first| unserved.floor() < *first));
-                assert!(unserved.gaps.is_sorted_by(|a, b| a.until < b.after));
-                assert!(!unserved.is_empty(version) || model.is_empty());
+                let last_sent = LastSent::in_stream(number, false);
+                unserved.set_last_sent(slot, last_sent);
+                assert_eq!(unserved.last_sent(slot), last_sent);
+                assert!(unserved.iter().eq(plain.iter().copied()));
+                assert_eq!(unserved.count() as usize, plain.len());
+                assert_eq!(unserved.contains(slot), plain.contains(&slot));
             }
-            while let Some(gap) = unserved.gap(End::Newest, version) {
-                unserved.serve_down_to(gap.after + 1);
-            }
-            assert!(unserved.is_empty(version) && unserved.floor() == version);
         }
     }
 }

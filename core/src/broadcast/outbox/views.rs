@@ -5,84 +5,29 @@ use alloc::vec::Vec;
 use super::key_order::Passed;
 use super::lag::Lateness;
 use super::pushes::Pushes;
-use super::unserved::{Gap, Unserved};
-use super::{Active, Outbox, Position, SlotState};
+use super::unserved::{LastSent, Unserved};
+use super::{Active, Outbox, SlotState};
 use crate::broadcast::work;
 use crate::id::{PeerIndex, Slot, Version};
 use crate::sched::{End, Ends};
 use crate::time::Time;
 
 /// Changes that are looked at in one turn of a peer, and that come into the order of keys in one. Some need not be
-/// sent: they were overwritten, or aborted before the peer heard of them, or were sent out of their turn. Looking at
+/// sent: relays of what the peer advertises itself, and in the order of keys what was sent out of its turn. Looking at
 /// one takes about a hundredth of encoding an update, so that so many take no longer than a batch of short ones.
 /// What is left is looked at in the next turn.
 const LOOKS_MAX: u32 = 4096;
 
-/// What a peer was last sent of a slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::broadcast) struct LastSent(u64);
-
-impl LastSent {
-    /// Nothing.
-    pub(in crate::broadcast) const NOTHING: Self = Self(u64::MAX);
-    /// An artifact, but not the present one.
-    pub(in crate::broadcast) const OTHER: Self = Self(u64::MAX - 1);
-
-    /// Marks a stream that holds all of the artifact. Generations of streams do not come as far.
-    const PUSHED: u64 = 1 << 63;
-    /// Marks a stream that holds a clear.
-    const CLEARED: u64 = 1 << 62;
-
-    /// The present artifact, in this stream: all of it, or an advert.
-    pub(in crate::broadcast) const fn in_stream(stream: u64, is_pushed: bool) -> Self {
-        Self(if is_pushed { stream | Self::PUSHED } else { stream })
-    }
-
-    /// A clear, in this stream.
-    pub(in crate::broadcast) const fn cleared_in(stream: u64) -> Self {
-        Self(stream | Self::CLEARED)
-    }
-
-    /// Whether it is nothing, or a clear: a further clear need not be sent.
-    pub(in crate::broadcast) fn is_nothing(self) -> bool {
-        self == Self::NOTHING || self.clear().is_some()
-    }
-
-    /// The stream that holds a clear.
-    pub(in crate::broadcast) fn clear(self) -> Option<u64> {
-        let is_clear = self.0 & (Self::PUSHED | Self::CLEARED) == Self::CLEARED;
-        is_clear.then_some(self.0 & !Self::CLEARED)
-    }
-
-    /// The stream that holds the present artifact.
-    pub(in crate::broadcast) fn stream(self) -> Option<u64> {
-        (self.0 & Self::CLEARED == 0).then_some(self.0 & !Self::PUSHED)
-    }
-
-    /// The stream that holds all of the artifact.
-    pub(in crate::broadcast) fn pushed_in(self) -> Option<u64> {
-        self.stream().filter(|_| self.0 & Self::PUSHED != 0)
-    }
-
-    /// Whether it is the present content of the slot, which need not be sent again.
-    pub(in crate::broadcast) fn is_present(self) -> bool {
-        self.stream().is_some()
-    }
-}
-
 /// What one peer has been sent of this channel in its present epoch.
 #[derive(Debug)]
 pub(super) struct View {
-    /// The changes that have neither been served nor become obsolete.
     pub(super) unserved: Unserved,
-    /// Of these, what was served in the order of keys.
+    /// What was passed in the order of keys.
     passed: Passed,
     pub(super) ends: Ends,
     /// When it came up: of what was published before, it has been told nothing for so long.
     pub(super) up_since: Time,
     pub(super) lateness: Lateness,
-    /// By slot, up to the highest slot that this peer was sent.
-    pub(super) last_sent: Vec<LastSent>,
     /// Of what this node has published.
     pub(super) pushes: Pushes,
     pub(super) snapshot_due: bool,
@@ -101,19 +46,12 @@ pub(in crate::broadcast) struct Outdated {
 #[derive(Debug)]
 pub(in crate::broadcast) struct Walk {
     pub(in crate::broadcast) end: End,
-    /// Where it is: in this gap, before or behind this place in the log.
-    gap: Option<Gap>,
-    position: usize,
     /// Changes that may still be looked at.
     looks: u32,
 }
 
 impl Walk {
-    pub(super) const fn from(end: End) -> Self {
-        Self { end, gap: None, position: 0, looks: LOOKS_MAX }
-    }
-
-    /// Whether it has ended since enough was looked at. It goes on where it has come to.
+    /// Whether it has ended since enough was looked at. The next one goes on where it has come to.
     pub(in crate::broadcast) fn is_spent(&self) -> bool {
         self.looks == 0
     }
@@ -127,52 +65,47 @@ impl Walk {
 }
 
 impl Outbox {
-    /// The number of changes that a peer has still to be sent, and when the oldest of them was made. A walk
-    /// over the log, which is at most twice as long as the table.
+    /// The number of changes that a peer has still to be sent, and when the oldest of them was made.
     pub(in crate::broadcast) fn backlog(&self, peer: PeerIndex) -> (u64, Time) {
         let view = self.views.get(peer.at()).and_then(Option::as_ref);
         let Some(view) = view else { return (0, Time::NEVER) };
-        let position = self.log.partition_point(|(version, _)| *version <= view.unserved.floor());
-        let mut oldest = Time::NEVER;
-        let mut count = 0;
-        for (version, slot) in self.log.range(position..).copied() {
-            if is_needed(&self.slots, view, version, slot) {
-                count += 1;
-                oldest = oldest.min(self.slots[slot.0 as usize].changed_at);
-            }
-        }
-        (count, oldest)
+        let oldest = view.unserved.oldest();
+        let changed_at = oldest.map_or(Time::NEVER, |slot| self.changed_at(slot));
+        (view.unserved.count().into(), changed_at)
     }
 
-    /// A peer's new epoch begins: it has been sent nothing yet.
+    /// A peer's new epoch begins: it has been sent nothing yet. A walk over the log, once in a connection.
     pub(in crate::broadcast) fn peer_up(&mut self, now: Time, peer: PeerIndex) {
         if self.views.len() <= peer.at() {
             self.views.resize_with(peer.at() + 1, || None);
         }
-        let mut last_sent =
-            self.views[peer.at()].take().map_or_else(Vec::new, |view| view.last_sent);
-        last_sent.clear();
         self.up.insert(peer);
         self.settled = 0;
         self.forget_progress(peer);
-        let view = View {
-            unserved: Unserved::default(),
+        let mut unserved = Unserved::default();
+        for (version, slot) in &self.log {
+            let state = &self.slots[slot.0 as usize];
+            if state.version == *version && !state.is_clear() {
+                unserved.push(*slot);
+            }
+        }
+        self.views[peer.at()] = Some(View {
+            unserved,
             passed: Passed::default(),
             ends: Ends::default(),
             up_since: now,
             lateness: Lateness::default(),
-            last_sent,
             pushes: Pushes::default(),
             snapshot_due: true,
-        };
-        self.views[peer.at()] = Some(view);
+        });
+        self.look_at_oldest(now, peer);
     }
 
     pub(in crate::broadcast) fn peer_down(&mut self, peer: PeerIndex) {
         if let Some(view) = self.views.get_mut(peer.at()) {
             *view = None;
         }
-        self.lags.retain(|of| *of != peer);
+        self.forget_lateness(peer);
         self.up.remove(peer);
     }
 
@@ -180,33 +113,28 @@ impl Outbox {
         self.views[peer.at()].as_mut().expect("the peer is up")
     }
 
-    /// Whether there may be changes to send. False positives are possible: those that were not served may
-    /// be outdated.
+    /// Whether there are changes to send. Some need not be: relays of what the peer advertises itself.
     pub(in crate::broadcast) fn has_changes(&self, peer: PeerIndex) -> bool {
         let view = self.views.get(peer.at()).and_then(Option::as_ref);
-        view.is_some_and(|view| view.snapshot_due || !view.unserved.is_empty(self.version))
+        view.is_some_and(|view| view.snapshot_due || !view.unserved.is_empty())
     }
 
-    /// Whether there may be changes to send that are no newer than `version`.
+    /// Whether there are changes to send that are no newer than `version`.
     pub(in crate::broadcast) fn has_changes_until(
         &self,
         peer: PeerIndex,
         version: Version,
     ) -> bool {
         let view = self.views.get(peer.at()).and_then(Option::as_ref);
-        view.is_some_and(|view| view.unserved.floor() < version.0)
+        view.is_some_and(|view| view.served_up_to(&self.slots, self.version) < version.0)
     }
 
     /// Begins a way through the changes that a peer is to be served: from the oldest, unless that has waited
     /// too long and it is the turn of the newest.
     pub(in crate::broadcast) fn begin_walk(&mut self, now: Time, peer: PeerIndex) -> Walk {
-        let mut walk = Walk::from(End::Oldest);
-        let Some(is_late) = self.look_at_oldest(now, peer, &mut walk) else { return walk };
+        let is_late = self.is_late(now, peer);
         self.complete_key_order();
-        if self.view(peer).ends.turn(is_late) == End::Newest {
-            walk = Walk { looks: walk.looks, ..Walk::from(End::Newest) };
-        }
-        walk
+        Walk { end: self.view(peer).ends.turn(is_late), looks: LOOKS_MAX }
     }
 
     /// The changes since the last time come into the order of keys, the oldest of them first.
@@ -229,39 +157,29 @@ impl Outbox {
         let view = self.views[peer.at()].as_mut().expect("the peer is up");
         loop {
             walk.look()?;
-            let floor = view.unserved.floor();
+            let floor = view.served_up_to(&self.slots, self.version);
             let Some((position, slot)) = view.passed.next(order, floor) else {
-                view.unserved.serve_up_to(order.until);
                 view.passed.clear();
-                if order.until < self.version {
+                if !view.unserved.is_empty() {
+                    debug_assert!(
+                        order.until < self.version,
+                        "the others are not in the order yet"
+                    );
                     walk.looks = 0;
                 }
                 return None;
             };
-            if self.slots[slot.0 as usize].version == position.version {
+            // It may have changed since, which is not in the order yet, or have been served.
+            if self.slots[slot.0 as usize].version == position.version
+                && view.unserved.contains(slot)
+            {
                 return Some((Version(position.version), slot));
             }
-            // It has changed since, and that is not in the order yet.
             view.passed.pass(order.until, position, floor);
         }
     }
 
-    /// When the oldest change was made that a peer is to be sent. What lies before it counts as served, and
-    /// it is the next one on the way. `None` if there is none, or the way is spent.
-    pub(super) fn oldest_unserved(&mut self, peer: PeerIndex, walk: &mut Walk) -> Option<Time> {
-        loop {
-            let (version, slot) = self.next_change(peer, walk)?;
-            let view = self.views[peer.at()].as_mut().expect("the peer is up");
-            if is_needed(&self.slots, view, version.0, slot) {
-                walk.position -= 1;
-                return Some(self.changed_at(slot));
-            }
-            view.unserved.serve_up_to(version.0);
-        }
-    }
-
-    /// The next current change on the way, which may have been served. Without one, the peer is up to date, or the
-    /// way is [spent](Walk::is_spent).
+    /// The next change on the way. Without one, the peer is up to date, or the way is [spent](Walk::is_spent).
     pub(in crate::broadcast) fn next_change(
         &mut self,
         peer: PeerIndex,
@@ -270,93 +188,71 @@ impl Outbox {
         if walk.end == End::Newest && self.key_order.is_some() {
             return self.next_by_key(peer, walk);
         }
-        let (log, slots) = (&self.log, &self.slots);
-        let unserved = &mut self.views[peer.at()].as_mut().expect("the peer is up").unserved;
-        loop {
-            let Some(gap) = walk.gap else {
-                let gap = unserved.gap(walk.end, self.version)?;
-                let start = match walk.end {
-                    End::Oldest => gap.after,
-                    End::Newest => gap.until,
-                };
-                walk.gap = Some(gap);
-                walk.position = log.partition_point(|(version, _)| *version <= start);
-                continue;
-            };
-            let at = match walk.end {
-                End::Oldest => Some(walk.position),
-                End::Newest => walk.position.checked_sub(1),
-            };
-            let entry = at.and_then(|at| log.get(at)).copied();
-            let is_within = |version: &u64| (gap.after + 1..=gap.until).contains(version);
-            walk.look()?;
-            let Some((version, slot)) = entry.filter(|(version, _)| is_within(version)) else {
-                match walk.end {
-                    End::Oldest => unserved.serve_up_to(gap.until),
-                    End::Newest => unserved.serve_down_to(gap.after + 1),
-                }
-                walk.gap = None;
-                continue;
-            };
-            match walk.end {
-                End::Oldest => walk.position += 1,
-                End::Newest => walk.position -= 1,
-            }
-            if slots[slot.0 as usize].version == version {
-                return Some((Version(version), slot));
-            }
-            // All before it on the way was served.
-            match walk.end {
-                End::Oldest => unserved.serve_up_to(version),
-                End::Newest => unserved.serve_down_to(version),
-            }
-        }
+        let slot = self.view(peer).unserved.end(walk.end)?;
+        walk.look()?;
+        Some((Version(self.slots[slot.0 as usize].version), slot))
     }
 
-    /// So many bytes were encoded on a way.
-    pub(in crate::broadcast) fn note_served(&mut self, peer: PeerIndex, walk: &Walk, bytes: usize) {
+    /// So many bytes were encoded on a way, which ends here.
+    pub(in crate::broadcast) fn note_served(
+        &mut self,
+        now: Time,
+        peer: PeerIndex,
+        walk: &Walk,
+        bytes: usize,
+    ) {
         let freshness = self.config.freshness;
         self.view(peer).ends.note(walk.end, bytes, &freshness);
+        self.look_at_oldest(now, peer);
     }
 
     /// What the peer was last sent of a slot.
     pub(in crate::broadcast) fn last_sent(&self, peer: PeerIndex, slot: Slot) -> LastSent {
-        self.views[peer.at()].as_ref().expect("the peer is up").last_sent(slot)
+        self.views[peer.at()].as_ref().expect("the peer is up").unserved.last_sent(slot)
     }
 
-    /// The change of `version`, and all before it on the way, was sent or need not be.
+    /// The next change on a way, that of this slot, was sent or need not be.
     pub(in crate::broadcast) fn set_last_sent(
         &mut self,
         peer: PeerIndex,
         slot: Slot,
-        (walk, version): (&Walk, Version),
+        walk: &Walk,
         last_sent: LastSent,
     ) {
-        let position = self.slots[slot.0 as usize].position();
-        let key_order_until = self.key_order.as_ref().map(|order| order.until);
-        let view = self.view(peer);
-        match walk.end {
-            End::Oldest => view.unserved.serve_up_to(version.0),
-            End::Newest => match key_order_until {
-                Some(until) => view.passed.pass(until, position, view.unserved.floor()),
-                None => view.unserved.serve_down_to(version.0),
-            },
+        let limit = self.config.freshness.oldest_first_until;
+        let view = self.views[peer.at()].as_mut().expect("the peer is up");
+        view.remove(&self.slots, slot, limit);
+        view.unserved.set_last_sent(slot, last_sent);
+        if walk.end == End::Newest
+            && let Some(order) = &self.key_order
+        {
+            let position = self.slots[slot.0 as usize].position();
+            let floor = view.served_up_to(&self.slots, self.version);
+            view.passed.pass(order.until, position, floor);
         }
-        view.set(slot, last_sent);
     }
 
-    /// Makes a slot dirty again if a peer was skipped when its content was sent. For the other
-    /// peers nothing is sent again, see [`LastSent::is_present`]. True if there is something to be
-    /// sent to the peer, which may not have come to the slot yet: it may have been made dirty for
-    /// another peer.
-    pub(in crate::broadcast) fn mark_if_skipped(&mut self, peer: PeerIndex, slot: Slot) -> bool {
-        let Some(Some(view)) = self.views.get(peer.at()) else { return false };
-        let was_passed = !view.awaits(self.slots[slot.0 as usize].position());
-        let was_skipped = self.last_sent(peer, slot).is_nothing();
-        if was_passed && was_skipped {
-            self.bump_version(slot);
+    /// Whether a peer knows nothing of a slot.
+    pub(in crate::broadcast) fn knows_nothing_of(&self, peer: PeerIndex, slot: Slot) -> bool {
+        self.has_view(peer) && self.last_sent(peer, slot).is_nothing()
+    }
+
+    /// Whether a peer has still to be served the last change of a slot.
+    pub(in crate::broadcast) fn awaits(&self, peer: PeerIndex, slot: Slot) -> bool {
+        let view = self.views[peer.at()].as_ref().expect("the peer is up");
+        view.unserved.contains(slot)
+    }
+
+    /// A peer was skipped when the content of a slot was sent, and has to be told now: a change of the slot, of which
+    /// those need not hear that were sent the content. A walk over the peers.
+    pub(in crate::broadcast) fn renew(&mut self, peer: PeerIndex, slot: Slot) {
+        self.bump_version(slot);
+        for at in 0..self.views.len() {
+            let other = PeerIndex(at as u16);
+            if self.has_view(other) && (other == peer || self.awaits(other, slot)) {
+                self.requeue(other, slot, true);
+            }
         }
-        was_skipped
     }
 
     /// Whether a peer is sent this channel's changes.
@@ -364,18 +260,35 @@ impl Outbox {
         self.up.contains(peer)
     }
 
-    /// The slot has changed, so what the peer was last sent of it is not the present content any
-    /// more. `None`, if it was not sent.
+    /// The slot has changed, so what the peer was last sent of it is not the present content any more, and the
+    /// peer is to be served the change, unless it need not hear of it. `None`, if the former content was not sent.
     pub(in crate::broadcast) fn outdate(
         &mut self,
         peer: PeerIndex,
         slot: Slot,
     ) -> Option<Outdated> {
+        let is_clear = self.slots[slot.0 as usize].is_clear();
         let view = self.views.get_mut(peer.at())?.as_mut()?;
-        let last_sent = view.last_sent.get_mut(slot.0 as usize)?;
-        let stream = last_sent.stream()?;
-        *last_sent = LastSent::OTHER;
-        Some(Outdated { stream, pushed: view.pushes.leave(slot) })
+        let last_sent = view.unserved.last_sent(slot);
+        let outdated = last_sent.stream().map(|stream| {
+            view.unserved.set_last_sent(slot, LastSent::OTHER);
+            Outdated { stream, pushed: view.pushes.leave(slot) }
+        });
+        self.requeue(peer, slot, !is_clear || !last_sent.is_nothing());
+        outdated
+    }
+
+    /// A slot's last change is the newest that a peer is to be served, if it `is_needed`.
+    fn requeue(&mut self, peer: PeerIndex, slot: Slot, is_needed: bool) {
+        let limit = self.config.freshness.oldest_first_until;
+        let view = self.views[peer.at()].as_mut().expect("the peer is up");
+        let was_oldest = view.remove(&self.slots, slot, limit);
+        if is_needed {
+            view.unserved.push(slot);
+        }
+        if was_oldest || view.is_unwatched() {
+            self.moved.insert(peer);
+        }
     }
 
     /// What a slot holds was pushed in the same stream as `other`, or is the first in its stream.
@@ -395,11 +308,31 @@ impl Outbox {
 
     /// What the stream that held all of a slot's content says by its end is not that the peer has it.
     pub(super) fn forget_push(&mut self, peer: PeerIndex, slot: Slot) {
-        let view = self.views.get_mut(peer.at()).and_then(Option::as_mut);
-        if let Some(last_sent) = view.and_then(|view| view.last_sent.get_mut(slot.0 as usize))
-            && let Some(stream) = last_sent.pushed_in()
-        {
-            *last_sent = LastSent::in_stream(stream, false);
+        let Some(Some(view)) = self.views.get_mut(peer.at()) else { return };
+        if let Some(stream) = view.unserved.last_sent(slot).pushed_in() {
+            view.unserved.set_last_sent(slot, LastSent::in_stream(stream, false));
+        }
+    }
+
+    pub(super) fn assert_views(&self) {
+        for view in self.views.iter().flatten() {
+            let mut before = 0;
+            for slot in view.unserved.iter() {
+                let version = self.slots[slot.0 as usize].version;
+                assert!(before < version, "in the order of the changes");
+                before = version;
+            }
+            for (state, at) in self.slots.iter().zip(0..) {
+                let last_sent = view.unserved.last_sent(Slot(at));
+                let is_skipped = state.active.as_ref().is_some_and(|active| active.hops > 0);
+                let is_nothing = last_sent.is_nothing();
+                let is_right =
+                    last_sent.is_present() || is_nothing && (state.is_clear() || is_skipped);
+                let is_listed = view.unserved.contains(Slot(at));
+                assert!(is_listed || is_right, "invariant 2: what differs is to be sent");
+                let is_needless = last_sent.is_present() || is_nothing && state.is_clear();
+                assert!(!is_listed || !is_needless, "invariant 2: and nothing else");
+            }
         }
     }
 
@@ -428,41 +361,15 @@ impl Outbox {
             }
             bitmap[start + at / 8] |= 1 << (at % 8);
             let view = self.views[peer.at()].as_mut().expect("the peer is up");
-            view.set(Slot(at as u32), LastSent::OTHER);
+            view.unserved.set_last_sent(Slot(at as u32), LastSent::OTHER);
         }
     }
-}
-
-/// Whether a change is to be sent to a peer: it is current, was not passed, and the peer knows something else.
-fn is_needed(slots: &[SlotState], view: &View, version: u64, slot: Slot) -> bool {
-    let state = &slots[slot.0 as usize];
-    let is_clear = || state.active.as_ref().is_none_or(Active::is_dormant);
-    state.version == version
-        && view.awaits(state.position())
-        && match view.last_sent(slot) {
-            last_sent if last_sent.is_nothing() => !is_clear(),
-            last_sent => !last_sent.is_present(),
-        }
 }
 
 impl View {
-    /// Whether it has still to be served the change at a position.
-    fn awaits(&self, position: Position) -> bool {
-        self.unserved.contains(position.version) && !self.passed.contains(position)
-    }
-
-    fn last_sent(&self, slot: Slot) -> LastSent {
-        self.last_sent.get(slot.0 as usize).copied().unwrap_or(LastSent::NOTHING)
-    }
-
-    fn set(&mut self, slot: Slot, last_sent: LastSent) {
-        let at = slot.0 as usize;
-        if self.last_sent.len() <= at {
-            if last_sent == LastSent::NOTHING {
-                return;
-            }
-            self.last_sent.resize(at + 1, LastSent::NOTHING);
-        }
-        self.last_sent[at] = last_sent;
+    /// Every change up to this version was served, or need not be. `version` is the latest one.
+    fn served_up_to(&self, slots: &[SlotState], version: u64) -> u64 {
+        let oldest = self.unserved.oldest();
+        oldest.map_or(version, |slot| slots[slot.0 as usize].version - 1)
     }
 }

@@ -458,7 +458,7 @@ impl Sender {
         outputs: &mut VecDeque<Output>,
     ) -> Option<Send> {
         if !self.has_backlog(peer, flow, true, (outboxes, inbox)) {
-            self.settle(peer, flow, outboxes);
+            self.ready.settle(peer, flow);
             return None;
         }
         if !self.has_backlog(peer, flow, can_open, (outboxes, inbox)) {
@@ -479,7 +479,7 @@ impl Sender {
         };
         debug_assert!(was_ready || send.is_none(), "what has something to send was reported");
         if !self.has_backlog(peer, flow, true, (outboxes, inbox)) {
-            self.settle(peer, flow, outboxes);
+            self.ready.settle(peer, flow);
         }
         if send.is_some() && self.is_updates(flow) {
             self.release_clears(peer, outboxes);
@@ -504,32 +504,6 @@ impl Sender {
         self.ready.is_ready(peer, flow)
             && !self.ready.is_deferred(peer, flow)
             && !(self.is_updates(flow) && is_paced())
-    }
-
-    /// A flow has nothing more to send.
-    fn settle(&mut self, peer: PeerIndex, flow: usize, outboxes: &mut [Outbox]) {
-        self.ready.settle(peer, flow);
-        if self.is_updates(flow) {
-            outboxes[flow / 2].note_up_to_date(peer);
-        }
-    }
-
-    /// Looks at whether a peer is behind in what it has still to be told. Whether it has to be told anything.
-    pub(super) fn look_at_backlog(
-        &self,
-        now: Time,
-        peer: PeerIndex,
-        outboxes: &mut [Outbox],
-    ) -> bool {
-        let mut is_any_ready = false;
-        for (channel, outbox) in outboxes.iter_mut().enumerate() {
-            let is_ready = self.ready.is_ready(peer, updates_flow(channel as u16));
-            if is_ready && outbox.has_view(peer) {
-                outbox.look_at_backlog(now, peer);
-            }
-            is_any_ready |= is_ready;
-        }
-        is_any_ready
     }
 
     /// So many bytes were encoded for a peer.
@@ -615,10 +589,6 @@ impl Sender {
         let mut walk = outbox.begin_walk(now, index);
         while let Some((version, slot)) = outbox.next_change(index, &mut walk) {
             let last_sent = outbox.last_sent(index, slot);
-            if last_sent.is_present() {
-                outbox.set_last_sent(index, slot, (&walk, version), last_sent);
-                continue;
-            }
             let was_sent = !last_sent.is_nothing();
             let Some(active) = outbox.active(slot).filter(|active| !is_left_out(active)) else {
                 let mut now_sent = last_sent;
@@ -632,7 +602,7 @@ impl Sender {
                     batch.current += 1;
                     now_sent = LastSent::cleared_in(stream.0);
                 }
-                outbox.set_last_sent(index, slot, (&walk, version), now_sent);
+                outbox.set_last_sent(index, slot, &walk, now_sent);
                 continue;
             };
             let body = &active.body;
@@ -682,12 +652,8 @@ impl Sender {
                 let advert = &body.advert();
                 wire::put_told(&mut out.inline, (slot, version), told, advert, have);
             }
-            outbox.set_last_sent(
-                index,
-                slot,
-                (&walk, version),
-                LastSent::in_stream(stream.0, is_pushed),
-            );
+            let now_sent = LastSent::in_stream(stream.0, is_pushed);
+            outbox.set_last_sent(index, slot, &walk, now_sent);
             outbox.note_told(index, slot);
             if let Some(stream) = last_sent.clear().map(OutStream)
                 && peer.update_obsolete(stream, |_| ())
@@ -713,7 +679,7 @@ impl Sender {
                 break;
             }
         }
-        outbox.note_served(index, &walk, out.len());
+        outbox.note_served(now, index, &walk, out.len());
         self.pacing.charge(now, index, channel_index, batch.current, out.len());
         let state = peer.stream(stream).expect("just opened");
         state.used = Use::Updates(batch);

@@ -15,8 +15,14 @@ const CHANNEL: ChannelId = ChannelId(1);
 const PEER: PeerIndex = PeerIndex(0);
 const SLOTS: u32 = 1 << 16;
 
-/// Looks in one call, at most: those of a walk, and as many changes that come into the order of keys.
-const LOOKS_MAX: u64 = 2 * 4096;
+/// Looks in one call, at most: in the order of keys those of a walk, and as many changes that come into it. Otherwise
+/// nothing is looked at but what is sent, in 4,000 bytes: a clear takes 20.
+fn looks_max(order: Order) -> u64 {
+    match order {
+        Order::HighestKeyFirst => 2 * 4096,
+        Order::Age => 4_000 / 20 + 1,
+    }
+}
 
 struct World {
     machine: Broadcast,
@@ -117,7 +123,8 @@ fn each_order(test: impl Fn(&mut World)) {
         let mut world = World::new(order);
         test(&mut world);
         world.machine.assert_invariants();
-        assert!(world.most_looks <= LOOKS_MAX, "{order:?}: {} looks in one call", world.most_looks);
+        let (looks, looks_max) = (world.most_looks, looks_max(order));
+        assert!(looks <= looks_max, "{order:?}: {looks} looks in one call");
         assert!(!world.machine.has_backlog(PEER), "{order:?}");
     }
 }
@@ -129,7 +136,7 @@ fn what_was_aborted_unheard_of_is_passed_over_in_several_turns() {
         world.abort(&ids[1..]);
         world.calls = 0;
         world.send(usize::MAX);
-        assert!((10..100).contains(&world.calls), "{} calls", world.calls);
+        assert!(world.calls < 100, "{} calls", world.calls);
         // Nothing but what is active.
         assert!(world.sent_bytes < 100, "{} bytes", world.sent_bytes);
     });
@@ -193,7 +200,9 @@ fn what_is_deferred_is_not_reported_before_the_next_turn() {
     world.publish(1);
     world.settle();
     assert_eq!(world.machine.poll_ready(), Some((PEER, 0)));
-    // What is to be sent is behind more than is looked at in a turn.
+    // It is late, and not in the order of keys yet, into which more comes before it than in a turn.
+    world.now = world.now + Duration::from_millis(1);
+    world.settle();
     let mut out = SendBuffer::new();
     assert!(world.machine.poll_flow(PEER, 0, 4_000, true, &mut out).is_none());
     assert!(world.machine.has_backlog(PEER) && !world.machine.is_ready(PEER, 0));
