@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::{Lag, Output, Wake};
-use slotcast::config::{ChannelConfig, Order};
+use slotcast::config::{ChannelConfig, Order, Relay};
 use slotcast::time::Time;
 use slotcast_testkit::machines::{CHANNEL, Frame, Solo, Tap, config, ms, peer, small};
 
@@ -181,6 +181,31 @@ fn what_takes_the_place_of_all_that_was_late_is_a_break() {
     let changed_at = solo.now;
     assert_eq!(solo.machine.poll_lag(), lag(0, false));
     expect_behind_at(&mut solo, changed_at + LIMIT + BEHIND_AFTER);
+}
+
+/// It need not hear of a relay, as long as it has all of the artifact.
+#[test]
+fn who_has_a_relayed_artifact_itself_does_not_wait_for_it() {
+    let mut solo =
+        solo_with(2, |channel| *channel = channel.clone().relaying(Relay::Automatic, 200));
+    let waits = |solo: &Solo| [0, 1].map(|at| solo.machine.backlog(solo.now, peer(at)).updates);
+    let artifact = small(1);
+    solo.push(0, 0, 1, &artifact);
+    solo.expect_delivered([&artifact]);
+    assert_eq!(waits(&solo), [0, 1], "the publisher has it");
+    solo.elapse(ms(1000));
+    solo.push(1, 0, 1, &artifact);
+    assert_eq!(waits(&solo), [0, 0], "so has the other one, from somebody else");
+    solo.elapse(seconds(10));
+    assert_eq!(solo.machine.poll_lag(), None);
+    solo.clear(1, 0, 2);
+    assert_eq!(waits(&solo), [0, 1], "it does not have it any more");
+    let at = solo.now + LIMIT + BEHIND_AFTER;
+    solo.elapse(LIMIT + BEHIND_AFTER - Duration::from_nanos(1));
+    assert_eq!(solo.machine.poll_lag(), None);
+    solo.now = at;
+    solo.settle();
+    assert_eq!(solo.machine.poll_lag(), lag(1, true));
 }
 
 /// What a member has to be told, as it follows from what it was sent.

@@ -458,6 +458,7 @@ impl Broadcast {
             }
         }
         self.undate(channel_index, slot);
+        self.forgo_holders(channel_index, slot);
     }
 
     /// A slot has changed. Commands do not tell the time: it is told before anything else happens.

@@ -253,6 +253,24 @@ impl Broadcast {
         }
     }
 
+    /// Those who have all of an artifact themselves wait for nothing when it is relayed.
+    pub(super) fn forgo_holders(&mut self, channel: u16, slot: Slot) {
+        let active = self.outboxes[channel as usize].active(slot);
+        let known = active.filter(|active| active.hops > 0).and_then(|active| active.known);
+        let Some(known) = known else { return };
+        for peer in self.inbox.catalogue.holders(known).iter() {
+            if self.inbox.holds_whole(known, peer) {
+                self.forgo(channel, slot, peer);
+            }
+        }
+    }
+
+    /// A peer that has all of an artifact need not hear that it is relayed.
+    fn forgo(&mut self, channel: u16, slot: Slot, peer: PeerIndex) {
+        self.outboxes[channel as usize].forgo_relay(peer, slot);
+        self.changed |= 1 << channel;
+    }
+
     /// A relay is not announced to a peer that has all of the artifact itself. Once the peer does not
     /// advertise all of it any more, the relay must be announced.
     pub(super) fn repeat_relay(&mut self, known: u32, peer: PeerIndex) {
@@ -261,10 +279,10 @@ impl Broadcast {
         let outbox = &mut self.outboxes[channel as usize];
         let is_advertised =
             |slot: &Slot| outbox.active(*slot).is_some_and(|active| !active.is_dormant());
-        if let Some(slot) = own_slot.filter(is_advertised)
-            && !self.inbox.holds_whole(known, peer)
-            && outbox.knows_nothing_of(peer, slot)
-        {
+        let Some(slot) = own_slot.filter(is_advertised) else { return };
+        if self.inbox.holds_whole(known, peer) {
+            self.forgo(channel, slot, peer);
+        } else if outbox.knows_nothing_of(peer, slot) {
             // The peer may not have come to the slot yet.
             if !outbox.awaits(peer, slot) {
                 outbox.renew(peer, slot);

@@ -255,6 +255,14 @@ impl Outbox {
         }
     }
 
+    /// A peer that knows nothing of a relay need not hear of it.
+    pub(in crate::broadcast) fn forgo_relay(&mut self, peer: PeerIndex, slot: Slot) {
+        let is_relay = self.active(slot).is_some_and(|active| active.hops > 0);
+        if is_relay && self.knows_nothing_of(peer, slot) && self.awaits(peer, slot) {
+            self.requeue(peer, slot, false);
+        }
+    }
+
     /// Whether a peer is sent this channel's changes.
     pub(in crate::broadcast) fn has_view(&self, peer: PeerIndex) -> bool {
         self.up.contains(peer)
