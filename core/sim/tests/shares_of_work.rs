@@ -1,5 +1,6 @@
 //! What a peer sends beyond its share of a node's work waits, in the order in which it came, and is read bit by
-//! bit, calls as well as broadcast. Invariants 9, 11, 18.
+//! bit, calls as well as broadcast. Chunks that it was asked for wait by themselves, and hold up nothing else that it
+//! sends. Invariants 9, 11, 18.
 //!
 //! The process of B stands still meanwhile, so that it finds many datagrams in its socket.
 
@@ -11,13 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
-use slotcast::config::{ChannelConfig, Config, RouteConfig};
+use slotcast::config::{ChannelConfig, Class, Config, RouteConfig};
 use slotcast::id::{ArtifactId, ChannelId, RouteId};
 use slotcast::node::{Ecn, Node, Occurrence, Output};
 use slotcast::time::Time;
 use slotcast_sim::{Application, Context, Link, Process, Setup, Subnet};
 
 const CHANNEL: ChannelId = ChannelId(1);
+const BLOCKS: ChannelId = ChannelId(2);
 const ROUTE: RouteId = RouteId(1);
 
 const A: usize = 0;
@@ -96,7 +98,8 @@ impl Process for Watched {
 }
 
 fn connected() -> (Subnet<Silent>, Rc<RefCell<Seen>>) {
-    let mut config = Config::new([ChannelConfig::new(CHANNEL)]);
+    let blocks = ChannelConfig::new(BLOCKS).class(Class::Bulk);
+    let mut config = Config::new([ChannelConfig::new(CHANNEL), blocks]);
     config.routes.push(RouteConfig::new(ROUTE, "bodies").bytes_max(1 << 20, 1 << 20));
     config.work.turn_max = TURN_MAX;
     let setup = Setup::new(&config, 2).link(Link::new(ms(1)));
@@ -121,9 +124,13 @@ fn connected() -> (Subnet<Silent>, Rc<RefCell<Seen>>) {
 }
 
 fn publish(subnet: &mut Subnet<Silent>, artifacts: &[Artifact]) {
+    publish_in(CHANNEL, subnet, artifacts);
+}
+
+fn publish_in(channel: ChannelId, subnet: &mut Subnet<Silent>, artifacts: &[Artifact]) {
     let all = artifacts.to_vec();
     let published = subnet.command(A, move |_, node| {
-        all.into_iter().for_each(|a| node.publish(CHANNEL, a).expect("there is room"));
+        all.into_iter().for_each(|a| node.publish(channel, a).expect("there is room"));
     });
     published.expect("it runs");
 }
@@ -203,4 +210,26 @@ fn what_came_before_the_end_of_a_connection_is_read_within_the_share() {
     let (most, told) = (seen.borrow().most, seen.borrow().told.len());
     assert_eq!(told, all.len());
     assert!(most <= SAVED + 1000, "{most} in a turn");
+}
+
+/// A node that was busy for a while finds chunks of long artifacts and, behind them, short ones in its socket.
+#[test]
+fn w2_what_is_short_is_read_before_the_chunks_that_came_before_it() {
+    let (mut subnet, seen) = connected();
+    for round in 0..8_u8 {
+        let block = Artifact::new(vec![round; 200_000].into(), &[]).expect("within the limits");
+        let short = Artifact::new(vec![round; 100].into(), &[]).expect("within the limits");
+        publish_in(BLOCKS, &mut subnet, std::slice::from_ref(&block));
+        // It has been asked for.
+        subnet.elapse(ms(2));
+        subnet.stall(B, ms(20));
+        subnet.elapse(ms(2));
+        publish(&mut subnet, std::slice::from_ref(&short));
+        subnet.elapse(ms(10));
+        assert!(seen.borrow().told.is_empty(), "it stands still");
+        subnet.run_until("both are delivered", ms(5_000), |_| seen.borrow().told.len() == 2);
+        let told = std::mem::take(&mut seen.borrow_mut().told);
+        assert_eq!(told, [short.id(), block.id()], "in round {round}");
+        subnet.elapse(ms(500));
+    }
 }

@@ -14,7 +14,8 @@ use super::error::within;
 #[non_exhaustive]
 pub struct WorkConfig {
     /// What one peer's streams may cost in a turn, which is from one time at which a node has nothing to do to
-    /// the next. What is beyond that stays unread until the other peers have been served, and QUIC's flow
+    /// the next; and as much each for chunks that it was asked for, and for those of [`Class::Bulk`](super::Class).
+    /// What is beyond that stays unread until the other peers have been served, and QUIC's flow
     /// control pushes back; where nobody else has anything to say, it is read at once. Default 1,000, about
     /// 100 us: what others wait for it is less than a datagram takes on most paths, and the way around a
     /// driver's loop costs a few percent of it. A quarter of it while at most a third of the other members are beyond their share and others

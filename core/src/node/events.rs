@@ -2,7 +2,7 @@
 
 use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, StreamEvent, TransportErrorCode};
 
-use super::link::Unread;
+use super::link::{Lane, Unread};
 use super::{Closed, FAULTS, MachineOutput, NO_HELLO, Node, Notice, SHUTDOWN, SUPERSEDED, TWIN};
 use crate::error::Fault;
 use crate::id::PeerIndex;
@@ -84,9 +84,11 @@ impl Node {
         }
         let Some(link) = self.links.get_mut(handle.0).and_then(Option::as_mut) else { return };
         link.is_touched = false;
-        self.stats.work += link.share.take_done();
-        if link.has_unread() && !std::mem::replace(&mut link.is_waiting, true) {
-            self.turns.wait(handle);
+        self.stats.work += link.take_work();
+        for lane in Lane::ALL {
+            if link.reading(lane).begins_to_wait() {
+                self.turns.wait(handle, lane);
+            }
         }
         link.adjust_windows(now, &self.config, &mut self.window_pool);
         let peer = link.peer();
@@ -198,33 +200,41 @@ impl Node {
     /// Something has come on a link: it is read at once, unless the peer is beyond its share.
     pub(super) fn note_unread(&mut self, now: Time, handle: ConnectionHandle, unread: Unread) {
         let link = self.links[handle.0].as_mut().expect("just polled");
-        link.note_unread(unread);
-        if !link.is_waiting {
+        let lane = link.note_unread(unread);
+        if !link.reading(lane).is_waiting {
             self.turns.note_within(now);
-            link.share.begin(self.turns.now(), self.config.work.turn_max);
-            self.read_unread(now, handle);
+            self.read_unread(now, handle, lane);
         }
     }
 
-    /// Reads what waits on a link, as far as its share goes.
-    pub(super) fn read_unread(&mut self, now: Time, handle: ConnectionHandle) {
-        let (machine, channels) = (&mut self.machine, &self.config.channels);
+    /// Reads what has come on a link in one lane, and what it goes on to in others that do not wait, within its share.
+    pub(super) fn read_unread(&mut self, now: Time, handle: ConnectionHandle, lane: Lane) {
+        let (turn, turn_max) = (self.turns.now(), self.config.work.turn_max);
         let link = self.links[handle.0].as_mut().expect("its unread ends with it");
-        let (rpc, notices) = (&mut self.rpc, &mut self.notices);
-        while link.read_next(now, machine, channels, rpc, notices) {}
+        for lane in Lane::ALL.into_iter().filter(|other| *other >= lane) {
+            let reading = link.reading(lane);
+            if !reading.is_waiting && reading.has_unread() {
+                reading.share.begin(turn, turn_max);
+                let (machine, channels) = (&mut self.machine, &self.config.channels);
+                let (rpc, notices) = (&mut self.rpc, &mut self.notices);
+                while link.read_next(now, lane, machine, channels, rpc, notices) {}
+            }
+        }
     }
 
     /// Reads some of what waits on the link whose turn it is.
     pub(super) fn read_waiting(&mut self, now: Time) {
         let shortened_by = self.shortened_by();
         let others_wait = shortened_by > 1 && self.has_output();
-        let Some(handle) = self.turns.next(others_wait) else { return };
+        let Some((handle, lane)) = self.turns.next(others_wait) else { return };
         self.begin_input();
+        let (turn, turn_max) = (self.turns.now(), self.config.work.turn_max);
         let link = self.links[handle.0].as_mut().expect("what waits ends with it");
-        link.is_waiting = false;
-        link.share.resume(self.turns.now(), self.config.work.turn_max / shortened_by);
+        let reading = link.reading(lane);
+        reading.is_waiting = false;
+        reading.share.resume(turn, turn_max / shortened_by);
         if !link.is_closed() {
-            self.read_unread(now, handle);
+            self.read_unread(now, handle, lane);
             self.handle_notices(now, handle);
             self.end_lost(now, handle);
         }
@@ -239,12 +249,8 @@ impl Node {
             return;
         }
         self.begin_input();
-        let link = self.links[handle.0].as_mut().expect("just looked at");
-        if !link.is_waiting {
-            link.share.begin(self.turns.now(), self.config.work.turn_max);
-            self.read_unread(now, handle);
-            self.handle_notices(now, handle);
-        }
+        self.read_unread(now, handle, Lane::First);
+        self.handle_notices(now, handle);
         self.touch(handle);
     }
 
@@ -253,11 +259,8 @@ impl Node {
     fn lost(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
         let link = self.links[handle.0].as_mut().expect("just polled");
         link.lost = Some(why);
-        if !link.is_waiting {
-            link.share.begin(self.turns.now(), self.config.work.turn_max);
-            self.read_unread(now, handle);
-            self.handle_notices(now, handle);
-        }
+        self.read_unread(now, handle, Lane::First);
+        self.handle_notices(now, handle);
         self.end_lost(now, handle);
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use super::congestion::Meter;
-use super::link::{Link, Phase, told_quota};
+use super::link::{Lane, Link, Phase, told_quota};
 use super::{
     Closed, DISCONNECTED, FAULTS, NO_HELLO, NO_MEMBER, Node, SHUTDOWN, SUPERSEDED, TWIN,
     channel_hello, crypto, quic,
@@ -189,12 +189,14 @@ impl Node {
 
     /// Removes a link. Its handle is free for another one.
     pub(super) fn remove(&mut self, handle: ConnectionHandle) {
-        let Some(link) = self.links[handle.0].take() else { return };
+        let Some(mut link) = self.links[handle.0].take() else { return };
         self.window_pool.give_back(link.held_of_pool());
         self.deadlines.set(handle.0, Time::NEVER);
         self.ready.remove(handle, &link);
-        if link.is_waiting {
-            self.turns.remove(handle);
+        for lane in Lane::ALL {
+            if link.reading(lane).is_waiting {
+                self.turns.remove(handle, lane);
+            }
         }
         self.failed.retain(|other| *other != handle);
         if let Some(peer) = link.node.and_then(|node| self.peers.find(&node)) {
@@ -405,7 +407,7 @@ impl Node {
         let used = std::mem::take(&mut self.peers.peer_mut(peer).used);
         link.set_used(&used, self.turns.now(), &self.config);
         link.note_early();
-        self.read_unread(now, handle);
+        self.read_unread(now, handle, Lane::First);
     }
 
     /// Counts the channels on which one side keeps silent, and traces why.

@@ -1,6 +1,9 @@
 //! The share that each peer has of this node's work: deficit round robin (Shreedhar and Varghese, "Efficient
 //! fair queuing using deficit round robin", 1996) over what is read of links, by counted work.
 //!
+//! What comes on a link is read in several [lanes](super::link::Lane), each with a share of its own: chunks of long
+//! artifacts take most of the work, and hold up nothing else. What is said of a link here holds for each of its lanes.
+//!
 //! A *turn* is from one time at which the node has nothing to do to the next. In each turn, a link is given an
 //! allowance. While it has some, what comes on it is read as it comes. What comes beyond that waits unread
 //! ([`super::link`]), and one of the links that wait is read at the end of each turn, when all else is done. No
@@ -12,6 +15,7 @@ use std::time::Duration;
 
 use quinn_proto::ConnectionHandle;
 
+use super::link::Lane;
 use crate::time::Time;
 
 /// What is counted, in units of [`WorkConfig`](crate::config::WorkConfig).
@@ -36,6 +40,9 @@ const BATCHES_PER_TURN: u32 = 64;
 /// with what they are given credit for, and others would wait in the socket. While turns are short, the same holds while
 /// the application has something to take. But if that never ends, one of them is read in so many turns.
 const TURNS_LEFT_OUT_MAX: u32 = 8;
+
+/// So many turns go to others while chunks of bulk wait: the part of a lower class everywhere.
+const BULK_LEFT_OUT_MAX: u32 = 15;
 
 /// Those who are beyond their share are few if they are at most one in so many others: as many as may be hostile in a
 /// BFT subnet. If there are more, it is load, which long turns serve best.
@@ -114,13 +121,16 @@ pub(super) struct Turns {
     /// Turns in succession in which none was read for that.
     left_out: u32,
     batches: u32,
-    waiting: VecDeque<ConnectionHandle>,
+    /// Those that wait in the lanes but that of bulk, and in that.
+    waiting: [VecDeque<(ConnectionHandle, Lane)>; 2],
+    /// Turns in succession in which bulk waited, and something else was read.
+    bulk_left_out: u32,
     /// Until then, others are taken to send something, too.
     beside_until: Time,
 }
 
 impl Turns {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         // A link is given its first allowances when it comes.
         let now = TURNS_SAVED_MAX;
         Self {
@@ -129,7 +139,8 @@ impl Turns {
             input_waits: false,
             left_out: 0,
             batches: 0,
-            waiting: VecDeque::new(),
+            waiting: Default::default(),
+            bulk_left_out: 0,
             beside_until: Time::ZERO,
         }
     }
@@ -159,8 +170,9 @@ impl Turns {
         is_last
     }
 
-    /// The link that is read in this turn, once. Others may wait for what the application does about what they sent.
-    pub(super) fn next(&mut self, others_wait: bool) -> Option<ConnectionHandle> {
+    /// The link that is read in this turn, once, and the lane. Others may wait for what the application does about what
+    /// they sent.
+    pub(super) fn next(&mut self, others_wait: bool) -> Option<(ConnectionHandle, Lane)> {
         if self.is_taken {
             return None;
         }
@@ -170,17 +182,27 @@ impl Turns {
             return None;
         }
         self.left_out = 0;
-        self.waiting.pop_front()
+        let [others, bulk] = &mut self.waiting;
+        if bulk.is_empty() || !others.is_empty() && self.bulk_left_out < BULK_LEFT_OUT_MAX {
+            self.bulk_left_out += u32::from(!bulk.is_empty());
+            return others.pop_front();
+        }
+        self.bulk_left_out = 0;
+        bulk.pop_front()
     }
 
-    /// A link waits, which did not before.
-    pub(super) fn wait(&mut self, handle: ConnectionHandle) {
-        self.waiting.push_back(handle);
+    fn queue(&mut self, lane: Lane) -> &mut VecDeque<(ConnectionHandle, Lane)> {
+        &mut self.waiting[usize::from(lane == Lane::Bulk)]
     }
 
-    /// A link that waits is being removed.
-    pub(super) fn remove(&mut self, handle: ConnectionHandle) {
-        self.waiting.retain(|other| *other != handle);
+    /// A lane of a link waits, which did not before.
+    pub(super) fn wait(&mut self, handle: ConnectionHandle, lane: Lane) {
+        self.queue(lane).push_back((handle, lane));
+    }
+
+    /// A link of which a lane waits is being removed.
+    pub(super) fn remove(&mut self, handle: ConnectionHandle, lane: Lane) {
+        self.queue(lane).retain(|other| *other != (handle, lane));
     }
 
     /// Something has come on a link that does not wait.
@@ -192,13 +214,13 @@ impl Turns {
 
     /// By how much turns are to be shorter than usual, if there are so many members.
     pub(super) fn shortened_by(&self, now: Time, members: usize) -> u32 {
-        let beyond = self.waiting.len();
+        let beyond = self.waiting.iter().map(VecDeque::len).max().unwrap_or(0);
         let is_shortened = beyond > 0 && beyond * FEW <= members && now < self.beside_until;
         if is_shortened { SHORTENED_BY } else { 1 }
     }
 
     pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting.iter().any(|queue| !queue.is_empty())
     }
 }
 
@@ -280,33 +302,51 @@ mod tests {
     #[test]
     fn links_that_wait_are_read_in_turn() {
         let mut turns = Turns::new();
-        (0..3).map(ConnectionHandle).for_each(|link| turns.wait(link));
-        assert_eq!((turns.next(false), turns.next(false)), (Some(ConnectionHandle(0)), None));
-        turns.wait(ConnectionHandle(0));
-        turns.remove(ConnectionHandle(1));
+        (0..3).map(ConnectionHandle).for_each(|link| turns.wait(link, Lane::First));
+        assert_eq!(
+            (turns.next(false), turns.next(false)),
+            (Some((ConnectionHandle(0), Lane::First)), None)
+        );
+        turns.wait(ConnectionHandle(0), Lane::First);
+        turns.remove(ConnectionHandle(1), Lane::First);
         for expected in [2, 0] {
             turns.end();
-            assert_eq!(turns.next(false), Some(ConnectionHandle(expected)));
+            assert_eq!(turns.next(false), Some((ConnectionHandle(expected), Lane::First)));
         }
+        assert!(!turns.has_waiting());
+    }
+
+    #[test]
+    fn chunks_of_bulk_wait_for_others_but_not_for_ever() {
+        let mut turns = Turns::new();
+        turns.wait(ConnectionHandle(0), Lane::Bulk);
+        for turn in 0..=BULK_LEFT_OUT_MAX as usize {
+            turns.wait(ConnectionHandle(1), if turn % 2 == 0 { Lane::First } else { Lane::Chunks });
+            let expected = if turn < BULK_LEFT_OUT_MAX as usize { 1 } else { 0 };
+            assert_eq!(turns.next(false).map(|(link, _)| link), Some(ConnectionHandle(expected)));
+            turns.end();
+        }
+        assert!(turns.has_waiting());
+        turns.remove(ConnectionHandle(1), Lane::Chunks);
         assert!(!turns.has_waiting());
     }
 
     #[test]
     fn what_waits_in_the_socket_comes_first_but_not_for_ever() {
         let mut turns = Turns::new();
-        turns.wait(ConnectionHandle(0));
-        turns.wait(ConnectionHandle(1));
+        turns.wait(ConnectionHandle(0), Lane::First);
+        turns.wait(ConnectionHandle(1), Lane::First);
         turns.set_input_waits(true);
         for _ in 0..TURNS_LEFT_OUT_MAX {
             assert_eq!(turns.next(false), None);
             turns.end();
         }
-        assert_eq!(turns.next(false), Some(ConnectionHandle(0)));
+        assert_eq!(turns.next(false), Some((ConnectionHandle(0), Lane::First)));
         turns.end();
         assert_eq!(turns.next(false), None);
         turns.set_input_waits(false);
         turns.end();
-        assert_eq!(turns.next(false), Some(ConnectionHandle(1)));
+        assert_eq!(turns.next(false), Some((ConnectionHandle(1), Lane::First)));
     }
 
     #[test]
@@ -316,34 +356,34 @@ mod tests {
         let is_shorter = |turns: &Turns, ms| turns.shortened_by(at(ms), 12) > 1;
         turns.note_within(at(1));
         for link in 0..12 {
-            turns.wait(ConnectionHandle(link));
+            turns.wait(ConnectionHandle(link), Lane::First);
             assert!(!is_shorter(&turns, 1), "nobody else sends");
         }
         turns.note_within(at(1));
         assert!(!is_shorter(&turns, 1), "all send much");
-        (4..12).map(ConnectionHandle).for_each(|link| turns.remove(link));
+        (4..12).map(ConnectionHandle).for_each(|link| turns.remove(link, Lane::First));
         assert!(is_shorter(&turns, 1) && is_shorter(&turns, 100) && !is_shorter(&turns, 101));
-        (0..4).map(ConnectionHandle).for_each(|link| turns.remove(link));
+        (0..4).map(ConnectionHandle).for_each(|link| turns.remove(link, Lane::First));
         assert!(!is_shorter(&turns, 1));
     }
 
     #[test]
     fn what_others_wait_for_comes_first_but_not_for_ever() {
         let mut turns = Turns::new();
-        turns.wait(ConnectionHandle(0));
+        turns.wait(ConnectionHandle(0), Lane::First);
         for _ in 0..TURNS_LEFT_OUT_MAX {
             assert_eq!(turns.next(true), None);
             turns.end();
         }
-        assert_eq!(turns.next(true), Some(ConnectionHandle(0)));
+        assert_eq!(turns.next(true), Some((ConnectionHandle(0), Lane::First)));
     }
 
     /// There may always be something to send.
     #[test]
     fn a_turn_ends_even_if_the_node_is_never_idle() {
         let mut turns = Turns::new();
-        turns.wait(ConnectionHandle(0));
-        turns.wait(ConnectionHandle(1));
+        turns.wait(ConnectionHandle(0), Lane::First);
+        turns.wait(ConnectionHandle(1), Lane::First);
         for is_first in [true, false] {
             assert!(turns.next(false).is_some());
             assert_eq!((0..BATCHES_PER_TURN).filter(|_| turns.note_batch()).count(), 1);

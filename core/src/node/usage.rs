@@ -7,14 +7,15 @@
 
 use std::boxed::Box;
 
+use super::link::Lane;
 use super::share::Share;
 use crate::sched::QuotaMeter;
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
-    /// Of this node's work.
-    pub(super) share: Share,
+    /// Of this node's work, by [`Lane`].
+    pub(super) shares: [Share; Lane::ALL.len()],
     /// Pieces of work that have brought nothing, and are not among the peer's fruitless ones yet.
     pub(super) excess: i64,
     /// Of each channel that has a quota, in their order. Before the first connection there are none.

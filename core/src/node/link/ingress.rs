@@ -6,7 +6,7 @@ use std::vec::Vec;
 use quinn_proto::{Dir, ReadError, ReadableError, StreamId};
 
 use super::quota::Quotas;
-use super::unread::UnreadQueue;
+use super::unread::{Lane, Reading, UnreadQueue};
 use super::{BREACH, Link, StreamMap, UNNEEDED, Unread, stream_id};
 use crate::broadcast::{Broadcast, ChunkTaken, RequestId, Taken};
 use crate::config::ChannelConfig;
@@ -46,6 +46,7 @@ enum Role {
 #[derive(Debug)]
 struct InStream {
     role: Role,
+    lane: Lane,
     decoder: StreamDecoder,
     /// Frames taken since that was last looked at.
     frames: u32,
@@ -121,29 +122,51 @@ pub(in crate::node) enum Notice {
 }
 
 impl Link {
-    /// Something has come. It is to be read with [`Link::read_next`].
-    pub(in crate::node) fn note_unread(&mut self, unread: Unread) {
-        self.unread.push(unread);
+    /// Something has come. It is to be read with [`Link::read_next`] in its lane.
+    pub(in crate::node) fn note_unread(&mut self, unread: Unread) -> Lane {
+        let lane = match unread {
+            Unread::More(stream) => {
+                self.ingress.in_streams.get(&stream).map_or(Lane::First, |state| state.lane)
+            }
+            Unread::Opened(_) => Lane::First,
+        };
+        self.unread(lane).push(unread);
+        lane
+    }
+
+    fn unread(&mut self, lane: Lane) -> &mut UnreadQueue {
+        &mut self.readings[lane as usize].unread
+    }
+
+    pub(in crate::node) fn reading(&mut self, lane: Lane) -> &mut Reading {
+        &mut self.readings[lane as usize]
     }
 
     pub(in crate::node) fn has_unread(&self) -> bool {
-        !self.unread.is_empty()
+        self.readings.iter().any(|reading| !reading.unread.is_empty())
     }
 
-    /// Reads what waits longest, as far as the peer's share goes. False if there is nothing, or the share is
+    /// The work that was done for it since the last call.
+    pub(in crate::node) fn take_work(&mut self) -> u64 {
+        self.readings.iter_mut().map(|reading| reading.share.take_done()).sum()
+    }
+
+    /// Reads what waits longest in a lane, as far as the peer's share goes. False if there is nothing, or the share is
     /// spent.
     pub(in crate::node) fn read_next(
         &mut self,
         now: Time,
+        lane: Lane,
         machine: &mut Broadcast,
         channels: &[ChannelConfig],
         rpc: &mut Rpc,
         notices: &mut Vec<Notice>,
     ) -> bool {
-        if self.share.is_spent() {
+        let reading = &mut self.readings[lane as usize];
+        if reading.share.is_spent() {
             return false;
         }
-        let Some(unread) = self.unread.pop() else { return false };
+        let Some(unread) = reading.unread.pop() else { return false };
         match unread {
             Unread::Opened(Dir::Uni) => self.accept(now, machine, channels, notices),
             Unread::Opened(Dir::Bi) => self.accept_calls(now, rpc, notices),
@@ -163,7 +186,7 @@ impl Link {
     ) {
         let Some(stream) = self.quic.streams().accept(Dir::Uni) else { return };
         // There may be more, which come behind what this read leaves of the first one.
-        self.unread.put_back(Unread::Opened(Dir::Uni));
+        self.unread(Lane::First).put_back(Unread::Opened(Dir::Uni));
         self.windows.note_opened();
         if self.peer().is_none() && stream.index() > 0 {
             self.ingress.early.push(stream);
@@ -174,10 +197,10 @@ impl Link {
 
     /// The peer is up: the streams that it opened before are to be read, first of all and in their order.
     pub(in crate::node) fn note_early(&mut self) {
-        self.unread.push(Unread::Opened(Dir::Bi));
-        for stream in std::mem::take(&mut self.ingress.early).into_iter().rev() {
-            self.unread.put_back(Unread::More(stream));
-        }
+        let early = std::mem::take(&mut self.ingress.early);
+        let unread = self.unread(Lane::First);
+        unread.push(Unread::Opened(Dir::Bi));
+        early.into_iter().rev().for_each(|stream| unread.put_back(Unread::More(stream)));
     }
 
     /// What was held for quotas is to be read as far as it is due by now. False if there is nothing.
@@ -185,7 +208,8 @@ impl Link {
         if self.quotas.earliest() > now {
             return false;
         }
-        let (streams, unread) = (&mut self.ingress.in_streams, &mut self.unread);
+        let unread = &mut self.readings[Lane::First as usize].unread;
+        let streams = &mut self.ingress.in_streams;
         self.quotas.release(now, |stream| release(stream, streams, unread));
         true
     }
@@ -209,7 +233,8 @@ impl Link {
                     Some(spare) => StreamDecoder::reusing(spare, Request::BODY_MAX),
                     None => StreamDecoder::new(Request::BODY_MAX),
                 };
-                InStream { role: Role::Unknown, decoder, frames: 0, quota: None, is_held: false }
+                let (role, lane) = (Role::Unknown, Lane::First);
+                InStream { role, lane, decoder, frames: 0, quota: None, is_held: false }
             }
         };
         let read = self.read_all(now, stream, &mut state, machine, channels, notices);
@@ -251,7 +276,9 @@ impl Link {
     ) -> Result<Read, Fault> {
         let up = self.peer();
         let mut bytes = 0;
-        self.share.charge(cost::STREAM);
+        let lane = state.lane;
+        let Reading { share, unread, .. } = &mut self.readings[lane as usize];
+        share.charge(cost::STREAM);
         if let Some(at) = holding_quota(now, stream, state, &mut self.quotas) {
             return Ok(self.read_reset(now, stream, at));
         }
@@ -264,8 +291,12 @@ impl Link {
             }
         };
         let result = loop {
-            if self.share.is_spent() {
-                self.unread.put_back(Unread::More(stream));
+            if share.is_spent() {
+                unread.put_back(Unread::More(stream));
+                break Ok(Read::More);
+            }
+            if state.lane != lane {
+                self.readings[state.lane as usize].unread.push(Unread::More(stream));
                 break Ok(Read::More);
             }
             if holding_quota(now, stream, state, &mut self.quotas).is_some() {
@@ -279,7 +310,7 @@ impl Link {
                     let is_of_updates = matches!(state.role, Role::Updates(_));
                     self.windows.note_read(input.len());
                     bytes += input.len() as u64;
-                    self.share.charge(bytes_cost(input.len()));
+                    share.charge(bytes_cost(input.len()));
                     // The rest of the frame that the head is in is counted.
                     if !reads_head {
                         self.effort.note_read(input.len());
@@ -294,7 +325,7 @@ impl Link {
                         channels,
                     );
                     let frames = std::mem::take(&mut state.frames);
-                    self.share.charge(cost::FRAME * frames);
+                    share.charge(cost::FRAME * frames);
                     if reads_head {
                         state.quota = quota_of(&state.role, up, &self.quotas, machine);
                     } else if let Some(at) = state.quota {
@@ -379,7 +410,7 @@ impl Link {
         let Some(peer) = self.peer() else { return };
         let Some(id) = self.quic.streams().accept(Dir::Bi) else { return };
         // There may be more, which come behind what this read leaves of the first one.
-        self.unread.put_back(Unread::Opened(Dir::Bi));
+        self.unread(Lane::First).put_back(Unread::Opened(Dir::Bi));
         self.ingress.calls_accepted = id.index() + 1;
         rpc.handle_opened(now, peer, CallStream(id.into()));
         self.read_call(now, id, rpc, notices);
@@ -405,7 +436,8 @@ impl Link {
         rpc: &mut Rpc,
     ) -> Result<(), Fault> {
         let stream = CallStream(id.into());
-        self.share.charge(cost::STREAM);
+        let Reading { share, unread, .. } = &mut self.readings[Lane::First as usize];
+        share.charge(cost::STREAM);
         // A callee resets what it does not answer, and it is the caller who has caused that.
         let is_of_peer = id.initiator() != self.quic.side();
         let mut recv = self.quic.recv_stream(id);
@@ -420,13 +452,13 @@ impl Link {
         let Ok(mut chunks) = recv.read(true) else { return Ok(()) };
         let (mut result, mut has_read) = (Ok(()), false);
         while wants > 0 && result.is_ok() {
-            if self.share.is_spent() {
-                self.unread.put_back(Unread::More(id));
+            if share.is_spent() {
+                unread.put_back(Unread::More(id));
                 break;
             }
             match chunks.next(wants) {
                 Ok(Some(chunk)) => {
-                    self.share.charge(cost::FRAME + bytes_cost(chunk.bytes.len()));
+                    share.charge(cost::FRAME + bytes_cost(chunk.bytes.len()));
                     self.effort.note_read(chunk.bytes.len());
                     has_read = true;
                     result = rpc.handle_data(now, peer, stream, &chunk.bytes);
@@ -507,6 +539,12 @@ fn quota_of(
     }
 }
 
+/// The lane of a stream with chunks of a channel.
+fn lane_of_chunks(channel: Option<ChannelId>, channels: &[ChannelConfig]) -> Lane {
+    let config = channels.iter().find(|config| Some(config.id) == channel);
+    config.map_or(Lane::First, |config| Lane::of_chunks(config.class))
+}
+
 /// What a piece of so many bytes costs: the shortest one something, too, since each is taken from QUIC by itself.
 const fn bytes_cost(bytes: usize) -> u32 {
     (bytes as u32 * cost::KIB).div_ceil(1024)
@@ -528,7 +566,7 @@ fn take(
             return Err(Malformed::FrameTooLong.into());
         }
     }
-    let InStream { role, decoder, frames, .. } = state;
+    let InStream { role, lane, decoder, frames, .. } = state;
     loop {
         let Some(item) = decoder.next(input)? else { return Ok(Read::More) };
         *frames += 1;
@@ -548,6 +586,8 @@ fn take(
                         let request = RequestId(request);
                         let longest = up.and_then(|peer| machine.chunk_bytes_max(peer, request));
                         let Some(longest) = longest else { return Ok(Read::Unawaited) };
+                        let channel = up.and_then(|peer| machine.channel_of(peer, request));
+                        *lane = lane_of_chunks(channel, channels);
                         (Role::Chunks(request), longest + Chunk::OVERHEAD_MAX)
                     }
                     StreamHead::Twin => (Role::Twin, 0),
@@ -570,6 +610,7 @@ fn take(
                             Taken::Unwanted => return Ok(Read::Stop),
                             Taken::Chunks(request) => {
                                 *role = Role::Chunks(request);
+                                *lane = lane_of_chunks(Some(channel), channels);
                                 let longest = machine.chunk_bytes_max(peer, request);
                                 let longest = longest.expect("it has just begun");
                                 decoder.set_body_max(longest + Chunk::OVERHEAD_MAX);

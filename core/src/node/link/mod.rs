@@ -26,7 +26,6 @@ use quinn_proto::{StreamId, VarInt};
 use super::Closed;
 use super::congestion::Meter;
 use super::progress::{Effort, Seen};
-use super::share::Share;
 use super::usage::Usage;
 use crate::config::{Config, Windows};
 use crate::id::{NodeId, PeerIndex};
@@ -38,12 +37,12 @@ use egress::Egress;
 use ingress::Ingress;
 use quota::Quotas;
 use silence::Silence;
-use unread::UnreadQueue;
+use unread::Reading;
 use windows::LinkWindows;
 
 pub(super) use ingress::Notice;
 pub(super) use quota::{quota_hello, told_quota};
-pub(super) use unread::Unread;
+pub(super) use unread::{Lane, Unread};
 
 /// Error codes of streams. Those of calls have more, which the peer reads: see
 /// [`CallReset`](crate::wire::CallReset).
@@ -109,11 +108,8 @@ pub(super) struct Link {
     pub(super) is_touched: bool,
     /// The machines were asked for data for it since QUIC had nothing more to send.
     pub(super) is_fed: bool,
-    /// Of this node's work.
-    pub(super) share: Share,
-    /// It is among those that wait for their turn to be read.
-    pub(super) is_waiting: bool,
-    unread: UnreadQueue,
+    /// By [`Lane`].
+    readings: [Reading; Lane::ALL.len()],
     /// What the peer has done lately.
     pub(super) effort: Effort,
     /// What it may send in channels, when it is up.
@@ -155,9 +151,7 @@ impl Link {
             queued: 0,
             is_touched: false,
             is_fed: false,
-            share: Share::default(),
-            is_waiting: false,
-            unread: UnreadQueue::default(),
+            readings: Default::default(),
             effort: Effort::default(),
             quotas: Quotas::default(),
             meter,
@@ -245,7 +239,9 @@ impl Link {
 
     /// It is the link in use to its peer from now on, which has used so much over earlier ones.
     pub(super) fn set_used(&mut self, used: &Usage, turn: u64, config: &Config) {
-        self.share.go_on(used.share, turn, config.work.turn_max);
+        for (reading, used) in self.readings.iter_mut().zip(used.shares) {
+            reading.share.go_on(used, turn, config.work.turn_max);
+        }
         self.effort.note_fruitless(used.excess);
         self.quotas = Quotas::new(&config.channels, &used.quotas);
     }
@@ -255,11 +251,12 @@ impl Link {
         let was_up = self.is_up() || self.phase == Phase::Closed { was_up: true };
         self.phase = Phase::Closed { was_up };
         self.ingress.retire();
-        self.unread.clear();
+        self.readings.iter_mut().for_each(|reading| reading.unread.clear());
         self.egress.retire();
         // What was useful long ago makes up for nothing.
         let excess = self.settle_effort().max(0);
-        Usage { share: self.share.remainder(), excess, quotas: self.quotas.end() }
+        let shares = Lane::ALL.map(|lane| self.readings[lane as usize].share.remainder());
+        Usage { shares, excess, quotas: self.quotas.end() }
     }
 
     /// Whether it was up before it was closed.

@@ -8,7 +8,50 @@ use hashbrown::HashSet;
 use quinn_proto::{Dir, StreamId};
 
 use super::stream_id;
+use crate::config::Class;
+use crate::node::share::Share;
 use crate::rpc::CallStream;
+
+/// In which order a link is read: each has a share of the node's work of its own, so that long artifacts are not in
+/// the way of all else that the same peer sends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(in crate::node) enum Lane {
+    /// New streams, updates, requests and calls.
+    First,
+    /// Chunks that the peer was asked for, in all channels but those of bulk.
+    Chunks,
+    /// Those of channels of bulk.
+    Bulk,
+}
+
+impl Lane {
+    pub(in crate::node) const ALL: [Self; 3] = [Self::First, Self::Chunks, Self::Bulk];
+
+    /// Of chunks of a channel of a class.
+    pub(super) fn of_chunks(class: Class) -> Self {
+        if class == Class::Bulk { Self::Bulk } else { Self::Chunks }
+    }
+}
+
+/// What waits to be read in one lane, and how much of it may be read.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Reading {
+    pub(in crate::node) share: Share,
+    /// It is among those that wait for their turn to be read.
+    pub(in crate::node) is_waiting: bool,
+    pub(super) unread: UnreadQueue,
+}
+
+impl Reading {
+    pub(in crate::node) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Whether it waits from now on, and did not before.
+    pub(in crate::node) fn begins_to_wait(&mut self) -> bool {
+        self.has_unread() && !std::mem::replace(&mut self.is_waiting, true)
+    }
+}
 
 /// Something to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
