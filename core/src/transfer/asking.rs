@@ -26,13 +26,17 @@ impl Transfers {
     pub(super) fn ask_more(&mut self, now: Time, peer: PeerIndex) {
         let mut is_overloaded = false;
         for class in 0..CLASSES {
-            while let Some(at) = self.free_request(peer, class)
+            while self.holder(peer).has_queued(class)
+                && let Some(at) = self.free_request(peer, class)
+                && let Some(bytes_max) = self.ask_limit(now, peer, class)
                 && let Some(next) = self.next_offer(now, peer, class, is_overloaded)
             {
-                self.ask(now, next, at);
+                self.ask(now, next, at, bytes_max);
             }
             let mut priorities = 0..Priority::ALL.len();
-            is_overloaded |= priorities.any(|priority| self.has_late(now, peer, (class, priority)));
+            let is_late = priorities.any(|priority| self.has_late(now, peer, (class, priority)));
+            self.note_late(peer, class, is_late);
+            is_overloaded |= is_late;
         }
     }
 
@@ -46,9 +50,9 @@ impl Transfers {
         self.holder(peer).free_request(class, max)
     }
 
-    /// Asks for chunks of a queued offer, with the free request at `at`. Takes it out of the queue, and
-    /// puts it back if there is more to ask for.
-    fn ask(&mut self, now: Time, Next { offer, end, is_fresh }: Next, at: usize) {
+    /// Asks for chunks of a queued offer, with the free request at `at`, about so many bytes at most. Takes it out of
+    /// the queue, and puts it back if there is more to ask for.
+    fn ask(&mut self, now: Time, Next { offer, end, is_fresh }: Next, at: usize, bytes_max: u64) {
         let Offer { transfer, peer, .. } = self.offers[offer];
         self.displace(offer);
         if self.wanted[transfer].unasked == 0 || self.is_spreading(transfer) {
@@ -57,7 +61,7 @@ impl Transfers {
         if self.is_left_to_others(now, offer) {
             return self.rest(now, offer);
         }
-        let limit = self.request_chunks(offer);
+        let limit = self.request_chunks(offer, bytes_max);
         let ranges = self.choose(offer, limit);
         if ranges.is_empty() {
             return;
@@ -76,16 +80,18 @@ impl Transfers {
         };
         holder.queues[class][priority].ends.note(end, bytes as usize, &freshness);
         holder.requests[at].ranges = ranges;
+        let request = RequestId::new(at, holder.requests[at].generation);
+        self.note_trickle(now, (peer, class), request);
         self.asking.push(peer);
         self.open(offer);
     }
 
-    /// How many chunks a request is for: what the holder may be asked for ahead.
-    fn request_chunks(&mut self, offer: u32) -> u32 {
+    /// How many chunks a request is for: what the holder may be asked for ahead, and no more than so many bytes.
+    fn request_chunks(&mut self, offer: u32, bytes_max: u64) -> u32 {
         let Offer { transfer, peer, .. } = self.offers[offer];
         let advert = &self.wanted[transfer].advert;
         let holder = self.holders[peer.at()].as_ref().expect("a member");
-        let ahead = holder.request_bytes() / advert.chunk_size() as u64;
+        let ahead = holder.request_bytes().min(bytes_max) / advert.chunk_size() as u64;
         u32::try_from(ahead).unwrap_or(u32::MAX).max(1)
     }
 

@@ -359,6 +359,11 @@ impl Holder {
         requests.fold(0, |asked, request| asked | request.expected.word(word))
     }
 
+    /// Whether there is something of a class that it may be asked for.
+    pub(super) fn has_queued(&self, class: usize) -> bool {
+        self.queues[class].iter().any(|queue| queue.first().is_some())
+    }
+
     /// The index of a free request of a class, of which there may be so many.
     pub(super) fn free_request(&self, class: usize, max: usize) -> Option<usize> {
         self.free_place(class * max..(class + 1) * max)

@@ -27,6 +27,7 @@ mod queue;
 mod room;
 mod spreading;
 mod wanted;
+mod yielding;
 
 pub(crate) use chunk_set::ChunksTold;
 pub(crate) use offer::Have;
@@ -55,6 +56,7 @@ use holder::{Holder, Phase, Request};
 use offer::{Offer, Place, PlaceChain};
 use room::Room;
 use wanted::{Stage, Wanted};
+use yielding::Yielding;
 
 /// Classes of channels: requests of one leave those of another alone.
 const CLASSES: usize = 3;
@@ -104,6 +106,7 @@ pub(crate) struct Transfers {
     rooms_due: u64,
     /// When room may be taken from what makes no progress, by channel.
     room_checks: Deadlines,
+    yielding: Yielding,
     /// Holders that may have to be asked for more, each once.
     due: VecDeque<PeerIndex>,
     /// [`Place::Resting`], in the order in which it ends (the pause is the same for all).
@@ -150,6 +153,7 @@ impl Transfers {
             rooms: config.channels.iter().map(Room::new).collect(),
             rooms_due: 0,
             room_checks: Deadlines::new(),
+            yielding: Yielding::default(),
             due: VecDeque::new(),
             resting: List::default(),
             reviews: Deadlines::new(),
@@ -219,6 +223,7 @@ impl Transfers {
         // What only this member was to bring holds up nothing any more.
         (0..self.rooms.len()).for_each(|channel| self.rooms_due |= 1 << channel);
         self.reviews.set(peer.at(), Time::NEVER);
+        self.forget_late(peer);
         self.stops.retain(|(stopped, _)| *stopped != peer);
     }
 
@@ -418,6 +423,7 @@ impl Transfers {
             Place::Idle => return,
             Place::Queued { priority, segment } => {
                 holder.queues[class][priority].remove(&mut self.offers, segment, offer);
+                self.recheck_late(peer, class);
             }
             Place::Resting(_) => self.resting.remove(&mut self.offers, offer),
             Place::HeldBack => {
@@ -489,6 +495,8 @@ impl Transfers {
                 if self.holder(peer).up {
                     self.ask_more(now, peer);
                 }
+            } else if let Some(peer) = self.next_passed_over(now) {
+                self.ask_more(now, peer);
             } else {
                 break;
             }

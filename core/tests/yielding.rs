@@ -1,0 +1,132 @@
+//! Less urgent classes yield while a node takes in less than it wants of what is more urgent. The machine by itself,
+//! with holders that answer when the test says so.
+
+use slotcast::artifact::Artifact;
+use slotcast::broadcast::RequestId;
+use slotcast::config::{ChannelConfig, Class, Config};
+use slotcast::id::ChannelId;
+use slotcast_testkit::machines::{CHANNEL, Frame, OTHER, Solo, advert, artifact, ms, peer};
+
+/// Two of them are more than may be hostile.
+const HOLDERS: usize = 4;
+
+/// Chunks that are asked for at a time while a class yields: 64 KiB.
+const YIELDING: usize = 4;
+
+struct Holders {
+    solo: Solo,
+    next_slot: u32,
+    /// What is advertised.
+    active: Vec<Artifact>,
+}
+
+impl Holders {
+    fn new() -> Self {
+        let bulk = ChannelConfig::new(OTHER).class(Class::Bulk);
+        let config = Config::new([ChannelConfig::new(CHANNEL), bulk]);
+        Self { solo: Solo::new(&config, HOLDERS), next_slot: 0, active: Vec::new() }
+    }
+
+    fn advertise(&mut self, at: usize, channel: ChannelId, length: usize) -> Artifact {
+        let (slot, artifact) = (self.next_slot, artifact(self.next_slot.into(), length));
+        self.next_slot += 1;
+        let told = advert(slot, u64::from(slot) + 1, 0, false, &artifact);
+        let (machine, now) = (&mut self.solo.machine, self.solo.now);
+        machine.handle_update(now, peer(at), channel, &told).expect("no fault");
+        self.solo.settle();
+        self.active.push(artifact.clone());
+        artifact
+    }
+
+    /// More is wanted of a holder than it may be asked for at a time, and has waited too long.
+    fn make_late(&mut self, at: usize) {
+        for _ in 0..20 {
+            self.advertise(at, CHANNEL, 20_000);
+        }
+        self.solo.elapse(ms(300));
+        // It is looked at when there is something to do about the holder.
+        self.advertise(at, CHANNEL, 20_000);
+    }
+
+    /// What a holder is asked for of an artifact: requests, and the chunks of each.
+    fn asked(&mut self, at: usize, artifact: &Artifact) -> Vec<(RequestId, Vec<u32>)> {
+        let frames = self.solo.sent(at).into_iter();
+        let asked = frames.filter_map(|frame| match frame {
+            Frame::Fetch { request, id, chunks } if id == artifact.id() => {
+                Some((RequestId(request), chunks))
+            }
+            _ => None,
+        });
+        asked.collect()
+    }
+
+    fn answer(
+        &mut self,
+        at: usize,
+        artifact: &Artifact,
+        (request, chunks): &(RequestId, Vec<u32>),
+    ) {
+        for chunk in chunks {
+            self.solo.chunk(at, *request, artifact, *chunk).expect("it is right");
+        }
+        self.solo.settle();
+    }
+}
+
+/// It may be the holder that is slow.
+#[test]
+fn a_class_does_not_yield_to_a_few_holders() {
+    let mut holders = Holders::new();
+    holders.make_late(0);
+    let block = holders.advertise(3, OTHER, 1 << 20);
+    let chunks: usize = holders.asked(3, &block).iter().map(|(_, chunks)| chunks.len()).sum();
+    assert!(chunks > YIELDING, "{chunks}");
+}
+
+#[test]
+fn a_class_that_yields_is_asked_for_bit_by_bit_of_one_holder_after_the_other() {
+    let mut holders = Holders::new();
+    (0..2).for_each(|at| holders.make_late(at));
+    let blocks = [2, 3].map(|at| (at, holders.advertise(at, OTHER, 1 << 20)));
+    // The one that is asked answers, and then it is the other's turn.
+    for turn in 0..6 {
+        let [asked, other] = [turn % 2, 1 - turn % 2].map(|which| {
+            let (at, block) = &blocks[which];
+            holders.asked(*at, block)
+        });
+        let [(_, chunks)] = &asked[..] else { panic!("{turn}: one request: {asked:?}") };
+        assert_eq!((chunks.len(), other), (YIELDING, Vec::new()), "{turn}");
+        let (at, block) = &blocks[turn % 2];
+        holders.answer(*at, block, &asked[0]);
+    }
+}
+
+/// Or one silent holder would keep all others from being asked.
+#[test]
+fn what_is_not_answered_keeps_others_waiting_for_a_while_only() {
+    let mut holders = Holders::new();
+    (0..2).for_each(|at| holders.make_late(at));
+    let blocks = [2, 3].map(|at| (at, holders.advertise(at, OTHER, 1 << 20)));
+    assert_eq!(holders.asked(2, &blocks[0].1).len(), 1);
+    holders.solo.elapse(ms(240));
+    assert_eq!(holders.asked(3, &blocks[1].1), []);
+    for _ in 0..10 {
+        holders.solo.elapse(ms(100));
+    }
+    let asked = holders.asked(3, &blocks[1].1);
+    assert_eq!(asked.first().map(|(_, chunks)| chunks.len()), Some(YIELDING), "{asked:?}");
+}
+
+#[test]
+fn when_nothing_is_late_any_more_all_is_asked_for_again() {
+    let mut holders = Holders::new();
+    (0..2).for_each(|at| holders.make_late(at));
+    let blocks = [2, 3].map(|at| (at, holders.advertise(at, OTHER, 1 << 20)));
+    assert_eq!(holders.asked(2, &blocks[0].1).len(), 1);
+    assert_eq!(holders.asked(3, &blocks[1].1), []);
+    holders.solo.down(0);
+    holders.solo.wake();
+    let asked = holders.asked(3, &blocks[1].1);
+    let chunks: usize = asked.iter().map(|(_, chunks)| chunks.len()).sum();
+    assert!(chunks > YIELDING, "{chunks}");
+}
