@@ -1,6 +1,7 @@
 //! Catch-up by calls: what is no longer active is not broadcast, but a node that has lost its state
 //! may still need it. Each node keeps what it was delivered for a while after it has expired; a node
-//! that comes back asks another for the list, and for each artifact in it.
+//! that comes back asks another for the list, and for each artifact in it. What that one had to make room
+//! for meanwhile, or is too slow to give, it asks the others for.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -130,41 +131,52 @@ pub(crate) struct CaughtUp {
 }
 
 impl CaughtUp {
-    /// Asks a peer for all finished artifacts that are not in the archive.
-    pub(crate) async fn from_peer(
+    /// Asks the peers, one after the other, for all artifacts that have finished for the first of them and are not in
+    /// the archive.
+    pub(crate) async fn from_peers(
         handle: &NodeHandle,
-        peer: NodeId,
+        peers: &[NodeId],
         archive: &Archive,
     ) -> Result<Self, Failure> {
         let begun = Instant::now();
         let mut caught_up = Self::default();
-        let list = handle.route(LIST)?.call(peer, "").await?;
+        let first = *peers.first().expect("a subnet has two nodes or more");
+        let list = handle.route(LIST)?.call(first, "").await?;
         let ids = list.chunks_exact(32).map(|id| ArtifactId(id.try_into().expect("32 bytes")));
-        let missed: Vec<_> = ids.filter(|id| !archive.has(id)).collect();
+        let mut missed: Vec<_> = ids.filter(|id| !archive.has(id)).collect();
         let pieces = handle.route(PIECE)?;
-        for ids in missed.chunks(CALLS_MAX) {
-            caught_up.take(&pieces, peer, ids).await?;
+        for peer in peers {
+            let mut still_missed = Vec::new();
+            for ids in missed.chunks(CALLS_MAX) {
+                still_missed.extend(caught_up.take(&pieces, *peer, ids).await?);
+            }
+            missed = still_missed;
         }
+        caught_up.missing = missed.len();
         caught_up.took = begun.elapsed();
         Ok(caught_up)
     }
 
+    /// Asks a peer for artifacts. Those that it has not given.
     async fn take(
         &mut self,
         pieces: &Route,
         peer: NodeId,
         ids: &[ArtifactId],
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<ArtifactId>, Failure> {
         let calls: Vec<_> = ids.iter().map(|id| pieces.call(peer, id.0.to_vec())).collect();
+        let mut missed = Vec::new();
         for (call, id) in calls.into_iter().zip(ids) {
             let piece = match call.await {
                 Ok(piece) => piece,
-                // It had to make room for a newer one.
-                Err(CallError::Dropped) => {
-                    self.missing += 1;
+                Err(error @ (CallError::Closed | CallError::UnknownRoute | CallError::TooLong)) => {
+                    return Err(error.into());
+                }
+                // It had to make room for a newer one, has more to do than it can, or is gone.
+                Err(_) => {
+                    missed.push(*id);
                     continue;
                 }
-                Err(error) => return Err(error.into()),
             };
             let artifact = piece.split_first().and_then(|(length, rest)| {
                 let metadata = rest.get(..usize::from(*length))?;
@@ -178,6 +190,6 @@ impl CaughtUp {
                 None => self.corrupt += 1,
             }
         }
-        Ok(())
+        Ok(missed)
     }
 }

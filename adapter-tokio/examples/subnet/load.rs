@@ -27,6 +27,9 @@ pub(crate) const LANES: [Lane; 3] = [
     Lane { id: ChannelId(3), name: "blocks", class: Class::Bulk, size: 4 << 20, one_in: 50 },
 ];
 
+/// Room for short artifacts until the application takes them.
+const INBOX_BYTES_MIN: u64 = 8 << 20;
+
 /// An artifact: the `number`th of a channel, by one life of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Name {
@@ -77,11 +80,14 @@ impl Load {
         self.spread.mul_f64((f64::from(name.number) + within) / f64::from(self.count(name.lane)))
     }
 
-    /// A configuration in which each channel has room for what a node keeps active, up to 64 MiB.
+    /// A configuration in which each channel has room for what a node keeps active, up to 64 MiB, and for what it
+    /// fetches from f + 1 others at once, however long they keep it waiting.
     pub(crate) fn config(&self, nodes: usize) -> Config {
+        let holders = (nodes as u64 - 1) / 3 + 1;
         let channels = LANES.iter().enumerate().map(|(lane, Lane { id, class, .. })| {
             let mut channel = ChannelConfig::new(*id).class(*class);
             channel.artifact_bytes_max = self.size(lane) as u64;
+            channel.inbox_bytes_max = INBOX_BYTES_MIN.max(holders * channel.artifact_bytes_max);
             channel
         });
         let longest = (0..LANES.len()).map(|lane| self.size(lane)).max().unwrap_or(0);

@@ -2,7 +2,7 @@
 //!
 //! They publish on three channels and abort a share of it, one of them restarts on the way, and a
 //! ledger tells in the end whether each artifact came where it had to, once and unharmed, and
-//! whether every abort was seen. The node that restarted calls another for what it has missed and is
+//! whether every abort was seen. The node that restarted calls others for what it has missed and is
 //! no longer active. `--help` lists the options.
 //!
 //! `main` is the story of a run; `node` shows how an application uses a node's handles, and `catchup`
@@ -139,7 +139,8 @@ async fn run(options: &Options) -> Result<Report, Failure> {
     let handle = bind(restarted, setup(restarted, &topology), addresses[restarted])?;
     let node = Node::join(count, handle, count - 1, load, ledger.clone()).await?;
     publishers.extend(node.publish(&numbers, begin, None, load, &ledger));
-    let caught_up = node.catch_up(keys[(restarted + 1) % count].id()).await?;
+    let others: Vec<_> = (1..count).map(|at| keys[(restarted + at) % count].id()).collect();
+    let caught_up = node.catch_up(&others).await?;
     nodes.push(node);
 
     // Everything arrives; then all is withdrawn, and expires.
@@ -153,7 +154,9 @@ async fn run(options: &Options) -> Result<Report, Failure> {
     ledger.wait(PATIENCE, end, Book::is_expired).await;
 
     let took = begun.elapsed();
-    let mut report = Report::new(count, planned, load, &ledger.book(), caught_up, took);
+    let memory_bound = (count as u64) * load.config(count).memory_bound();
+    let mut report =
+        Report::new(count, planned, load, &ledger.book(), caught_up, memory_bound, took);
     report.add(&first_life);
     let stopping: Vec<_> = nodes.into_iter().map(|node| tokio::spawn(node.stop())).collect();
     for stats in stopping {

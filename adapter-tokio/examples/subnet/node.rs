@@ -57,9 +57,9 @@ impl Node {
         Ok(Self { life, handle, channels, archive, takers })
     }
 
-    /// Gets from a peer what has been and gone.
-    pub(crate) async fn catch_up(&self, peer: NodeId) -> Result<CaughtUp, Failure> {
-        CaughtUp::from_peer(&self.handle, peer, &self.archive).await
+    /// Gets from peers what has been and gone: from the first that has it.
+    pub(crate) async fn catch_up(&self, peers: &[NodeId]) -> Result<CaughtUp, Failure> {
+        CaughtUp::from_peers(&self.handle, peers, &self.archive).await
     }
 
     /// Publishes in tasks of their own: on each channel from these numbers on, by a schedule that

@@ -40,6 +40,10 @@ pub(crate) struct Report {
     corrupt: usize,
     unexpected: usize,
     caught_up: CaughtUp,
+    /// What the nodes keep to together: the sum of their [`slotcast::config::Config::memory_bound`].
+    memory_bound: u64,
+    /// The most that the process has taken, where the system tells.
+    memory_peak: Option<u64>,
     udp_bytes: u64,
     /// At both ends.
     connections: u64,
@@ -55,6 +59,7 @@ impl Report {
         load: Load,
         book: &Book,
         caught_up: CaughtUp,
+        memory_bound: u64,
         took: Duration,
     ) -> Self {
         let mut lanes: Vec<_> =
@@ -102,6 +107,8 @@ impl Report {
             corrupt,
             unexpected,
             caught_up,
+            memory_bound,
+            memory_peak: memory_peak(),
             udp_bytes,
             connections,
             faults,
@@ -159,6 +166,10 @@ impl Report {
             "{{\"artifacts\":{artifacts},\"bytes\":{bytes},\"corrupt\":{corrupt},\"missing\":{missing},\"ms\":{took:.3}}}"
         );
         member("caught_up", &caught_up);
+        member("memory_bound", &self.memory_bound);
+        if let Some(peak) = &self.memory_peak {
+            member("memory_peak", peak);
+        }
         member("payload_bytes", &payload_bytes);
         member("udp_bytes", udp_bytes);
         member("connections", &(connections / 2));
@@ -228,11 +239,18 @@ impl fmt::Display for Report {
         let caught_up = &self.caught_up;
         writeln!(
             f,
-            "catch-up  after its restart the node called for {} finished artifacts, {}, in {:.1} ms",
+            "catch-up  after its restart the node called for {} finished artifacts, {}, in {:.1} ms;\n          \
+             {} that the first one named were with nobody any more",
             caught_up.artifacts,
             bytes(caught_up.bytes),
             caught_up.took.as_secs_f64() * 1e3,
+            caught_up.missing,
         )?;
+        write!(f, "memory    the nodes keep to {} together", bytes(self.memory_bound))?;
+        match self.memory_peak {
+            Some(peak) => writeln!(f, "; the process took {} at most", bytes(peak))?,
+            None => writeln!(f)?,
+        }
         let Tally { expected, missing, expired_missing, .. } = self.total;
         let Self { duplicates, corrupt, unexpected, seconds, .. } = self;
         writeln!(
@@ -250,6 +268,14 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// The most memory that this process has taken, in bytes. Linux tells.
+fn memory_peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = peak.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 /// A number of bytes as a person reads it.
