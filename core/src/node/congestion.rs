@@ -43,6 +43,8 @@ pub(super) struct Meter {
     lost: AtomicU64,
     /// Packets that were acknowledged since this was last taken.
     acked: AtomicU64,
+    /// Some were lost since QUIC has sent anything: it has not run out of data, whatever it found when it sent last.
+    is_repeat_due: AtomicBool,
     is_closing: AtomicBool,
     /// See [`BulkWindow`].
     bulk_window: AtomicU64,
@@ -259,6 +261,7 @@ impl Metered {
 impl Controller for Metered {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
         self.inner.on_sent(now, bytes, last_packet_number);
+        self.meter.is_repeat_due.store(false, Relaxed);
         let unsent = self.meter.unsent.load(Relaxed);
         let carried = bytes.saturating_sub(PACKET_OVERHEAD).min(unsent);
         self.meter.unsent.store(unsent - carried, Relaxed);
@@ -309,7 +312,7 @@ impl Controller for Metered {
     ) {
         self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
         self.meter.in_flight.store(in_flight, Relaxed);
-        if app_limited {
+        if app_limited && !self.meter.is_repeat_due.load(Relaxed) {
             // QUIC had nothing left to send.
             self.meter.unsent.store(0, Relaxed);
             self.meter.pending.store(0, Relaxed);
@@ -336,6 +339,9 @@ impl Controller for Metered {
         self.meter.in_flight.store(rest, Relaxed);
         self.meter.pending.fetch_add(lost_bytes, Relaxed);
         self.meter.lost.fetch_add(lost_bytes, Relaxed);
+        if !is_marked {
+            self.meter.is_repeat_due.store(true, Relaxed);
+        }
         self.note_window();
     }
 
@@ -424,6 +430,27 @@ mod tests {
             bulk.end_round(in_flight, round_trip);
         }
         assert!(bulk.bytes >= 1_000_000, "{}", bulk.bytes);
+    }
+
+    /// QUIC had nothing left when it sent last, and says so with the next acknowledgement, too.
+    #[test]
+    fn what_was_lost_is_pending_until_it_is_sent_again() {
+        let meter = Arc::new(Meter::default());
+        let factory = Arc::new(MeteredFactory { meter: meter.clone(), initial_window: 12_000 });
+        let now = Instant::now();
+        let mut controller = factory.build(now, 1_200);
+        meter.note_written(10_000);
+        controller.on_sent(now, 10_100, 1);
+        controller.on_end_acks(now, 10_100, true, None);
+        assert!(!meter.has_pending());
+        controller.on_congestion_event(now, now, false, 5_000);
+        controller.on_end_acks(now, 5_100, true, None);
+        assert!(meter.has_pending());
+        controller.on_sent(now, 4_000, 2);
+        controller.on_end_acks(now, 4_000, false, None);
+        assert!(meter.has_pending());
+        controller.on_end_acks(now, 0, true, None);
+        assert!(!meter.has_pending());
     }
 
     /// Clocks may be coarse, windows and round trips as long as the configuration allows.

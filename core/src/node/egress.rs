@@ -3,8 +3,8 @@
 //! The machines report flows that have come to have something to send. A flow is put into the
 //! schedule of its peer's link, and the link into the queue of ready links of that level. A link
 //! whose turn it is gets one piece of what is most urgent for its peer, and sends until QUIC has
-//! nothing more that may be sent now. So what is urgent goes before what is not, over all links,
-//! and the content is chosen as late as possible.
+//! nothing more that may be sent now, or it has sent its share. So what is urgent goes before what is
+//! not, over all links, and the content is chosen as late as possible.
 
 use quinn_proto::ConnectionHandle;
 use std::vec::Vec;
@@ -40,7 +40,7 @@ impl Node {
             if let Some(transmit) = link.quic.poll_transmit(instant, segments, buffer) {
                 let transmit = Transmit::from_quic(transmit);
                 let (bytes, datagrams) = (transmit.size, transmit.datagrams());
-                self.ready.charge(level, bytes);
+                let is_spent = self.ready.charge(link, level, bytes);
                 self.uplink.charge(now, bytes, datagrams);
                 link.note_sent(bytes, datagrams);
                 let pending = link.pending_level();
@@ -48,18 +48,33 @@ impl Node {
                     // What is left is less urgent, and waits for a turn of its level.
                     self.ready.pop(link, level);
                     self.ready.push(handle, link, pending);
+                } else if is_spent {
+                    self.ready.end_turn(link, level);
+                }
+                if pending > level || is_spent {
+                    self.set_deadline(handle);
                 }
                 return Some(transmit);
             }
             link.is_fed = false;
             link.note_drained();
-            self.ready.pop(link, level);
-            self.deadlines
-                .set(handle.0, link.deadline(self.start, self.config.transport.keep_alive));
-            if let Some(level) = link.next_level(&self.config) {
-                self.ready.push(handle, link, level);
+            match link.next_level(&self.config) {
+                Some(next) if next == level => self.ready.end_turn(link, level),
+                next => {
+                    self.ready.pop(link, level);
+                    if let Some(next) = next {
+                        self.ready.push(handle, link, next);
+                    }
+                }
             }
+            self.set_deadline(handle);
         }
+    }
+
+    /// The turn of a link is over: what it has sent may have set timers, and others may have many turns before its next.
+    fn set_deadline(&mut self, handle: ConnectionHandle) {
+        let link = self.links[handle.0].as_mut().expect("a ready link");
+        self.deadlines.set(handle.0, link.deadline(self.start, self.config.transport.keep_alive));
     }
 
     /// Puts the flows that have come to have something to send into the schedules of their links.

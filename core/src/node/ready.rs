@@ -1,10 +1,37 @@
 //! The links that have work, by level.
+//!
+//! Within a level, links take turns by deficit round robin (Shreedhar and Varghese, 1996). What counts is what leaves:
+//! also what was lost and is sent again, which may be far more than a piece, and whose peer decides about it.
 
 use quinn_proto::ConnectionHandle;
 use std::collections::VecDeque;
 
 use super::link::Link;
 use crate::sched::{Level, Levels};
+
+/// Bytes that a link may send in its turn if others of its level wait: a piece of 64 KiB and the frame that exceeds it,
+/// in packets.
+const TURN_BYTES: i32 = 80 << 10;
+
+/// Where a link stands in the queues of [`ReadyLinks`].
+#[derive(Debug, Default)]
+pub(super) struct Queued {
+    /// Bit set: it is in the queue of this level.
+    levels: u8,
+    /// By level, bytes that it may send in its turn. What it has left counts in the next turn, but no backlog begins with
+    /// it.
+    deficits: [i32; Level::ALL.len()],
+}
+
+impl Queued {
+    const fn is_in(&self, level: Level) -> bool {
+        self.levels & (1 << level as u8) != 0
+    }
+
+    fn deficit(&mut self, level: Level) -> &mut i32 {
+        &mut self.deficits[level as usize]
+    }
+}
 
 /// Which link may send next: the one with the most urgent work. Links with work of one level take
 /// turns. A link is in the queue of each level at most once.
@@ -17,8 +44,9 @@ pub(super) struct ReadyLinks {
 impl ReadyLinks {
     /// A link has work of this level.
     pub(super) fn push(&mut self, handle: ConnectionHandle, link: &mut Link, level: Level) {
-        if link.queued & (1 << level as u8) == 0 {
-            link.queued |= 1 << level as u8;
+        if !link.queued.is_in(level) {
+            link.queued.levels |= 1 << level as u8;
+            *link.queued.deficit(level) = TURN_BYTES;
             self.queues[level as usize].push_back(handle);
         }
     }
@@ -32,13 +60,24 @@ impl ReadyLinks {
 
     /// The link whose turn it is has done its work of this level, for now.
     pub(super) fn pop(&mut self, link: &mut Link, level: Level) {
-        link.queued &= !(1 << level as u8);
+        link.queued.levels &= !(1 << level as u8);
         self.queues[level as usize].pop_front();
     }
 
-    /// So many bytes were sent as work of a level.
-    pub(super) fn charge(&mut self, level: Level, bytes: usize) {
+    /// The turn of the link whose turn it is ends, and it has more work of this level.
+    pub(super) fn end_turn(&mut self, link: &mut Link, level: Level) {
+        let deficit = link.queued.deficit(level);
+        *deficit = (*deficit + TURN_BYTES).min(2 * TURN_BYTES);
+        self.queues[level as usize].rotate_left(1);
+    }
+
+    /// The link whose turn it is has sent so many bytes as work of this level. Whether that is all that it may send in
+    /// this turn.
+    pub(super) fn charge(&mut self, link: &mut Link, level: Level, bytes: usize) -> bool {
         self.levels.charge(level, bytes);
+        let deficit = link.queued.deficit(level);
+        *deficit -= bytes as i32;
+        *deficit <= 0
     }
 
     /// Whether a link has data to send that is more urgent than `level`. Control is left out: a link waits
@@ -51,7 +90,7 @@ impl ReadyLinks {
     /// A link is being removed.
     pub(super) fn remove(&mut self, handle: ConnectionHandle, link: &Link) {
         for level in Level::ALL {
-            if link.queued & (1 << level as u8) != 0 {
+            if link.queued.is_in(level) {
                 self.queues[level as usize].retain(|other| *other != handle);
             }
         }

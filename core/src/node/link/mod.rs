@@ -26,6 +26,7 @@ use quinn_proto::{StreamId, VarInt};
 use super::Closed;
 use super::congestion::Meter;
 use super::progress::{Effort, Seen};
+use super::ready::Queued;
 use super::usage::Usage;
 use crate::config::{Config, Windows};
 use crate::id::{NodeId, PeerIndex};
@@ -102,8 +103,8 @@ pub(super) struct Link {
     pub(super) lost: Option<Closed>,
     /// There is something to send, and no window has room for it. Only traced.
     full_window: FullWindow,
-    /// Bit set: it is in the node's queue of ready links of this level.
-    pub(super) queued: u8,
+    /// Where it stands among the node's ready links.
+    pub(super) queued: Queued,
     /// It may have events of QUIC to be dealt with, and is in the node's list of those.
     pub(super) is_touched: bool,
     /// The machines were asked for data for it since QUIC had nothing more to send.
@@ -148,7 +149,7 @@ impl Link {
             silent_channels: 0,
             lost: None,
             full_window: FullWindow::default(),
-            queued: 0,
+            queued: Queued::default(),
             is_touched: false,
             is_fed: false,
             readings: Default::default(),
