@@ -37,7 +37,7 @@ fn added(change: impl Fn(&mut Config)) -> i64 {
 
 /// What one channel takes of each peer per slot: entries and artifacts of two epochs, and what was
 /// and is to be sent, which pushes are in one stream, receipts.
-const PER_SLOT: i64 = 2 * 56 + 16 + 8 + 16 + 2 * 2048;
+const PER_SLOT: i64 = 2 * 56 + 16 + 8 + 16 + 4 + 2 * 2048;
 
 /// What is noted of a channel for a peer's quotas, and for those of this node.
 const PACED: i64 = 104;

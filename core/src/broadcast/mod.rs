@@ -361,7 +361,10 @@ impl Broadcast {
         self.inbox.remove_peer(peer);
         self.after_unlinks(peer, false);
         self.sender.remove_peer(peer);
-        self.outboxes.iter_mut().for_each(|outbox| outbox.forget_progress(peer));
+        self.outboxes.iter_mut().for_each(|outbox| {
+            outbox.forget_progress(peer);
+            outbox.forget_answered(peer);
+        });
         self.set_members(self.peers.count - 1);
         let node = self.peers.nodes[peer.at()].take().expect("a member");
         self.inbox.transfers.remove_peer(peer, node < self.own);

@@ -127,7 +127,7 @@ impl Config {
     /// | chunks and their Merkle trees, per channel | a 128th of those bytes of outbox and inbox |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | handshakes | `handshakes_max x (464 KiB + 64 KiB)`: in progress, and not accepted yet |
-    /// | tables, per peer and channel | `(2 x 56 + 16 + 8 + 16 + 2 x 2048) x slots_max`: entries and artifacts of two epochs, what is told of them and fetched, what was and is to be sent, which pushes are in one stream, receipts |
+    /// | tables, per peer and channel | `(2 x 56 + 16 + 8 + 16 + 4 + 2 x 2048) x slots_max`: entries and artifacts of two epochs, what is told of them and fetched, what was and is to be sent, which pushes are in one stream, receipts, what it was sent of each that it asked for |
     /// | quotas, per peer and channel | `104`: what the peer takes, and what it was sent; with a [`quota`](ChannelConfig::quota) `+ 272`: what it has sent |
     /// | requests, per peer | `512 x (3 x fetches_per_peer_max + serves_per_peer_max + 2 x streamed_per_peer_max) + 16 KiB`: in each class, in both directions, and what is sent unasked; refusals |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
@@ -151,7 +151,7 @@ impl Config {
             with_tree(shares * c.active_bytes_max) + (2432 + order) * u64::from(c.slots_max)
         });
         let inbox = sum(&|c| with_tree(2 * c.inbox_bytes_max) + c.artifact_bytes_max + (1 << 20));
-        let tables = sum(&|c| (2 * 56 + 16 + 8 + 16 + 2 * 2048) * u64::from(c.slots_max));
+        let tables = sum(&|c| (2 * 56 + 16 + 8 + 16 + 4 + 2 * 2048) * u64::from(c.slots_max));
         let quotas = sum(&|c| PACED_BYTES + c.quota.map_or(0, |_| QUOTA_BYTES));
         let t = &self.transport;
         let (least, most) = (self.least_windows(), self.most_windows());

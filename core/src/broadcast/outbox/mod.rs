@@ -37,6 +37,7 @@ use core::hash::BuildHasher;
 use super::IdMap;
 use super::free_slots::FreeSlots;
 use super::peer_set::PeerSet;
+use super::send::Answered;
 use super::spread::Spread;
 use crate::artifact::{Advert, Artifact};
 use crate::config::{ChannelConfig, Order, Relay};
@@ -127,6 +128,8 @@ pub(super) struct Active {
     pub(super) known: Option<u32>,
     /// The peers that are being sent chunks from this slot.
     pub(super) serving: PeerSet,
+    /// What peers that have asked for chunks were sent of it.
+    pub(super) answered: Answered,
     /// If it is sent to others unasked.
     pub(super) spread: Option<Box<Spread>>,
     /// How far it has come, of what this node has published.
@@ -154,6 +157,7 @@ impl Active {
             hops,
             known,
             serving: PeerSet::default(),
+            answered: Answered::default(),
             spread: None,
             progress: Progress::default(),
             dormant_since: None,
@@ -550,6 +554,13 @@ impl Outbox {
         }
         assert!(slot.0 < self.config.slots_max, "publish and relay have their limits");
         slot
+    }
+
+    /// A peer is no member any more: what it was sent does not count for another one with its index. A walk over the
+    /// slots, once for each member that leaves.
+    pub(super) fn forget_answered(&mut self, peer: PeerIndex) {
+        let active = self.slots.iter_mut().filter_map(|state| state.active.as_mut());
+        active.for_each(|active| active.answered.forget(peer));
     }
 
     /// Gives the slot a new version.

@@ -20,6 +20,8 @@ pub(super) enum Source {
 pub(super) struct Job {
     pub(super) channel: u16,
     pub(super) slot: Slot,
+    /// The flow that it is part of.
+    pub(super) flow: usize,
     /// The request that it answers.
     pub(super) request: Option<u64>,
     pub(super) stream: Option<OutStream>,
@@ -70,11 +72,20 @@ impl Job {
         is_over
     }
 
-    /// Whether chunks of a channel can be sent for it, or the end of its stream: its stream is open, or
-    /// can be opened.
-    pub(super) fn is_sendable(&self, channel: u16, can_open: bool, outbox: &Outbox) -> bool {
+    /// Whether chunks can be sent for it in a flow, or the end of its stream: its stream is open, or can be
+    /// opened.
+    pub(super) fn is_sendable(&self, flow: usize, can_open: bool, outboxes: &[Outbox]) -> bool {
         let has_stream = can_open || self.stream.is_some();
-        self.channel == channel && has_stream && !self.is_blocked && self.has_more(outbox)
+        let outbox = &outboxes[self.channel as usize];
+        self.flow == flow && has_stream && !self.is_blocked && self.has_more(outbox)
+    }
+
+    /// Chunks that it has still to send, of those that it was begun with.
+    pub(super) fn chunks_left(&self) -> u64 {
+        match &self.source {
+            Source::Ranges(ranges) => count(ranges),
+            Source::Passed(_) => 0,
+        }
     }
 
     pub(super) fn has_more(&self, outbox: &Outbox) -> bool {
@@ -97,4 +108,9 @@ impl Job {
         let active = outboxes[self.channel as usize].active_mut(self.slot);
         active.expect("jobs end with their slot").serving.remove(peer);
     }
+}
+
+/// Chunks in ranges.
+pub(super) fn count(ranges: &Ranges) -> u64 {
+    ranges.iter().map(|range| u64::from(range.count)).sum()
 }

@@ -9,6 +9,7 @@
 
 mod job;
 mod pacing;
+mod repeats;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ use crate::wire::{
 };
 use job::{Job, Source};
 use pacing::Pacing;
+pub(super) use repeats::Answered;
 
 /// The number of streams to one peer that may be unacknowledged. A node has a bound of its own, which
 /// is lower unless its `streams_max` is near the highest that there may be. This one is for machines
@@ -280,9 +282,17 @@ impl Sender {
         if served >= serves_max || jobs.iter().any(|job| job.request == Some(request)) {
             return self.refuse(peer, request, Refusal::Busy);
         }
-        state.begin_job((channel, slot), Some(request), None, Source::Ranges(chunks));
+        let ahead = jobs.iter().filter(|job| job.request.is_some() && job.is_of(channel, slot));
+        let ahead: u64 = ahead.map(Job::chunks_left).sum();
+        let asked = job::count(&chunks);
+        let flow = match active.answered.is_repeat(peer, ahead + asked, active.body.chunks()) {
+            true => self.repeats_flow(),
+            false => chunks_flow(channel),
+        };
+        let at = (channel, slot, flow);
+        self.peer(peer).begin_job(at, Some(request), None, Source::Ranges(chunks));
         active.serving.insert(peer);
-        self.ready.mark(peer, chunks_flow(channel));
+        self.ready.mark(peer, flow);
     }
 
     /// Refuses a request. If more refusals are waiting than the peer may have requests, nothing is
@@ -352,21 +362,30 @@ impl Sender {
     }
 
     /// The levels of the flows: flow `2 c` is the updates of channel `c`, flow `2 c + 1` the
-    /// chunks, and the last one is the requests.
+    /// chunks. Behind them come the requests, and the chunks of all channels that are
+    /// [repeats](repeats).
     pub(super) fn flows(&self) -> impl Iterator<Item = Level> {
         (0..self.flows_count()).map(|flow| self.level(flow))
     }
 
     pub(super) fn flows_count(&self) -> usize {
-        self.requests_flow() + 1
+        self.repeats_flow() + 1
     }
 
     pub(super) fn level(&self, flow: usize) -> Level {
-        self.channels.get(flow / 2).map_or(Level::Control, |config| config.class.into())
+        match self.channels.get(flow / 2) {
+            Some(config) => config.class.into(),
+            None if flow == self.requests_flow() => Level::Control,
+            None => Level::Bulk,
+        }
     }
 
     fn requests_flow(&self) -> usize {
         2 * self.channels.len()
+    }
+
+    fn repeats_flow(&self) -> usize {
+        self.requests_flow() + 1
     }
 
     fn is_updates(&self, flow: usize) -> bool {
@@ -419,7 +438,7 @@ impl Sender {
         let Some(job) = jobs.iter_mut().find(|job| job.stream == Some(stream)) else { return };
         job.is_blocked = is_blocked;
         if !is_blocked {
-            self.ready.mark(peer, chunks_flow(job.channel));
+            self.ready.mark(peer, job.flow);
         }
     }
 
@@ -444,8 +463,7 @@ impl Sender {
             return can_open && outboxes[flow / 2].has_changes(peer);
         }
         let state = self.peers[peer.at()].as_ref().expect("a member");
-        let (channel, outbox) = ((flow / 2) as u16, &outboxes[flow / 2]);
-        state.jobs.iter().any(|job| job.is_sendable(channel, can_open, outbox))
+        state.jobs.iter().any(|job| job.is_sendable(flow, can_open, outboxes))
     }
 
     pub(super) fn poll_flow(
@@ -469,13 +487,11 @@ impl Sender {
         let was_ready = self.ready.is_ready(peer, flow) || is_held;
         let send = if flow == self.requests_flow() {
             self.send_requests(now, peer, room, out, inbox)
+        } else if self.is_updates(flow) {
+            let (channel, outbox) = ((flow / 2) as u16, &mut outboxes[flow / 2]);
+            self.send_updates(now, (peer, channel), room, out, (outbox, inbox), outputs)
         } else {
-            let channel = (flow / 2) as u16;
-            let outbox = &mut outboxes[channel as usize];
-            match flow % 2 {
-                0 => self.send_updates(now, (peer, channel), room, out, (outbox, inbox), outputs),
-                _ => self.send_chunks(now, peer, channel, (room, can_open), out, (outbox, inbox)),
-            }
+            self.send_chunks(now, (peer, flow), (room, can_open), out, (outboxes, inbox))
         };
         debug_assert!(was_ready || send.is_none(), "what has something to send was reported");
         if !self.has_backlog(peer, flow, true, (outboxes, inbox)) {
@@ -673,8 +689,9 @@ impl Sender {
             }
             if let Some(source) = source {
                 active.serving.insert(index);
-                peer.begin_job((channel_index, slot), None, Some(stream), source);
-                self.ready.mark(index, chunks_flow(channel_index));
+                let flow = chunks_flow(channel_index);
+                peer.begin_job((channel_index, slot, flow), None, Some(stream), source);
+                self.ready.mark(index, flow);
                 finish = false;
                 break;
             }
@@ -696,20 +713,21 @@ impl Sender {
     fn send_chunks(
         &mut self,
         now: Time,
-        index: PeerIndex,
-        channel: u16,
+        (index, flow): (PeerIndex, usize),
         (room, can_open): (usize, bool),
         out: &mut SendBuffer,
-        (outbox, inbox): (&Outbox, &Inbox),
+        (outboxes, inbox): (&mut [Outbox], &Inbox),
     ) -> Option<Send> {
         loop {
             let peer = self.peers[index.at()].as_ref().expect("a member");
             let jobs = peer.jobs.iter().enumerate();
-            let jobs = jobs.filter(|(_, job)| job.is_sendable(channel, can_open, outbox));
+            let jobs = jobs.filter(|(_, job)| job.is_sendable(flow, can_open, outboxes));
             // Artifacts take turns, so that a short one does not wait for a long one.
-            let at = jobs.min_by_key(|(at, job)| (job.turn, *at))?.0;
+            let (at, job) = jobs.min_by_key(|(at, job)| (job.turn, *at))?;
+            let channel = job.channel;
+            let outbox = &mut outboxes[channel as usize];
             // All that it had to pass on may have come to the peer from others.
-            let send = self.send_job(index, channel, (at, room), out, (outbox, inbox));
+            let send = self.send_job(index, (at, room), out, (outbox, inbox));
             if send.is_some() {
                 self.pacing.charge(now, index, channel, 0, out.len());
                 return send;
@@ -721,12 +739,12 @@ impl Sender {
     fn send_job(
         &mut self,
         index: PeerIndex,
-        channel: u16,
         (at, room): (usize, usize),
         out: &mut SendBuffer,
-        (outbox, inbox): (&Outbox, &Inbox),
+        (outbox, inbox): (&mut Outbox, &Inbox),
     ) -> Option<Send> {
-        let class = self.channels[channel as usize].class;
+        let flow = self.peer(index).jobs[at].flow;
+        let level = self.level(flow);
         let peer = self.peer(index);
         peer.take_turn(at);
         let open = peer.jobs[at].stream.is_none();
@@ -736,11 +754,14 @@ impl Sender {
             StreamHead::Chunks(job.request.expect("an answer")).encode(&mut out.inline);
             job.stream = opened;
         }
-        let active = outbox.active(job.slot).expect("jobs end with their slot");
-        let has = |chunk| active.known.is_some_and(|known| inbox.holds_chunk(known, index, chunk));
+        let active = outbox.active_mut(job.slot).expect("jobs end with their slot");
+        let known = active.known;
+        let has = |chunk| known.is_some_and(|known| inbox.holds_chunk(known, index, chunk));
         // Members take turns with each chunk, so that all of them soon have something to pass on.
         let is_spread = active.spread.is_some();
+        let mut chunks = 0;
         while let Some(chunk) = job.next_chunk(active, has) {
+            chunks += 1;
             let (bytes, proof) = match &active.body {
                 Body::Whole(artifact) => artifact.chunk(chunk),
                 Body::Part(part) => inbox.transfers.chunk(part.transfer, chunk),
@@ -753,7 +774,10 @@ impl Sender {
             }
         }
         let finish = job.take_end(active);
-        let send = Send { stream: job.stream, open, finish, level: class.into() };
+        if job.request.is_some() {
+            active.answered.note(index, chunks);
+        }
+        let send = Send { stream: job.stream, open, finish, level };
         (finish || !out.is_empty()).then_some(send)
     }
 
@@ -805,7 +829,7 @@ impl Peer {
     /// Begins a job, whose artifact has its next turn behind all others, unless it has one already.
     fn begin_job(
         &mut self,
-        (channel, slot): (u16, Slot),
+        (channel, slot, flow): (u16, Slot, usize),
         request: Option<u64>,
         stream: Option<OutStream>,
         source: Source,
@@ -813,7 +837,8 @@ impl Peer {
         let same = self.jobs.iter().find(|job| job.is_of(channel, slot));
         let turn = same.map_or(self.turn, |job| job.turn);
         self.turn += 1;
-        self.jobs.push(Job { channel, slot, request, stream, source, turn, is_blocked: false });
+        let is_blocked = false;
+        self.jobs.push(Job { channel, slot, flow, request, stream, source, turn, is_blocked });
     }
 
     /// It is the turn of the job at `at`, and so of its artifact.
