@@ -7,7 +7,8 @@
 //! cut off, `side_connections`, `pending` and `handshake_places` about several connections of one
 //! member or address, `dial_pause` about one that does not stay, `load`, `aborts` and `responses`
 //! about peers that take much and give nothing, `floods`, `full_packets` and `quotas` about those that keep a node busy,
-//! and `twins` about those that claim to be several processes.
+//! `uplink` about those that would have more of what it sends than their share, and `twins` about those that claim to be
+//! several processes.
 
 mod aborts;
 mod answers;
@@ -29,6 +30,7 @@ mod responses;
 mod side_connections;
 mod streams;
 mod twins;
+mod uplink;
 
 use std::time::Duration;
 
