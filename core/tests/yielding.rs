@@ -73,6 +73,14 @@ impl Holders {
     }
 }
 
+/// Two are late, and two others have a block each.
+fn yielding() -> (Holders, [(usize, Artifact); 2]) {
+    let mut holders = Holders::new();
+    (0..2).for_each(|at| holders.make_late(at));
+    let blocks = [2, 3].map(|at| (at, holders.advertise(at, OTHER, 1 << 20)));
+    (holders, blocks)
+}
+
 /// It may be the holder that is slow.
 #[test]
 fn a_class_does_not_yield_to_a_few_holders() {
@@ -85,9 +93,7 @@ fn a_class_does_not_yield_to_a_few_holders() {
 
 #[test]
 fn a_class_that_yields_is_asked_for_bit_by_bit_of_one_holder_after_the_other() {
-    let mut holders = Holders::new();
-    (0..2).for_each(|at| holders.make_late(at));
-    let blocks = [2, 3].map(|at| (at, holders.advertise(at, OTHER, 1 << 20)));
+    let (mut holders, blocks) = yielding();
     // The one that is asked answers, and then it is the other's turn.
     for turn in 0..6 {
         let [asked, other] = [turn % 2, 1 - turn % 2].map(|which| {
@@ -104,9 +110,7 @@ fn a_class_that_yields_is_asked_for_bit_by_bit_of_one_holder_after_the_other() {
 /// Or one silent holder would keep all others from being asked.
 #[test]
 fn what_is_not_answered_keeps_others_waiting_for_a_while_only() {
-    let mut holders = Holders::new();
-    (0..2).for_each(|at| holders.make_late(at));
-    let blocks = [2, 3].map(|at| (at, holders.advertise(at, OTHER, 1 << 20)));
+    let (mut holders, blocks) = yielding();
     assert_eq!(holders.asked(2, &blocks[0].1).len(), 1);
     holders.solo.elapse(ms(240));
     assert_eq!(holders.asked(3, &blocks[1].1), []);
@@ -119,9 +123,7 @@ fn what_is_not_answered_keeps_others_waiting_for_a_while_only() {
 
 #[test]
 fn when_nothing_is_late_any_more_all_is_asked_for_again() {
-    let mut holders = Holders::new();
-    (0..2).for_each(|at| holders.make_late(at));
-    let blocks = [2, 3].map(|at| (at, holders.advertise(at, OTHER, 1 << 20)));
+    let (mut holders, blocks) = yielding();
     assert_eq!(holders.asked(2, &blocks[0].1).len(), 1);
     assert_eq!(holders.asked(3, &blocks[1].1), []);
     holders.solo.down(0);

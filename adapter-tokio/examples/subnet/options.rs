@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(crate) const USAGE: &str = "\
 Runs a subnet in one process, over UDP on loopback: half of the nodes under tokio, half under smol.
 Each node publishes on three channels and aborts a share of what it published; one is stopped and
-started again on the way, and then calls another for what it has missed. Exits with 0 if everything
+started again on the way, and then calls others for what it has missed. Exits with 0 if everything
 arrived once, unharmed, and every abort was seen everywhere; with 1 if not; with 2 if the options are
 wrong.
 

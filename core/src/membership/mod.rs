@@ -28,6 +28,11 @@ use core::net::SocketAddr;
 use crate::config::PEERS_LIMIT;
 use crate::id::NodeId;
 
+/// Whether so many of the other members may all be faulty: f of 3 f, in a BFT subnet of 3 f + 1.
+pub(crate) const fn may_be_faulty(count: usize, others: usize) -> bool {
+    3 * count <= others
+}
+
 /// Addresses that a member may have.
 pub const ADDRESSES_MAX: usize = 4;
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use quinn_proto::ConnectionHandle;
 
 use super::link::Lane;
+use crate::membership::may_be_faulty;
 use crate::time::Time;
 
 /// What is counted, in units of [`WorkConfig`](crate::config::WorkConfig).
@@ -44,12 +45,8 @@ const TURNS_LEFT_OUT_MAX: u32 = 8;
 /// So many turns go to others while chunks of bulk wait: the part of a lower class everywhere.
 const BULK_LEFT_OUT_MAX: u32 = 15;
 
-/// Those who are beyond their share are few if they are at most one in so many others: as many as may be hostile in a
-/// BFT subnet. If there are more, it is load, which long turns serve best.
-const FEW: usize = 3;
-
 /// So much shorter are turns, and the polls of a driver, while a few are beyond their share and others send something,
-/// too. Beside a flood that takes all of a processor, artifacts and calls take about as long as without it then, and the
+/// too: as few as may be faulty. Beside a flood that takes all of a processor, artifacts and calls take about as long as without it then, and the
 /// flood is read at about a tenth of the rate (bench `hostile`).
 const SHORTENED_BY: u32 = 4;
 
@@ -215,7 +212,9 @@ impl Turns {
     /// By how much turns are to be shorter than usual, if there are so many members.
     pub(super) fn shortened_by(&self, now: Time, members: usize) -> u32 {
         let beyond = self.waiting.iter().map(VecDeque::len).max().unwrap_or(0);
-        let is_shortened = beyond > 0 && beyond * FEW <= members && now < self.beside_until;
+        // If there are more, it is load, which long turns serve best.
+        let is_few = beyond > 0 && may_be_faulty(beyond, members);
+        let is_shortened = is_few && now < self.beside_until;
         if is_shortened { SHORTENED_BY } else { 1 }
     }
 

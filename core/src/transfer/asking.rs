@@ -14,7 +14,7 @@ use crate::id::PeerIndex;
 use crate::sched::End;
 use crate::time::Time;
 use crate::trace::Note;
-use crate::wire::{Chunk, ChunkRange, Ranges};
+use crate::wire::{Chunk, ChunkRange, Ranges, count_chunks};
 
 /// Of what a member sends unasked, so many chunks may have come before; then its stream is stopped. A
 /// publisher that sends all the same stripe makes nobody send more than that in vain.
@@ -237,7 +237,7 @@ impl Transfers {
         }
         let (known, ranges) = (self.wanted[request.transfer].known, request.ranges.clone());
         holder.note_sent(at, now);
-        let chunks = ranges.iter().map(|range| u64::from(range.count)).sum();
+        let chunks = count_chunks(&ranges);
         self.notes.push(known, peer, Note::Asked { chunks });
         Some(Unsent::Fetch { request: id, known, ranges })
     }

@@ -2,7 +2,7 @@
 //!
 //! All that is asked for comes through the same downlink and the same processor, in whatever order it was sent: no
 //! class helps it there. So what was asked of a lower class is in the way of a higher one. If a holder is late, it may
-//! be the holder. But if more members are than can be hostile, it is this node that takes in no more. Then it asks for
+//! be the holder. But if more members are than can be faulty, it is this node that takes in no more. Then it asks for
 //! little of lower classes: one short request at a time, of one member after the other.
 
 use core::time::Duration;
@@ -10,11 +10,8 @@ use core::time::Duration;
 use super::{CLASSES, Transfers};
 use crate::broadcast::{PeerSet, RequestId};
 use crate::id::PeerIndex;
+use crate::membership::may_be_faulty;
 use crate::time::Time;
-
-/// A class yields if more than one member in so many is late with what is more urgent: more than may be hostile in a
-/// BFT subnet.
-const FEW: u32 = 3;
 
 /// So many bytes of a class that yields are asked for at a time, or one chunk. In a round trip of 100 ms, it is a
 /// sixteenth of 10 MB/s.
@@ -34,8 +31,8 @@ struct Trickle {
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Yielding {
-    /// By class: the members of which something of it is late that nobody was asked for yet.
-    late: [PeerSet; CLASSES],
+    /// By class: the members of which something of it is late that nobody was asked for yet. None yields to the last.
+    late: [PeerSet; CLASSES - 1],
     /// Members that were not asked for something since its class yields.
     passed_over: PeerSet,
     /// The one of them whose turn it is.
@@ -47,7 +44,7 @@ pub(super) struct Yielding {
 impl Transfers {
     /// Whether something of a class is late at a holder, from now on.
     pub(super) fn note_late(&mut self, peer: PeerIndex, class: usize, is_late: bool) {
-        let late = &mut self.yielding.late[class];
+        let Some(late) = self.yielding.late.get_mut(class) else { return };
         match is_late {
             true => late.insert(peer),
             false => late.remove(peer),
@@ -56,7 +53,7 @@ impl Transfers {
 
     /// Something of a class need not be asked of a holder any more: it may not be late any more.
     pub(super) fn recheck_late(&mut self, peer: PeerIndex, class: usize) {
-        if self.yielding.late[class].contains(peer) {
+        if self.yielding.late.get(class).is_some_and(|late| late.contains(peer)) {
             self.note_due(peer);
         }
     }
@@ -64,7 +61,8 @@ impl Transfers {
     /// Whether a class yields.
     fn yields(&self, class: usize) -> bool {
         let late = &self.yielding.late[..class];
-        late.iter().any(|late| late.count() * FEW > self.members_up)
+        let others = self.members_up as usize;
+        late.iter().any(|late| !may_be_faulty(late.count() as usize, others))
     }
 
     /// The most that may be asked of a holder at once, in bytes, of a class. `None` if it is to be

@@ -39,6 +39,11 @@ impl From<core::ops::Range<u32>> for ChunkRange {
 /// The ranges that a request names, at least one.
 pub type Ranges = heapless::Vec<ChunkRange, RANGES_MAX>;
 
+/// How many chunks they are.
+pub(crate) fn count_chunks(ranges: &Ranges) -> u64 {
+    ranges.iter().map(|range| u64::from(range.count)).sum()
+}
+
 /// What a node asks of a holder, the holder's refusal, or that nothing more is needed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {

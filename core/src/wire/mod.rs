@@ -52,8 +52,8 @@ mod update;
 
 pub(crate) use call::FrameReader;
 pub use call::{CALL_FRAME_MAX, CallHead, CallRefusal, CallReset, EAGER_BYTES_MAX, Reply};
-pub(crate) use fetch::put_chunk_start;
 pub use fetch::{Chunk, ChunkRange, RANGES_MAX, Ranges, Refusal, Request};
+pub(crate) use fetch::{count_chunks, put_chunk_start};
 pub use hello::{
     CHANNELS_MAX, ChannelHello, HELLO_BYTES_MAX, Hello, MINOR, QuotaHello, ROUTES_MAX, RouteHello,
 };

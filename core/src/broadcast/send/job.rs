@@ -4,7 +4,7 @@ use super::OutStream;
 use crate::broadcast::outbox::{Active, Outbox};
 use crate::broadcast::spread::Passing;
 use crate::id::{PeerIndex, Slot};
-use crate::wire::Ranges;
+use crate::wire::{Ranges, count_chunks};
 
 /// The chunks that a [`Job`] has still to send.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Job {
     /// Chunks that it has still to send, of those that it was begun with.
     pub(super) fn chunks_left(&self) -> u64 {
         match &self.source {
-            Source::Ranges(ranges) => count(ranges),
+            Source::Ranges(ranges) => count_chunks(ranges),
             Source::Passed(_) => 0,
         }
     }
@@ -108,9 +108,4 @@ impl Job {
         let active = outboxes[self.channel as usize].active_mut(self.slot);
         active.expect("jobs end with their slot").serving.remove(peer);
     }
-}
-
-/// Chunks in ranges.
-pub(super) fn count(ranges: &Ranges) -> u64 {
-    ranges.iter().map(|range| u64::from(range.count)).sum()
 }

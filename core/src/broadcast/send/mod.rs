@@ -33,7 +33,7 @@ use crate::snapshot::Histogram;
 use crate::time::Time;
 use crate::transfer::Unsent;
 use crate::wire::{
-    self, ChunkBits, FRAME_OVERHEAD_MAX, Ranges, Refusal, Request, StreamHead, Told,
+    self, ChunkBits, FRAME_OVERHEAD_MAX, Ranges, Refusal, Request, StreamHead, Told, count_chunks,
 };
 use job::{Job, Source};
 use pacing::Pacing;
@@ -284,7 +284,7 @@ impl Sender {
         }
         let ahead = jobs.iter().filter(|job| job.request.is_some() && job.is_of(channel, slot));
         let ahead: u64 = ahead.map(Job::chunks_left).sum();
-        let asked = job::count(&chunks);
+        let asked = count_chunks(&chunks);
         let flow = match active.answered.is_repeat(peer, ahead + asked, active.body.chunks()) {
             true => self.repeats_flow(),
             false => chunks_flow(channel),

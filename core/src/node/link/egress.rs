@@ -431,7 +431,7 @@ impl Link {
             return;
         }
         let written = self.egress.by_index[stream.index()].take();
-        let Some(Written { stream, bytes, is_finished }) = written else { return };
+        let Written { stream, bytes, is_finished } = written.expect("it is there");
         self.egress.out_streams.remove(&stream);
         let is_whole = is_finished && !self.egress.rests.contains_key(&stream);
         if !(is_whole && bytes <= LEFT_BYTES_MAX && self.egress.is_all_sent) {
