@@ -1,20 +1,22 @@
 //! Catch-up by calls: what is no longer active is not broadcast, but a node that has lost its state
-//! may still need it. Each node keeps what it was delivered for a while after it has expired; a node
-//! that comes back asks another for the list, and for each artifact in it. What that one had to make room
-//! for meanwhile, or is too slow to give, it asks the others for.
+//! may still need it. Each node keeps the newest that it was delivered; a node that comes back asks
+//! another for a list of what has expired of it, and for each artifact in it. What that one had to make
+//! room for meanwhile, or is too slow to give, it asks the others for.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use slotcast::artifact::{Artifact, METADATA_BYTES_MAX};
 use slotcast::config::{Class, RouteConfig};
 use slotcast::error::CallError;
 use slotcast::id::{ArtifactId, NodeId, RouteId};
-use slotcast_tokio::{NodeHandle, Route, Server};
+use slotcast_tokio::{NodeHandle, Server};
 use tokio::task::JoinHandle;
 
 use crate::Failure;
+use crate::load::LANES;
 
 /// Asks for the ids of all finished artifacts: 32 bytes each.
 const LIST: RouteId = RouteId(1);
@@ -22,8 +24,8 @@ const LIST: RouteId = RouteId(1);
 /// the bytes.
 const PIECE: RouteId = RouteId(2);
 
-/// Bytes of artifacts that a node keeps; what does not fit is not kept, or no longer.
-const KEPT_BYTES_MAX: usize = 64 << 20;
+/// Bytes of artifacts that a node keeps of each channel, so that long ones do not drive out short ones.
+const KEPT_BYTES_MAX: usize = 8 << 20;
 /// Ids in a list.
 const LISTED_MAX: usize = 32_768;
 /// Calls for pieces that are under way at once.
@@ -38,65 +40,78 @@ pub(crate) fn routes(artifact_bytes_max: usize) -> [RouteConfig; 2] {
     ]
 }
 
-/// What a node was delivered.
+/// The newest that a node was delivered on a channel.
 #[derive(Default)]
 struct Kept {
-    active: HashMap<ArtifactId, Artifact>,
-    finished: HashMap<ArtifactId, Artifact>,
-    /// Oldest first.
+    /// The oldest first.
     order: VecDeque<ArtifactId>,
+    artifacts: HashMap<ArtifactId, KeptArtifact>,
     bytes: usize,
 }
 
-/// What a node was delivered, shared by those who take its events and its requests.
+struct KeptArtifact {
+    artifact: Artifact,
+    /// What is active is broadcast, and needs no calls.
+    is_active: bool,
+}
+
+impl Kept {
+    fn insert(&mut self, artifact: Artifact) {
+        let id = artifact.id();
+        // It was published again.
+        if let Some(kept) = self.artifacts.get_mut(&id) {
+            kept.is_active = true;
+            return;
+        }
+        self.bytes += artifact.bytes().len();
+        self.order.push_back(id);
+        self.artifacts.insert(id, KeptArtifact { artifact, is_active: true });
+        while self.bytes > KEPT_BYTES_MAX {
+            let oldest = self.order.pop_front().expect("there are bytes of it");
+            let oldest = self.artifacts.remove(&oldest).expect("in order");
+            self.bytes -= oldest.artifact.bytes().len();
+        }
+    }
+
+    fn finished(&self) -> impl Iterator<Item = &ArtifactId> {
+        self.order.iter().filter(|id| self.artifacts.get(*id).is_some_and(|kept| !kept.is_active))
+    }
+}
+
+/// What a node was delivered, by channel; shared by those who take its events and its requests.
 #[derive(Clone, Default)]
-pub(crate) struct Archive(Arc<Mutex<Kept>>);
+pub(crate) struct Archive(Arc<Mutex<[Kept; LANES.len()]>>);
 
 impl Archive {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, [Kept; LANES.len()]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn delivered(&self, artifact: Artifact) {
-        let mut kept = self.kept();
-        let length = artifact.bytes().len();
-        while kept.bytes + length > KEPT_BYTES_MAX {
-            let Some(oldest) = kept.order.pop_front() else { return };
-            let oldest = kept.finished.remove(&oldest).expect("in order");
-            kept.bytes -= oldest.bytes().len();
-        }
-        if kept.active.insert(artifact.id(), artifact).is_none() {
-            kept.bytes += length;
-        }
+    pub(crate) fn delivered(&self, lane: usize, artifact: Artifact) {
+        self.kept()[lane].insert(artifact);
     }
 
-    pub(crate) fn expired(&self, id: &ArtifactId) {
-        let mut kept = self.kept();
-        if let Some(artifact) = kept.active.remove(id) {
-            kept.order.push_back(*id);
-            if let Some(before) = kept.finished.insert(*id, artifact) {
-                kept.bytes -= before.bytes().len();
-                let at = kept.order.iter().position(|other| other == id);
-                kept.order.remove(at.expect("in order"));
-            }
+    pub(crate) fn expired(&self, lane: usize, id: &ArtifactId) {
+        if let Some(kept) = self.kept()[lane].artifacts.get_mut(id) {
+            kept.is_active = false;
         }
     }
 
     fn list(&self) -> Vec<u8> {
         let kept = self.kept();
-        kept.order.iter().take(LISTED_MAX).flat_map(|id| id.0).collect()
+        kept.iter().flat_map(Kept::finished).take(LISTED_MAX).flat_map(|id| id.0).collect()
     }
 
     fn piece(&self, id: &[u8]) -> Option<Vec<u8>> {
         let id = ArtifactId(id.try_into().ok()?);
-        let artifact = self.kept().finished.get(&id)?.clone();
+        let find = |kept: &Kept| Some(kept.artifacts.get(&id)?.artifact.clone());
+        let artifact = self.kept().iter().find_map(find)?;
         let metadata = artifact.metadata();
         Some([&[metadata.len() as u8], metadata, artifact.bytes()].concat())
     }
 
     fn has(&self, id: &ArtifactId) -> bool {
-        let kept = self.kept();
-        kept.active.contains_key(id) || kept.finished.contains_key(id)
+        self.kept().iter().any(|kept| kept.artifacts.contains_key(id))
     }
 
     /// Answers other nodes from now on.
@@ -131,8 +146,8 @@ pub(crate) struct CaughtUp {
 }
 
 impl CaughtUp {
-    /// Asks the peers, one after the other, for all artifacts that have finished for the first of them and are not in
-    /// the archive.
+    /// Asks one peer what has finished, and all of them in turn for what of it is not in the archive. What a peer has
+    /// not, the next one is asked for.
     pub(crate) async fn from_peers(
         handle: &NodeHandle,
         peers: &[NodeId],
@@ -143,53 +158,60 @@ impl CaughtUp {
         let first = *peers.first().expect("a subnet has two nodes or more");
         let list = handle.route(LIST)?.call(first, "").await?;
         let ids = list.chunks_exact(32).map(|id| ArtifactId(id.try_into().expect("32 bytes")));
-        let mut missed: Vec<_> = ids.filter(|id| !archive.has(id)).collect();
+        let missed = ids.filter(|id| !archive.has(id)).enumerate();
+        let mut wanted: VecDeque<_> =
+            missed.map(|(at, id)| Wanted { id, peer: at % peers.len(), tries: 0 }).collect();
         let pieces = handle.route(PIECE)?;
-        for peer in peers {
-            let mut still_missed = Vec::new();
-            for ids in missed.chunks(CALLS_MAX) {
-                still_missed.extend(caught_up.take(&pieces, *peer, ids).await?);
+        let mut calls = VecDeque::new();
+        loop {
+            while calls.len() < CALLS_MAX
+                && let Some(piece) = wanted.pop_front()
+            {
+                let call = pieces.call(peers[piece.peer], piece.id.0.to_vec());
+                calls.push_back((piece, call));
             }
-            missed = still_missed;
-        }
-        caught_up.missing = missed.len();
-        caught_up.took = begun.elapsed();
-        Ok(caught_up)
-    }
-
-    /// Asks a peer for artifacts. Those that it has not given.
-    async fn take(
-        &mut self,
-        pieces: &Route,
-        peer: NodeId,
-        ids: &[ArtifactId],
-    ) -> Result<Vec<ArtifactId>, Failure> {
-        let calls: Vec<_> = ids.iter().map(|id| pieces.call(peer, id.0.to_vec())).collect();
-        let mut missed = Vec::new();
-        for (call, id) in calls.into_iter().zip(ids) {
-            let piece = match call.await {
-                Ok(piece) => piece,
+            let Some((piece, call)) = calls.pop_front() else { break };
+            match call.await {
+                Ok(answer) => caught_up.take(&piece.id, &answer),
                 Err(error @ (CallError::Closed | CallError::UnknownRoute | CallError::TooLong)) => {
                     return Err(error.into());
                 }
                 // It had to make room for a newer one, has more to do than it can, or is gone.
-                Err(_) => {
-                    missed.push(*id);
-                    continue;
+                Err(_) if piece.tries + 1 < peers.len() => {
+                    let Wanted { id, peer, tries } = piece;
+                    wanted.push_back(Wanted {
+                        id,
+                        peer: (peer + 1) % peers.len(),
+                        tries: tries + 1,
+                    });
                 }
-            };
-            let artifact = piece.split_first().and_then(|(length, rest)| {
-                let metadata = rest.get(..usize::from(*length))?;
-                Artifact::new(piece.slice(1 + metadata.len()..), metadata).ok()
-            });
-            match artifact.filter(|artifact| artifact.id() == *id) {
-                Some(artifact) => {
-                    self.artifacts += 1;
-                    self.bytes += artifact.bytes().len() as u64;
-                }
-                None => self.corrupt += 1,
+                Err(_) => caught_up.missing += 1,
             }
         }
-        Ok(missed)
+        caught_up.took = begun.elapsed();
+        Ok(caught_up)
     }
+
+    fn take(&mut self, id: &ArtifactId, answer: &Bytes) {
+        let artifact = answer.split_first().and_then(|(length, rest)| {
+            let metadata = rest.get(..usize::from(*length))?;
+            Artifact::new(answer.slice(1 + metadata.len()..), metadata).ok()
+        });
+        match artifact.filter(|artifact| artifact.id() == *id) {
+            Some(artifact) => {
+                self.artifacts += 1;
+                self.bytes += artifact.bytes().len() as u64;
+            }
+            None => self.corrupt += 1,
+        }
+    }
+}
+
+/// A piece that is to be called for.
+struct Wanted {
+    id: ArtifactId,
+    /// Whose turn it is to be asked, by its place among the peers.
+    peer: usize,
+    /// How many were asked before.
+    tries: usize,
 }

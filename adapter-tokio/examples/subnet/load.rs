@@ -27,6 +27,9 @@ pub(crate) const LANES: [Lane; 3] = [
     Lane { id: ChannelId(3), name: "blocks", class: Class::Bulk, size: 4 << 20, one_in: 50 },
 ];
 
+/// What a node keeps active on a channel: then it waits until something of it has been everywhere.
+const ACTIVE_BYTES_MAX: u64 = 16 << 20;
+
 /// Room for short artifacts until the application takes them.
 const INBOX_BYTES_MIN: u64 = 8 << 20;
 
@@ -80,13 +83,14 @@ impl Load {
         self.spread.mul_f64((f64::from(name.number) + within) / f64::from(self.count(name.lane)))
     }
 
-    /// A configuration in which each channel has room for what a node keeps active, up to 64 MiB, and for what it
+    /// A configuration in which each channel has room for what a node keeps active, up to 16 MiB, and for what it
     /// fetches from f + 1 others at once, however long they keep it waiting.
     pub(crate) fn config(&self, nodes: usize) -> Config {
         let holders = (nodes as u64 - 1) / 3 + 1;
         let channels = LANES.iter().enumerate().map(|(lane, Lane { id, class, .. })| {
             let mut channel = ChannelConfig::new(*id).class(*class);
             channel.artifact_bytes_max = self.size(lane) as u64;
+            channel.active_bytes_max = ACTIVE_BYTES_MAX.max(channel.artifact_bytes_max);
             channel.inbox_bytes_max = INBOX_BYTES_MIN.max(holders * channel.artifact_bytes_max);
             channel
         });
@@ -119,9 +123,11 @@ impl Load {
 
     /// Whether these are the bytes of that artifact.
     pub(crate) fn is_genuine(&self, name: Name, bytes: &[u8]) -> bool {
-        let mut pairs = bytes.chunks(8).zip(self.words(name));
+        let (words, rest) = bytes.as_chunks();
+        let mut genuine = self.words(name);
         bytes.len() == self.size(name.lane)
-            && pairs.all(|(bytes, word)| *bytes == word[..bytes.len()])
+            && words.iter().all(|word| genuine.next().as_ref() == Some(word))
+            && genuine.next().is_some_and(|word| *rest == word[..rest.len()])
     }
 
     /// Of ten artifacts two are aborted soon, and three when they are delivered.

@@ -43,9 +43,9 @@ impl Node {
         let channels = channels.collect::<Result<Vec<_>, _>>()?;
         let archive = Archive::default();
         let mut takers = archive.serve(&handle)?;
-        takers.extend(channels.iter().map(|channel| {
+        takers.extend(channels.iter().enumerate().map(|(lane, channel)| {
             let (channel, archive) = (channel.clone(), archive.clone());
-            tokio::spawn(take_events(life, channel, load, ledger.clone(), archive))
+            tokio::spawn(take_events(life, (lane, channel), load, ledger.clone(), archive))
         }));
         let all_up = async {
             while handle.peers_up().len() < others {
@@ -109,7 +109,7 @@ impl Node {
 /// Writes a channel's events into the ledger until the node has shut down.
 async fn take_events(
     life: usize,
-    channel: Channel,
+    (lane, channel): (usize, Channel),
     load: Load,
     ledger: Arc<Ledger>,
     archive: Archive,
@@ -122,12 +122,12 @@ async fn take_events(
                 let name = ledger.book().records.get(&id).map(|record| record.name);
                 let is_genuine = |name| load.is_genuine(name, artifact.bytes());
                 ledger.delivered(life, &id, at, name.is_some_and(is_genuine));
-                archive.delivered(artifact);
+                archive.delivered(lane, artifact);
             }
             Event::Withdrawn { .. } => ledger.withdrawn(),
             Event::Expired { id } => {
                 ledger.expired(life, &id);
-                archive.expired(&id);
+                archive.expired(lane, &id);
             }
             _ => {}
         }
