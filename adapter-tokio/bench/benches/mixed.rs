@@ -1,20 +1,21 @@
-//! Small artifacts beside large ones on loopback, and the same load over plain quinn with a stream per
-//! update, in the same run.
+//! Small artifacts beside large ones on loopback, each of both alone, and the same load over plain quinn with a stream
+//! per update and with one stream per peer, in the same run.
 //!
 //! `cargo bench -p slotcast-bench --bench mixed [-- --runtime R --seconds S --mtu BYTES --rounds N]`
 //!
 //! 13 nodes. On one channel each node publishes 20 artifacts of 200 bytes a second, evenly spaced over
 //! all nodes, each aborted after a second. On another channel two artifacts of 1 MiB are always on
 //! their way to everyone: once all nodes have one, it is aborted, and the next node publishes the next.
-//! The channel of the small ones is urgent and the other one bulk, which plain quinn does not know. Both
+//! The channel of the small ones is urgent and the other one bulk, which plain quinn does not know. All
 //! systems have the same congestion controller, initial window and datagram length.
 //!
 //! Figures: from publishing to delivery of the small ones, over all receivers; how much later than
 //! planned they were published; bytes of the large ones that were delivered, over all receivers, per
-//! second; CPU time of all nodes per second. The two systems take turns; the ratios are the medians of
-//! those of each round, ours by theirs.
+//! second; CPU time of all nodes per second. The runs of a round take turns; the ratios are the medians of
+//! those of each round: slotcast under both loads by slotcast under one alone, and by the others under both.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use slotcast_bench::in_flight::InFlight;
@@ -22,7 +23,9 @@ use slotcast_bench::latencies::Latencies;
 use slotcast_bench::options::Options;
 use slotcast_bench::runtime::{self, Runtime};
 use slotcast_bench::system::{Id, Shape, System};
-use slotcast_bench::{cpu_time, median, reference::Subnet as Theirs, subnet::Subnet as Ours};
+use slotcast_bench::{
+    cpu_time, median, one_stream::OneStream, reference::Subnet as Theirs, subnet::Subnet as Ours,
+};
 
 const NODES: usize = 13;
 
@@ -38,6 +41,14 @@ const LARGE_IN_FLIGHT: usize = 2;
 
 /// Before anything counts: congestion windows open, buffers have their size.
 const WARM_UP: Duration = Duration::from_secs(1);
+
+/// What is published in a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Load {
+    Both,
+    Small,
+    Large,
+}
 
 /// What a run came to.
 struct Figures {
@@ -63,12 +74,11 @@ impl Figures {
         ]
     }
 
-    /// Ours by theirs, for each column.
-    fn ratios(&self, theirs: &Self) -> [f64; 5] {
-        let theirs = theirs.values();
+    /// These by those, for each column.
+    fn ratios(&self, those: &Self) -> [f64; 5] {
         let mut ratios = self.values();
-        for (ours, theirs) in ratios.iter_mut().zip(theirs) {
-            *ours /= theirs;
+        for (these, those) in ratios.iter_mut().zip(those.values()) {
+            *these /= those;
         }
         ratios
     }
@@ -76,6 +86,7 @@ impl Figures {
 
 /// One run: what is active, and what has been counted.
 struct Run<'a, S> {
+    load: Load,
     in_flight: InFlight<'a, S>,
     /// Small ones, and when they are to be aborted; oldest first.
     small: VecDeque<(Instant, Id)>,
@@ -89,7 +100,7 @@ struct Run<'a, S> {
 }
 
 impl<'a, S: System> Run<'a, S> {
-    fn new(system: &'a S) -> Self {
+    fn new(system: &'a S, load: Load) -> Self {
         let figures = Figures {
             small: Latencies::default(),
             late: Latencies::default(),
@@ -98,6 +109,7 @@ impl<'a, S: System> Run<'a, S> {
             cpu_per_second: 0.0,
         };
         Self {
+            load,
             in_flight: InFlight::new(system, NODES),
             small: VecDeque::new(),
             small_count: 0,
@@ -113,7 +125,7 @@ impl<'a, S: System> Run<'a, S> {
     /// Does what is due, and tells when the next is.
     fn keep_up(&mut self) -> Instant {
         let now = Instant::now();
-        while self.large < LARGE_IN_FLIGHT {
+        while self.load != Load::Small && self.large < LARGE_IN_FLIGHT {
             self.in_flight.publish(self.large_count % NODES, LARGE, LARGE_BYTES);
             self.large += 1;
             self.large_count += 1;
@@ -122,9 +134,11 @@ impl<'a, S: System> Run<'a, S> {
             if self.is_counting {
                 self.figures.late.record(Instant::now() - self.next_small);
             }
-            let id = self.in_flight.publish(self.small_count % NODES, SMALL, SMALL_BYTES);
-            self.small.push_back((now + SMALL_LIFE, id));
-            self.small_count += 1;
+            if self.load != Load::Large {
+                let id = self.in_flight.publish(self.small_count % NODES, SMALL, SMALL_BYTES);
+                self.small.push_back((now + SMALL_LIFE, id));
+                self.small_count += 1;
+            }
             self.next_small += Duration::from_secs(1) / SMALL_PER_SECOND;
         }
         while let Some((end, id)) = self.small.front()
@@ -163,9 +177,9 @@ impl<'a, S: System> Run<'a, S> {
     }
 }
 
-async fn run<S: System, R: Runtime>(seconds: f64, mtu: u16) -> Figures {
+async fn run<S: System, R: Runtime>(load: Load, seconds: f64, mtu: u16) -> Figures {
     let system = S::start(Shape { nodes: NODES, channels: 2, has_classes: true, mtu }).await;
-    let mut run = Run::new(&system);
+    let mut run = Run::new(&system, load);
     run.until::<R>(&system, Instant::now() + WARM_UP).await;
     run.is_counting = true;
     run.large_bytes = 0;
@@ -179,47 +193,65 @@ async fn run<S: System, R: Runtime>(seconds: f64, mtu: u16) -> Figures {
     figures
 }
 
-fn print(round: usize, system: &str, figures: &Figures) {
-    let [p50, p99, late, large, cpu] = figures.values();
-    println!(
-        "{round:>5}  {system:<18} {:>8} {:>8} {p50:>8.2} {p99:>8.2} {late:>8.2} {large:>10.1} {cpu:>8.2}",
-        figures.small.count(),
-        figures.missed,
-    );
+const COLUMNS: [&str; 5] = ["p50 ms", "p99 ms", "late p99", "large MB/s", "CPU s/s"];
+
+fn print(round: &dyn Display, name: &str, counts: [&dyn Display; 2], values: [f64; 5]) {
+    let [small, missed] = counts;
+    print!("{round:>5}  {name:<30} {small:>8} {missed:>8}");
+    for value in values {
+        // Of what was not published there is none.
+        match value.is_finite() && value > 0.0 {
+            true => print!(" {value:>10.2}"),
+            false => print!(" {:>10}", ""),
+        }
+    }
+    println!();
+}
+
+/// One run, in a row of its own.
+async fn measure<S: System, R: Runtime>(round: usize, load: Load, options: &Options) -> Figures {
+    let figures = run::<S, R>(load, options.seconds.unwrap_or(4.0), options.mtu).await;
+    let alone = match load {
+        Load::Both => "",
+        Load::Small => ", small alone",
+        Load::Large => ", large alone",
+    };
+    let counts: [&dyn Display; 2] = [&figures.small.count(), &figures.missed];
+    print(&round, &format!("{}{alone}", S::NAME), counts, figures.values());
+    figures
 }
 
 struct Mixed;
 
 impl runtime::Bench for Mixed {
     async fn run<R: Runtime>(options: Options) {
-        let (seconds, rounds) = (options.seconds.unwrap_or(4.0), options.rounds.unwrap_or(5));
-        println!(
-            "{:<5}  {:<18} {:>8} {:>8} {:>8} {:>8} {:>8} {:>10} {:>8}",
-            "round",
-            "system",
-            "small",
-            "missed",
-            "p50 ms",
-            "p99 ms",
-            "late p99",
-            "large MB/s",
-            "CPU s/s"
-        );
-        let mut ratios: [Vec<f64>; 5] = Default::default();
-        for round in 1..=rounds {
-            let ours = run::<Ours<R>, R>(seconds, options.mtu).await;
-            print(round, Ours::<R>::NAME, &ours);
-            let theirs = run::<Theirs<R>, R>(seconds, options.mtu).await;
-            print(round, Theirs::<R>::NAME, &theirs);
-            for (of_all, ratio) in ratios.iter_mut().zip(ours.ratios(&theirs)) {
-                of_all.push(ratio);
+        print!("{:<5}  {:<30} {:>8} {:>8}", "round", "system", "small", "missed");
+        COLUMNS.iter().for_each(|column| print!(" {column:>10}"));
+        println!();
+        let mut ratios = [
+            ("by small alone", Vec::new()),
+            ("by large alone", Vec::new()),
+            ("by a stream per update", Vec::new()),
+            ("by one stream", Vec::new()),
+        ];
+        for round in 1..=options.rounds.unwrap_or(5) {
+            let ours = measure::<Ours<R>, R>(round, Load::Both, &options).await;
+            let others = [
+                measure::<Ours<R>, R>(round, Load::Small, &options).await,
+                measure::<Ours<R>, R>(round, Load::Large, &options).await,
+                measure::<Theirs<R>, R>(round, Load::Both, &options).await,
+                measure::<OneStream<R>, R>(round, Load::Both, &options).await,
+            ];
+            for ((_, of_all), other) in ratios.iter_mut().zip(&others) {
+                of_all.push(ours.ratios(other));
             }
         }
-        let [p50, p99, late, large, cpu] = ratios.map(median);
-        println!(
-            "{:<5}  {:<18} {:>8} {:>8} {p50:>8.2} {p99:>8.2} {late:>8.2} {large:>10.2} {cpu:>8.2}\n",
-            "", "median of ratios", "", ""
-        );
+        println!("medians of ratios:");
+        for (name, ratios) in ratios {
+            let of_column = |column| median(ratios.iter().map(|round| round[column]));
+            print(&"", name, [&"", &""], std::array::from_fn(of_column));
+        }
+        println!();
     }
 }
 
