@@ -1,10 +1,12 @@
 //! What the application publishes and withdraws: the commands of the machine.
 
+use alloc::boxed::Box;
+
 use super::Broadcast;
-use super::outbox::{Active, Body, Full, Threshold};
+use super::outbox::{Active, Body, Full, Outbox, Threshold};
 use crate::artifact::{Artifact, ArtifactError, CHUNKS_PREFERRED_MAX};
 use crate::error::PublishError;
-use crate::id::{ArtifactId, ChannelId, Slot};
+use crate::id::{ArtifactId, ChannelId, Slot, Version};
 use crate::time::Time;
 use crate::trace;
 
@@ -215,5 +217,17 @@ impl Broadcast {
             self.inbox.catalogue.end_relay(known);
             self.inbox.end_own(known);
         }
+    }
+
+    /// All that is published now, by channel.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn marks(&self) -> Box<[Version]> {
+        self.outboxes.iter().map(Outbox::version).collect()
+    }
+
+    /// Whether everything up to these marks that is still published has come to all who are up.
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
+    pub(crate) fn is_flushed(&mut self, marks: &[Version]) -> bool {
+        self.outboxes.iter_mut().zip(marks).all(|(outbox, mark)| outbox.is_flushed(*mark))
     }
 }

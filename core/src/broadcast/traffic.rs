@@ -1,5 +1,9 @@
 //! Bytes that came from a peer and were encoded for it, by what became of them.
 
+#[cfg(feature = "quic")]
+use super::Broadcast;
+#[cfg(feature = "quic")]
+use crate::id::PeerIndex;
 use crate::snapshot::{ReceivedBytes, SentBytes};
 
 /// What has come from one peer.
@@ -40,5 +44,21 @@ pub(super) struct Sent {
 impl Sent {
     pub(super) fn snapshot(&self) -> SentBytes {
         SentBytes { content: self.content, control: self.all - self.content }
+    }
+}
+
+#[cfg(feature = "quic")]
+impl Broadcast {
+    /// So many bytes of a peer's streams were read, of which so many belong to a chunk that does not come
+    /// to its end.
+    pub(crate) fn note_read(&mut self, peer: PeerIndex, bytes: u64, aborted: u64) {
+        let received = &mut self.peers.received[peer.at()];
+        received.all += bytes;
+        received.aborted += aborted;
+    }
+
+    /// Updates and chunks of a peer that have brought nothing new since the last call, less those that have.
+    pub(crate) fn take_fruitless(&mut self, peer: PeerIndex) -> i64 {
+        core::mem::take(&mut self.peers.received[peer.at()].fruitless)
     }
 }

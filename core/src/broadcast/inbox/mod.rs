@@ -17,9 +17,10 @@ use alloc::vec::Vec;
 use foldhash::quality::FixedState;
 
 use super::catalogue::{Age, Catalogue, EventChain, Known, OrderChain, PendingChain, State};
+use super::peers::PeerTable;
 use super::receipts::Receipts;
 use super::tables::{Applied, Tables};
-use super::{Candidate, Decision, Filter, PeerTable, Priority, RequestId};
+use super::{Candidate, Decision, Filter, Priority, RequestId};
 use crate::arena::List;
 use crate::artifact::{Advert, Artifact, Blocks, Hash, Metadata};
 use crate::config::{ChannelConfig, Config};
@@ -718,11 +719,5 @@ impl Known {
     /// Neither advertised nor still to be reported as expired.
     fn is_orphan(&self) -> bool {
         self.is_gone() && !(self.delivered && self.has_event)
-    }
-}
-
-impl PeerTable {
-    pub(super) fn node(&self, peer: PeerIndex) -> NodeId {
-        self.nodes[peer.at()].expect("a member")
     }
 }

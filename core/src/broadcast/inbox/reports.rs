@@ -1,8 +1,9 @@
 //! What is to be told of artifacts to the application: read off their states when it takes it.
 
 use super::{Forgotten, Inbox};
+use crate::broadcast::Event;
 use crate::broadcast::catalogue::State;
-use crate::broadcast::{Event, PeerTable};
+use crate::broadcast::peers::PeerTable;
 use crate::id::Arrival;
 use crate::snapshot::EventCounts;
 use crate::trace;
