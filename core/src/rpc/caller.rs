@@ -8,10 +8,9 @@ use core::time::Duration;
 use super::ledger::Ledger;
 use super::parts::{Part, READ_AHEAD, Stream, StreamEvent};
 use super::room_queue::RoomQueue;
+use super::shared::{INDEX_BITS, SharedState, StreamOwner};
 use super::transfer::{Receiving, Sending};
-use super::{
-    Body, CallId, CallStream, Credit, INDEX_BITS, Outcome, Output, Permit, SharedState, StreamOwner,
-};
+use super::{Body, CallId, CallStream, Credit, Outcome, Output, Permit};
 use crate::arena::Arena;
 use crate::config::RouteConfig;
 use crate::error::{CallError, Fault};
