@@ -11,9 +11,9 @@
 //!   [`Rpc::poll_outcome`].
 //!
 //! Bytes are received only when there is room for them. A caller sends the first
-//! [`EAGER_BYTES_MAX`] bytes of a request with its head. The callee reads the head and leaves the
-//! rest in the stream until it is the request's turn and its length has been reserved in the
-//! route's budget. If the request is longer than those first bytes, the callee then sends
+//! [`EAGER_BYTES_MAX`](crate::wire::EAGER_BYTES_MAX) bytes of a request with its head. The callee reads
+//! the head and leaves the rest in the stream until it is the request's turn and its length has been
+//! reserved in the route's budget. If the request is longer than those first bytes, the callee then sends
 //! `Continue`. Of an answer, the callee may send at once as many bytes as the caller has prepaid in
 //! the head. The rest waits for the end of the caller's direction, by which the caller says that it
 //! has reserved the length in its budget.
@@ -69,7 +69,6 @@ use core::fmt;
 use crate::config::{Config, ConfigError};
 use crate::id::{Arrival, PeerIndex};
 use crate::time::Time;
-use crate::wire::EAGER_BYTES_MAX;
 use callee::Callee;
 use caller::Caller;
 use shared::{SharedState, StreamOwner};
@@ -131,5 +130,3 @@ impl Rpc {
         self.callee.arrival = arrival;
     }
 }
-
-const _: () = assert!(EAGER_BYTES_MAX <= u32::MAX as usize);

@@ -14,7 +14,12 @@ use crate::time::Time;
 
 /// The low bits of an id, which hold the index of the call or request in its table. The bits above
 /// hold a serial number, which distinguishes calls that had the same index.
-pub(super) const INDEX_BITS: u32 = 24;
+const INDEX_BITS: u32 = 24;
+
+/// The index of the call or request with this id.
+pub(super) const fn index_of(id: u64) -> u32 {
+    (id & ((1 << INDEX_BITS) - 1)) as u32
+}
 
 /// What a stream belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

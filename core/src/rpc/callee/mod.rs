@@ -14,7 +14,7 @@ use super::arrivals::Arrivals;
 use super::ledger::Ledger;
 use super::parts::StreamEvent;
 use super::room_queue::RoomQueue;
-use super::shared::{INDEX_BITS, SharedState, StreamOwner};
+use super::shared::{SharedState, StreamOwner, index_of};
 use super::transfer::{Receiving, Sending};
 use super::{CallStream, Cancelled, Output, RequestId};
 use crate::arena::Arena;
@@ -239,7 +239,7 @@ impl Callee {
     }
 
     fn find(&self, id: RequestId) -> Option<u32> {
-        let index = (id.0 & ((1 << INDEX_BITS) - 1)) as u32;
+        let index = index_of(id.0);
         self.inbound.get(index).is_some_and(|request| request.id == id).then_some(index)
     }
 
