@@ -52,6 +52,7 @@ impl Node {
                     self.ready.end_turn(link, level);
                 }
                 if pending > level || is_spent {
+                    // Others may have many turns before its next, and what it has sent may have set timers.
                     self.set_deadline(handle);
                 }
                 return Some(transmit);
@@ -69,12 +70,6 @@ impl Node {
             }
             self.set_deadline(handle);
         }
-    }
-
-    /// The turn of a link is over: what it has sent may have set timers, and others may have many turns before its next.
-    fn set_deadline(&mut self, handle: ConnectionHandle) {
-        let link = self.links[handle.0].as_mut().expect("a ready link");
-        self.deadlines.set(handle.0, link.deadline(self.start, self.config.transport.keep_alive));
     }
 
     /// Puts the flows that have come to have something to send into the schedules of their links.

@@ -46,8 +46,14 @@ impl Node {
             {
                 self.peers.probe(now, peer);
             }
-            self.deadlines.set(index, link.deadline(self.start, keep_alive));
+            self.set_deadline(handle);
         }
+    }
+
+    /// Sets when a link is to be looked at next, unless something happens to it before.
+    pub(super) fn set_deadline(&mut self, handle: ConnectionHandle) {
+        let link = self.links[handle.0].as_mut().expect("its deadlines end with a link");
+        self.deadlines.set(handle.0, link.deadline(self.start, self.config.transport.keep_alive));
     }
 
     /// Deals with what quinn-proto has to say about links to which something happened.
@@ -96,13 +102,13 @@ impl Node {
             link.effort.note_fruitless(self.machine.take_fruitless(peer));
         }
         let excess = link.take_excess();
-        self.deadlines.set(handle.0, link.deadline(self.start, self.config.transport.keep_alive));
         let level = link.pending_level();
         self.ready.push(handle, link, level);
         // There may be room now for what is more urgent than what QUIC holds.
         if let Some(next) = link.next_level(&self.config).filter(|next| *next < level) {
             self.ready.push(handle, link, next);
         }
+        self.set_deadline(handle);
         if let Some(excess) = excess {
             self.note_effort(now, handle, excess);
         }
