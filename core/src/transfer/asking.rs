@@ -5,6 +5,7 @@ use super::holder::{NEVER, PATIENCE_MIN, Phase, Request};
 use super::offer::{Offer, Place};
 use super::order::Next;
 use super::wanted::{Stage, Wanted};
+use super::yielding::Portion;
 use super::{CLASSES, OFFERS_LOOKED_AT, Priority, Received, Transfers, Unsent, key};
 use crate::artifact::CHUNKS_PREFERRED_MAX;
 use crate::bits::ones;
@@ -28,10 +29,10 @@ impl Transfers {
         for class in 0..CLASSES {
             while self.holder(peer).has_queued(class)
                 && let Some(at) = self.free_request(peer, class)
-                && let Some(bytes_max) = self.ask_limit(now, peer, class)
+                && let Some(portion) = self.portion(now, peer, class)
                 && let Some(next) = self.next_offer(now, peer, class, is_overloaded)
             {
-                self.ask(now, next, at, bytes_max);
+                self.ask(now, next, at, portion);
             }
             let mut priorities = 0..Priority::ALL.len();
             let is_late = priorities.any(|priority| self.has_late(now, peer, (class, priority)));
@@ -50,9 +51,9 @@ impl Transfers {
         self.holder(peer).free_request(class, max)
     }
 
-    /// Asks for chunks of a queued offer, with the free request at `at`, about so many bytes at most. Takes it out of
-    /// the queue, and puts it back if there is more to ask for.
-    fn ask(&mut self, now: Time, Next { offer, end, is_fresh }: Next, at: usize, bytes_max: u64) {
+    /// Asks for a portion of a queued offer, with the free request at `at`. Takes it out of the queue, and puts it back
+    /// if there is more to ask for.
+    fn ask(&mut self, now: Time, Next { offer, end, is_fresh }: Next, at: usize, portion: Portion) {
         let Offer { transfer, peer, .. } = self.offers[offer];
         self.displace(offer);
         if self.wanted[transfer].unasked == 0 || self.is_spreading(transfer) {
@@ -61,7 +62,7 @@ impl Transfers {
         if self.is_left_to_others(now, offer) {
             return self.rest(now, offer);
         }
-        let limit = self.request_chunks(offer, bytes_max);
+        let limit = self.request_chunks(offer, portion.bytes_max());
         let ranges = self.choose(offer, limit);
         if ranges.is_empty() {
             return;
@@ -81,7 +82,9 @@ impl Transfers {
         holder.queues[class][priority].ends.note(end, bytes as usize, &freshness);
         holder.requests[at].ranges = ranges;
         let request = RequestId::new(at, holder.requests[at].generation);
-        self.note_trickle(now, (peer, class), request);
+        if portion == Portion::Little {
+            self.note_trickle(now, peer, request);
+        }
         self.asking.push(peer);
         self.open(offer);
     }

@@ -20,6 +20,15 @@ const BYTES_MAX: u64 = 64 << 10;
 /// After so long, another member is asked although the one before has not answered: it may never do so.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// How much may be asked of a holder at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Portion {
+    /// As much as is good for its rate.
+    Full,
+    /// Little, since the class yields.
+    Little,
+}
+
 /// A request for something of a class that yields.
 #[derive(Clone, Copy, Debug)]
 struct Trickle {
@@ -39,6 +48,15 @@ pub(super) struct Yielding {
     turn: Option<PeerIndex>,
     /// What was asked for last.
     last: Option<Trickle>,
+}
+
+impl Portion {
+    pub(super) const fn bytes_max(self) -> u64 {
+        match self {
+            Self::Full => u64::MAX,
+            Self::Little => BYTES_MAX,
+        }
+    }
 }
 
 impl Transfers {
@@ -65,31 +83,24 @@ impl Transfers {
         late.iter().any(|late| !may_be_faulty(late.count() as usize, others))
     }
 
-    /// The most that may be asked of a holder at once, in bytes, of a class. `None` if it is to be
+    /// How much of a class may be asked of a holder at once. `None` if it is to be
     /// [passed over](Self::next_passed_over) for now.
-    pub(super) fn ask_limit(&mut self, now: Time, peer: PeerIndex, class: usize) -> Option<u64> {
+    pub(super) fn portion(&mut self, now: Time, peer: PeerIndex, class: usize) -> Option<Portion> {
         if !self.yields(class) {
-            return Some(u64::MAX);
+            return Some(Portion::Full);
         }
         // It comes behind those that wait already.
         let is_next = self.yielding.turn == Some(peer) || self.yielding.passed_over.is_empty();
         if is_next && !self.is_trickling(now) {
-            return Some(BYTES_MAX);
+            return Some(Portion::Little);
         }
         self.yielding.passed_over.insert(peer);
         None
     }
 
-    /// A holder was asked for something of a class.
-    pub(super) fn note_trickle(
-        &mut self,
-        now: Time,
-        (peer, class): (PeerIndex, usize),
-        request: RequestId,
-    ) {
-        if self.yields(class) {
-            self.yielding.last = Some(Trickle { peer, request, until: now + PATIENCE });
-        }
+    /// A holder was asked for [little](Portion::Little).
+    pub(super) fn note_trickle(&mut self, now: Time, peer: PeerIndex, request: RequestId) {
+        self.yielding.last = Some(Trickle { peer, request, until: now + PATIENCE });
     }
 
     /// Whether an answer of a class that yields is awaited.
