@@ -155,12 +155,6 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    #[cfg(test)]
-    fn contains(&self, position: Position) -> bool {
-        let covers = |step: &Step| step.from <= position && position.version <= step.version;
-        self.steps.iter().any(covers)
-    }
-
     /// The highest change that was not passed, and is newer than `floor`.
     pub(super) fn next(&self, order: &KeyOrder, floor: u64) -> Option<(Position, Slot)> {
         let mut below = None;
@@ -197,6 +191,12 @@ mod tests {
     use super::*;
     use crate::random::Random;
     use alloc::collections::BTreeMap;
+
+    /// Whether a change was passed.
+    fn is_passed(Passed { steps }: &Passed, position: Position) -> bool {
+        let covers = |step: &Step| step.from <= position && position.version <= step.version;
+        steps.iter().any(covers)
+    }
 
     struct World {
         order: KeyOrder,
@@ -300,14 +300,14 @@ mod tests {
                     assert!(highest.is_none_or(|highest| (position, slot) >= highest));
                     passed.pass(world.version, position, floor);
                     open.remove(&slot.0);
-                    assert!(passed.contains(position));
+                    assert!(is_passed(&passed, position));
                     assert!(
                         passed
                             .steps
                             .is_sorted_by(|a, b| { a.from > b.from && a.version > b.version })
                     );
                 }
-                assert!(open.values().all(|at| at.version > floor && !passed.contains(*at)));
+                assert!(open.values().all(|at| at.version > floor && !is_passed(&passed, *at)));
             }
         }
     }
