@@ -47,6 +47,17 @@ const STREAMS_LEAST: u64 = 8;
 /// for each of the two levels of encryption, of which quinn-proto takes 16 KiB out of order.
 const HANDSHAKE_BYTES: u64 = (48 << 10) + 2 * ((16 << 10) + (192 << 10));
 
+/// The number of connections with one member that are over, and of which something is kept until QUIC expects no more
+/// of them (RFC 9000, section 10.2). If a member reconnects more often, the oldest are forgotten at once.
+pub(crate) const CLOSED_PER_PEER_MAX: usize = 2;
+
+/// The same for all connections that never came up, or whose peer is no member any more: enough for the datagrams
+/// that are still on their way to them.
+pub(crate) const CLOSED_UNKNOWN_MAX: usize = 32;
+
+/// Bytes that are kept of each of them beside its last datagram: its identifiers, and what has come since.
+const CLOSED_BYTES: u64 = 2 << 10;
+
 /// What is noted of a channel for a peer that has told its quota, and when what waits for that goes on.
 pub(crate) const PACED_BYTES: u64 = 104;
 
@@ -127,6 +138,7 @@ impl Config {
     /// | chunks and their Merkle trees, per channel | a 128th of those bytes of outbox and inbox |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
     /// | handshakes | `handshakes_max x (464 KiB + 64 KiB)`: in progress, and not accepted yet |
+    /// | connections that are over | `(2 x peers_max + 32) x (mtu_max + 2 KiB)`: the last datagram of each, until QUIC expects nothing more from the peer |
     /// | tables, per peer and channel | `(2 x 56 + 16 + 8 + 16 + 4 + 2 x 2048) x slots_max`: entries and artifacts of two epochs, what is told of them and fetched, what was and is to be sent, which pushes are in one stream, receipts, what it was sent of each that it asked for |
     /// | quotas, per peer and channel | `104`: what the peer takes, and what it was sent; with a [`quota`](ChannelConfig::quota) `+ 272`: what it has sent |
     /// | requests, per peer | `512 x (3 x fetches_per_peer_max + serves_per_peer_max + 2 x streamed_per_peer_max) + 16 KiB`: in each class, in both directions, and what is sent unasked; refusals |
@@ -170,7 +182,9 @@ impl Config {
         let requests = 512 * (requests + u64::from(self.serves_per_peer_max)) + (16 << 10);
         let peer = tables + quotas + requests + calls + quic;
         let handshakes = u64::from(t.handshakes_max) * (HANDSHAKE_BYTES + INCOMING_BYTES);
-        let base = outbox + inbox + bodies + handshakes + shared;
+        let closed = CLOSED_UNKNOWN_MAX + CLOSED_PER_PEER_MAX * usize::from(self.peers_max);
+        let closed = closed as u64 * (u64::from(t.mtu_max) + CLOSED_BYTES);
+        let base = outbox + inbox + bodies + handshakes + closed + shared;
         let shared_buffers = BLOCKS_BYTES_MAX + RECEIVED_BYTES + ENCODED_BYTES;
         (4 << 20) + shared_buffers + base + u64::from(self.peers_max) * peer
     }

@@ -81,7 +81,10 @@ pub use error::{ConfigError, Value};
 pub use freshness::Freshness;
 pub(crate) use memory::PACED_BYTES;
 #[cfg(feature = "quic")]
-pub(crate) use memory::{ENCODED_BYTES, INCOMING_BYTES, QUOTA_BYTES, RECEIVED_BYTES, Windows};
+pub(crate) use memory::{
+    CLOSED_PER_PEER_MAX, CLOSED_UNKNOWN_MAX, ENCODED_BYTES, INCOMING_BYTES, QUOTA_BYTES,
+    RECEIVED_BYTES, Windows,
+};
 pub use order::Order;
 pub use quota::Quota;
 pub use route::{BODY_BYTES_LIMIT, IN_FLIGHT_LIMIT, RouteConfig};

@@ -30,13 +30,17 @@ impl Node {
             if self.uplink.free_at() > now {
                 return None;
             }
+            buffer.clear();
+            if let Some(transmit) = self.closing.poll_transmit(buffer) {
+                self.uplink.charge(now, transmit.size, 1);
+                return Some(transmit);
+            }
             let (handle, level) = self.ready.front()?;
             self.feed(now, handle, level);
-            let link = self.links[handle.0].as_mut().expect("a ready link");
+            let link = self.links[handle.0].as_deref_mut().expect("a ready link");
             let mtu = usize::from(link.quic.current_mtu());
             let fitting = (BATCH_BYTES_MAX / mtu).min(self.uplink.segments(now, mtu));
             let segments = segments_max.min(fitting).max(1);
-            buffer.clear();
             if let Some(transmit) = link.quic.poll_transmit(instant, segments, buffer) {
                 let transmit = Transmit::from_quic(transmit);
                 let (bytes, datagrams) = (transmit.size, transmit.datagrams());
@@ -84,7 +88,7 @@ impl Node {
 
     fn activate(&mut self, peer: PeerIndex, flow: usize) {
         let Some(handle) = self.peers.peer(peer).connection else { return };
-        let link = self.links[handle.0].as_mut().expect("it is up");
+        let link = self.links[handle.0].as_deref_mut().expect("it is up");
         link.schedule().activate(flow);
         if let Some(level) = link.next_level(&self.config) {
             self.ready.push(handle, link, level);
@@ -94,11 +98,11 @@ impl Node {
     /// Lets the machines encode and write one piece of what is most urgent for a link's peer, if it
     /// has not got one in this turn.
     fn feed(&mut self, now: Time, handle: ConnectionHandle, turn: Level) {
-        let link = self.links[handle.0].as_mut().expect("a ready link");
+        let link = self.links[handle.0].as_deref_mut().expect("a ready link");
         let Some(peer) = link.peer() else { return };
         let sending = std::mem::replace(&mut link.is_fed, true).then(|| link.pending_level());
         loop {
-            let link = self.links[handle.0].as_mut().expect("a ready link");
+            let link = self.links[handle.0].as_deref_mut().expect("a ready link");
             let Some(level) = link.next_level(&self.config) else {
                 return trace::if_traced(|| link.note_window(now));
             };
@@ -125,7 +129,7 @@ impl Node {
     /// True if something was written.
     fn feed_broadcast(&mut self, handle: ConnectionHandle, peer: PeerIndex, flow: usize) -> bool {
         let Self { machine, out, encoded, .. } = self;
-        let link = self.links[handle.0].as_mut().expect("a ready link");
+        let link = self.links[handle.0].as_deref_mut().expect("a ready link");
         let room = link.room();
         let send = machine.poll_flow(peer, flow, room.bytes, room.has_stream, out);
         if let Some(send) = send {
@@ -150,7 +154,7 @@ impl Node {
     ) -> bool {
         let Self { rpc, out, encoded, .. } = self;
         let flow = self.broadcast_flows + route;
-        let link = self.links[handle.0].as_mut().expect("a ready link");
+        let link = self.links[handle.0].as_deref_mut().expect("a ready link");
         if rpc.is_calling(peer, route) {
             link.want_call_stream(&self.config);
         }

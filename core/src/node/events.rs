@@ -21,24 +21,28 @@ impl Node {
 
     /// Timers of links, hellos that did not come, and silence.
     pub(super) fn expire(&mut self, now: Time) {
+        while let Some(handle) = self.closing.due(now) {
+            self.forget(handle);
+        }
         let instant = self.instant(now);
         while let Some(index) = self.deadlines.due(now) {
             let handle = ConnectionHandle(index);
-            let link = self.links[index].as_mut().expect("its deadlines end with a link");
+            let link = self.links[index].as_deref_mut().expect("its deadlines end with a link");
             if link.quic.poll_timeout().is_some_and(|timeout| timeout <= instant) {
                 link.quic.handle_timeout(instant);
                 self.touch(handle);
             }
-            let link = self.links[index].as_mut().expect("just looked at");
+            let link = self.links[index].as_deref_mut().expect("just looked at");
             if link.is_coming_up() && link.hello_deadline <= now {
                 self.close(now, handle, NO_HELLO);
+                continue;
             }
-            if self.links[index].as_ref().is_some_and(|link| link.greet_at <= now) {
+            if link.greet_at <= now {
                 self.greet(now, handle);
             }
             self.read_held(now, handle);
-            // Who was cut off for what was held may have been forgotten, and its deadlines with it.
-            let Some(link) = self.links[index].as_mut() else { continue };
+            // It may have been closed, and its deadline with it.
+            let Some(link) = self.links[index].as_deref_mut() else { continue };
             let (keep_alive, pause) =
                 (self.config.transport.keep_alive, self.config.transport.hello_timeout);
             if link.falls_silent(now, keep_alive, pause)
@@ -74,21 +78,18 @@ impl Node {
         {
             self.handle_quic_event(now, handle, event);
         }
-        // What has come on a connection that is over is read before it is drained.
+        // A connection that is over keeps its handle until what has come on it is read.
         while let Some(link) = self.link(handle).filter(|link| !link.is_ending())
             && let Some(event) = link.quic.poll_endpoint_events()
         {
-            let is_drained = event.is_drained();
+            assert!(!event.is_drained(), "it was reported as lost before");
             if let Some(event) = self.endpoint.handle_event(handle, event) {
                 self.link(handle).expect("just polled").quic.handle_event(event);
             }
-            if is_drained {
-                // The handle is free for another link from here on.
-                self.ended(now, handle, Closed::Lost);
-                self.remove(handle);
-            }
         }
-        let Some(link) = self.links.get_mut(handle.0).and_then(Option::as_mut) else { return };
+        let Some(link) = self.links.get_mut(handle.0).and_then(Option::as_deref_mut) else {
+            return;
+        };
         link.is_touched = false;
         self.stats.work += link.take_work();
         for lane in Lane::ALL {
@@ -116,7 +117,7 @@ impl Node {
 
     /// So much more of what has come on a link has brought nothing than something.
     fn note_effort(&mut self, now: Time, handle: ConnectionHandle, excess: i64) {
-        let link = self.links[handle.0].as_mut().expect("just looked at");
+        let link = self.links[handle.0].as_deref_mut().expect("just looked at");
         match link.peer() {
             Some(peer) => self.note_fruitless(now, handle, peer, excess),
             // Nobody is known to have broken a rule: who has not proven its key may write any address.
@@ -148,14 +149,14 @@ impl Node {
             Event::ConnectionLost { reason } => {
                 let why = reason_of(&reason);
                 // Before the peer has proven its key, anybody can send a close frame in its name.
-                let link = self.links[handle.0].as_ref().filter(|link| link.key.is_some());
+                let link = self.links[handle.0].as_deref().filter(|link| link.key.is_some());
                 if let (Closed::Twin, Some(node)) = (why, link.and_then(|link| link.node)) {
                     self.peers.note_own_twin(now, node);
                 }
                 self.lost(now, handle, why);
             }
             Event::Stream(event) => {
-                let link = self.links[handle.0].as_mut().expect("just polled");
+                let link = self.links[handle.0].as_deref_mut().expect("just polled");
                 if link.is_open() {
                     self.handle_stream_event(now, handle, event);
                     self.handle_notices(now, handle);
@@ -166,7 +167,7 @@ impl Node {
     }
 
     fn handle_stream_event(&mut self, now: Time, handle: ConnectionHandle, event: StreamEvent) {
-        let link = self.links[handle.0].as_mut().expect("just polled");
+        let link = self.links[handle.0].as_deref_mut().expect("just polled");
         let (machine, rpc) = (&mut self.machine, &mut self.rpc);
         let peer = link.peer();
         match event {
@@ -205,7 +206,7 @@ impl Node {
 
     /// Something has come on a link: it is read at once, unless the peer is beyond its share.
     pub(super) fn note_unread(&mut self, now: Time, handle: ConnectionHandle, unread: Unread) {
-        let link = self.links[handle.0].as_mut().expect("just polled");
+        let link = self.links[handle.0].as_deref_mut().expect("just polled");
         let lane = link.note_unread(unread);
         if !link.reading(lane).is_waiting {
             self.turns.note_within(now);
@@ -216,7 +217,7 @@ impl Node {
     /// Reads what has come on a link in one lane, and what it goes on to in others that do not wait, within its share.
     pub(super) fn read_unread(&mut self, now: Time, handle: ConnectionHandle, lane: Lane) {
         let (turn, turn_max) = (self.turns.now(), self.config.work.turn_max);
-        let link = self.links[handle.0].as_mut().expect("its unread ends with it");
+        let link = self.links[handle.0].as_deref_mut().expect("its unread ends with it");
         for lane in Lane::ALL.into_iter().filter(|other| *other >= lane) {
             let reading = link.reading(lane);
             if !reading.is_waiting && reading.has_unread() {
@@ -235,21 +236,20 @@ impl Node {
         let Some((handle, lane)) = self.turns.next(others_wait) else { return };
         self.begin_input();
         let (turn, turn_max) = (self.turns.now(), self.config.work.turn_max);
-        let link = self.links[handle.0].as_mut().expect("what waits ends with it");
+        let link = self.links[handle.0].as_deref_mut().expect("what waits ends with it");
         let reading = link.reading(lane);
         reading.is_waiting = false;
         reading.share.resume(turn, turn_max / shortened_by);
-        if !link.is_closed() {
-            self.read_unread(now, handle, lane);
-            self.handle_notices(now, handle);
-            self.end_lost(now, handle);
-        }
+        self.read_unread(now, handle, lane);
+        self.handle_notices(now, handle);
+        self.end_lost(now, handle);
         self.touch(handle);
     }
 
     /// Reads what was held on a link for its quotas, as far as it is due.
     fn read_held(&mut self, now: Time, handle: ConnectionHandle) {
-        let link = self.links[handle.0].as_mut().expect("its deadlines end with it");
+        // It may have been closed just now.
+        let Some(link) = self.link(handle) else { return };
         // Of a connection that has just been lost it is read with all the rest.
         if !link.release_held(now) || !link.is_open() {
             return;
@@ -263,7 +263,7 @@ impl Node {
     /// The connection is over. What has come on it before is read within the peer's share and its quotas, like all else.
     /// Then the link ends, and what is beyond the quotas is dropped.
     fn lost(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
-        let link = self.links[handle.0].as_mut().expect("just polled");
+        let link = self.links[handle.0].as_deref_mut().expect("just polled");
         link.lost = Some(why);
         self.read_unread(now, handle, Lane::First);
         self.handle_notices(now, handle);
@@ -285,7 +285,7 @@ impl Node {
             let notice = self.notices.remove(0);
             // Once a peer is cut off, further faults found in the same pass are not counted. Those are that are
             // found when it has closed the connection itself.
-            let Some(link) = self.link(handle).filter(|link| !link.is_closed()) else { continue };
+            let Some(link) = self.link(handle) else { continue };
             let (is_up, is_open) = (link.is_up(), link.is_open());
             let Some(peer) = link.node.and_then(|node| self.peers.find(&node)) else { continue };
             match notice {
@@ -341,7 +341,7 @@ impl Node {
     pub(super) fn wake(&mut self, peer: PeerIndex) {
         self.has_changed = true;
         if let Some(handle) = self.peers.peer(peer).connection {
-            let link = self.links[handle.0].as_mut().expect("it is up");
+            let link = self.links[handle.0].as_deref_mut().expect("it is up");
             let level = link.pending_level();
             self.ready.push(handle, link, level);
         }

@@ -10,6 +10,7 @@
 //! has returned is refused, so that they do not throw each other out for ever, and all three are told.
 
 use quinn_proto::{ConnectionHandle, EndpointEvent, Incoming, ServerConfig, VarInt};
+use std::boxed::Box;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,15 +35,6 @@ const HANDSHAKE_PIECES: i64 = 100;
 /// So long a link that was dialled for the silence of another one is not used when the peer answers over it: a
 /// few times what QUIC delays acknowledgements (RFC 9000, section 13.2.1).
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
-
-/// The number of closed links to one member whose state is kept, as QUIC requires (RFC 9000,
-/// section 10.2), since the close frame may have to be repeated. If a member reconnects more often,
-/// the oldest are removed at once.
-const CLOSED_MAX: usize = 2;
-
-/// The same for all links that never came up, or whose peer is no member any more: enough for the
-/// datagrams that are still on their way to them.
-const FAILED_MAX: usize = 32;
 
 impl Node {
     pub(super) fn accept(&mut self, now: Time, incoming: Incoming) {
@@ -101,7 +93,7 @@ impl Node {
     }
 
     fn accepting_link(&self, handle: ConnectionHandle) -> &Link {
-        self.links[handle.0].as_ref().expect("it leaves the list when it ends")
+        self.links[handle.0].as_deref().expect("it leaves the list when it ends")
     }
 
     /// Links of dialling peers at an address that are on their way to be up.
@@ -183,29 +175,13 @@ impl Node {
         let deadline = now + self.config.transport.hello_timeout;
         let (schedule, windows) = (self.schedule.clone(), self.window_pool.least());
         let link = Link::new(quic, node, meter, (now, deadline), schedule, windows);
-        assert!(self.links[handle.0].replace(link).is_none(), "handles are unique");
+        let former = self.links[handle.0].replace(Box::new(link));
+        assert!(former.is_none(), "handles are unique");
         self.touch(handle);
     }
 
-    /// Removes a link. Its handle is free for another one.
-    pub(super) fn remove(&mut self, handle: ConnectionHandle) {
-        let Some(mut link) = self.links[handle.0].take() else { return };
-        self.window_pool.give_back(link.held_of_pool());
-        self.deadlines.set(handle.0, Time::NEVER);
-        self.ready.remove(handle, &link);
-        for lane in Lane::ALL {
-            if link.reading(lane).is_waiting {
-                self.turns.remove(handle, lane);
-            }
-        }
-        self.failed.retain(|other| *other != handle);
-        if let Some(peer) = link.node.and_then(|node| self.peers.find(&node)) {
-            self.peers.remove_link(peer, handle);
-        }
-    }
-
     pub(super) fn connected(&mut self, now: Time, handle: ConnectionHandle) {
-        let link = self.links[handle.0].as_mut().expect("just polled");
+        let link = self.links[handle.0].as_deref_mut().expect("just polled");
         link.key = crypto::peer_id(&link.quic);
         let (is_client, dialled) = (link.is_client, link.node);
         let peer = link.key.and_then(|key| self.peers.by_key(&key));
@@ -224,7 +200,7 @@ impl Node {
         }
         if !is_client {
             self.note_fruitless(now, handle, peer, HANDSHAKE_PIECES);
-            if !self.links[handle.0].as_ref().is_some_and(Link::is_open) {
+            if !self.links[handle.0].as_deref().is_some_and(Link::is_open) {
                 return;
             }
         }
@@ -239,7 +215,7 @@ impl Node {
             self.peers.race_ended(peer);
         }
         let is_used = self.peers.peer(peer).connection.is_some();
-        let link = self.links[handle.0].as_mut().expect("just polled");
+        let link = self.links[handle.0].as_deref_mut().expect("just polled");
         let is_in_question = is_used && (!is_client || link.probes_since.is_some());
         if is_in_question && link.probes_since.is_some() {
             link.greet_at = now + PROBE_PAUSE;
@@ -258,7 +234,7 @@ impl Node {
     /// The peer answers over a link that was dialled for the silence of the one in use: it is used, unless that
     /// one has been heard as well. A peer that was paused answers over both.
     pub(super) fn greet(&mut self, now: Time, handle: ConnectionHandle) {
-        let link = self.links[handle.0].as_mut().expect("its time has come");
+        let link = self.links[handle.0].as_deref_mut().expect("its time has come");
         link.greet_at = Time::NEVER;
         if link.phase != Phase::Listening {
             return;
@@ -267,7 +243,7 @@ impl Node {
         if self.is_settled(handle, peer) || self.is_needless(handle, peer) {
             return self.close(now, handle, SUPERSEDED);
         }
-        let link = self.links[handle.0].as_mut().expect("just looked at");
+        let link = self.links[handle.0].as_deref_mut().expect("just looked at");
         link.phase = Phase::Greeting;
         if !link.send_whole(&self.hello) {
             self.close(now, handle, NO_MEMBER);
@@ -284,7 +260,7 @@ impl Node {
         is_due: impl Fn(&Link) -> bool,
     ) {
         for handle in self.peers.peer(peer).links.clone() {
-            if handle != by && self.links[handle.0].as_ref().is_some_and(&is_due) {
+            if handle != by && self.links[handle.0].as_deref().is_some_and(&is_due) {
                 self.close(now, handle, SUPERSEDED);
             }
         }
@@ -295,10 +271,10 @@ impl Node {
     /// one of them only. (A connection that the peer dialled while another is up continues, since
     /// the peer's hello tells whether it has restarted.)
     fn is_settled(&self, handle: ConnectionHandle, peer: PeerIndex) -> bool {
-        let link = self.links[handle.0].as_ref().expect("just polled");
+        let link = self.links[handle.0].as_deref().expect("just polled");
         let known = self.peers.peer(peer);
         let others = known.links.iter().filter(|other| **other != handle);
-        let others = others.filter_map(|other| self.links[other.0].as_ref());
+        let others = others.filter_map(|other| self.links[other.0].as_deref());
         let is_used_instead = |other: &Link| {
             let has_greeted = matches!(other.phase, Phase::Greeting | Phase::Up { .. });
             match link.is_client {
@@ -314,9 +290,9 @@ impl Node {
 
     /// Whether a link was dialled for the silence of the one in use, which has been heard since.
     fn is_needless(&self, handle: ConnectionHandle, peer: PeerIndex) -> bool {
-        let link = self.links[handle.0].as_ref().expect("just polled");
+        let link = self.links[handle.0].as_deref().expect("just polled");
         let used = self.peers.peer(peer).connection;
-        let used = used.and_then(|used| self.links[used.0].as_ref());
+        let used = used.and_then(|used| self.links[used.0].as_deref());
         link.probes_since.is_some_and(|since| used.is_some_and(|used| used.heard_at() > since))
     }
 
@@ -327,7 +303,6 @@ impl Node {
                 self.link(handle).filter(|link| link.is_ending()).and_then(|link| link.lost)
         {
             self.ended(now, handle, why);
-            self.touch(handle);
         }
     }
 
@@ -345,8 +320,8 @@ impl Node {
         }
         self.end_ending(now, peer);
         if let Some(older) = self.peers.peer(peer).connection {
-            let other = self.links[older.0].as_ref().expect("it is up");
-            let is_client = self.links[handle.0].as_ref().expect("just read").is_client;
+            let other = self.links[older.0].as_deref().expect("it is up");
+            let is_client = self.links[handle.0].as_deref().expect("just read").is_client;
             let is_by_lower = other.is_client == (self.member_id() < self.peers.peer(peer).node);
             let is_same_peer = other.incarnation() == Some(hello.incarnation);
             // Unless that one does not work any more: an address has changed.
@@ -361,7 +336,7 @@ impl Node {
             }
             self.close(now, older, SUPERSEDED);
         }
-        let link = self.links[handle.0].as_mut().expect("just read");
+        let link = self.links[handle.0].as_deref_mut().expect("just read");
         if link.phase == Phase::Listening && !link.send_whole(&self.hello) {
             return self.close(now, handle, NO_MEMBER);
         }
@@ -374,7 +349,7 @@ impl Node {
         self.supersede(now, handle, peer, |other| {
             other.is_client && other.phase == Phase::Handshaking
         });
-        if let Some(key) = self.links[handle.0].as_ref().and_then(|link| link.key) {
+        if let Some(key) = self.links[handle.0].as_deref().and_then(|link| link.key) {
             self.machine.set_peer_key(peer, key);
         }
         self.machine.peer_up(now, peer, |ours| {
@@ -396,7 +371,7 @@ impl Node {
         self.peers.up(now, peer, handle);
         self.note_silent_channels(handle, peer, hello);
         self.stats.connections += 1;
-        let link = self.links[handle.0].as_mut().expect("just read");
+        let link = self.links[handle.0].as_deref_mut().expect("just read");
         link.phase = Phase::Up { peer, incarnation: hello.incarnation };
         self.machine.handle_round_trip(now, peer, link.quic.rtt());
         if link.is_client {
@@ -412,7 +387,7 @@ impl Node {
 
     /// Counts the channels on which one side keeps silent, and traces why.
     fn note_silent_channels(&mut self, handle: ConnectionHandle, peer: PeerIndex, hello: &Hello) {
-        let link = self.links[handle.0].as_mut().expect("just read");
+        let link = self.links[handle.0].as_deref_mut().expect("just read");
         let node = self.peers.peer(peer).node;
         trace::up(node, &link.quic.remote_address());
         link.silent_channels = 0;
@@ -447,25 +422,23 @@ impl Node {
         }
     }
 
-    /// A link has been closed or lost.
+    /// A link has been closed or lost, and nothing more is read of it. What is left of it is in [`Closing`].
+    ///
+    /// [`Closing`]: super::closing::Closing
     pub(super) fn ended(&mut self, now: Time, handle: ConnectionHandle, why: Closed) {
-        let link = self.links[handle.0].as_mut().expect("not drained yet");
-        let (up, node, is_client) = (link.peer(), link.node, link.is_client);
-        if link.is_closed() {
-            return;
-        }
-        let used = link.retire();
+        let Some(mut link) = self.links[handle.0].take() else { return };
         // None, if it is no member any more.
-        let peer = node.and_then(|node| self.peers.find(&node));
-        let was_up = up.is_some();
-        let up = up.filter(|_| peer.is_some());
+        let peer = link.node.and_then(|node| self.peers.find(&node));
+        let up = link.peer().filter(|_| peer.is_some());
+        let (is_client, was_up) = (link.is_client, link.is_up());
+        self.detach(now, handle, &mut link, peer, up);
         if !is_client {
             self.accepting.retain(|other| *other != handle);
         }
         if let Some(peer) = up {
             self.machine.peer_down(now, peer);
             self.rpc.peer_down(peer);
-            self.peers.peer_mut(peer).used = used;
+            self.peers.peer_mut(peer).used = link.end();
             self.peers.down(peer, why);
         } else if !is_client && !was_up && !matches!(why, Closed::Superseded | Closed::Twin) {
             self.stats.refused += 1;
@@ -478,37 +451,50 @@ impl Node {
                 self.peers.pause_dialling(now, peer, up.is_some(), &self.config.transport);
             }
         }
-        self.forget_closed(now, handle, up);
     }
 
-    /// Removes the oldest closed link of the same kind as this one, if there are too many of them.
-    fn forget_closed(&mut self, now: Time, handle: ConnectionHandle, up: Option<PeerIndex>) {
-        let Some(peer) = up else {
-            self.failed.push_back(handle);
-            if self.failed.len() > FAILED_MAX {
-                let oldest = self.failed[0];
-                self.forget(now, oldest);
+    /// Removes a link that ends from all but the machines. Its handle stays in use for a while, unless nothing can
+    /// come for it any more.
+    fn detach(
+        &mut self,
+        now: Time,
+        handle: ConnectionHandle,
+        link: &mut Link,
+        peer: Option<PeerIndex>,
+        up: Option<PeerIndex>,
+    ) {
+        self.window_pool.give_back(link.held_of_pool());
+        self.stats.work += link.take_work();
+        self.deadlines.set(handle.0, Time::NEVER);
+        self.ready.remove(handle, link);
+        for lane in Lane::ALL {
+            if link.reading(lane).is_waiting {
+                self.turns.remove(handle, lane);
             }
+        }
+        if let Some(peer) = peer {
+            self.peers.remove_link(peer, handle);
+        }
+        let Some(ends_at) = link.drained_at(self.start) else {
+            let _ = self.endpoint.handle_event(handle, EndpointEvent::drained());
             return;
         };
-        let links = self.peers.peer(peer).links.iter();
-        let is_closed =
-            |handle: &&ConnectionHandle| self.links[handle.0].as_ref().is_some_and(Link::was_up);
-        // They are in the order in which they were made.
-        let closed = links.filter(is_closed);
-        let oldest = closed.clone().next().copied();
-        if closed.count() > CLOSED_MAX
-            && let Some(oldest) = oldest
-        {
-            self.forget(now, oldest);
+        let packet = link.take_close_packet(self.instant(now));
+        self.closing.insert(now, handle, up, packet, ends_at);
+        self.forget_excess(up);
+    }
+
+    /// Forgets the oldest of the connections that are over, if there are too many of this peer, or of none.
+    pub(super) fn forget_excess(&mut self, peer: Option<PeerIndex>) {
+        while let Some(oldest) = self.closing.excess(peer) {
+            self.forget(oldest);
         }
     }
 
-    /// Removes a closed link without sending anything.
-    fn forget(&mut self, now: Time, handle: ConnectionHandle) {
-        self.ended(now, handle, Closed::Lost);
+    /// Forgets a connection that is over. Its handle is free for another one.
+    pub(super) fn forget(&mut self, handle: ConnectionHandle) {
+        self.closing.remove(handle);
         let _ = self.endpoint.handle_event(handle, EndpointEvent::drained());
-        self.remove(handle);
     }
 
     pub(super) fn close(&mut self, now: Time, handle: ConnectionHandle, code: VarInt) {
@@ -527,6 +513,5 @@ impl Node {
             _ => Closed::Lost,
         };
         self.ended(now, handle, why);
-        self.touch(handle);
     }
 }

@@ -79,9 +79,9 @@ impl Node {
         self.set_membership(now, membership)
     }
 
-    /// Connections that it has state of: up, coming up, and closed ones that are not forgotten yet.
+    /// Connections that it has state of: up, coming up, and what is left of those that have ended.
     pub fn connections(&self) -> usize {
-        self.links.iter().flatten().count()
+        self.links.iter().flatten().count() + self.closing.len()
     }
 
     /// Those of them that neither side has closed.
@@ -132,7 +132,7 @@ impl Node {
     /// The number that differs whenever the member that is connected has lost its state.
     pub fn incarnation_of(&self, node: &NodeId) -> Option<u64> {
         let handle = self.peers.peer(self.peers.find(node)?).connection?;
-        self.links[handle.0].as_ref()?.incarnation()
+        self.links[handle.0].as_deref()?.incarnation()
     }
 
     /// The same of this node.

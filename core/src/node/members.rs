@@ -74,6 +74,8 @@ impl Node {
         for (peer, links) in left {
             self.machine.remove_peer(now, peer);
             self.rpc.remove_peer(peer);
+            self.closing.remove_peer(peer);
+            self.forget_excess(None);
             for handle in links {
                 // It is no member's any more, even if the same member has joined again.
                 if let Some(link) = self.link(handle) {
@@ -97,9 +99,7 @@ impl Node {
     fn reconnect(&mut self, now: Time, peer: PeerIndex) {
         self.peers.redial(now, peer);
         for handle in self.peers.peer(peer).links.clone() {
-            let Some(link) = self.links[handle.0].as_ref().filter(|link| !link.is_closed()) else {
-                continue;
-            };
+            let link = self.links[handle.0].as_deref().expect("it is in its peer's list");
             let known = self.peers.peer(peer);
             let has_key = link.key.is_none_or(|key| known.keys.contains(&key));
             let has_address = known.addresses.contains(&link.quic.remote_address());

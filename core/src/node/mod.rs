@@ -22,6 +22,7 @@
 mod address;
 mod buffers;
 mod calls;
+mod closing;
 mod congestion;
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "public in `internals`"))]
 pub(crate) mod crypto;
@@ -73,7 +74,7 @@ pub use report::{Closed, NodeError, NodeEvent, NodeStats, REFUSED_INTERVAL};
 pub use socket::{SOCKET_ERRORS_INTERVAL, SocketBuffers, SocketOperation};
 pub use transmit::{Ecn, Transmit};
 
-use std::collections::VecDeque;
+use std::boxed::Box;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -95,6 +96,7 @@ use crate::time::Time;
 use crate::trace;
 use crate::wire::{ChannelHello, Hello, MINOR};
 use buffers::Buffers;
+use closing::Closing;
 use crypto::{HandshakeCrypto, Members, Provider, Tls};
 use flush::Flushes;
 use link::{Link, Notice, quota_hello};
@@ -152,8 +154,8 @@ pub struct Node {
     peers: Peers,
     /// The present input.
     arrival: Arrival,
-    /// By connection handle.
-    links: Vec<Option<Link>>,
+    /// By connection handle. Each is alive, or what has come on it is still to be read.
+    links: Vec<Option<Box<Link>>>,
     /// Links to which something happened, each once. Empty between inputs.
     touched: Vec<ConnectionHandle>,
     /// Links that may send.
@@ -163,8 +165,8 @@ pub struct Node {
     deadlines: Deadlines,
     /// Links of dialling peers that are on their way to be up. At most `handshakes_max`.
     accepting: Vec<ConnectionHandle>,
-    /// Closed links that are of no member or never came up, the oldest first.
-    failed: VecDeque<ConnectionHandle>,
+    /// What is left of links that have ended.
+    closing: Closing,
     uplink: Uplink,
     window_pool: WindowPool,
     qlog: qlog::Qlog,
@@ -292,7 +294,7 @@ impl Node {
             turns: Turns::new(),
             deadlines: Deadlines::new(),
             accepting: Vec::new(),
-            failed: VecDeque::new(),
+            closing: Closing::new(),
             uplink,
             qlog: qlog::Qlog::default(),
             responses: Vec::new(),
@@ -368,12 +370,7 @@ impl Node {
     /// Whether it has shut down: there is nothing more to do.
     pub fn is_closed(&self) -> bool {
         let waited = |since: Time| self.now.since(since) >= self.config.transport.shutdown_timeout;
-        // Closing does not wait for links that never came up.
-        let is_drained = || {
-            let mut links = self.links.iter().flatten();
-            self.ready.is_empty() && links.all(|link| !link.is_up() && !link.was_up())
-        };
-        self.closing_since.is_some_and(|since| waited(since) || is_drained())
+        self.closing_since.is_some_and(|since| waited(since) || self.closing.is_done())
     }
 
     fn instant(&self, now: Time) -> Instant {
@@ -469,9 +466,12 @@ impl Node {
         }
         let mut response = Vec::new();
         let instant = self.instant(now);
-        let ecn = ecn.map(Ecn::to_quic);
+        let (ecn, bytes) = (ecn.map(Ecn::to_quic), datagram.len());
         match self.endpoint.handle(instant, from, to, ecn, datagram, &mut response) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                if self.closing.handle_datagram(handle, from, bytes) {
+                    return;
+                }
                 if let Some(link) = self.link(handle) {
                     link.note_heard(now, from);
                     link.effort.note_datagram();
@@ -492,7 +492,7 @@ impl Node {
     }
 
     fn link(&mut self, handle: ConnectionHandle) -> Option<&mut Link> {
-        self.links.get_mut(handle.0)?.as_mut()
+        self.links.get_mut(handle.0)?.as_deref_mut()
     }
 
     fn link_to(&mut self, peer: PeerIndex) -> Option<&mut Link> {
@@ -527,8 +527,8 @@ impl Node {
                 return self.transmit(transmit);
             }
             if !self.has_changed {
-                let free_at =
-                    if self.ready.is_empty() { Time::NEVER } else { self.uplink.free_at() };
+                let waits = !self.ready.is_empty() || self.closing.has_packets();
+                let free_at = if waits { self.uplink.free_at() } else { Time::NEVER };
                 return self.idle(free_at);
             }
         }
@@ -589,7 +589,7 @@ impl Node {
         let links = &self.links;
         // A peer that dials itself need not be dialled.
         self.peers.next_dial(now, &self.config.transport, |handles| {
-            let mut links = handles.iter().filter_map(|handle| links[handle.0].as_ref());
+            let mut links = handles.iter().filter_map(|handle| links[handle.0].as_deref());
             links.any(|link| !link.is_client && link.is_coming_up())
         })
     }
@@ -612,6 +612,7 @@ impl Node {
         let (machine_at, why) =
             if flush_at < machine_at { (flush_at, Wake::Flush) } else { (machine_at, why) };
         let wake_at = wake_at.min(free_at).min(self.deadlines.earliest());
+        let wake_at = wake_at.min(self.closing.next_deadline());
         let wake_at = wake_at.min(self.trouble.report_at(self.now)).min(self.refused_at());
         let wake_at = if goes_on { self.now } else { wake_at };
         let why = if machine_at <= wake_at { why } else { Wake::Connection };

@@ -34,7 +34,7 @@ impl Node {
     }
 
     fn peer_snapshot(&self, now: Time, index: PeerIndex, peer: &Peer) -> PeerSnapshot {
-        let link = peer.connection.and_then(|handle| self.links[handle.0].as_ref());
+        let link = peer.connection.and_then(|handle| self.links[handle.0].as_deref());
         let uptime = now.since(peer.up_since);
         let (received, sent) = self.machine.traffic(index);
         PeerSnapshot {

@@ -156,13 +156,6 @@ impl Egress {
             turn: 0,
         }
     }
-
-    pub(super) fn retire(&mut self) {
-        self.out_streams.clear();
-        self.by_index.clear();
-        self.rests.clear();
-        self.rest_bytes = 0;
-    }
 }
 
 impl Link {

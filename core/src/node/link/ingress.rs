@@ -103,11 +103,6 @@ impl Ingress {
     pub(super) fn open_streams(&self) -> usize {
         self.in_streams.len() + self.early.len()
     }
-
-    pub(super) fn retire(&mut self) {
-        self.in_streams.clear();
-        self.early.clear();
-    }
 }
 
 /// An event of a link, for the node.

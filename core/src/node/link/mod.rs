@@ -17,6 +17,7 @@ mod windows;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::vec::Vec;
 
 use bytes::Bytes;
 use foldhash::quality::FixedState;
@@ -24,9 +25,11 @@ use hashbrown::HashMap;
 use quinn_proto::{StreamId, VarInt};
 
 use super::Closed;
+use super::closing::ClosePacket;
 use super::congestion::Meter;
 use super::progress::{Effort, Seen};
 use super::ready::Queued;
+use super::transmit::Transmit;
 use super::usage::Usage;
 use crate::config::{Config, Windows};
 use crate::id::{NodeId, PeerIndex};
@@ -70,12 +73,6 @@ pub(super) enum Phase {
         peer: PeerIndex,
         /// The incarnation number from the peer's hello, which differs after a restart.
         incarnation: u64,
-    },
-    /// Closed by either side, or lost. Its state is kept for a while, since the close frame may have
-    /// to be repeated.
-    Closed {
-        /// It was up before.
-        was_up: bool,
     },
 }
 
@@ -213,18 +210,14 @@ impl Link {
         self.peer().is_some()
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed { .. })
-    }
-
     /// Whether the connection is over, and what has come on it is still to be read.
     pub(super) fn is_ending(&self) -> bool {
-        self.lost.is_some() && !self.is_closed()
+        self.lost.is_some()
     }
 
     /// Whether neither side has closed it.
     pub(super) fn is_open(&self) -> bool {
-        !self.is_closed() && !self.quic.is_closed()
+        !self.quic.is_closed()
     }
 
     /// Whether it is on its way to be up.
@@ -247,30 +240,46 @@ impl Link {
         self.quotas = Quotas::new(&config.channels, &used.quotas);
     }
 
-    /// The link is not in use any more: drops the state of all streams. Returns what the peer has used, if it was.
-    pub(super) fn retire(&mut self) -> Usage {
-        let was_up = self.is_up() || self.phase == Phase::Closed { was_up: true };
-        self.phase = Phase::Closed { was_up };
-        self.ingress.retire();
-        self.readings.iter_mut().for_each(|reading| reading.unread.clear());
-        self.egress.retire();
+    /// What the peer has used of it. It is not in use any more.
+    pub(super) fn end(&mut self) -> Usage {
         // What was useful long ago makes up for nothing.
         let excess = self.settle_effort().max(0);
         let shares = Lane::ALL.map(|lane| self.readings[lane as usize].share.remainder());
         Usage { shares, excess, quotas: self.quotas.end() }
     }
 
-    /// Whether it was up before it was closed.
-    pub(super) fn was_up(&self) -> bool {
-        self.phase == Phase::Closed { was_up: true }
+    /// The close packet of a connection that is over, if this side has closed it. There is none either if QUIC may not
+    /// send that much to an address that is not proven. (A peer that has broken a rule of QUIC while what had come
+    /// before was still to be read has been sent it.)
+    pub(super) fn take_close_packet(&mut self, now: Instant) -> Option<ClosePacket> {
+        use Closed::{ByPeer, Shutdown, Superseded, Twin};
+        if matches!(self.lost, Some(ByPeer | Shutdown | Superseded | Twin)) {
+            return None;
+        }
+        self.meter.close();
+        let mut datagram = Vec::new();
+        // All that it says is in one datagram.
+        let transmit = self.quic.poll_transmit(now, 1, &mut datagram)?;
+        Some(ClosePacket {
+            transmit: Transmit::from_quic(transmit),
+            datagram: datagram.into_boxed_slice(),
+        })
+    }
+
+    /// When no datagrams of a connection that is over are expected any more; `None`, if none are now.
+    pub(super) fn drained_at(&mut self, start: Instant) -> Option<Time> {
+        (!self.quic.is_drained()).then(|| self.quic_deadline(start))
+    }
+
+    /// When QUIC has something to do. Of a connection that is over, that is its end.
+    fn quic_deadline(&mut self, start: Instant) -> Time {
+        let timeout = self.quic.poll_timeout();
+        timeout.map_or(Time::NEVER, |at| Time::ZERO + at.saturating_duration_since(start))
     }
 
     /// When something is due, unless it happens before.
     pub(super) fn deadline(&mut self, start: Instant, keep_alive: Duration) -> Time {
-        let timeout = self
-            .quic
-            .poll_timeout()
-            .map_or(Time::NEVER, |timeout| Time::ZERO + timeout.saturating_duration_since(start));
+        let timeout = self.quic_deadline(start);
         match self.is_coming_up() {
             true => timeout.min(self.hello_deadline).min(self.greet_at),
             false if self.is_up() => {

@@ -113,10 +113,6 @@ impl UnreadQueue {
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
-
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 #[cfg(test)]

@@ -45,9 +45,8 @@ pub(super) struct Peer {
     next_address: usize,
     /// The one link that is up.
     pub(super) connection: Option<ConnectionHandle>,
-    /// All links with it, in the order in which they were made; closed ones, too, until they are
-    /// removed. At most one that is up, one that the peer has made and one for each of its addresses
-    /// that are coming up, `CLOSED_MAX` closed ones, and some that never came up.
+    /// All links with it, in the order in which they were made: at most one that is up, and one that the
+    /// peer has made and one for each of its addresses that are coming up.
     pub(super) links: Vec<ConnectionHandle>,
     pub(super) up_since: Time,
     /// Dials of ours in progress. As many as it has addresses at most.
@@ -353,7 +352,7 @@ impl Peers {
         self.peer_mut(peer).links.push(handle);
     }
 
-    /// A link with a peer has been removed.
+    /// A link with a peer has ended.
     pub(super) fn remove_link(&mut self, peer: PeerIndex, handle: ConnectionHandle) {
         self.peer_mut(peer).links.retain(|other| *other != handle);
     }
