@@ -454,8 +454,8 @@ impl Transfers {
             Some(Place::Resting(at)) => at,
             _ => Time::NEVER,
         };
-        let spread_at = self.quiets.earliest();
-        rested_at.min(self.reviews.earliest()).min(self.room_checks.earliest()).min(spread_at)
+        let review_at = self.reviews.earliest().min(self.quiets.earliest());
+        rested_at.min(review_at).min(self.room_checks.earliest()).min(self.next_turn_at())
     }
 
     /// Lets time pass, and makes the requests that are possible now.

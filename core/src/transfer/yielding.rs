@@ -130,6 +130,12 @@ impl Transfers {
         Some(next)
     }
 
+    /// When that is at the latest, if there is one.
+    pub(super) fn next_turn_at(&self) -> Time {
+        let last = self.yielding.last.filter(|_| !self.yielding.passed_over.is_empty());
+        last.map_or(Time::NEVER, |last| last.until)
+    }
+
     /// A member is down.
     pub(super) fn forget_late(&mut self, peer: PeerIndex) {
         self.yielding.passed_over.remove(peer);
