@@ -10,6 +10,8 @@ use slotcast_testkit::machines::{CHANNEL, Frame, OTHER, Solo, advert, artifact, 
 /// Two of them are more than may be hostile.
 const HOLDERS: usize = 4;
 
+const URGENT: ChannelId = ChannelId(3);
+
 /// Chunks that are asked for at a time while a class yields: 64 KiB.
 const YIELDING: usize = 4;
 
@@ -23,7 +25,8 @@ struct Holders {
 impl Holders {
     fn new() -> Self {
         let bulk = ChannelConfig::new(OTHER).class(Class::Bulk);
-        let config = Config::new([ChannelConfig::new(CHANNEL), bulk]);
+        let urgent = ChannelConfig::new(URGENT).class(Class::Urgent);
+        let config = Config::new([ChannelConfig::new(CHANNEL), bulk, urgent]);
         Self { solo: Solo::new(&config, HOLDERS), next_slot: 0, active: Vec::new() }
     }
 
@@ -39,13 +42,13 @@ impl Holders {
     }
 
     /// More is wanted of a holder than it may be asked for at a time, and has waited too long.
-    fn make_late(&mut self, at: usize) {
+    fn make_late(&mut self, at: usize, channel: ChannelId) {
         for _ in 0..20 {
-            self.advertise(at, CHANNEL, 20_000);
+            self.advertise(at, channel, 20_000);
         }
         self.solo.elapse(ms(300));
         // It is looked at when there is something to do about the holder.
-        self.advertise(at, CHANNEL, 20_000);
+        self.advertise(at, channel, 20_000);
     }
 
     /// What a holder is asked for of an artifact: requests, and the chunks of each.
@@ -76,7 +79,7 @@ impl Holders {
 /// Two are late, and two others have a block each.
 fn yielding() -> (Holders, [(usize, Artifact); 2]) {
     let mut holders = Holders::new();
-    (0..2).for_each(|at| holders.make_late(at));
+    (0..2).for_each(|at| holders.make_late(at, CHANNEL));
     let blocks = [2, 3].map(|at| (at, holders.advertise(at, OTHER, 1 << 20)));
     (holders, blocks)
 }
@@ -85,7 +88,7 @@ fn yielding() -> (Holders, [(usize, Artifact); 2]) {
 #[test]
 fn a_class_does_not_yield_to_a_few_holders() {
     let mut holders = Holders::new();
-    holders.make_late(0);
+    holders.make_late(0, CHANNEL);
     let block = holders.advertise(3, OTHER, 1 << 20);
     let chunks: usize = holders.asked(3, &block).iter().map(|(_, chunks)| chunks.len()).sum();
     assert!(chunks > YIELDING, "{chunks}");
@@ -133,4 +136,34 @@ fn when_nothing_is_late_any_more_all_is_asked_for_again() {
     let asked = holders.asked(3, &blocks[1].1);
     let chunks: usize = asked.iter().map(|(_, chunks)| chunks.len()).sum();
     assert!(chunks > YIELDING, "{chunks}");
+}
+
+/// Each holder has more of the class between than is asked for.
+#[test]
+fn the_last_class_has_its_share_of_what_yields() {
+    let mut holders = Holders::new();
+    (0..HOLDERS).for_each(|at| holders.make_late(at, URGENT));
+    for at in 0..HOLDERS {
+        holders.advertise(at, CHANNEL, 16 << 20);
+        holders.advertise(at, CHANNEL, 16 << 20);
+    }
+    let last: Vec<Artifact> =
+        (0..HOLDERS).map(|at| holders.advertise(at, OTHER, 1 << 20)).collect();
+    let mut turns = [[0; 2]; HOLDERS];
+    for _ in 0..32 {
+        for (at, turns) in turns.iter_mut().enumerate() {
+            for frame in holders.solo.sent(at) {
+                let Frame::Fetch { request, id, chunks } = frame else { continue };
+                let artifact = holders.active.iter().find(|artifact| artifact.id() == id);
+                let artifact = artifact.expect("advertised").clone();
+                if artifact.bytes().len() > 20_000 {
+                    turns[usize::from(artifact.id() == last[at].id())] += 1;
+                    holders.answer(at, &artifact, &(RequestId(request), chunks));
+                }
+            }
+        }
+    }
+    for [others, last] in turns {
+        assert!(others + last == 32 && (1..=2).contains(&last), "{turns:?}");
+    }
 }

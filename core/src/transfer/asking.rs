@@ -5,8 +5,8 @@ use super::holder::{NEVER, PATIENCE_MIN, Phase, Request};
 use super::offer::{Offer, Place};
 use super::order::Next;
 use super::wanted::{Stage, Wanted};
-use super::yielding::Portion;
-use super::{CLASSES, OFFERS_LOOKED_AT, Priority, Received, Transfers, Unsent, key};
+use super::yielding::{BULK, Portion};
+use super::{OFFERS_LOOKED_AT, Priority, Received, Transfers, Unsent, key};
 use crate::artifact::CHUNKS_PREFERRED_MAX;
 use crate::bits::ones;
 use crate::broadcast::RequestId;
@@ -26,7 +26,7 @@ impl Transfers {
     /// then what it has offered longest; or [last](crate::config::Freshness), if that has waited too long.
     pub(super) fn ask_more(&mut self, now: Time, peer: PeerIndex) {
         let mut is_overloaded = false;
-        for class in 0..CLASSES {
+        for class in self.class_order(peer) {
             while self.holder(peer).has_queued(class)
                 && let Some(at) = self.free_request(peer, class)
                 && let Some(portion) = self.portion(now, peer, class)
@@ -37,7 +37,8 @@ impl Transfers {
             let mut priorities = 0..Priority::ALL.len();
             let is_late = priorities.any(|priority| self.has_late(now, peer, (class, priority)));
             self.note_late(peer, class, is_late);
-            is_overloaded |= is_late;
+            // Nothing is less urgent than bulk data, whether it comes last or not.
+            is_overloaded |= is_late && class != BULK;
         }
     }
 
@@ -83,7 +84,7 @@ impl Transfers {
         holder.requests[at].ranges = ranges;
         let request = RequestId::new(at, holder.requests[at].generation);
         if portion == Portion::Little {
-            self.note_trickle(now, peer, request);
+            self.note_trickle(now, (peer, class), request);
         }
         self.asking.push(peer);
         self.open(offer);

@@ -180,6 +180,8 @@ pub(super) struct Holder {
     path_floor: Floor,
     /// It may have to be asked for more.
     pub(super) is_due: bool,
+    /// Requests for normal data that yields, in succession, while bulk data waited.
+    pub(super) bulk_left_out: u8,
 }
 
 /// What a holder has been seen to do.
@@ -258,6 +260,7 @@ impl Holder {
             path: None,
             path_floor: Floor::new(Time::ZERO),
             is_due: false,
+            bulk_left_out: 0,
         }
     }
 

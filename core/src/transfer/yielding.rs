@@ -9,9 +9,14 @@ use core::time::Duration;
 
 use super::{CLASSES, Transfers};
 use crate::broadcast::{PeerSet, RequestId};
+use crate::config::Class;
 use crate::id::PeerIndex;
 use crate::membership::may_be_faulty;
 use crate::time::Time;
+
+const URGENT: usize = Class::Urgent as usize;
+const NORMAL: usize = Class::Normal as usize;
+pub(super) const BULK: usize = Class::Bulk as usize;
 
 /// So many bytes of a class that yields are asked for at a time, or one chunk. In a round trip of 100 ms, it is a
 /// sixteenth of 10 MB/s.
@@ -19,6 +24,10 @@ const BYTES_MAX: u64 = 64 << 10;
 
 /// After so long, another member is asked although the one before has not answered: it may never do so.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// While normal data yields, too, a holder is asked for so much of that before it is asked for bulk data: the part of
+/// a lower class everywhere.
+const BULK_LEFT_OUT_MAX: u8 = 15;
 
 /// How much may be asked of a holder at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,6 +92,17 @@ impl Transfers {
         late.iter().any(|late| !may_be_faulty(late.count() as usize, others))
     }
 
+    /// The order in which a holder is asked for something of each class. Of all that yields, one request is under way at
+    /// a time: if normal data went first each time, bulk data would starve.
+    pub(super) fn class_order(&mut self, peer: PeerIndex) -> [usize; CLASSES] {
+        let is_turn_of_bulk = self.holder(peer).bulk_left_out >= BULK_LEFT_OUT_MAX;
+        if is_turn_of_bulk && self.yields(NORMAL) {
+            [URGENT, BULK, NORMAL]
+        } else {
+            [URGENT, NORMAL, BULK]
+        }
+    }
+
     /// How much of a class may be asked of a holder at once. `None` if it is to be
     /// [passed over](Self::next_passed_over) for now.
     pub(super) fn portion(&mut self, now: Time, peer: PeerIndex, class: usize) -> Option<Portion> {
@@ -98,9 +118,17 @@ impl Transfers {
         None
     }
 
-    /// A holder was asked for [little](Portion::Little).
-    pub(super) fn note_trickle(&mut self, now: Time, peer: PeerIndex, request: RequestId) {
+    /// A holder was asked for [little](Portion::Little) of a class.
+    pub(super) fn note_trickle(
+        &mut self,
+        now: Time,
+        (peer, class): (PeerIndex, usize),
+        request: RequestId,
+    ) {
         self.yielding.last = Some(Trickle { peer, request, until: now + PATIENCE });
+        let holder = self.holder(peer);
+        let is_left_out = class == NORMAL && holder.has_queued(BULK);
+        holder.bulk_left_out = if is_left_out { holder.bulk_left_out.saturating_add(1) } else { 0 };
     }
 
     /// Whether an answer of a class that yields is awaited.
