@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::time::Duration;
+use std::vec::Vec;
 
 use quinn_proto::ConnectionHandle;
 
@@ -107,6 +108,48 @@ impl Share {
     }
 }
 
+/// Links that wait for their turns in some lanes.
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: VecDeque<(ConnectionHandle, Lane)>,
+    /// By handle, in how many of the lanes.
+    lanes: Vec<u8>,
+    /// Those that wait in any.
+    links: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, handle: ConnectionHandle, lane: Lane) {
+        if self.lanes.len() <= handle.0 {
+            self.lanes.resize(handle.0 + 1, 0);
+        }
+        self.lanes[handle.0] += 1;
+        self.links += usize::from(self.lanes[handle.0] == 1);
+        self.queue.push_back((handle, lane));
+    }
+
+    fn pop(&mut self) -> Option<(ConnectionHandle, Lane)> {
+        let next = self.queue.pop_front()?;
+        self.note_removed(next.0);
+        Some(next)
+    }
+
+    fn remove(&mut self, handle: ConnectionHandle, lane: Lane) {
+        let at = self.queue.iter().position(|other| *other == (handle, lane));
+        self.queue.remove(at.expect("it waits"));
+        self.note_removed(handle);
+    }
+
+    fn note_removed(&mut self, handle: ConnectionHandle) {
+        self.lanes[handle.0] -= 1;
+        self.links -= usize::from(self.lanes[handle.0] == 0);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
 /// The turns of a node, and the links that wait for theirs.
 #[derive(Debug)]
 pub(super) struct Turns {
@@ -119,7 +162,7 @@ pub(super) struct Turns {
     left_out: u32,
     batches: u32,
     /// Those that wait in the lanes but that of bulk, and in that.
-    waiting: [VecDeque<(ConnectionHandle, Lane)>; 2],
+    waiting: [Waiting; 2],
     /// Turns in succession in which bulk waited, and something else was read.
     bulk_left_out: u32,
     /// Until then, others are taken to send something, too.
@@ -182,24 +225,24 @@ impl Turns {
         let [others, bulk] = &mut self.waiting;
         if bulk.is_empty() || !others.is_empty() && self.bulk_left_out < BULK_LEFT_OUT_MAX {
             self.bulk_left_out += u32::from(!bulk.is_empty());
-            return others.pop_front();
+            return others.pop();
         }
         self.bulk_left_out = 0;
-        bulk.pop_front()
+        bulk.pop()
     }
 
-    fn queue(&mut self, lane: Lane) -> &mut VecDeque<(ConnectionHandle, Lane)> {
+    fn waiting(&mut self, lane: Lane) -> &mut Waiting {
         &mut self.waiting[usize::from(lane == Lane::Bulk)]
     }
 
     /// A lane of a link waits, which did not before.
     pub(super) fn wait(&mut self, handle: ConnectionHandle, lane: Lane) {
-        self.queue(lane).push_back((handle, lane));
+        self.waiting(lane).push(handle, lane);
     }
 
     /// A link of which a lane waits is being removed.
     pub(super) fn remove(&mut self, handle: ConnectionHandle, lane: Lane) {
-        self.queue(lane).retain(|other| *other != (handle, lane));
+        self.waiting(lane).remove(handle, lane);
     }
 
     /// Something has come on a link that does not wait.
@@ -211,7 +254,7 @@ impl Turns {
 
     /// By how much turns are to be shorter than usual, if there are so many members.
     pub(super) fn shortened_by(&self, now: Time, members: usize) -> u32 {
-        let beyond = self.waiting.iter().map(VecDeque::len).max().unwrap_or(0);
+        let beyond = self.waiting.iter().map(|waiting| waiting.links).max().unwrap_or(0);
         // If there are more, it is load, which long turns serve best.
         let is_few = beyond > 0 && may_be_faulty(beyond, members);
         let is_shortened = is_few && now < self.beside_until;
@@ -219,7 +262,7 @@ impl Turns {
     }
 
     pub(super) fn has_waiting(&self) -> bool {
-        self.waiting.iter().any(|queue| !queue.is_empty())
+        self.waiting.iter().any(|waiting| !waiting.is_empty())
     }
 }
 
@@ -364,6 +407,25 @@ mod tests {
         assert!(is_shorter(&turns, 1) && is_shorter(&turns, 100) && !is_shorter(&turns, 101));
         (0..4).map(ConnectionHandle).for_each(|link| turns.remove(link, Lane::First));
         assert!(!is_shorter(&turns, 1));
+    }
+
+    /// One of three, which is no load.
+    #[test]
+    fn a_link_that_waits_in_several_lanes_is_one() {
+        let mut turns = Turns::new();
+        let link = ConnectionHandle(5);
+        Lane::ALL.into_iter().for_each(|lane| turns.wait(link, lane));
+        turns.note_within(Time::ZERO);
+        assert_eq!(turns.shortened_by(Time::ZERO, 3), SHORTENED_BY);
+        turns.wait(ConnectionHandle(2), Lane::Chunks);
+        assert_eq!(turns.shortened_by(Time::ZERO, 3), 1);
+        assert_eq!(turns.next(false), Some((link, Lane::First)));
+        assert_eq!(turns.shortened_by(Time::ZERO, 3), 1, "it still waits in another lane");
+        turns.remove(link, Lane::Chunks);
+        assert_eq!(turns.shortened_by(Time::ZERO, 3), SHORTENED_BY);
+        turns.remove(link, Lane::Bulk);
+        turns.remove(ConnectionHandle(2), Lane::Chunks);
+        assert!(!turns.has_waiting());
     }
 
     #[test]
