@@ -45,6 +45,8 @@ struct Entry {
     peer: Option<PeerIndex>,
     packet: Option<ClosePacket>,
     is_queued: bool,
+    /// When it is forgotten, once the packet has been sent: the socket may have been full for longer.
+    ends_at: Time,
     /// What has come since from the address that the packet goes to.
     datagrams: u64,
     bytes: u64,
@@ -112,12 +114,12 @@ impl Closing {
         if self.entries.len() <= handle.0 {
             self.entries.resize_with(handle.0 + 1, || None);
         }
-        let is_queued = packet.is_some();
-        let entry = Entry { peer, packet, is_queued, datagrams: 0, bytes: 0, answered: 0 };
+        let (is_queued, ends_at) = (packet.is_some(), ends_at.min(now + SPAN_MAX));
+        let entry = Entry { peer, packet, is_queued, ends_at, datagrams: 0, bytes: 0, answered: 0 };
         assert!(self.entries[handle.0].replace(entry).is_none(), "handles are unique");
-        self.deadlines.set(handle.0, ends_at.min(now + SPAN_MAX));
-        if is_queued {
-            self.queue.push_back(handle);
+        match is_queued {
+            true => self.queue.push_back(handle),
+            false => self.deadlines.set(handle.0, ends_at),
         }
         self.were_up += usize::from(peer.is_some());
         self.list(peer).push_back(handle);
@@ -190,6 +192,7 @@ impl Closing {
         let handle = self.queue.pop_front()?;
         let entry = self.entries[handle.0].as_mut().expect("it is in the queue");
         entry.is_queued = false;
+        self.deadlines.set(handle.0, entry.ends_at);
         let packet = entry.packet.as_ref().expect("it is in the queue");
         buffer.extend_from_slice(&packet.datagram);
         Some(packet.transmit)
@@ -330,7 +333,11 @@ mod tests {
         ] {
             let mut closing = Closing::new();
             closing.insert(NOW, HANDLE, Some(PEER), Some(packet(50)), ends_at);
+            assert_eq!(closing.next_deadline(), Time::NEVER, "it has not been sent");
+            assert_eq!(sent(&mut closing), [50]);
             assert_eq!(closing.next_deadline(), expected);
+            // A packet that waits once more does not delay it.
+            assert!(closing.handle_datagram(HANDLE, address(1), MTU));
             assert_eq!(closing.due(Time(expected.0 - 1)), None);
             assert_eq!(closing.due(expected), Some(HANDLE));
             closing.remove(HANDLE);
