@@ -6,7 +6,7 @@ use slotcast::config::{ChannelConfig, Relay};
 use slotcast::id::{ArtifactId, Slot, Version};
 use slotcast::wire::{Refusal, Update};
 use slotcast_testkit::machines::{
-    CHANNEL, Frame, LARGE_CHUNKS, Solo, artifact, config, large, small,
+    CHANNEL, Frame, LARGE_CHUNKS, Solo, Tap, artifact, config, large, ms, small,
 };
 
 /// Adverts of the longest artifacts, which nobody has.
@@ -177,4 +177,27 @@ fn a_relay_repeated_for_one_peer_is_no_news_to_the_others() {
         solo.sent(1);
         solo.sent(2);
     }
+}
+
+/// What this node relays, it need not tell a member that advertises it, too: until that takes it back. Others, who are
+/// sent as much as is published, wait for the relay as for anything else. Invariant 11.
+#[test]
+fn who_takes_back_again_and_again_what_is_relayed_keeps_it_from_nobody() {
+    let mut solo = Solo::new(&config(|c| *c = c.clone().relaying(Relay::Automatic, 200)), 3);
+    let relayed = small(0);
+    (1..11).for_each(|number| solo.publish(&small(number)));
+    solo.push(0, 0, 1, &relayed);
+    let mut told = false;
+    for round in 0..20 {
+        solo.push(1, 0, 2 * round + 1, &relayed);
+        solo.clear(1, 0, 2 * round + 2);
+        for number in 0..5 {
+            solo.publish(&small(100 + 5 * round + number));
+            let (_, bytes) = solo.send(2, 200).expect("it is behind");
+            let frames = Tap::default().read(&bytes);
+            told |= frames.iter().any(|frame| frame.told() == Some(relayed.id()));
+        }
+        solo.elapse(ms(20));
+    }
+    assert!(told);
 }

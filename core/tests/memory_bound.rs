@@ -74,12 +74,12 @@ fn each_value_counts_by_the_published_formula() {
             |c| c.channels[1].artifact_bytes_max = (16 << 20) + 1,
             1 + PEERS * 8 * 64 * KIB,
         ),
-        ("slots", |c| c.channels[1].slots_max += 10, 10 * (2432 + PEERS * PER_SLOT)),
+        ("slots", |c| c.channels[1].slots_max += 10, 10 * (2496 + PEERS * PER_SLOT)),
         // A snapshot has a bit for each slot, which is no longer than a chunk with its proof.
         (
             "all slots",
             |c| c.channels[1].slots_max = SLOTS_LIMIT,
-            (65_536 - 1024) * (2432 + PEERS * PER_SLOT),
+            (65_536 - 1024) * (2496 + PEERS * PER_SLOT),
         ),
         ("a quota", |c| c.channels[1].quota = Some(Quota::default()), PEERS * QUOTA),
         ("pushes", |c| c.channels[1].push_bytes_max = 64_000, 0),
@@ -148,7 +148,7 @@ fn active_bytes_count_twice_with_relaying() {
 #[test]
 fn a_channel_a_route_and_a_peer_add_all_that_is_theirs() {
     let channel = ChannelConfig::new(ChannelId(3));
-    let (outbox, inbox) = (64 * MIB + 2432 * 1024, 2 * 128 * MIB + 16 * MIB + MIB);
+    let (outbox, inbox) = (64 * MIB + 2496 * 1024, 2 * 128 * MIB + 16 * MIB + MIB);
     let trees = (64 * MIB + 2 * 128 * MIB) / 128;
     let tables = PEERS * (1024 * PER_SLOT + PACED);
     assert_eq!(
@@ -181,7 +181,7 @@ fn the_smallest_configuration_has_a_base() {
     // The longest frame is a hello, or else a push.
     let windows = 128 * KIB * 5 / 2 + 2 * 128 * KIB;
     let of_peer = PER_SLOT + PACED + REQUESTS + windows + 8 * (STREAM + 16 * KIB) + 64 * KIB;
-    let base = 8 * MIB + 2432 + MIB + HANDSHAKE + (2 + 32) * CLOSED;
+    let base = 8 * MIB + 2496 + MIB + HANDSHAKE + (2 + 32) * CLOSED;
     assert_eq!(bound(&config), base + of_peer);
     config.channels[0].push_bytes_max =
         16_384 - 128 - (FRAME_OVERHEAD_MAX + FURTHER_BYTES_MAX) as u32;

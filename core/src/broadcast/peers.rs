@@ -85,7 +85,7 @@ impl Broadcast {
         self.sender.remove_peer(peer);
         self.outboxes.iter_mut().for_each(|outbox| {
             outbox.forget_progress(peer);
-            outbox.forget_answered(peer);
+            outbox.forget_member(peer);
         });
         self.set_members(self.peers.count - 1);
         let node = self.peers.nodes[peer.at()].take().expect("a member");

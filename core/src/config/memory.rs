@@ -133,7 +133,7 @@ impl Config {
     ///
     /// | term | bytes |
     /// | --- | --- |
-    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 2432 x slots_max`: slots, how far each has come, indices, what the node tells itself of them; with [`Order::HighestKeyFirst`] `+ 96 x slots_max` |
+    /// | outbox, per channel | `active_bytes_max` (twice with relaying) `+ 2496 x slots_max`: slots, how far each has come, indices, what the node tells itself of them; with [`Order::HighestKeyFirst`] `+ 96 x slots_max` |
     /// | inbox, per channel | `2 x inbox_bytes_max`: waiting for the application, being fetched |
     /// | chunks and their Merkle trees, per channel | a 128th of those bytes of outbox and inbox |
     /// | events staged by the driver, per channel | `1 MiB + artifact_bytes_max` |
@@ -160,7 +160,7 @@ impl Config {
         let outbox = sum(&|c| {
             let shares = if c.relay == Relay::Off { 1 } else { 2 };
             let order = if c.order == Order::HighestKeyFirst { 96 } else { 0 };
-            with_tree(shares * c.active_bytes_max) + (2432 + order) * u64::from(c.slots_max)
+            with_tree(shares * c.active_bytes_max) + (2496 + order) * u64::from(c.slots_max)
         });
         let inbox = sum(&|c| with_tree(2 * c.inbox_bytes_max) + c.artifact_bytes_max + (1 << 20));
         let tables = sum(&|c| (2 * 56 + 16 + 8 + 16 + 4 + 2 * 2048) * u64::from(c.slots_max));

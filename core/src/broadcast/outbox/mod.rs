@@ -130,6 +130,8 @@ pub(super) struct Active {
     pub(super) serving: PeerSet,
     /// What peers that have asked for chunks were sent of it.
     pub(super) answered: Answered,
+    /// Peers for which the slot has been [renewed](Outbox::renew): they hear of the relay whatever they advertise.
+    renewed: PeerSet,
     /// If it is sent to others unasked.
     pub(super) spread: Option<Box<Spread>>,
     /// How far it has come, of what this node has published.
@@ -158,6 +160,7 @@ impl Active {
             known,
             serving: PeerSet::default(),
             answered: Answered::default(),
+            renewed: PeerSet::default(),
             spread: None,
             progress: Progress::default(),
             dormant_since: None,
@@ -180,6 +183,11 @@ impl Active {
     /// Whether a relay may become dormant.
     pub(super) fn may_wait(&self) -> bool {
         !self.is_part() && self.suspensions < SUSPENSIONS_MAX
+    }
+
+    /// Whether a peer need not hear of it as long as it has all of it: a relay.
+    pub(super) fn is_needless_for_holder(&self, peer: PeerIndex) -> bool {
+        self.hops > 0 && !self.renewed.contains(peer)
     }
 
     /// Whether its slot has not changed since it came there.
@@ -558,9 +566,11 @@ impl Outbox {
 
     /// A peer is no member any more: what it was sent does not count for another one with its index. A walk over the
     /// slots, once for each member that leaves.
-    pub(super) fn forget_answered(&mut self, peer: PeerIndex) {
-        let active = self.slots.iter_mut().filter_map(|state| state.active.as_mut());
-        active.for_each(|active| active.answered.forget(peer));
+    pub(super) fn forget_member(&mut self, peer: PeerIndex) {
+        for active in self.slots.iter_mut().filter_map(|state| state.active.as_mut()) {
+            active.answered.forget(peer);
+            active.renewed.remove(peer);
+        }
     }
 
     /// Gives the slot a new version.

@@ -244,9 +244,13 @@ impl Outbox {
     }
 
     /// A peer was skipped when the content of a slot was sent, and has to be told now: a change of the slot, of which
-    /// those need not hear that were sent the content. A walk over the peers.
+    /// those need not hear that were sent the content. For those that wait for it, it comes behind all else. So it is
+    /// made once for a peer, which could keep it from them otherwise. A walk over the peers.
     pub(in crate::broadcast) fn renew(&mut self, peer: PeerIndex, slot: Slot) {
         self.bump_version(slot);
+        if let Some(active) = self.active_mut(slot) {
+            active.renewed.insert(peer);
+        }
         for at in 0..self.views.len() {
             let other = PeerIndex(at as u16);
             if self.has_view(other) && (other == peer || self.awaits(other, slot)) {
@@ -257,8 +261,11 @@ impl Outbox {
 
     /// A peer that knows nothing of a relay need not hear of it.
     pub(in crate::broadcast) fn forgo_relay(&mut self, peer: PeerIndex, slot: Slot) {
-        let is_relay = self.active(slot).is_some_and(|active| active.hops > 0);
-        if is_relay && self.knows_nothing_of(peer, slot) && self.awaits(peer, slot) {
+        let is_needless = |active: &Active| active.is_needless_for_holder(peer);
+        if self.active(slot).is_some_and(is_needless)
+            && self.knows_nothing_of(peer, slot)
+            && self.awaits(peer, slot)
+        {
             self.requeue(peer, slot, false);
         }
     }

@@ -590,8 +590,9 @@ impl Sender {
         let holds =
             |active: &Active| active.known.is_some_and(|known| inbox.holds_whole(known, index));
         // A relay does not repeat what the peer advertises itself.
-        let is_left_out =
-            |active: &Active| active.is_dormant() || (active.hops > 0 && holds(active));
+        let is_left_out = |active: &Active| {
+            active.is_dormant() || active.is_needless_for_holder(index) && holds(active)
+        };
         let (current, pushed, published_at) = (0, None, Time::NEVER);
         let mut batch = Batch { channel: channel_index, current, pushed, published_at };
         let stream = peer.open_stream(Use::Updates(batch));
