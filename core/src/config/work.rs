@@ -15,16 +15,17 @@ use super::error::within;
 pub struct WorkConfig {
     /// What one peer's streams may cost in a turn, which is from one time at which a node has nothing to do to
     /// the next; and as much each for chunks that it was asked for, and for those of [`Class::Bulk`](super::Class).
-    /// What is beyond that stays unread until the other peers have been served, and QUIC's flow
-    /// control pushes back; where nobody else has anything to say, it is read at once. Default 1,000, about
-    /// 100 us: what others wait for it is less than a datagram takes on most paths, and the way around a
-    /// driver's loop costs a few percent of it. A quarter of it while at most a third of the other members are beyond their share and others
-    /// send something. A peer that connects again goes on with what it had left. Between 100 and 1,000,000.
+    /// What is beyond that stays unread until the other peers have been served, and QUIC's flow control pushes
+    /// back; where nobody else has anything to say, it is read at once. A peer that connects again goes on with
+    /// what it had left. Default 1,000, about 100 us: what others wait for it is less than a datagram takes on
+    /// most paths, and the way around a driver's loop costs a few percent of it. While others send something and at
+    /// most a third of them are beyond their share, it is a quarter of this. Between 100 and 1,000,000.
     pub turn_max: u32,
-    /// Pieces of work in a second that may bring nothing: a datagram with nothing in it, a frame of stream data that
-    /// is here already, an update of a version that has passed or of a slot that stays empty, a chunk that is here
-    /// already, a stream that was reset. A connection that the peer makes counts as 100. A piece that does bring something makes up for one that does not. Default 10,000: far above what
-    /// honest members were seen to cause. At least 1.
+    /// Pieces of work in a second that may bring nothing: a datagram with nothing in it, a frame of stream data
+    /// that is here already, an update of a version that has passed or of a slot that stays empty, a chunk that is
+    /// here already, a stream that was reset. A connection that the peer makes counts as 100. A piece that does
+    /// bring something makes up for one that does not. Default 10,000: far above what honest members were seen to
+    /// cause. At least 1.
     pub fruitless_per_second: u32,
     /// So many of them beyond those are a fault, [`WorkWithoutProgress`](crate::error::Fault::WorkWithoutProgress).
     /// Default 100,000: far more than what a member causes that was cut off for a while, whose packets are repeated or

@@ -7,9 +7,9 @@
 //! for hundreds. What is read makes up for the frame in which it came: an honest member packs many streams in a packet.
 //!
 //! What counts is chosen so that an honest member makes up for it: whatever is late or overtaken comes beside
-//! something that was new. What is merely not wanted here, such as an artifact that the filter drops or a request that
-//! has been given up meanwhile, does not count. Nor do datagrams that are repeated, or cannot be decrypted: those may
-//! come from anyone on the path.
+//! something that was new. What is merely not wanted here, such as an artifact that the filter drops, does not count, and
+//! a chunk of a request that has been given up meanwhile is made up for by its bytes. Nor do datagrams count that are
+//! repeated, or cannot be decrypted: those may come from anyone on the path.
 
 use std::time::Duration;
 
