@@ -1,4 +1,5 @@
-//! L13: what is left of connections that are over. A member fills the windows of one after the other, and hangs up.
+//! L13: connections that are not in use: those that are over, and those whose hello has not come. A member fills the
+//! windows of one after the other, and hangs up.
 
 #[path = "../examples/simulate/meter.rs"]
 mod meter;
@@ -14,8 +15,8 @@ use meter::METER;
 use quinn_proto::congestion::{Controller, ControllerFactory};
 use quinn_proto::{RttEstimator, TransportConfig};
 use slotcast::broadcast::Event;
-use slotcast::config::{ChannelConfig, Config};
-use slotcast::id::{ChannelId, NodeId};
+use slotcast::config::{ChannelConfig, Config, RouteConfig};
+use slotcast::id::{ChannelId, NodeId, RouteId};
 use slotcast::internals::channel_hello;
 use slotcast::node::Ecn;
 use slotcast::time::Time;
@@ -32,12 +33,9 @@ const VICTIM: usize = 1;
 const LATENCY: Duration = Duration::from_millis(50);
 
 /// As long as a connection is kept, once the handshake is over.
-const SPAN: Duration = Duration::from_millis(80);
+const SPAN: Duration = Duration::from_millis(180);
 
 const CONNECTIONS: usize = 30;
-
-/// So many full datagrams are lost on each connection, with the beginnings of all streams: what is behind waits.
-const LOST: usize = 12;
 
 /// The kind of an update that no version knows: it is passed over, however long it is.
 const UNKNOWN_KIND: u64 = 7_001;
@@ -96,25 +94,35 @@ struct Filler {
     dialling: Vec<LineId>,
     /// Connections, and when they are to end.
     lines: Vec<(LineId, Time)>,
+    /// So many full datagrams are lost, with the beginnings of streams: what is behind waits.
     to_lose: usize,
 }
 
 impl Filler {
-    fn fill(&mut self, line: LineId) {
-        self.to_lose = LOST;
-        // The first stream is for the hello.
+    fn greet(&mut self, line: LineId) {
         let first = self.bare.open(line).expect("the first");
         match self.hello.clone() {
             Some(hello) => self.bare.write(line, first, hello, true),
             None => self.bare.write(line, first, vec![0], false),
         };
+    }
+
+    /// Opens as many streams as there is credit for, and writes as much into each. False if there is none.
+    fn fill(&mut self, line: LineId) -> bool {
+        let before = self.to_lose;
         while let Some(stream) = self.bare.open(line) {
             let mut start = frames::stream(StreamHead::Updates(CHANNEL), &[]);
             frames::put_varint(&mut start, UNKNOWN_KIND);
             frames::put_varint(&mut start, 1 << 40);
             self.bare.write(line, stream, start, false);
             self.bare.write(line, stream, vec![0; 100_000], false);
+            self.to_lose += 3;
         }
+        while let Some(stream) = self.bare.open_call(line) {
+            self.bare.write(line, stream, vec![0; 20_000], false);
+            self.to_lose += 3;
+        }
+        self.to_lose > before
     }
 
     fn is_done(&self) -> bool {
@@ -145,7 +153,7 @@ impl Process for Shared {
                 match event {
                     BareEvent::Connected { line, .. } => {
                         filler.dialling.retain(|other| *other != line);
-                        filler.fill(line);
+                        filler.greet(line);
                         filler.lines.push((line, now + SPAN));
                     }
                     BareEvent::Lost { line } => {
@@ -171,10 +179,15 @@ impl Process for Shared {
                     send(to, datagram);
                 }
             };
-            if !bare.transmit(now, &mut lossy) {
-                let closes_at = lines.iter().map(|(_, closes_at)| *closes_at);
+            if bare.transmit(now, &mut lossy) {
+                continue;
+            }
+            let open: Vec<_> = lines.iter().map(|(line, _)| *line).collect();
+            if !open.into_iter().fold(false, |fills, line| filler.fill(line) | fills) {
+                let closes_at = filler.lines.iter().map(|(_, closes_at)| *closes_at);
                 let dials_at = if filler.dials > 0 { filler.dials_at } else { Time::NEVER };
-                return closes_at.min().unwrap_or(Time::NEVER).min(bare.wake_at()).min(dials_at);
+                let wake_at = filler.bare.wake_at().min(dials_at);
+                return closes_at.min().unwrap_or(Time::NEVER).min(wake_at);
             }
         }
     }
@@ -206,11 +219,19 @@ fn term(config: &Config) -> u64 {
     (2 * u64::from(config.peers_max) + 32) * (u64::from(config.transport.mtu_max) + (2 << 10))
 }
 
-/// Has the hostile member make its connections, and returns how many are kept at their end, and what they take.
-fn ended_connections(crypto: Crypto, says_hello: bool, pause: Duration) -> (usize, u64) {
+/// What the hostile member has made the victim hold.
+struct Taken {
+    /// Connections that are kept at their end.
+    kept: usize,
+    /// Bytes at that time, and at most, beside what there was before.
+    after: u64,
+    most: u64,
+}
+
+/// Has the hostile member make so many connections, one after the other with a pause in between.
+fn take(config: &Config, crypto: Crypto, says_hello: bool, dials: usize, pause: Duration) -> Taken {
     meter::reset();
-    let config = config();
-    let mut setup = Setup::new(&config, 2).link(Link::new(LATENCY));
+    let mut setup = Setup::new(config, 2).link(Link::new(LATENCY));
     setup.crypto = crypto;
     let mut subnet = Subnet::stopped(setup, Nothing);
     subnet.set_scope(METER.enter);
@@ -243,7 +264,7 @@ fn ended_connections(crypto: Crypto, says_hello: bool, pause: Duration) -> (usiz
     let (_, before) = held();
     {
         let mut filler = filler.0.borrow_mut();
-        (filler.dials, filler.dials_at) = (CONNECTIONS, subnet.now());
+        (filler.dials, filler.dials_at) = (dials, subnet.now());
     }
     subnet.install(HOSTILE, Box::new(filler.clone()));
     let end = subnet.now() + Duration::from_secs(60);
@@ -251,24 +272,42 @@ fn ended_connections(crypto: Crypto, says_hello: bool, pause: Duration) -> (usiz
     subnet.elapse(LATENCY + Duration::from_millis(5));
     let (most, after) = held();
     let node = subnet.node(VICTIM).expect("it runs");
-    assert_eq!(node.stats().faults, 0);
+    let connections = if says_hello { dials as u64 + 1 } else { 0 };
+    assert_eq!((node.stats().connections, node.stats().faults), (connections, 0));
     let open: Vec<_> = node.open_connections().collect();
     assert!(open.is_empty(), "{open:?}");
     let bound = config.memory_bound();
     println!("{most} bytes at most, of {bound}");
     assert!(most <= bound, "{most} bytes, of {bound}");
-    (node.connections(), after.saturating_sub(before))
+    let (after, most) = (after.saturating_sub(before), most.saturating_sub(before));
+    Taken { kept: node.connections(), after, most }
 }
 
 #[test]
 fn l13_of_connections_that_are_over_no_more_is_kept_than_their_term_of_the_bound() {
-    let term = term(&config());
+    let config = config();
+    let term = term(&config);
     for crypto in [Crypto::Null, Crypto::Tls] {
-        for (says_hello, pause, least) in [(true, 2 * SPAN + 4 * LATENCY, 2), (false, SPAN / 4, 20)]
+        for (says_hello, pause, least) in [(true, SPAN + 4 * LATENCY, 2), (false, LATENCY / 2, 20)]
         {
-            let (kept, taken) = ended_connections(crypto, says_hello, pause);
-            println!("{crypto:?}, hello {says_hello}: {kept} kept, {taken} bytes, of {term}");
-            assert!(kept >= least && taken <= term, "{kept} kept, {taken} bytes of {term}");
+            let Taken { kept, after, .. } = take(&config, crypto, says_hello, CONNECTIONS, pause);
+            println!("{crypto:?}, hello {says_hello}: {kept} kept, {after} bytes, of {term}");
+            assert!(kept >= least && after <= term, "{kept} kept, {after} bytes of {term}");
         }
+    }
+}
+
+#[test]
+fn l13_before_the_hello_a_connection_takes_no_more_than_a_handshake_in_the_bound() {
+    let route = RouteConfig::new(RouteId(1), "many").bytes_max(64 << 10, 64 << 10);
+    let config = config().routes([route]);
+    let mut more = config.clone();
+    more.transport.handshakes_max += 1;
+    let term = more.memory_bound() - config.memory_bound();
+    for crypto in [Crypto::Null, Crypto::Tls] {
+        let before_hello = take(&config, crypto, false, 1, SPAN).most;
+        let after_hello = take(&config, crypto, true, 1, SPAN).most;
+        println!("{crypto:?}: {before_hello} bytes before, {after_hello} after, of {term}");
+        assert!(before_hello <= term && after_hello > 2 * term, "{before_hello}, {after_hello}");
     }
 }

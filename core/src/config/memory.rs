@@ -42,6 +42,15 @@ const WINDOW_LEAST: u64 = 256 << 10;
 /// Streams that each peer may have open in any case.
 const STREAMS_LEAST: u64 = 8;
 
+/// Unidirectional streams that a peer may have open before its hello has been read: that of the hello, and two more, so
+/// that what it sends first need not wait for a round trip.
+#[cfg(feature = "quic")]
+pub(crate) const EARLY_STREAMS: u32 = 3;
+
+/// Bytes that a peer may send ahead of what was read before its hello has been read: two of the longest hellos.
+#[cfg(feature = "quic")]
+pub(crate) const EARLY_BYTES: u32 = 32 << 10;
+
 /// Bytes that QUIC and TLS keep of an accepted handshake: less than 48 KiB in any case (the simulator
 /// measures 36 KiB, and does not see what cryptography in C allocates), and a stream of handshake data
 /// for each of the two levels of encryption, of which quinn-proto takes 16 KiB out of order.

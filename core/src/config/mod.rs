@@ -82,8 +82,8 @@ pub use freshness::Freshness;
 pub(crate) use memory::PACED_BYTES;
 #[cfg(feature = "quic")]
 pub(crate) use memory::{
-    CLOSED_PER_PEER_MAX, CLOSED_UNKNOWN_MAX, ENCODED_BYTES, INCOMING_BYTES, QUOTA_BYTES,
-    RECEIVED_BYTES, Windows,
+    CLOSED_PER_PEER_MAX, CLOSED_UNKNOWN_MAX, EARLY_BYTES, EARLY_STREAMS, ENCODED_BYTES,
+    INCOMING_BYTES, QUOTA_BYTES, RECEIVED_BYTES, Windows,
 };
 pub use order::Order;
 pub use quota::Quota;
@@ -222,7 +222,6 @@ impl Config {
     /// Bytes that a peer may send ahead of what was read, beside
     /// [`TransportConfig::receive_window`]: the most that unread requests may occupy. So they never
     /// block updates, fetches and answers.
-    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "for nodes"))]
     pub(crate) fn unread_bytes_max(&self) -> u64 {
         u64::from(self.calls_max()) * (CALL_FRAME_MAX + EAGER_BYTES_MAX) as u64
     }

@@ -373,6 +373,7 @@ impl Node {
         self.stats.connections += 1;
         let link = self.links[handle.0].as_deref_mut().expect("just read");
         link.phase = Phase::Up { peer, incarnation: hello.incarnation };
+        link.open_windows(&self.config);
         self.machine.handle_round_trip(now, peer, link.quic.rtt());
         if link.is_client {
             self.peers.dial_ended(peer);

@@ -9,7 +9,7 @@ use quinn_proto::{
 
 use super::congestion::{Meter, MeteredFactory};
 use super::crypto::{Members, Provider};
-use crate::config::{Config, INCOMING_BYTES, TransportConfig};
+use crate::config::{Config, EARLY_BYTES, EARLY_STREAMS, INCOMING_BYTES, TransportConfig};
 
 /// Settings of a node's endpoint. `seed` is what it draws random numbers from.
 pub fn endpoint_config(
@@ -42,9 +42,7 @@ pub fn server_config(
 /// The settings of one connection, whose controller fills `meter`.
 pub(super) fn transport_config(config: &Config, meter: &Arc<Meter>) -> QuicTransport {
     // More is given to a link that is in use, see `link/windows.rs`.
-    let windows = config.least_windows();
-    let receive_window = windows.receive + config.unread_bytes_max();
-    let calls_max = config.calls_max();
+    let send_window = config.least_windows().send;
     let config = &config.transport;
     let mut transport = QuicTransport::default();
     let mut discovery = MtuDiscoveryConfig::default();
@@ -60,11 +58,11 @@ pub(super) fn transport_config(config: &Config, meter: &Arc<Meter>) -> QuicTrans
     // more than 8 packets, a queue that overflows is noticed so late that up to a sixth is sent twice,
     // and urgent artifacts wait behind a longer queue. quinn-proto cannot change it by path.
     transport
-        .max_concurrent_bidi_streams(calls_max.into())
-        .max_concurrent_uni_streams(VarInt::from_u64(windows.streams).unwrap_or(VarInt::MAX))
+        .max_concurrent_bidi_streams(0_u32.into())
+        .max_concurrent_uni_streams(EARLY_STREAMS.into())
         .stream_receive_window(config.stream_window.into())
-        .receive_window(VarInt::from_u64(receive_window).unwrap_or(VarInt::MAX))
-        .send_window(windows.send)
+        .receive_window(EARLY_BYTES.into())
+        .send_window(send_window)
         // Without it, a stream that has begun is sent until it has no more data, whatever the
         // priorities of other streams, so a bulk transfer would delay everything else.
         .send_fairness(true)

@@ -116,6 +116,7 @@ fn a_listener_that_was_cut_off_is_not_dialled_for_a_minute() {
     let mut arena = Arena::with(LISTENER, QuicTransport::default());
     arena.until("it is dialled", Arena::has_met);
     arena.greet();
+    arena.elapse(ms(100));
     for _ in 0..3 {
         arena.write(&hello());
     }

@@ -118,6 +118,7 @@ fn who_connects_again_and_again_brings_no_more_than_its_quota() {
                 Leaving::Restarts => arena.dial(),
             }
             arena.greet();
+            arena.elapse(ms(20));
         }
         let span = arena.now().since(begun).as_millis() as usize;
         // The burst, what has become due, and the rest of a stream that was begun.
@@ -157,6 +158,7 @@ fn who_is_cut_off_for_what_was_held_may_be_forgotten_at_once() {
     let mut quota = Quota::per_second(1000, 1 << 20);
     quota.burst = ms(10);
     config.channels[0].quota = Some(quota);
+    config.transport.faults_max = 1;
     let mut arena = Arena::of(&config, DIALLER, QuicTransport::default());
     arena.until("it is dialled", Arena::has_met);
     let first = arena.hostile().line();
@@ -168,9 +170,8 @@ fn who_is_cut_off_for_what_was_held_may_be_forgotten_at_once() {
     }
     let pushes: Vec<Vec<u8>> = (1..=12).map(|at| push(at as u32, at, &[at as u8; 9])).collect();
     let pushes = updates(&pushes.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    let mut streams = vec![super::hello(), pushes];
-    streams.extend((13..16).map(|at| updates(&[&push(16, at, b"there is no such slot")])));
-    for bytes in streams {
+    let breach = updates(&[&push(16, 13, b"there is no such slot")]);
+    for bytes in [super::hello(), pushes, breach] {
         let bare = &mut arena.hostile_mut().bare;
         let stream = bare.open(first).expect("credit");
         bare.write(first, stream, bytes, true);

@@ -1,7 +1,8 @@
 //! How much a peer may send ahead of what was read, on how many streams, and how much may be
 //! unacknowledged to it.
 //!
-//! A link begins with the least of each, and takes more from the node's pool as it uses them: twice as much
+//! Before the peer's hello has been read, it may send a little on few streams. From then on, a link has the least of
+//! each, and takes more from the node's pool as it uses them: twice as much
 //! when a good part was used within a round trip or two. Credit that a peer was given cannot be taken back (RFC
 //! 9000, section 4.1). A smaller receive window takes effect as the peer uses its credit, and counts as the
 //! larger one until then. The number of streams only grows, since quinn-proto keeps what it has allocated
@@ -104,6 +105,23 @@ impl Link {
         self.windows.now
     }
 
+    /// The peer's hello has been read: it may use what each link has for itself.
+    pub(in crate::node) fn open_windows(&mut self, config: &Config) {
+        let Windows { receive, streams, .. } = self.windows.now;
+        self.allow(Dir::Uni, streams);
+        self.allow(Dir::Bi, config.calls_max().into());
+        self.set_receive_window(receive + config.unread_bytes_max());
+    }
+
+    fn allow(&mut self, dir: Dir, streams: u64) {
+        let streams = VarInt::from_u64(streams).unwrap_or(VarInt::MAX);
+        self.quic.set_max_concurrent_streams(dir, streams);
+    }
+
+    fn set_receive_window(&mut self, bytes: u64) {
+        self.quic.set_receive_window(VarInt::from_u64(bytes).unwrap_or(VarInt::MAX));
+    }
+
     /// Lets the windows follow what was used of them since the last time.
     pub(in crate::node) fn adjust_windows(
         &mut self,
@@ -148,15 +166,13 @@ impl Link {
         }
         let after = self.windows.now;
         if after.receive != before.receive {
-            let bytes = after.receive + config.unread_bytes_max();
-            self.quic.set_receive_window(VarInt::from_u64(bytes).unwrap_or(VarInt::MAX));
+            self.set_receive_window(after.receive + config.unread_bytes_max());
         }
         if after.send != before.send {
             self.quic.set_send_window(after.send);
         }
         if after.streams != before.streams {
-            let streams = VarInt::from_u64(after.streams).unwrap_or(VarInt::MAX);
-            self.quic.set_max_concurrent_streams(Dir::Uni, streams);
+            self.allow(Dir::Uni, after.streams);
         }
     }
 }
