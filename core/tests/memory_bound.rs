@@ -52,6 +52,10 @@ const FRAME: i64 = (SINGLE_CHUNK_BYTES_MAX + Chunk::OVERHEAD_MAX) as i64;
 /// What a stream takes beside its part of a window, an unfinished frame aside.
 const STREAM: i64 = 288 * KIB;
 
+/// For each call in flight: two streams of unread requests with their part of the window, and that of an answer.
+const UNREAD_CALLS: i64 = 2 * (STREAM + (64 + 16 * KIB) * 5 / 2);
+const CALL: i64 = UNREAD_CALLS + STREAM;
+
 /// The windows of a link that has nothing of the pool, its streams aside.
 const WINDOWS: i64 = 256 * KIB * 5 / 2 + 2 * 256 * KIB;
 
@@ -84,10 +88,10 @@ fn each_value_counts_by_the_published_formula() {
         ("a quota", |c| c.channels[1].quota = Some(Quota::default()), PEERS * QUOTA),
         ("pushes", |c| c.channels[1].push_bytes_max = 64_000, 0),
         ("bodies", |c| c.routes[1].body_bytes_max += 1000, 4 * 1000),
-        // Requests in flight and unread, calls in flight; and unread requests in QUIC.
-        ("in flight", |c| c.routes[1].in_flight_max += 1, PEERS * (2 + 17 + 2 * 24) * KIB),
+        // Requests in flight and unread, calls in flight; and all of these in QUIC.
+        ("in flight", |c| c.routes[1].in_flight_max += 1, PEERS * ((2 + 17) * KIB + CALL)),
         ("waiting", |c| c.routes[1].waiting_max += 1, PEERS * 17 * KIB),
-        ("only calls", |c| c.routes[1].serves = false, -PEERS * 2 * 24 * KIB * 64),
+        ("only calls", |c| c.routes[1].serves = false, -PEERS * 64 * UNREAD_CALLS),
         ("fetches", |c| c.fetches_per_peer_max += 1, PEERS * 3 * 512),
         ("serves", |c| c.serves_per_peer_max += 1, PEERS * 512),
         ("streamed", |c| c.streamed_per_peer_max += 1, PEERS * 2 * 512),
@@ -157,7 +161,7 @@ fn a_channel_a_route_and_a_peer_add_all_that_is_theirs() {
     );
 
     let route = RouteConfig::new(RouteId(3), "three");
-    let (bodies, calls) = (4 * 128 * MIB, 64 * 2 * KIB + 128 * 17 * KIB + 2 * 64 * 24 * KIB);
+    let (bodies, calls) = (4 * 128 * MIB, 64 * 2 * KIB + 128 * 17 * KIB + 64 * CALL);
     assert_eq!(added(|config| config.routes.push(route.clone())), bodies + PEERS * calls);
 
     let per_peer = |config: &mut Config| config.peers_max += 1;

@@ -153,7 +153,7 @@ impl Config {
     /// | requests, per peer | `512 x (3 x fetches_per_peer_max + serves_per_peer_max + 2 x streamed_per_peer_max) + 16 KiB`: in each class, in both directions, and what is sent unasked; refusals |
     /// | bodies, per route | `4 x body_bytes_max`: requests and answers, coming and going |
     /// | calls, per peer and route | `1 KiB x 2 x in_flight_max + 17 KiB x (in_flight_max + waiting_max)`: requests in flight and unread; calls in flight and waiting, with short answers |
-    /// | QUIC, per peer | `2.5 x receive + 2 x send + 8 x stream + 64 KiB`, where `receive` and `send` are the windows that each link has for itself: 256 KiB, or two of the longest chunks; and for unread requests, `24 KiB` for each of `2 x in_flight_max` of all routes |
+    /// | QUIC, per peer | `2.5 x receive + 2 x send + 8 x stream + 64 KiB`, where `receive` and `send` are the windows that each link has for itself: 256 KiB, or two of the longest chunks; and for calls, `2.5 x 16,448 + 288 KiB` for each of `2 x in_flight_max` of the routes that this node serves: unread requests, and what QUIC keeps of their pieces when these came out of order; and `288 KiB` for each of `in_flight_max` of all routes, likewise for answers |
     /// | QUIC, shared | [`window_pool`](TransportConfig::window_pool), or what is missing at all peers together to `2.5 x receive_window + 2 x send_window + streams_max x stream`, if that is less |
     /// | `stream` | `288 KiB +` longest frame of any channel: what QUIC keeps of pieces that came out of order, and an unfinished frame, mostly a chunk of the longest artifact with its proof |
     ///
@@ -179,7 +179,9 @@ impl Config {
         let least = least.bytes(self.stream_bytes());
         let missing = most.bytes(self.stream_bytes()) - least;
         let shared = t.window_pool.min(u64::from(self.peers_max) * missing);
-        let quic = least + (24 << 10) * u64::from(self.calls_max()) + (64 << 10);
+        let answers = self.routes.iter().map(|route| u64::from(route.in_flight_max)).sum::<u64>();
+        let call_streams = STREAM_BYTES * (u64::from(self.calls_max()) + answers);
+        let quic = least + 5 * self.unread_bytes_max() / 2 + call_streams + (64 << 10);
         let bodies = self.routes.iter().map(|route| 4 * route.body_bytes_max).sum::<u64>();
         let calls = |route: &RouteConfig| {
             let (flying, waiting) = (u64::from(route.in_flight_max), u64::from(route.waiting_max));

@@ -51,7 +51,8 @@ pub struct RouteConfig {
     /// Requests of one peer that are being received, dealt with and answered at once; further ones
     /// stay in their streams. As many of this node's calls may be under way to one peer, if their
     /// requests have no more bytes than the peer has [room](Self::body_bytes_max) for. Default 64: two
-    /// thousand calls per second and peer over 30 ms.
+    /// thousand calls per second and peer over 30 ms. Each counts with a MiB for each peer in
+    /// [`memory_bound`](super::Config::memory_bound).
     pub in_flight_max: u16,
     /// Calls to one peer that wait for its credit. Default 64: as many again.
     pub waiting_max: u16,
