@@ -49,6 +49,8 @@ fn a_peer_that_floods_a_route_does_not_delay_one_that_calls_now_and_then() {
     const PACE: Duration = Duration::from_millis(5);
     for length in [100, 200_000] {
         let mut subnet = connected(Setup::new(&config(|_| {}), 3));
+        // There is credit for calls a round trip after the hello.
+        subnet.elapse(ROUND_TRIP);
         subnet.application.is_forgetful = true;
         let (mut calls, mut floods) = (Vec::new(), Vec::new());
         // The callee takes a request every 5 ms: 200 per second.
