@@ -8,7 +8,7 @@ use core::str::FromStr;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub [u8; 32]);
 
-/// An artifact: SHA-256 over domain, length, metadata and Merkle root, see
+/// An artifact: SHA-256 over domain, length, key, publisher where that matters, metadata and Merkle root, see
 /// [`Advert::id`](crate::artifact::Advert::id).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ArtifactId(pub [u8; 32]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use slotcast::artifact::Artifact;
 use slotcast::broadcast::Event;
-use slotcast::config::{ChannelConfig, Config, Order};
+use slotcast::config::{ChannelConfig, Class, Config, Order};
 use slotcast::id::{ArtifactId, ChannelId};
 use slotcast::node::NodeEvent;
 use slotcast::time::Time;
@@ -29,6 +29,7 @@ struct Path {
 }
 
 const SLOW: Path = Path { bytes_per_second: 500_000, latency: ms(10) };
+const CRAWLING: Path = Path { bytes_per_second: 50_000, latency: ms(50) };
 const LONG: Path = Path { bytes_per_second: 5_000_000, latency: ms(50) };
 
 /// The keys of what is published.
@@ -54,6 +55,7 @@ impl Keys {
 /// What is published.
 #[derive(Clone, Copy, Debug)]
 struct Load {
+    class: Class,
     bytes: usize,
     keys: Keys,
     /// As a part of the link's rate.
@@ -68,8 +70,8 @@ struct Load {
 
 impl Load {
     fn of(bytes: usize) -> Self {
-        let (keys, rate, life) = (Keys::No, 1.0, ms(1000));
-        Self { bytes, keys, rate, life, kept_every: 100, measured: ms(6000) }
+        let (class, keys, rate, life) = (Class::Normal, Keys::No, 1.0, ms(1000));
+        Self { class, bytes, keys, rate, life, kept_every: 100, measured: ms(6000) }
     }
 }
 
@@ -123,8 +125,8 @@ fn run(path: Path, load: Load) -> Outcome {
 }
 
 fn run_on(path: Path, load: Load) -> (Outcome, Subnet<Log>) {
-    let Load { bytes, keys, rate, life, kept_every, measured } = load;
-    let mut channel = ChannelConfig::new(CHANNEL);
+    let Load { class, bytes, keys, rate, life, kept_every, measured } = load;
+    let mut channel = ChannelConfig::new(CHANNEL).class(class);
     if keys != Keys::No {
         channel.order = Order::HighestKeyFirst;
     }
@@ -246,6 +248,19 @@ fn w6_under_overload_the_highest_keys_are_pushed() {
 #[test]
 fn w6_under_overload_the_highest_keys_are_fetched() {
     check_keys(SLOW, Load::of(25_000), 0.9 * 0.9, ms(250));
+}
+
+/// Of what is urgent, QUIC is not given seconds of the link beyond its window.
+#[test]
+fn w6_on_a_crawling_link_what_is_urgent_is_not_older() {
+    let load = Load { rate: 3.0, life: ms(2000), measured: ms(20_000), ..Load::of(1000) };
+    let [urgent, normal] = [Class::Urgent, Class::Normal].map(|class| {
+        let outcome = run(CRAWLING, Load { class, ..load });
+        println!("{class:?}: {outcome:.2?}");
+        outcome
+    });
+    assert!(urgent.goodput >= 0.9 * normal.goodput);
+    assert!(urgent.median_age <= 2 * normal.median_age);
 }
 
 /// Artifacts that are just too long to be pushed do not wait for each other's round trips.

@@ -31,7 +31,8 @@ pub enum Event {
         id: ArtifactId,
     },
     /// An artifact that this node has published has come as far as was asked for
-    /// ([`Broadcast::publish_covered`]), and was not aborted since. Once.
+    /// ([`Broadcast::publish_covered`], or that of a driver's `Channel`), and was not aborted since. Once. An
+    /// acknowledgement of something short may take some 25 ms longer than the round trip (RFC 9000, section 13.2.1).
     Covered {
         /// The artifact.
         id: ArtifactId,

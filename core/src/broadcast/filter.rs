@@ -3,15 +3,16 @@
 use crate::artifact::Advert;
 use crate::id::{ArtifactId, ChannelId, NodeId};
 
-/// How urgently an artifact is to be fetched.
+/// How urgently an artifact is to be fetched, among those of its channel's [`Class`](crate::config::Class).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Priority {
-    /// Only when nothing else is waiting.
+    /// When nothing else of the class is waiting at the same holder.
     Low,
-    /// In the order in which artifacts were advertised.
+    /// In the order in which artifacts were advertised, or that of [`Freshness`](crate::config::Freshness) and
+    /// [`Order`](crate::config::Order) under overload.
     #[default]
     Normal,
-    /// Before everything else in the node.
+    /// Before everything else of the class at the same holder.
     High,
 }
 
@@ -37,7 +38,7 @@ pub struct Candidate<'a> {
     pub channel: ChannelId,
     /// The artifact.
     pub id: &'a ArtifactId,
-    /// Its length, metadata and root.
+    /// Its length, key, metadata and root, and its publisher where that matters.
     pub advert: &'a Advert,
     /// A member that advertises it.
     pub from: NodeId,

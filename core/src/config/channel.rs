@@ -188,10 +188,7 @@ impl ChannelConfig {
         }
         let hops_min = u8::from(is_relaying);
         within("relay_hops_max", self.relay_hops_max, hops_min..=u8::MAX, "")?;
-        let Freshness { oldest_first_until, oldest_percent, behind_after } = self.freshness;
-        within("oldest_first_until", oldest_first_until, Duration::ZERO..=SPAN_LIMIT, "")?;
-        within("oldest_percent", oldest_percent, 1..=50, "both ends go on")?;
-        within("behind_after", behind_after, Duration::ZERO..=SPAN_LIMIT, "")?;
+        self.freshness.check()?;
         within("clear_delay", self.clear_delay, Duration::ZERO..=SPAN_LIMIT, "")?;
         self.quota.map_or(Ok(()), |quota| quota.check())?;
         within("artifact_bytes_max", self.artifact_bytes_max, 0..=ARTIFACT_BYTES_LIMIT, "")?;

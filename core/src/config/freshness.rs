@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use super::error::within;
+use super::{ConfigError, SPAN_LIMIT};
 use crate::time::Time;
 
 /// What goes first when a member cannot be served as fast as a channel changes: the changes that it is to be
@@ -35,6 +37,15 @@ impl Freshness {
         oldest_percent: 12,
         behind_after: Duration::from_secs(5),
     };
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        const BOTH: &str = "the oldest and the newest both go on";
+        let Self { oldest_first_until, oldest_percent, behind_after } = *self;
+        let span = Duration::ZERO..=SPAN_LIMIT;
+        within("freshness.oldest_first_until", oldest_first_until, span.clone(), "")?;
+        within("freshness.oldest_percent", oldest_percent, 1..=50, BOTH)?;
+        within("freshness.behind_after", behind_after, span, "")
+    }
 
     /// Whether what has waited since then is too old for all to be served in the order in which they came.
     pub(crate) fn is_late(&self, now: Time, since: Time) -> bool {

@@ -144,8 +144,10 @@ impl Channel {
         self.publish_owned(artifact.clone(), Manner::Plain).map(|_| ())
     }
 
-    /// The same, and tells once, by [`Event::Covered`], when so many members have it, unless it is aborted
-    /// before. For what is published already, this takes the place of an earlier threshold.
+    /// As [`Channel::publish_artifact`], and tells once, by [`Event::Covered`], when so many members have
+    /// [acknowledged](crate::broadcast::Coverage::acknowledged) it, unless it is aborted before. Of a push, that does not say that
+    /// their filters wanted it: make it longer than `push_bytes_max`, or ask by a call. For what is published already, this
+    /// takes the place of an earlier threshold.
     ///
     /// # Errors
     /// As for [`Channel::publish`].

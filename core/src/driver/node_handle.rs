@@ -225,8 +225,8 @@ impl NodeHandle {
 
     /// Done when everything published so far has been received by all members that are connected: each has
     /// acknowledged or declined it, see [`Coverage`](crate::broadcast::Coverage), or it was aborted. Members
-    /// that are not connected are not waited for: see [`NodeHandle::connected`]. Dropping the future gives up
-    /// the flush, which makes room for another one.
+    /// that are not connected are not waited for: see [`NodeHandle::connected`]. Those that connect meanwhile
+    /// are. Dropping the future gives up the flush, which makes room for another one.
     ///
     /// # Errors
     /// If that has not come to be within the span, the node has shut down, or
@@ -242,6 +242,9 @@ impl NodeHandle {
     /// and shuts down as [`NodeHandle::shutdown`] does, at the latest after `timeout`. From now on nothing
     /// is published or called, and no more requests are taken; those that were can be answered. Dropping the
     /// future, or all handles, does not take it back; [`NodeHandle::shutdown`] cuts it short.
+    ///
+    /// It does not tell whether all was received in time: to know that, flush before. Aborts are not waited for: one made
+    /// less than [`clear_delay`](crate::config::ChannelConfig::clear_delay) and a round trip before the end may not be told.
     ///
     /// # Errors
     /// As [`NodeHandle::closed`].

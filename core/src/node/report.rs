@@ -26,9 +26,10 @@ pub enum NodeEvent {
         /// Why.
         why: Closed,
     },
-    /// A member is [behind](crate::config::Freshness::behind_after) in a channel, and it does not pass: it is
-    /// told the newest first, and what is aborted soon it may never hear of. What it has still to be told, and
-    /// how old that is, is in its [`snapshot`](super::Node::snapshot).
+    /// A member is [behind](crate::config::Freshness::behind_after) in a channel, and it does not pass: of artifacts and
+    /// aborts, it is told the newest first, or those of the highest keys, and what is aborted soon it may never hear
+    /// of. The cause may be its link, or its [`Quota`](crate::config::Quota). What it has still to be told of all channels
+    /// together, and how old that is, is its [`backlog`](crate::snapshot::PeerSnapshot::backlog).
     Behind {
         /// The member.
         peer: NodeId,
@@ -68,7 +69,7 @@ pub enum NodeEvent {
     /// Attempts to connect were refused or failed. At most once in [`REFUSED_INTERVAL`].
     Refused {
         /// Handshakes since the last report that were refused or failed: with another key than a
-        /// member's or none, with another protocol, or too many at a time.
+        /// member's or none, with another protocol, too many at a time, or of a member that is cut off.
         handshakes: u64,
         /// Datagrams since the last report from addresses that no member has.
         datagrams: u64,

@@ -27,7 +27,7 @@ pub struct PeerSnapshot {
     /// It is cut off for its faults at present.
     pub is_cut_off: bool,
     /// The most pieces of its work at a time that had brought nothing: see
-    /// [`WorkConfig::fruitless_max`](crate::config::WorkConfig::fruitless_max). To the nearest 100.
+    /// [`WorkConfig::fruitless_max`](crate::config::WorkConfig::fruitless_max). Up to 100 too high or too low.
     pub fruitless_peak: u64,
 }
 

@@ -19,7 +19,7 @@ use crate::broadcast::work;
 use crate::id::{ArtifactId, PeerIndex, Slot, Version};
 
 /// How many members an artifact has come to: [`Broadcast::coverage`](crate::broadcast::Broadcast::coverage).
-/// None is counted for more than is certain, if it is honest: a member can claim to have what it has not.
+/// None is counted as having received more than is certain, if it is honest: a member can claim to have what it has not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Coverage {
@@ -39,7 +39,8 @@ pub struct Coverage {
 
 /// How many members have to have acknowledged an artifact for
 /// [`Event::Covered`](crate::broadcast::Event::Covered). Counted are members as in
-/// [`Coverage::members`], without this node.
+/// [`Coverage::members`], without this node. A member that declines an artifact, or is down, never counts: then `All` does
+/// not come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Threshold {
     /// All of them.

@@ -24,9 +24,9 @@ const PIECE_BYTES_MAX: usize = 64 * 1024;
 /// enough to fill the next datagrams without a pause.
 const SLACK: u64 = 16 * 1024;
 
-/// The same for urgent data, which need not wait until QUIC has sent what is less urgent: QUIC sends
-/// it before that.
-const URGENT_SLACK: u64 = 128 * 1024;
+/// So much more of urgent data, at most, and no more than the window again: it need not wait until QUIC has sent what is
+/// less urgent, since QUIC sends it before that. On a slow path, more would be seconds of what cannot change any more.
+const URGENT_SLACK: u64 = 112 * 1024;
 
 /// Bulk data leaves so much of the congestion window free, or a sixteenth of it, so that there is room
 /// for urgent data at any time and not only when the next acknowledgement comes. It is what a piece of
@@ -213,7 +213,7 @@ impl Link {
         let level = self.egress.schedule.most_urgent();
         let limit = match level {
             None => return 0,
-            Some(Level::Control | Level::Urgent) => window + URGENT_SLACK,
+            Some(Level::Control | Level::Urgent) => window + SLACK + window.min(URGENT_SLACK),
             Some(Level::Normal) => window + SLACK,
             Some(Level::Bulk) => {
                 let reserve = BULK_RESERVE_BYTES.min(congestion / 8).max(congestion / 16);
