@@ -46,9 +46,9 @@ const TURNS_LEFT_OUT_MAX: u32 = 8;
 /// So many turns go to others while chunks of bulk wait: the part of a lower class everywhere.
 const BULK_LEFT_OUT_MAX: u32 = 15;
 
-/// So much shorter are turns, and the polls of a driver, while a few are beyond their share and others send something,
-/// too: as few as may be faulty. Beside a flood that takes all of a processor, artifacts and calls take about as long as without it then, and the
-/// flood is read at about a tenth of the rate (bench `hostile`).
+/// So much shorter are turns, and the polls of a driver, while as few as may be faulty are beyond their share, and others
+/// send something, too. Beside a flood that takes all of a processor, artifacts and calls then take about as long as
+/// without it, and the flood is read at about a tenth of the rate (bench `hostile`).
 const SHORTENED_BY: u32 = 4;
 
 /// Whoever sends something while others are beyond their share is taken to go on for so long: ten artifacts a second are
